@@ -1,0 +1,364 @@
+"""The command line. Each verb imports what it needs when it runs, so that help and segmenting start at once.
+
+Exit codes: 0 done; 1 done in part, the rest is listed; 2 a mistake of the user's, one line; 130 stopped by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from redoseg import __version__
+from redoseg.config import Config
+from redoseg.errors import ConfigError, RedosegError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DONE, IN_PART, MISTAKE, STOPPED = 0, 1, 2, 130
+DEFAULT_RECIPE = "flowers-cpu"  # what `train --data FOLDER` runs: two cores finish it in about an hour
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Learn to cut out the object from pictures alone. Settings given here override the recipe's."""
+
+    recipe: tyro.conf.Positional[str] = ""
+    """Recipe: a TOML file, or the name of one that ships with redoseg [file or name]"""
+    data: str = ""
+    """Train on this folder of pictures or prepared set; alone, with the recipe flowers-cpu [folder]"""
+    out: Path | None = None
+    """Run folder to make; runs/RECIPE-seedN if not given [folder]"""
+    resume: bool = False
+    """Go on with the run in --out where it stopped; more --steps are allowed [true/false]"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; auto takes a GPU if there is one [name]"""
+    dry_run: bool = False
+    """Print the settings that would be used, as JSON, and stop [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings"""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a model on pictures with masks, beside methods that learn nothing."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    data: tyro.conf.Positional[str]
+    """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
+    split: str = ""
+    """Score only this part of the set [name, empty for all]"""
+    seed: int = 0
+    """Seed of built-in pictures [number]"""
+    methods: tuple[str, ...] = ("kmeans", "grabcut")
+    """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow) [names]"""
+    picture: Path | None = None
+    """Also write a before/after picture of some of them here [file ending in .png]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Cut the object out of photographs: a mask of each picture's own size."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    source: tyro.conf.Positional[Path]
+    """A picture, or a folder whose sub-folders are mirrored [path]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write to; for one picture also a file ending in .png [path]"""
+    kind: Annotated[Literal["mask", "soft", "cutout", "overlay"], tyro.conf.arg(name="as")] = "mask"
+    """mask: 0 and 255; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture [name]"""
+    overwrite: bool = False
+    """Replace files that are already there; inputs never [true/false]"""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Decode a set of pictures once, into arrays that training maps into memory."""
+
+    name: tyro.conf.Positional[str]
+    """flowers102, flowers17, butterflies, horses, celebamask, or folder for any folder of pictures [name]"""
+    source: Path
+    """Folder in the set's official layout; for folder: pictures, or images/ and masks/ [folder]"""
+    out: Path
+    """Prepared set to make [folder]"""
+    size: int = 128
+    """Side of the prepared pictures [pixels]"""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is in a prepared set, and a contact sheet of it."""
+
+    path: tyro.conf.Positional[Path]
+    """Prepared set [folder]"""
+    sheet: Path | None = None
+    """Where to write the contact sheet; contact-sheet.png in the current folder if not given [file]"""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Versions and devices: what a bug report needs."""
+
+
+def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | None = None) -> T:
+    """Parse a verb's arguments; a mistake becomes a one-line ConfigError."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=f"redoseg {verb}", args=list(arguments), default=default)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+    # tyro draws a box: a message, a rule, then what it suggests
+    lines = [re.sub(r"[╭╮╰╯│─┌┐└┘]+", " ", line).strip() for line in said.getvalue().splitlines()]
+    seen = " ".join(line for line in lines[1:3] if line).split("For full help")[0].strip()
+    near = [line for line in lines[3:] if line.startswith("--")][:1]
+    hint = f"did you mean {near[0].split(' (')[0]}? " if near and "Unrecognized" in seen else ""
+    raise ConfigError(f"{seen}, settings as in `redoseg {verb} --help` expected: {hint}correct the command")
+
+
+def _train(arguments: Sequence[str]) -> int:
+    from redoseg.recipe import check, load_recipe, to_values
+
+    # the recipe gives the defaults of every other setting, so it is looked for first
+    first = next((a for a in arguments if not a.startswith("-")), "")
+    recipe = first if arguments and arguments[0] == first else ""
+    given = _option(arguments, "--data")
+    out = _option(arguments, "--out")
+    base = Config()
+    if recipe:
+        base = load_recipe(recipe)
+    elif "--resume" in arguments:
+        if not out:
+            raise ConfigError("--resume without --out, the run folder to go on with expected: add --out FOLDER")
+        from redoseg.train.run import read_run_config
+
+        base = read_run_config(Path(out))
+    elif given:
+        base = load_recipe(DEFAULT_RECIPE)
+    elif not {"-h", "--help"} & set(arguments):
+        from redoseg.recipe import recipe_names
+
+        raise ConfigError(
+            f"nothing to train on, a recipe or --data FOLDER expected: name one of {', '.join(recipe_names())}, "
+            "a TOML file, or a folder of pictures"
+        )
+    if given:
+        base = replace(base, data=replace(base.data, source=given, split="", evaluate_on="", evaluate_split=""))
+    command = _arguments(Train, "train", arguments, Train(recipe=recipe, config=base))
+    check(command.config)
+    if command.dry_run:
+        print(json.dumps(to_values(command.config), indent=2))
+        return DONE
+
+    from redoseg.report import ending
+    from redoseg.train.run import run
+
+    stem = Path(recipe).stem if recipe else Path(given).name
+    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
+    console = _console()
+    outcome = run(command.config, folder, command.resume, command.device, console)
+    scores = outcome.get("scores", {})
+    figure = next((f", {k} {scores[k]:.3f}" for k in ("iou", "iou_matched") if k in scores), "")
+    _say(console, f"{ending(outcome)}{figure}; run folder: {folder}")
+    if outcome["stopped"]:
+        _say(console, f"go on with: redoseg train --resume --out {folder}")
+        return STOPPED
+    return IN_PART if outcome["collapsed"] else DONE
+
+
+def _option(arguments: Sequence[str], name: str) -> str:
+    """The value of `name VALUE` or `name=VALUE`, or nothing."""
+    for here, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if here == name:
+            return after
+        if here.startswith(f"{name}="):
+            return here.split("=", 1)[1]
+    return ""
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    command = _arguments(Evaluate, "evaluate", arguments)
+    from redoseg.evaluate import evaluate, print_evaluation
+
+    result = evaluate(
+        command.model, command.data, command.split or None, command.seed, command.methods, command.picture
+    )
+    if command.as_json:
+        print(json.dumps(result))
+    else:
+        print_evaluation(result, _console())
+        if command.picture:
+            _say(_console(), f"before/after picture: {command.picture}")
+    return DONE
+
+
+def _segment(arguments: Sequence[str]) -> int:
+    command = _arguments(Segment, "segment", arguments)
+    from redoseg.segmenter import Segmenter, segment_paths
+
+    segmenter = Segmenter(command.model)
+    with _progress("segmenting") as advance:
+        report = segment_paths(
+            segmenter, command.source, command.out, command.kind, command.overwrite, advance
+        )
+    console = _console()
+    _say(console, f"{report.done} of {report.done + len(report.failed)} pictures segmented into {command.out}")
+    return _list_failed(console, [(str(path), why) for path, why in report.failed])
+
+
+def _prepare(arguments: Sequence[str]) -> int:
+    command = _arguments(Prepare, "prepare", arguments)
+    from redoseg.data import prepare
+
+    with _progress("preparing") as advance:
+        prepared = prepare(command.name, command.source, command.out, command.size, advance)
+    console = _console()
+    _say(console, f"{prepared.done} pictures prepared at {command.size} px in {command.out}")
+    for note in prepared.notes:
+        _say(console, f"note: {note}")
+    return _list_failed(console, [(str(path), why) for path, why in prepared.bad])
+
+
+def _data(arguments: Sequence[str]) -> int:
+    command = _arguments(Data, "data", arguments)
+    from redoseg.data import contact_sheet, open_prepared
+    from redoseg.pictures import write_atomic
+
+    pictures = open_prepared(command.path)
+    console = _console()
+    splits = {s: pictures.splits.count(s) for s in dict.fromkeys(pictures.splits)}
+    counted = ", ".join(f"{count} {split or 'in no split'}" for split, count in splits.items())
+    _say(console, f"{pictures.name}: {len(pictures)} pictures of {pictures.size} px ({counted})")
+    _say(console, f"with masks: {int(pictures.labelled.sum())}; left out when it was made: {len(pictures.bad)}")
+    for note in pictures.notes:
+        _say(console, f"note: {note}")
+    sheet = command.sheet or Path("contact-sheet.png")
+    buffer = io.BytesIO()
+    contact_sheet(pictures).save(buffer, "PNG")
+    write_atomic(sheet, buffer.getvalue())
+    _say(console, f"contact sheet: {sheet}")
+    return DONE
+
+
+def _doctor(arguments: Sequence[str]) -> int:
+    _arguments(Doctor, "doctor", arguments)
+    import platform
+    from importlib import metadata
+
+    print(f"redoseg {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for name in ("numpy", "pillow", "onnxruntime", "tyro", "rich", "torch", "safetensors", "onnx", "onnxscript",
+                 "opencv-python-headless"):
+        try:
+            print(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            print(f"{name} not installed")
+    from redoseg.segmenter import weights
+
+    print(f"weights in the package: {', '.join(weights()) or 'none'}")
+    with contextlib.suppress(ImportError):
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        print(f"GPU: {gpu}; processor threads: {torch.get_num_threads()}")
+    return DONE
+
+
+VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
+    "train": (Train, _train),
+    "evaluate": (Evaluate, _evaluate),
+    "segment": (Segment, _segment),
+    "prepare": (Prepare, _prepare),
+    "data": (Data, _data),
+    "doctor": (Doctor, _doctor),
+}
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:<10}{(kind.__doc__ or '').splitlines()[0]}" for verb, (kind, _) in VERBS.items())
+    return (
+        f"redoseg {__version__}: cut objects out of pictures, learnt without a single mask\n\n"
+        f"usage: redoseg VERB ...\n\n{verbs}\n\nredoseg VERB --help lists the settings of a verb."
+    )
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line (without the program's name); returns the exit code, raises RedosegError."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return DONE
+    if arguments[0] == "--version":
+        print(__version__)
+        return DONE
+    if arguments[0] not in VERBS:
+        raise ConfigError(f"verb {arguments[0]!r} seen, one of {', '.join(VERBS)} expected: see `redoseg --help`")
+    try:
+        return VERBS[arguments[0]][1](arguments[1:])
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("torch", "safetensors", "onnx", "onnxscript",
+                                                                  "matplotlib", "jaxtyping"):
+            raise
+        raise RedosegError(
+            f"{error.name} is not installed, the training part of redoseg expected: "
+            'pip install "redoseg[train]"'
+        ) from None
+
+
+def main() -> None:
+    """Entry point: errors of the user's become one line on stderr and exit code 2."""
+    try:
+        code = run_command(sys.argv[1:])
+    except RedosegError as error:
+        print(f"redoseg: {error}", file=sys.stderr)
+        code = MISTAKE
+    except KeyboardInterrupt:
+        print("redoseg: stopped by hand", file=sys.stderr)
+        code = STOPPED
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        code = DONE
+    raise SystemExit(code)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _say(console: Console, message: str) -> None:
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _list_failed(console: Console, failed: Sequence[tuple[str, str]]) -> int:
+    for path, why in failed:
+        _say(console, f"left out: {path}: {why}")
+    return IN_PART if failed else DONE
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Any:
+    """A progress bar on stderr; gives a function of (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

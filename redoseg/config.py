@@ -1,0 +1,166 @@
+"""Every setting of a training run, as frozen dataclasses.
+
+The defaults are the published runs (SPEC: 128 pixels, flowers). Each field's docstring is its help text on the
+command line and ends in its [unit].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The pictures to learn from, and those that only watch."""
+
+    source: str = "shapes"
+    """Training pictures: a prepared set, a folder of pictures, or the built-in shapes, shapes-hard [path or name]"""
+    split: str = "train"
+    """Part of a prepared set to train on; a set without splits is used whole [name, empty for all]"""
+    pictures: int = 4096
+    """How many built-in pictures to generate for training [pictures]"""
+    size: int = 128
+    """Side of the square pictures: 4 times a power of two [pixels]"""
+    value_range: Literal["signed", "unit"] = "signed"
+    """Networks see pictures in -1..1 (signed) or 0..1 (unit) [name]"""
+    flip: bool = False
+    """Mirror pictures left to right at random [true/false]"""
+    evaluate_on: str = ""
+    """Pictures with masks to score while training; they never steer it [path or name, empty for none]"""
+    evaluate_split: str = ""
+    """Part of that set to score on [name, empty for all]"""
+    evaluate_pictures: int = 256
+    """Score at most this many pictures while training [pictures]"""
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """Sizes and make of the four networks (SPEC, tables 1 to 3)."""
+
+    regions: int = 2
+    """Regions n that the mask extractor divides a picture into [regions]"""
+    latent: int = 32
+    """Length of the latent z of one region [numbers]"""
+    extractor_width: int = 16
+    """Channels of the mask extractor's first convolution [channels]"""
+    generator_width: int = 32
+    """Channels ch of a region generator's last block [channels]"""
+    discriminator_width: int = 64
+    """Channels of the discriminator's first block [channels]"""
+    encoder_width: int = 64
+    """Channels of the latent encoder's first block [channels]"""
+    generator_attention: bool = True
+    """Self-attention in the region generators [true/false]"""
+    discriminator_attention: bool = True
+    """Self-attention in the discriminator [true/false]"""
+    norm: Literal["instance", "batch"] = "instance"
+    """Norm under the generators' conditional scale and shift [name]"""
+    activation: Literal["relu", "leaky", "elu"] = "relu"
+    """Activation between the layers of generators, discriminator and encoder [name]"""
+    spectral_norm: bool = True
+    """Spectral norm on the convolutions of generators, discriminator and encoder [true/false]"""
+    initialisation: Literal["as-published", "everywhere", "default"] = "as-published"
+    """Orthogonal weights only where there is no spectral norm, in every layer, or in none [name]"""
+    initialisation_gain: float = 0.8
+    """Gain of the orthogonal initialisation [factor]"""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the two players minimise."""
+
+    redraw: Literal["each", "one", "object", "together"] = "each"
+    """One redrawn picture for each region, for one region at random, for region 0 only, or one with all [name]"""
+    mask_drawings: bool = True
+    """Multiply each drawn region by its mask [true/false]"""
+    adversarial: Literal["hinge", "bce"] = "hinge"
+    """Hinge loss on the raw score, or a sigmoid with binary cross-entropy [name]"""
+    adversarial_weight: float = 1.0
+    """Weight of fooling the discriminator [factor]"""
+    fresh_fakes: bool = True
+    """Redraw the discriminator's fakes with the updated networks, else use the redrawer's own [true/false]"""
+    same_latents: bool = True
+    """Fresh fakes use the latents of the redrawer's step, else new ones [true/false]"""
+    other_real: bool = True
+    """The discriminator's real pictures are another batch, else those that were redrawn [true/false]"""
+    latent_weight: float = 5.0
+    """Weight of recovering the latents from the redrawn picture [factor]"""
+    latent_from: Literal["drawings", "composites"] = "drawings"
+    """Recover latents from the picture in which every region is drawn, or from each composite [name]"""
+    floor: float = 0.0
+    """Least share of its picture that a region should have [share of the picture]"""
+    floor_weight: float = 0.0
+    """Weight of the shares missing to that floor [factor]"""
+    binary_weight: float = 0.0
+    """Weight of M (1 - M), which is least where masks are 0 or 1 [factor]"""
+    self_redraw_weight: float = 0.0
+    """Weight of redrawing each picture from the latents that the encoder reads off it [factor]"""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam, one optimiser a player."""
+
+    extractor_rate: float = 1e-5
+    """Learning rate of the mask extractor [per step]"""
+    extractor_decay: float = 1e-4
+    """Weight decay (Adam's own L2) of the mask extractor [factor]"""
+    generator_rate: float = 1e-4
+    """Learning rate of the region generators [per step]"""
+    encoder_rate: float = 1e-4
+    """Learning rate of the latent encoder [per step]"""
+    discriminator_rate: float = 1e-4
+    """Learning rate of the discriminator [per step]"""
+    beta1: float = 0.0
+    """Adam's decay of the mean gradient [factor]"""
+    beta2: float = 0.9
+    """Adam's decay of the mean squared gradient [factor]"""
+    average: float = 0.999
+    """Decay of the moving average of extractor and generators that is scored and exported; 0 is off [factor]"""
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """What is written while training, and what counts as collapse."""
+
+    log_every: int = 20
+    """Steps between two lines of the log [steps]"""
+    evaluate_every: int = 500
+    """Steps between two scorings [steps]"""
+    sample_every: int = 2000
+    """Steps between two sample grids [steps]"""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints [steps]"""
+    restarts: int = 0
+    """Start anew, with another seed, at most this often when a region has collapsed; 0 is off [times]"""
+    collapse_share: float = 0.1
+    """A region whose mean soft size is below this has collapsed [share of the picture]"""
+    collapse_every: int = 500
+    """Steps between two looks for collapse [steps]"""
+    collapse_until: int = 7000
+    """Last step at which collapse is looked for [steps]"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run."""
+
+    steps: int = 20000
+    """Length of the training [steps]"""
+    batch: int = 20
+    """Pictures in a batch [pictures]"""
+    seed: int = 0
+    """Seed of every random draw [number]"""
+    threads: int = 0
+    """Processor threads; 0 takes all [threads]"""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Pictures"""
+    nets: NetConfig = field(default_factory=NetConfig)
+    """Networks"""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Losses"""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisers"""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """Logging and collapse"""

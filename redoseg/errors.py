@@ -1,0 +1,24 @@
+"""The errors a user can cause. The command line prints each as one line and exits with code 2.
+
+A message says what was seen, what was expected and what to do, in that order.
+"""
+
+
+class RedosegError(Exception):
+    """Base of every error that redoseg raises on purpose."""
+
+
+class ConfigError(RedosegError):
+    """A recipe or a setting is wrong."""
+
+
+class DataError(RedosegError):
+    """Pictures, masks or a prepared set cannot be used."""
+
+
+class ModelError(RedosegError):
+    """A run folder, model folder or model file cannot be used."""
+
+
+class RunError(RedosegError):
+    """A training run cannot start, go on or end well."""

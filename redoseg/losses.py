@@ -1,0 +1,71 @@
+"""The objective's terms, as pure functions (SPEC, "The objective").
+
+b pictures, n regions, d numbers a latent, h x w pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def compose(
+    pictures: Float[Tensor, "b 3 h w"],
+    parts: Float[Tensor, "b n 3 h w"],
+    masks: Float[Tensor, "b n h w"],
+    redraw: str,
+    chosen: Int[Tensor, " b"],
+) -> Float[Tensor, "m 3 h w"]:
+    """Pictures with regions drawn anew; `parts` are the drawings, each already cut to its mask.
+
+    `redraw` each: one picture for each region, with the rest kept (m = n b, region by region); one: only the
+    `chosen` region of each picture; object: region 0 only; together: every region drawn (m = b).
+    """
+    if redraw == "together":
+        return parts.sum(1)
+    redrawn = parts + (1 - masks).unsqueeze(2) * pictures.unsqueeze(1)
+    if redraw == "each":
+        return redrawn.transpose(0, 1).flatten(0, 1)
+    if redraw == "one":
+        return redrawn[torch.arange(len(pictures), device=pictures.device), chosen]
+    return redrawn[:, 0]
+
+
+def redrawer_adversarial(scores: Float[Tensor, "m 1"], kind: str) -> Float[Tensor, ""]:
+    """What generators and mask extractor minimise: fakes should score as real."""
+    return -scores.mean() if kind == "hinge" else F.softplus(-scores).mean()
+
+
+def critic_adversarial(
+    real: Float[Tensor, "b 1"], fake: Float[Tensor, "m 1"], kind: str
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """What the discriminator minimises, for real pictures and for fakes."""
+    if kind == "hinge":
+        return F.relu(1 - real).mean(), F.relu(1 + fake).mean()
+    return F.softplus(-real).mean(), F.softplus(fake).mean()
+
+
+def missing_share(masks: Float[Tensor, "b n h w"], floor: float) -> Float[Tensor, ""]:
+    """How much each region's share of each picture falls short of `floor`, in floors; 0 when none does."""
+    return F.relu(1 - masks.mean((2, 3)) / max(floor, 1e-6)).mean()
+
+
+def greyness(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
+    """Mean of M (1 - M): 0 for binary masks, 1/4 for two even grey ones."""
+    return (masks * (1 - masks)).mean()
+
+
+def region_error(
+    pictures: Float[Tensor, "b 3 h w"],
+    drawings: Float[Tensor, "b n 3 h w"],
+    masks: Float[Tensor, "b n h w"],
+) -> Float[Tensor, ""]:
+    """Mean absolute difference of picture and drawings, each pixel counted under its region's mask.
+
+    Linear in the masks, so a pixel is better given wholly to the region that draws it better than blended: a
+    soft mask cannot carry the picture's own grey levels.
+    """
+    error = (drawings - pictures.unsqueeze(1)).abs().mean(2)  # b n h w
+    return (masks * error).sum(1).mean()

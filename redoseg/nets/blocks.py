@@ -1,0 +1,154 @@
+"""Building blocks that the four networks share (SPEC, "The networks")."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from redoseg.config import NetConfig
+
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": F.relu,
+    "leaky": lambda x: F.leaky_relu(x, 0.2),
+    "elu": F.elu,
+}
+
+
+def initialise(module: nn.Module, gain: float) -> None:
+    """Orthogonal weights for every convolution and linear map below `module`; biases keep PyTorch's default."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(layer.weight, gain)
+
+
+class LayerMaker:
+    """Makes the layers of one network under the initialisation and spectral norm that the settings ask for.
+
+    Initialising after spectral norm would write into a stale copy of the weight and be lost, so each layer is
+    initialised here, before it is normed.
+    """
+
+    def __init__(self, config: NetConfig, normed: bool = True) -> None:
+        self.config = config
+        self.normed = normed and config.spectral_norm
+
+    def conv(self, inputs: int, outputs: int, kernel: int, bias: bool = True) -> nn.Module:
+        """A convolution that keeps the picture's size."""
+        layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        if self.config.initialisation == "everywhere" or (
+            self.config.initialisation == "as-published" and not self.normed
+        ):
+            initialise(layer, self.config.initialisation_gain)
+        return parametrizations.spectral_norm(layer) if self.normed else layer
+
+    def linear(self, inputs: int, outputs: int) -> nn.Linear:
+        """A linear map with bias, never spectrally normed."""
+        layer = nn.Linear(inputs, outputs)
+        if self.config.initialisation != "default":
+            initialise(layer, self.config.initialisation_gain)
+        return layer
+
+
+def block_widths(size: int, width: int) -> list[int]:
+    """Channels of the blocks from `size` / 2 pixels down to 4, doubling from `width` to a cap of 16 times it."""
+    return [width * min(2**level, 16) for level in range(int(math.log2(size // 4)))]
+
+
+def attention_side(size: int) -> int:
+    """Side at which self-attention stands: 64 where a block's output has it, else half the picture's side."""
+    return min(64, size // 2)
+
+
+class SelfAttention(nn.Module):
+    """SAGAN's self-attention: no scaling of the logits, a learnt weight that starts at 0, spectral norm."""
+
+    def __init__(self, make: LayerMaker, channels: int) -> None:
+        super().__init__()
+        self.query = make.conv(channels, max(channels // 8, 1), 1, bias=False)
+        self.key = make.conv(channels, max(channels // 8, 1), 1, bias=False)
+        self.value = make.conv(channels, max(channels // 2, 1), 1, bias=False)
+        self.out = make.conv(max(channels // 2, 1), channels, 1, bias=False)
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        b, _, h, w = x.shape
+        query = self.query(x).flatten(2).transpose(1, 2)  # b hw c/8
+        key = F.max_pool2d(self.key(x), 2).flatten(2).transpose(1, 2)  # b hw/4 c/8
+        value = F.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)  # b hw/4 c/2
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        attended = attended.transpose(1, 2).reshape(b, -1, h, w)
+        return x + self.weight * self.out(attended)
+
+
+class ConditionalNorm(nn.Module):
+    """Norm without affine, then a scale and a shift that are linear maps of z (the scale is the map itself)."""
+
+    def __init__(self, make: LayerMaker, channels: int, latent: int) -> None:
+        super().__init__()
+        norm = nn.InstanceNorm2d if make.config.norm == "instance" else nn.BatchNorm2d
+        self.norm = norm(channels, affine=False)
+        self.scale = make.linear(latent, channels)
+        self.shift = make.linear(latent, channels)
+
+    def forward(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        return torch.addcmul(self.shift(z)[..., None, None], self.norm(x), self.scale(z)[..., None, None])
+
+
+class UpBlock(nn.Module):
+    """Up residual block of a region generator: doubles the side, sees the mask at its input's size."""
+
+    def __init__(self, make: LayerMaker, inputs: int, outputs: int, latent: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[make.config.activation]
+        self.norm1 = ConditionalNorm(make, inputs, latent)
+        self.conv1 = make.conv(inputs + 1, outputs, 3, bias=False)
+        self.norm2 = ConditionalNorm(make, outputs, latent)
+        self.conv2 = make.conv(outputs, outputs, 3)
+        self.shortcut = make.conv(inputs, outputs, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"], mask: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, "b o h2 w2"]:
+        inner = torch.cat([self.activation(self.norm1(x, z)), mask], 1)
+        inner = self.conv1(F.interpolate(inner, scale_factor=2, mode="nearest"))
+        inner = self.conv2(self.activation(self.norm2(inner, z)))
+        # a 1x1 convolution and nearest upsampling commute; this order costs a quarter
+        return inner + F.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
+
+
+class DownBlock(nn.Module):
+    """Down residual block: halves the side. The shortcut takes the input before the activation and pools first."""
+
+    def __init__(self, make: LayerMaker, inputs: int, outputs: int, first: bool = False) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[make.config.activation]
+        self.first = first
+        self.conv1 = make.conv(inputs, outputs, 3)
+        self.conv2 = make.conv(outputs, outputs, 3)
+        self.shortcut = make.conv(inputs, outputs, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
+        inner = x if self.first else self.activation(x)
+        inner = self.conv2(self.activation(self.conv1(inner)))
+        # pooling is linear: one pass over the sum would need the shortcut at full size
+        return F.avg_pool2d(inner, 2) + self.shortcut(F.avg_pool2d(x, 2))
+
+
+class FlatBlock(nn.Module):
+    """Residual block without pooling, with an identity shortcut."""
+
+    def __init__(self, make: LayerMaker, channels: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[make.config.activation]
+        self.conv1 = make.conv(channels, channels, 3)
+        self.conv2 = make.conv(channels, channels, 3)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.conv2(self.activation(self.conv1(self.activation(x))))

@@ -1,0 +1,63 @@
+"""`report.md`: what a run did and came to, in one page of its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redoseg.config import Config
+from redoseg.pictures import write_atomic
+from redoseg.recipe import flat, to_values
+
+NAMES = {
+    "iou": "IoU, object region fixed once without labels",
+    "accuracy": "pixel accuracy",
+    "iou_oracle_flip": "IoU, better of mask and complement for each picture",
+    "accuracy_oracle_flip": "accuracy, better of mask and complement for each picture",
+    "iou_matched": "IoU, regions matched to objects with the truth",
+    "accuracy_matched": "accuracy, regions matched to objects with the truth",
+    "pictures": "pictures",
+}
+
+
+def ending(outcome: dict[str, Any]) -> str:
+    """How the run ended, in a few words."""
+    if outcome["collapsed"]:
+        return "collapsed: a region has all but vanished"
+    return f"stopped by hand at step {outcome['step']} of {outcome['steps']}" if outcome["stopped"] else "finished"
+
+
+def write_report(
+    folder: Path, config: Config, outcome: dict[str, Any], entries: Sequence[dict[str, Any]]
+) -> None:
+    """Write `report.md` into a run folder."""
+    seconds = entries[-1]["seconds"] if entries else 0
+    sizes = ", ".join(f"{100 * s:.1f} %" for s in outcome["sizes"])
+    lines = [
+        f"# {folder.name}",
+        "",
+        f"- Ended: {ending(outcome)}, {outcome['step']} steps of {config.batch} pictures in "
+        f"{seconds / 60:.1f} minutes, {outcome['restarts']} restarts.",
+        f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",
+        "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",
+        "- Use: `redoseg segment FOLDER photo.jpg -o out/`.",
+    ]
+    if "scores" in outcome:
+        lines += ["", f"## Scores on {config.data.evaluate_on}", "", "| figure | value |", "|---|---|"]
+        for key, value in outcome["scores"].items():
+            lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
+        lines += ["", "`redoseg evaluate FOLDER DATA` gives these again, beside the baselines."]
+    lines += ["", "## Course", "", "![losses, region sizes and scores](curves.png)", ""]
+    samples = sorted((folder / "samples").glob("*.png"))
+    if samples:
+        lines += [
+            "Rows: pictures, object mask, each region redrawn, and the truth where there is one.",
+            "",
+            f"![samples](samples/{samples[-1].name})",
+            "",
+        ]
+    lines += ["## Settings", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {key} | {json.dumps(value)} |" for key, value in flat(to_values(config)).items()]
+    write_atomic(folder / "report.md", ("\n".join(lines) + "\n").encode())

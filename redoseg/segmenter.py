@@ -1,0 +1,371 @@
+"""A trained mask extractor on pictures of any size. The command line, the library and the page go through it.
+
+The model is an ONNX file: input `picture` (batch, 3, S, S), output `masks` (batch, n, S, S), soft and summing
+to one; its metadata say what S, n and the object's region are.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.pictures import (
+    PICTURE_SUFFIXES,
+    cutout,
+    grid,
+    list_pictures,
+    outline,
+    read_picture,
+    reason,
+    shown,
+    to_rgb,
+    write_atomic,
+)
+
+FORMAT = "1"
+MODEL_FILE = "mask.onnx"
+_BATCH = 32
+_RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
+
+PictureLike = str | Path | Image.Image | NDArray[np.uint8]
+Kind = Literal["mask", "soft", "cutout", "overlay"]
+KINDS: tuple[Kind, ...] = ("mask", "soft", "cutout", "overlay")
+
+
+def weights() -> list[str]:
+    """Names of the weights that come with the package."""
+    folder = resources.files("redoseg") / "weights"
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / MODEL_FILE).is_file())
+
+
+class Segmenter:
+    """Cuts the object out of pictures.
+
+    Args:
+        model: a run folder or model folder (with `mask.onnx` in it), an ONNX file, or the name of weights
+            that come with the package.
+        threads: CPU threads; as many as this process may use if None.
+
+    Raises:
+        ModelError: nothing there, or not a mask extractor.
+    """
+
+    name: str
+    size: int
+    """Side of the picture that the network sees [pixels]."""
+    regions: int
+    object_region: int
+    """Which region is the object."""
+
+    def __init__(self, model: str | Path, threads: int | None = None) -> None:
+        where, content = _model_bytes(model)
+        self._session, metadata = _session(where, content, threads)
+        try:
+            if metadata["redoseg_format"] != FORMAT:
+                raise ModelError(
+                    f"{where} has format {metadata['redoseg_format']}, {FORMAT} expected: "
+                    "use the redoseg that wrote it, or export it again"
+                )
+            self.name = metadata.get("name") or Path(where).stem
+            self.size = int(metadata["size"])
+            self.regions = int(metadata["regions"])
+            self.object_region = int(metadata["object_region"])
+            self._factor, self._offset = _RANGES[metadata["picture_range"]]
+            got = [(value.name, len(value.shape)) for value in _values(self._session)]
+            if got != [("picture", 4), ("masks", 4)] or not 0 <= self.object_region < self.regions:
+                raise ValueError
+        except (KeyError, ValueError):
+            raise ModelError(
+                f"{where} is an ONNX file, but not one of redoseg: name a run folder or its {MODEL_FILE}"
+            ) from None
+
+    def batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Soft masks (N, n, S, S) of pictures (N, S, S, 3) that have the network's size already."""
+        expected = (self.size, self.size, 3)
+        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
+            raise DataError(
+                f"pictures {images.dtype} {images.shape} seen, uint8 (N, {', '.join(map(str, expected))}) "
+                f"expected: open the data at {self.size} px"
+            )
+        soft = np.empty((len(images), self.regions, self.size, self.size), np.float32)
+        for start in range(0, len(images), _BATCH):
+            planes = images[start : start + _BATCH].transpose(0, 3, 1, 2).astype(np.float32)
+            picture = np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
+            try:
+                soft[start : start + _BATCH] = self._session.run(["masks"], {"picture": picture})[0]
+            except Exception as error:  # ONNX Runtime has no error tree of its own
+                raise ModelError(f"model {self.name} failed ({reason(error)}): export it again") from error
+        return soft
+
+    def soft(self, image: PictureLike) -> NDArray[np.float32]:
+        """The object's soft mask (H, W), 0 to 1, at the picture's own size.
+
+        A file is turned upright as its EXIF says; an array is uint8 (H, W), (H, W, 3) or (H, W, 4).
+        Raises DataError for a picture that cannot be read.
+        """
+        picture = _picture(image)
+        # The whole picture, squeezed: nothing of it is cut off.
+        small = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        mask = self.batch(np.asarray(small)[None])[0, self.object_region]
+        large = Image.fromarray(mask).resize(picture.size, Image.Resampling.BILINEAR)
+        return np.asarray(large).clip(0, 1)
+
+    def __call__(self, image: PictureLike) -> NDArray[np.bool_]:
+        """The object's mask (H, W) at the picture's own size: the soft mask cut at 0.5."""
+        return self.soft(image) > 0.5
+
+
+def _picture(image: PictureLike) -> Image.Image:
+    if isinstance(image, (str, Path)):
+        return read_picture(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    good = image.dtype == np.uint8 and image.size > 0
+    if good and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+        return to_rgb(Image.fromarray(image))
+    raise DataError(f"picture {image.dtype} {image.shape} seen, uint8 (H, W, 3) expected: convert it")
+
+
+# ------------------------------------------------------------------------------------------ opening a model
+
+
+def _model_bytes(model: str | Path) -> tuple[str, bytes]:
+    """Where the model was found, in words, and the ONNX file's content."""
+    path = Path(model).expanduser()
+    ships = weights()
+    try:
+        if (path / MODEL_FILE).is_file():
+            return shown(path / MODEL_FILE), (path / MODEL_FILE).read_bytes()
+        if path.is_file():
+            return shown(path), path.read_bytes()
+        if str(model) in ships:
+            file = resources.files("redoseg") / "weights" / str(model) / MODEL_FILE
+            return f"weights {model}", file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{shown(path)} cannot be read ({reason(error)}): change its permissions") from error
+    seen = f"has no {MODEL_FILE}" if path.is_dir() else "does not exist"
+    raise ModelError(
+        f"model {shown(path)} {seen}: name a run folder, a model folder, an .onnx file or weights that come "
+        f"with redoseg ({', '.join(ships) or 'none in this build'})"
+    )
+
+
+def _session(where: str, content: bytes, threads: int | None) -> tuple[Any, dict[str, str]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what matters is raised; the rest would land on stderr
+    # Asked outright, because ONNX Runtime's own choice counts cores that a container may not use.
+    options.intra_op_num_threads = threads or _cores()
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception:  # ONNX Runtime has no error tree of its own
+        raise ModelError(
+            f"{where} is not an ONNX model: name a run folder, a model folder or an .onnx file"
+        ) from None
+    return session, dict(session.get_modelmeta().custom_metadata_map)
+
+
+def _values(session: Any) -> list[Any]:
+    return [*session.get_inputs(), *session.get_outputs()]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------------------------------- files and folders
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What became of a picture or a folder of pictures."""
+
+    done: int
+    failed: tuple[tuple[Path, str], ...]
+    """Pictures without a result, each with its reason."""
+    written: tuple[Path, ...] = ()
+
+
+OnItem = Callable[[Path, int, int, str | None], None]
+"""Called with a picture, the pictures done, their total, and why it failed if it did."""
+
+
+def segment_paths(
+    segmenter: Segmenter,
+    source: str | Path,
+    out: str | Path,
+    kind: Kind = "mask",
+    overwrite: bool = False,
+    on_item: OnItem | None = None,
+) -> SegmentReport:
+    """Segment one picture or a folder into PNG files of the same names and sub-folders under `out`.
+
+    `kind` is "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA) or "overlay". For one picture, `out` may
+    be a file ending in .png. Pictures that would give the same name keep their suffix in it (`a.jpg.png`). An
+    input is never overwritten, another file only if `overwrite` is set. In a folder the rest goes on past
+    a picture that fails. Raises RedosegError for a single picture that fails, or if `out` cannot be used.
+    """
+    source, out = Path(source), Path(out)
+    if kind not in KINDS:
+        raise RedosegError(f"kind {kind!r} is not known, one of these expected: {', '.join(KINDS)}")
+    if source.is_dir():
+        return _segment_folder(segmenter, source, out, kind, overwrite, on_item)
+    target = _target(source, out)
+    _folder(target.parent)
+    problem = _refusal(target, {source.resolve()}, overwrite)
+    if problem:
+        raise RedosegError(f"{shown(target)} {problem}")
+    write_atomic(target, _render(segmenter, source, kind))
+    if on_item is not None:
+        on_item(source, 1, 1, None)
+    return SegmentReport(1, (), (target,))
+
+
+def _segment_folder(
+    segmenter: Segmenter, source: Path, out: Path, kind: Kind, overwrite: bool, on_item: OnItem | None
+) -> SegmentReport:
+    if out.exists() and not out.is_dir():
+        raise RedosegError(f"{shown(out)} is a file, a folder expected for the results: name another place")
+    pictures = list_pictures(source)
+    if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
+        pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
+        if not pictures:
+            raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
+    inputs = {p.resolve() for p in pictures}
+    failed: list[tuple[Path, str]] = []
+    written: list[Path] = []
+    for i, (picture, name) in enumerate(zip(pictures, _names(pictures, source), strict=True)):
+        target = out / name
+        problem = _refusal(target, inputs, overwrite)
+        if problem is None:
+            try:
+                data = _render(segmenter, picture, kind)
+                _folder(target.parent)
+                write_atomic(target, data)
+                written.append(target)
+            except DataError as error:
+                problem = str(error).removeprefix(f"{shown(picture)}: ")
+        else:
+            problem = f"{shown(target)} {problem}"
+        if problem is not None:
+            failed.append((picture, problem))
+        if on_item is not None:
+            on_item(picture, i + 1, len(pictures), problem)
+    return SegmentReport(len(written), tuple(failed), tuple(written))
+
+
+def _render(segmenter: Segmenter, path: Path, kind: Kind) -> bytes:
+    picture = read_picture(path)
+    soft = segmenter.soft(picture)
+    if kind == "mask":
+        result = Image.fromarray(np.where(soft > 0.5, 255, 0).astype(np.uint8))
+    elif kind == "soft":
+        result = Image.fromarray(np.rint(soft * 255).astype(np.uint8))
+    elif kind == "cutout":
+        # Steeper than the network's own edge, which is as wide as its pixels are in the photograph.
+        result = cutout(picture, (soft * 4 - 1.5).clip(0, 1))
+    else:
+        result = outline(picture, soft > 0.5)
+    buffer = io.BytesIO()
+    result.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _target(source: Path, out: Path) -> Path:
+    suffix = out.suffix.lower()
+    if out.is_dir() or (suffix != ".png" and suffix not in PICTURE_SUFFIXES):
+        return out / f"{source.stem}.png"
+    if suffix != ".png":
+        raise RedosegError(f"{shown(out)}: results are PNG files: name a file ending in .png, or a folder")
+    return out
+
+
+def _refusal(target: Path, inputs: set[Path], overwrite: bool) -> str | None:
+    if target.resolve() in inputs:
+        return "is a picture to segment: name another folder for the results"
+    if target.exists() and not overwrite:
+        return "exists: name another place, or allow overwriting"
+    return None
+
+
+def _folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: "
+            "name another place"
+        ) from error
+
+
+def _names(pictures: Sequence[Path], source: Path) -> list[Path]:
+    """A result's name for each picture, no two alike even where upper and lower case are one."""
+    whole: set[Path] = set()  # pictures that keep their suffix
+
+    def name(path: Path) -> Path:
+        relative = path.relative_to(source)
+        return relative.with_name((path.name if path in whole else path.stem) + ".png")
+
+    while True:
+        count = Counter(str(name(p)).lower() for p in pictures)
+        clashing = {p for p in pictures if count[str(name(p)).lower()] > 1} - whole
+        if not clashing:
+            return [name(p) for p in pictures]
+        whole |= clashing
+
+
+# ----------------------------------------------------------------------------------------- before and after
+
+
+def before_after(
+    pairs: Sequence[tuple[Image.Image, NDArray[np.bool_]]], side: int = 192, columns: int | None = None
+) -> Image.Image:
+    """A sheet (RGB) of each picture, its mask's outline and its cut-out; `side` of a tile in pixels.
+
+    `columns` is how many such triples stand side by side: one for up to four pictures, else two, if None.
+    """
+    if not pairs:
+        raise DataError("no picture for the before/after sheet, at least one expected: segment some first")
+    columns = columns or (1 if len(pairs) <= 4 else 2)
+    triples = [_triple(picture, mask, side) for picture, mask in pairs]
+    rows = [triples[i : i + columns] for i in range(0, len(triples), columns)]
+    return grid([[grid([triple], gap=6) for triple in row] for row in rows], gap=0)
+
+
+def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Image.Image]:
+    width, height = picture.size
+    short = min(width, height)
+    box = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
+    small = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
+    # Bilinear on grey and cut anew: a small mask gets a smooth edge rather than stairs.
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(
+        (side, side), Image.Resampling.BICUBIC, box=box
+    )
+    alpha = np.asarray(grey, np.float32) / 255
+    cut = cutout(small, alpha)
+    return [small, outline(small, alpha > 0.5), Image.alpha_composite(_checks(side), cut).convert("RGB")]
+
+
+def _checks(side: int) -> Image.Image:
+    """The checkerboard that stands for nothing (RGBA)."""
+    cell = max(4, side // 16)
+    y, x = np.indices((side, side)) // cell
+    grey = np.where((x + y) % 2, 232, 250).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGBA")

@@ -1,0 +1,130 @@
+"""The training loop: one function that reads from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from redoseg.errors import RunError
+from redoseg.train import health
+from redoseg.train.draws import Draws
+from redoseg.train.log import Entry
+from redoseg.train.measure import PictureBank, Watched, look
+from redoseg.train.state import TrainState
+
+
+@dataclass
+class Hooks:
+    """What the loop tells the run around it."""
+
+    log: Callable[[Entry], None]
+    """A log line is due."""
+    sample: Callable[[TrainState, int], None]
+    """A sample grid is due; the number is the object region."""
+    save: Callable[[TrainState], None]
+    """A checkpoint is due."""
+    stop: Callable[[], bool]
+    """Asked after each step: has someone asked to stop?"""
+
+
+def train(
+    state: TrainState,
+    bank: PictureBank,
+    watched: Watched | None,
+    hooks: Hooks,
+    seconds: float = 0.0,
+) -> TrainState:
+    """Train until the configured step, a stop, or a non-finite loss (RunError); returns the state reached.
+
+    `seconds` is what earlier sittings of this run took. The returned state is another object than the one
+    given where the run collapsed and started anew.
+    """
+    config, watch, device = state.config, state.config.watch, bank.device
+    started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
+
+    def fresh_draws() -> Draws:
+        return Draws(state.seed, len(bank), config.batch, config.nets.regions, config.nets.latent)
+
+    draws = fresh_draws()
+    while state.step < config.steps and not hooks.stop():
+        step = state.step + 1
+        drawn = draws.step(step)
+        flips = drawn.flips if config.data.flip else (None, None)
+        latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
+
+        # the redrawer's step, against a constant discriminator
+        pictures = bank(drawn.redrawn, flips[0])
+        redrawn = state.redrawer(pictures, latents, chosen, state.critic)
+        _refuse_non_finite(redrawn["total"], "redrawer", step)
+        state.redrawer_optimiser.zero_grad()
+        redrawn["total"].backward()
+        state.redrawer_optimiser.step()
+
+        # the discriminator's step, on fakes of the networks just updated
+        fakes = redrawn["fakes"]
+        if config.objective.fresh_fakes:
+            fresh = latents if config.objective.same_latents else drawn.fresh_latents.to(device)
+            with torch.no_grad():
+                fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
+        real = bank(drawn.real, flips[1]) if config.objective.other_real else pictures
+        judged = state.critic(real, fakes)
+        _refuse_non_finite(judged["total"], "discriminator", step)
+        state.critic_optimiser.zero_grad()
+        judged["total"].backward()
+        state.critic_optimiser.step()
+
+        state.average.update(state.redrawer, step)
+        state.step = step
+
+        # what is due after this step
+        last = step == config.steps
+        look_due = last or step % watch.evaluate_every == 0 or health.looks_due(step, watch)
+        sample_due = last or step % watch.sample_every == 0
+        if not (look_due or sample_due or step % watch.log_every == 0 or step % watch.checkpoint_every == 0):
+            continue
+
+        now = time.monotonic()
+        entry: Entry = {
+            "step": step,
+            "pictures": step * config.batch,
+            "restarts": state.restarts,
+            "seconds": round(now - started, 2),
+            "steps_per_s": round((step - counted) / max(now - since, 1e-9), 3),
+            "sizes": [round(s, 5) for s in redrawn["sizes"].tolist()],
+        }
+        for losses in (redrawn, judged):
+            entry |= {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
+        if look_due:
+            entry |= look(state, bank, watched, config.data.evaluate_pictures)
+        if sample_due:
+            hooks.sample(state, entry.get("object_region", 0))
+
+        # has a region collapsed?
+        if look_due and health.looks_due(step, watch):
+            seen = [entry[k] for k in ("average_sizes", "watched_sizes") if k in entry]
+            region = health.collapsed_region(watch, *seen)
+            if region is not None:
+                entry["collapsed"] = region
+                if state.restarts < watch.restarts:
+                    hooks.log(entry)
+                    state = TrainState.fresh(config, device, state.restarts + 1)
+                    draws, since, counted = fresh_draws(), time.monotonic(), 0
+                    hooks.save(state)
+                    continue
+        hooks.log(entry)
+        if step % watch.checkpoint_every == 0:
+            hooks.save(state)
+        since += time.monotonic() - now  # looking is not training
+    return state
+
+
+def _refuse_non_finite(total: torch.Tensor, player: str, step: int) -> None:
+    if not math.isfinite(total.item()):
+        raise RunError(
+            f"the {player}'s loss is {total.item()} at step {step}, a finite number expected: "
+            "the last good state is kept; lower the learning rates (--optim.*) or try another --seed"
+        )

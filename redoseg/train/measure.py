@@ -1,0 +1,141 @@
+"""What a mask extractor makes of pictures: masks, region sizes, scores, sample grids. Nothing here trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from redoseg import metrics
+from redoseg.config import Config
+from redoseg.data import PictureSet
+from redoseg.train.state import TrainState
+
+RESIDENT_LIMIT = 4 * 2**30  # bytes: a set up to this size lives in the device's memory
+CHUNK = 64  # pictures in one forward pass
+LOOKED_AT = 256  # training pictures that region sizes and the choice of the object are taken from
+SAMPLE_PICTURES = 8
+
+
+class PictureBank:
+    """Pictures as bytes, given out as float batches in the networks' value range, on the device."""
+
+    def __init__(self, pictures: PictureSet, config: Config, device: torch.device) -> None:
+        self.images = pictures.images
+        self.signed, self.device = config.data.value_range == "signed", device
+        fits = pictures.images.nbytes <= RESIDENT_LIMIT
+        self.resident = torch.from_numpy(np.array(pictures.images)).to(device) if fits else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __call__(
+        self, indices: Int[np.ndarray, " b"], flips: Bool[np.ndarray, " b"] | None = None
+    ) -> Float[Tensor, "b 3 h w"]:
+        """The pictures of these numbers, mirrored where `flips` is true."""
+        if self.resident is None:
+            order = np.sort(np.unique(indices))  # a memory map likes to be read in order
+            taken = torch.from_numpy(self.images[order][np.searchsorted(order, indices)]).to(self.device)
+        else:
+            taken = self.resident[torch.from_numpy(indices).to(self.device)]
+        batch = taken.permute(0, 3, 1, 2).float() / (127.5 if self.signed else 255)
+        if self.signed:
+            batch = batch - 1
+        if flips is not None and flips.any():
+            where = torch.from_numpy(flips).to(self.device)
+            batch = torch.where(where[:, None, None, None], batch.flip(3), batch)
+        return batch.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def soft_masks(
+    extractor: torch.nn.Module, bank: PictureBank, indices: Int[np.ndarray, " p"]
+) -> Float[np.ndarray, "p n h w"]:
+    """Soft masks of these pictures."""
+    chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
+    return np.concatenate([extractor(bank(chunk)).float().cpu().numpy() for chunk in chunks])
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Labelled pictures that are scored while training, and never anything else."""
+
+    pictures: PictureSet
+    bank: PictureBank
+
+    def scores(
+        self, masks: Float[np.ndarray, "p n h w"], indices: Int[np.ndarray, " p"], region: int
+    ) -> dict[str, float | int]:
+        """The figures of DESIGN's `--json`; matched ones for more than two regions."""
+        labels = self.pictures.labels(indices)
+        if masks.shape[1] > 2:
+            return metrics.score_matched(masks.argmax(1), labels, masks.shape[1])
+        return metrics.score(masks[:, region] > 0.5, labels).as_dict()
+
+
+def spread(count: int, most: int) -> Int[np.ndarray, " p"]:
+    """At most `most` numbers spread evenly over range(count)."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def look(
+    state: TrainState, bank: PictureBank, watched: Watched | None, most: int
+) -> dict[str, float | int | list[float]]:
+    """Sizes and object region on training pictures, and scores on watched ones, of the moving average."""
+    extractor = state.average.nets["extractor"]
+    masks = soft_masks(extractor, bank, spread(len(bank), LOOKED_AT))
+    region = metrics.object_region(masks)
+    entry: dict[str, float | int | list[float]] = {
+        "object_region": region,
+        "average_sizes": [round(float(s), 5) for s in masks.mean((0, 2, 3))],
+    }
+    if watched is not None:
+        indices = spread(len(watched.pictures), most)
+        masks = soft_masks(extractor, watched.bank, indices)
+        entry["watched_sizes"] = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
+        entry |= {k: round(float(v), 5) for k, v in watched.scores(masks, indices, region).items() if k != "pictures"}
+    return entry
+
+
+def _bytes(batch: Float[Tensor, "k 3 h w"], signed: bool) -> UInt8[np.ndarray, "k h w 3"]:
+    shown = (batch.float().cpu() + 1) * 127.5 if signed else batch.float().cpu() * 255
+    return shown.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+@torch.no_grad()
+def sample_rows(
+    state: TrainState, bank: PictureBank, watched: Watched | None, region: int
+) -> Sequence[NDArray[np.uint8]]:
+    """Rows of a sample grid: pictures, object masks, each region redrawn, and the truth where there is one."""
+    config = state.config
+    source = bank if watched is None else watched.bank
+    indices = spread(len(source), SAMPLE_PICTURES)
+    pictures = source(indices)
+    masks = state.average.nets["extractor"](pictures)
+    shape = (len(indices), config.nets.regions, config.nets.latent)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(pictures.device)
+    rows = [_bytes(pictures, bank.signed)]
+    rows += [_grey(masks[:, k].float().cpu().numpy() * 255) for k in _shown_regions(config, region)]
+    for k, generator in enumerate(state.average.nets["generators"]):
+        mask = masks[:, k : k + 1]
+        drawing = generator(latents[:, k], mask)
+        if config.objective.mask_drawings:
+            drawing = drawing * mask
+        rows.append(_bytes(drawing + (1 - mask) * pictures, bank.signed))
+    if watched is not None:
+        truth = watched.pictures.labels(indices).astype(np.float64)
+        rows.append(_grey(np.where(truth < 0, 127, truth * 255 / max(1, config.nets.regions - 1))))
+    return rows
+
+
+def _shown_regions(config: Config, region: int) -> list[int]:
+    return [region] if config.nets.regions == 2 else list(range(config.nets.regions))
+
+
+def _grey(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.repeat(values.round().astype(np.uint8)[..., None], 3, -1)

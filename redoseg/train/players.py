@@ -1,0 +1,139 @@
+"""The two players of the game. Neither knows the loop; the loop knows nothing of their losses."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from redoseg import losses
+from redoseg.config import Config
+from redoseg.nets.image_encoder import discriminator, latent_encoder
+from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.nets.region_generator import RegionGenerator
+
+
+class Redrawer(nn.Module):
+    """Mask extractor, one generator for each region, and the latent encoder."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config.objective
+        nets, data = config.nets, config.data
+        self.extractor = MaskExtractor(nets)
+        self.generators = nn.ModuleList(
+            RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions)
+        )
+        self.encoder = latent_encoder(nets, data.size)
+
+    def draw(
+        self, latents: Float[Tensor, "b n d"], masks: Float[Tensor, "b n h w"]
+    ) -> Float[Tensor, "b n 3 h w"]:
+        """Each region drawn over the whole picture from its latent."""
+        regions = zip(self.generators, latents.unbind(1), masks.split(1, 1), strict=True)
+        return torch.stack([generator(z, mask) for generator, z, mask in regions], 1)
+
+    def redraw(
+        self, pictures: Float[Tensor, "b 3 h w"], latents: Float[Tensor, "b n d"], chosen: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "m 3 h w"], Float[Tensor, "b n 3 h w"], Float[Tensor, "b n h w"]]:
+        """Redrawn pictures (`losses.compose`), the parts they were made of, and the masks."""
+        masks = self.extractor(pictures)
+        parts = self.draw(latents, masks)
+        if self.config.mask_drawings:
+            parts = parts * masks.unsqueeze(2)
+        return losses.compose(pictures, parts, masks, self.config.redraw, chosen), parts, masks
+
+    def forward(
+        self,
+        pictures: Float[Tensor, "b 3 h w"],
+        latents: Float[Tensor, "b n d"],
+        chosen: Int[Tensor, " b"],
+        critic: Critic,
+    ) -> dict[str, Tensor]:
+        """The losses, their sum as `total`, and without gradient the `fakes` and the regions' mean `sizes`."""
+        c = self.config
+        fakes, parts, masks = self.redraw(pictures, latents, chosen)
+        terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes), c.adversarial)}
+        total = c.adversarial_weight * terms["redrawer"]
+        if c.latent_weight:
+            terms["latent"] = self.latent_error(fakes, parts, latents)
+            total = total + c.latent_weight * terms["latent"]
+        if c.floor_weight:
+            terms["floor"] = losses.missing_share(masks, c.floor)
+            total = total + c.floor_weight * terms["floor"]
+        if c.binary_weight:
+            total = total + c.binary_weight * losses.greyness(masks)
+        if c.self_redraw_weight:
+            read = self.encoder(pictures).view_as(latents)
+            # the generators see these masks as a constant, else masks would carry the picture to them
+            drawings = self.draw(read, masks.detach())
+            terms["self_redraw"] = losses.region_error(pictures, drawings, masks)
+            total = total + c.self_redraw_weight * terms["self_redraw"]
+        terms["grey"] = losses.greyness(masks.detach())
+        return terms | {"total": total, "fakes": fakes.detach(), "sizes": masks.detach().mean((0, 2, 3))}
+
+    def latent_error(
+        self,
+        fakes: Float[Tensor, "m 3 h w"],
+        parts: Float[Tensor, "b n 3 h w"],
+        latents: Float[Tensor, "b n d"],
+    ) -> Float[Tensor, ""]:
+        """Mean squared error of the latents that the encoder recovers, from drawings or from composites."""
+        if self.config.latent_from == "drawings" or self.config.redraw in ("one", "together"):
+            return F.mse_loss(self.encoder(parts.sum(1)).view_as(latents), latents)
+        # composite k shows only z_k
+        count = len(fakes) // len(latents)
+        read = self.encoder(fakes).view(count, *latents.shape)
+        return torch.stack([F.mse_loss(read[k, :, k], latents[:, k]) for k in range(count)]).mean()
+
+
+class Critic(nn.Module):
+    """The discriminator."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.adversarial = config.objective.adversarial
+        self.discriminator = discriminator(config.nets, config.data.size)
+
+    def score_as_constant(self, pictures: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m 1"]:
+        """Scores whose gradient reaches the pictures and never the discriminator's weights."""
+        self.requires_grad_(False)
+        try:
+            return self.discriminator(pictures)
+        finally:
+            self.requires_grad_(True)
+
+    def forward(
+        self, real: Float[Tensor, "b 3 h w"], fake: Float[Tensor, "m 3 h w"]
+    ) -> dict[str, Tensor]:
+        """The losses on real and on redrawn pictures, their sum as `total`."""
+        # one pass over both: half the spectral norms, and the nets have no batch statistics
+        scores = self.discriminator(torch.cat([real, fake]))
+        on_real, on_fake = losses.critic_adversarial(scores[: len(real)], scores[len(real) :], self.adversarial)
+        return {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
+
+
+class MovingAverage:
+    """Moving average of extractor and generators: what is scored, drawn and exported."""
+
+    def __init__(self, redrawer: Redrawer, decay: float) -> None:
+        self.decay = decay
+        self.nets = nn.ModuleDict(
+            {"extractor": copy.deepcopy(redrawer.extractor), "generators": copy.deepcopy(redrawer.generators)}
+        )
+        self.nets.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, redrawer: Redrawer, step: int) -> None:
+        """Follow the redrawer after its step number `step` (from 1); early on the average is shorter."""
+        weight = 1 - min(self.decay, step / (step + 10))
+        source = {"extractor": redrawer.extractor, "generators": redrawer.generators}
+        mine = [p for name in source for p in self.nets[name].parameters()]
+        theirs = [p for net in source.values() for p in net.parameters()]
+        torch._foreach_lerp_(mine, theirs, weight)
+        for name, net in source.items():  # statistics and spectral vectors are taken as they are
+            for ours, new in zip(self.nets[name].buffers(), net.buffers(), strict=True):
+                ours.copy_(new)

@@ -1,0 +1,100 @@
+"""Everything that changes while training, and how it is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from redoseg import checkpoint
+from redoseg.config import Config, OptimConfig
+from redoseg.recipe import from_values, to_values
+from redoseg.train.players import Critic, MovingAverage, Redrawer
+
+SEEDS_APART = 1_000_003  # the seed of restart r is the run's seed plus r times this
+
+
+@dataclass
+class TrainState:
+    """Both players, an optimiser each, the moving average, and how far the run is."""
+
+    config: Config
+    redrawer: Redrawer
+    critic: Critic
+    redrawer_optimiser: torch.optim.Optimizer
+    critic_optimiser: torch.optim.Optimizer
+    average: MovingAverage
+    step: int = 0
+    restarts: int = 0
+
+    @property
+    def seed(self) -> int:
+        """Seed of the present attempt."""
+        return self.config.seed + self.restarts * SEEDS_APART
+
+    @classmethod
+    def fresh(cls, config: Config, device: torch.device, restarts: int = 0) -> TrainState:
+        """New networks, drawn from the seed of attempt number `restarts`."""
+        torch.manual_seed(config.seed + restarts * SEEDS_APART)
+        # drawn on the CPU, so that every device starts from the same weights; channels last is faster everywhere
+        redrawer = Redrawer(config).to(device, memory_format=torch.channels_last)
+        critic = Critic(config).to(device, memory_format=torch.channels_last)
+        optim = config.optim
+        groups = [
+            {
+                "params": list(redrawer.extractor.parameters()),
+                "lr": optim.extractor_rate,
+                "weight_decay": optim.extractor_decay,
+            },
+            {"params": list(redrawer.generators.parameters()), "lr": optim.generator_rate},
+            {"params": list(redrawer.encoder.parameters()), "lr": optim.encoder_rate},
+        ]
+        return cls(
+            config,
+            redrawer,
+            critic,
+            _adam(groups, optim),
+            _adam([{"params": list(critic.parameters()), "lr": optim.discriminator_rate}], optim),
+            MovingAverage(redrawer, optim.average),
+            restarts=restarts,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything that a resumed run needs."""
+        tensors: dict[str, Tensor] = {}
+        for name, state in {
+            "redrawer": self.redrawer.state_dict(),
+            "critic": self.critic.state_dict(),
+            "average": self.average.nets.state_dict(),
+            "redrawer_optimiser": checkpoint.optimiser_tensors(self.redrawer_optimiser),
+            "critic_optimiser": checkpoint.optimiser_tensors(self.critic_optimiser),
+        }.items():
+            tensors |= checkpoint.prefixed(name, state)
+        about = {"config": to_values(self.config), "step": self.step, "restarts": self.restarts}
+        checkpoint.save_checkpoint(path, tensors, about)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> TrainState:
+        """The state that `save` wrote; ModelError where `path` holds something else."""
+        tensors, about = checkpoint.load_checkpoint(path)
+        config = from_values(about["config"], f"{path}")
+        state = cls.fresh(config, device, about["restarts"])
+        state.step = about["step"]
+        for name, module in (
+            ("redrawer", state.redrawer),
+            ("critic", state.critic),
+            ("average", state.average.nets),
+        ):
+            checkpoint.restore(module, checkpoint.part(name, tensors), path)
+        for name, optimiser in (
+            ("redrawer_optimiser", state.redrawer_optimiser),
+            ("critic_optimiser", state.critic_optimiser),
+        ):
+            checkpoint.restore_optimiser(optimiser, checkpoint.part(name, tensors))
+        return state
+
+
+def _adam(groups: list[dict[str, object]], optim: OptimConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=0.0, betas=(optim.beta1, optim.beta2), fused=True)

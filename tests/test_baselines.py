@@ -1,0 +1,134 @@
+"""The methods to compare with find an easy object; the floors are what they say they are."""
+
+import builtins
+from typing import Any
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2")
+
+from redoseg import baselines
+from redoseg.errors import DataError, RedosegError
+from redoseg.metrics import score
+
+
+def easy(side: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """A red square in the centre of a green field, with a little noise, and its mask."""
+    truth = np.zeros((side, side), bool)
+    low, high = side // 4, side - side // 4
+    truth[low:high, low:high] = True
+    picture = np.where(truth[..., None], (200, 60, 50), (40, 120, 70))
+    noise = np.random.default_rng(0).integers(-8, 9, (side, side, 3))
+    return (picture + noise).astype(np.uint8), truth
+
+
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+@pytest.mark.parametrize("name", baselines.METHODS)
+def test_an_easy_object_is_found(name: str) -> None:
+    picture, truth = easy()
+    mask = baselines.METHODS[name](picture)
+    assert mask.shape == truth.shape
+    assert mask.dtype == bool
+    assert iou(mask, truth) > 0.85
+
+
+@pytest.mark.parametrize("name", baselines.METHODS)
+def test_the_same_picture_gives_the_same_mask(name: str) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (32, 48, 3), np.uint8)
+    before = picture.copy()
+    first = baselines.METHODS[name](picture)
+    assert first.shape == (32, 48)
+    assert np.array_equal(first, baselines.METHODS[name](picture))
+    assert np.array_equal(picture, before)
+
+
+@pytest.mark.parametrize("name", baselines.METHODS)
+def test_a_picture_of_one_colour_is_no_error(name: str) -> None:
+    assert baselines.METHODS[name](np.full((32, 32, 3), 128, np.uint8)).shape == (32, 32)
+
+
+def test_kmeans_takes_the_cluster_off_the_border() -> None:
+    picture, truth = easy()
+    # The object keeps being the object when the colours change places.
+    assert iou(baselines.kmeans(255 - picture), truth) > 0.95
+
+
+def test_iem_moves_from_where_it_starts_to_an_object_off_centre() -> None:
+    picture, truth = easy()
+    moved, its_truth = np.roll(picture, (10, -10), (0, 1)), np.roll(truth, (10, -10), (0, 1))
+    assert iou(baselines.iem(moved, rounds=0), its_truth) < 0.6
+    assert iou(baselines.iem(moved), its_truth) > 0.85
+
+
+def test_iem_climbs_the_inpainting_error_by_its_true_gradient() -> None:
+    rng = np.random.default_rng(0)
+    colours, mask = rng.normal(size=(16, 16, 3)), rng.uniform(0.1, 0.9, (16, 16))
+
+    def error(mask: np.ndarray) -> float:
+        total = 0.0
+        for own in (mask, 1 - mask):
+            parts = [cv2.GaussianBlur(a, (13, 13), 2, borderType=cv2.BORDER_CONSTANT) for a in
+                     (colours * (1 - own)[..., None], 1 - own)]
+            filled = parts[0] / (parts[1] + 0.01)[..., None]
+            total += (own * np.abs(filled - colours).sum(axis=-1)).sum() / own.sum()
+        return float(total)
+
+    gain = baselines._gain(colours, mask, sigma=2)
+    for pixel in ((3, 4), (8, 8), (0, 15)):
+        step = np.zeros_like(mask)
+        step[pixel] = 1e-5
+        assert gain[pixel] == pytest.approx((error(mask + step) - error(mask - step)) / 2e-5, rel=1e-3)
+
+
+def test_floors() -> None:
+    labels = np.zeros((2, 8, 8), np.int8)
+    labels[:, 2:6, 2:6] = 1
+    assert baselines.everything(labels).iou == pytest.approx(0.25)
+    assert baselines.mean_mask(labels).iou == 1
+    assert 0.7 < baselines.centred_disc(labels).iou < 1
+    # Unlabelled pixels say nothing about where objects are.
+    labels[0, 2:6, 2:6] = -1
+    assert baselines.mean_mask(labels).ious[1] == 1
+
+
+def test_the_mean_mask_is_cut_where_it_scores_best() -> None:
+    labels = np.zeros((3, 4, 4), np.int8)
+    labels[0, :2] = labels[1, :2] = labels[2, :, :2] = 1
+    cuts = [score(np.broadcast_to((labels > 0).mean(axis=0) >= c, labels.shape), labels).iou for c in (0.3, 0.6)]
+    assert baselines.mean_mask(labels).iou == pytest.approx(max(cuts))
+
+
+def test_beside_gives_floors_then_methods() -> None:
+    picture, truth = easy(32)
+    images, labels = np.stack([picture] * 2), np.stack([truth] * 2).astype(np.int8)
+    rows = baselines.beside(images, labels)
+    assert list(rows) == ["mean mask", "centred disc", "kmeans", "grabcut"]
+    assert rows["kmeans"].pictures == 2
+    assert rows["kmeans"].iou > 0.9
+    assert list(baselines.beside(images, labels, methods=())) == ["mean mask", "centred disc"]
+
+
+def test_mistakes_are_told() -> None:
+    images, labels = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.int8)
+    with pytest.raises(RedosegError, match="'snakes' does not exist; expected one of kmeans, watershed"):
+        baselines.beside(images, labels, methods=("snakes",))
+    with pytest.raises(DataError, match="resize the labels to the pictures"):
+        baselines.beside(images, labels[:, :4])
+
+
+@pytest.mark.parametrize("name", baselines.METHODS)
+def test_without_opencv_the_cure_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(module: str, *args: Any, **kwargs: Any) -> Any:
+        if module == "cv2":
+            raise ImportError(module)
+        return real(module, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(RedosegError, match=r'pip install "redoseg\[compare\]"'):
+        baselines.METHODS[name](np.zeros((8, 8, 3), np.uint8))

@@ -1,0 +1,336 @@
+"""Prepared sets: what goes in, what comes out, what is refused; nothing half-written is taken for a set."""
+
+import json
+import os
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from redoseg.data import Item, PictureSet, contact_sheet, open_data, open_prepared, prepare, write_prepared
+from redoseg.data.benchmarks import flowers102, read_mat
+from redoseg.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def picture(path: Path, value: int = 0, width: int = 40, height: int = 30) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), (value, 100, 50)).save(path)
+    return path
+
+
+def mask(path: Path, value: int = 255, width: int = 40, height: int = 30) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((height, width), np.uint8)
+    pixels[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = value
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Ten pictures, nine with masks."""
+    for i in range(10):
+        picture(tmp_path / "set" / "images" / f"p{i}.png", 20 * i)
+        if i != 4:
+            mask(tmp_path / "set" / "masks" / f"p{i}.png", 127 if i == 5 else 255)
+    return tmp_path / "set"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def refused(*args: object, **kwargs: object) -> str:
+    with pytest.raises(DataError) as caught:
+        prepare(*args, **kwargs)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_round_trip(labelled: Path, tmp_path: Path) -> None:
+    seen = []
+    report = prepare("folder", labelled, tmp_path / "out", 16, on_item=lambda i, n: seen.append((i, n)))
+    assert (report.pictures, report.labelled, report.bad) == (10, 9, ())
+    assert report.notes == ("1 of 10 pictures have no mask",)
+    assert seen[-1] == (10, 10)
+    data = open_prepared(tmp_path / "out")
+    assert isinstance(data.images, np.memmap)
+    assert (data.name, data.size, data.regions, len(data)) == ("set", 16, 2, 10)
+    assert data.images.shape == (10, 16, 16, 3)
+    assert data.images[:, 8, 8, 0].tolist() == [20 * i for i in range(10)]
+    assert data.names == tuple(f"p{i}" for i in range(10))
+    assert data.labelled.tolist() == [i != 4 for i in range(10)]
+    labels = data.labels([0, 4, 5])
+    assert labels.dtype == np.int8
+    assert [np.unique(one).tolist() for one in labels] == [[0, 1], [-1], [-1, 0]]
+    assert sorted(os.listdir(tmp_path / "out")) == ["dataset.json", "images.npy", "items.csv", "masks.npy"]
+    about = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert about["source"] == str(labelled)
+    assert (tmp_path / "out" / "items.csv").read_text().splitlines()[:2] == [
+        "name,source,split,labelled",
+        "p0,images/p0.png,,1",
+    ]
+
+
+def test_preparing_twice_gives_the_same_bytes(labelled: Path, tmp_path: Path) -> None:
+    prepare("folder", labelled, tmp_path / "a", 16)
+    prepare("folder", labelled, tmp_path / "b", 16)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_every_third_picture_is_for_choosing(labelled: Path, tmp_path: Path) -> None:
+    prepare("flowers17", labelled, tmp_path / "out", 16)
+    data = open_prepared(tmp_path / "out")
+    assert data.subset("dev").names == ("p0", "p3", "p6", "p9")
+    assert len(data.subset("test")) == 6
+    assert isinstance(data.subset("dev").images, np.memmap)
+    with pytest.raises(DataError, match=r"no picture of flowers17 is in split 'val', one of .* dev, test"):
+        data.subset("val")
+
+
+def test_without_masks_there_is_no_mask_file(tmp_path: Path) -> None:
+    for i in range(8):
+        picture(tmp_path / "set" / "deep" / "er" / f"{i}.jpg")
+    prepare("folder", tmp_path / "set", tmp_path / "out", 16)
+    data = open_prepared(tmp_path / "out")
+    assert data.masks is None
+    assert (data.labels() == -1).all()
+    assert not (tmp_path / "out" / "masks.npy").exists()
+    assert data.names[0] == "deep/er/0"
+
+
+def test_pictures_are_the_same_with_the_masks_deleted(labelled: Path, tmp_path: Path) -> None:
+    prepare("folder", labelled, tmp_path / "with", 16)
+    shutil.rmtree(labelled / "masks")
+    prepare("folder", labelled, tmp_path / "without", 16)
+    assert (tmp_path / "with/images.npy").read_bytes() == (tmp_path / "without/images.npy").read_bytes()
+
+
+def test_bad_files_among_good_ones_are_listed(labelled: Path, tmp_path: Path) -> None:
+    (labelled / "images" / "p1.png").write_text("not a picture")
+    (labelled / "masks" / "p2.png").write_bytes((labelled / "masks" / "p2.png").read_bytes()[:40])
+    mask(labelled / "masks" / "p3.png", width=30, height=60)
+    picture(labelled / "images" / "p6.jpg")
+    mask(labelled / "masks" / "p7.bmp")
+    report = prepare("folder", labelled, tmp_path / "out", 16)
+    assert (report.pictures, report.labelled) == (10, 4)
+    bad = dict(report.bad)
+    assert bad["images/p1.png"] == "not a picture of a known format, a picture expected: replace or remove it"
+    assert bad["masks/p2.png"].endswith("; its picture is kept as not labelled")
+    assert "mask of 30x60 beside a picture of other proportions" in bad["masks/p3.png"]
+    assert bad["images/p6.png"] == "shares the mask p6.png with p6.jpg, p6.png"
+    assert bad["images/p7.png"] == "has more than one mask: p7.bmp, p7.png"
+    assert open_prepared(tmp_path / "out").bad == report.bad
+    names = open_prepared(tmp_path / "out").names
+    assert {"p6.jpg", "p6.png"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    for i in range(8):
+        picture(tmp_path / "set" / f"{i}, \n{os.fsdecode(bytes([0xE9]))}.png")
+    prepare("folder", tmp_path / "set", tmp_path / "out", 16)
+    assert open_prepared(tmp_path / "out").names[0] == "0, \\n\\xe9"
+
+
+def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
+    three = tmp_path / "three"
+    for i in range(3):
+        picture(three / f"{i}.png")
+    out = tmp_path / "out"
+    assert refused("folder", three, out) == (
+        f"3 pictures found in {three}, at least 8 expected: add pictures or name another folder"
+    )
+    assert "does not exist, a folder of pictures expected: name another" in refused(
+        "folder", tmp_path / "x", out
+    )
+    assert "set 'cifar' is not known, one of these expected: flowers102" in refused("cifar", labelled, out)
+    assert "size 1 px, 4 to 2048 expected" in refused("folder", labelled, out, 1)
+    assert "has no setid.mat, the layout of Flowers-102 expected" in refused("flowers102", labelled, out)
+    for i in range(4):
+        (labelled / "images" / f"p{i}.png").write_text("broken")
+    text = refused("folder", labelled, out)
+    assert text.startswith(f"6 of 10 pictures in {labelled} can be read, at least 8 expected: replace the")
+    assert "images/p0.png (not a picture" in text
+    assert not out.exists()
+    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+    out.mkdir()
+    assert f"{out} exists, a new folder expected: remove it or name another" == refused(
+        "folder", labelled, out
+    )
+    assert os.listdir(out) == []
+
+
+def test_nothing_is_left_of_a_stopped_or_failed_run(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("folder", labelled, tmp_path / "out", 16, on_item=stop)
+    assert sorted(os.listdir(tmp_path)) == ["set"]
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "cannot be written (No space left on device): free space" in refused(
+        "folder", labelled, tmp_path / "out"
+    )
+    assert sorted(os.listdir(tmp_path)) == ["set"]
+
+
+def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    prepare("folder", labelled, good, 16)
+
+    def opened(name: str, data: bytes | None) -> str:
+        broken = tmp_path / "broken"
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(good, broken)
+        if data is None:
+            (broken / name).unlink()
+        else:
+            (broken / name).write_bytes(data)
+        with pytest.raises(DataError) as caught:
+            open_data(broken, 16)
+        text = str(caught.value)
+        assert "\n" not in text
+        assert "expected: prepare it again" in text
+        return text
+
+    # dataset.json is written last: without it, the set is half-written.
+    assert "has no dataset.json, a whole prepared set expected" in opened("dataset.json", None)
+    assert "has no masks.npy" in opened("masks.npy", None)
+    assert "has no items.csv" in opened("items.csv", None)
+    assert "is damaged" in opened("images.npy", (good / "images.npy").read_bytes()[:-1])
+    assert "is damaged" in opened("images.npy", b"")
+    assert "is damaged" in opened("dataset.json", b"{}")
+    assert "is damaged" in opened("dataset.json", b"[1")
+    assert "lists 9 pictures, dataset.json 10" in opened(
+        "items.csv", b"\n".join((good / "items.csv").read_bytes().split(b"\n")[:-2]) + b"\n"
+    )
+    about = json.loads((good / "dataset.json").read_text())
+    assert "has format 9, 1 expected" in opened("dataset.json", json.dumps(about | {"format": 9}).encode())
+    assert "holds uint8" in opened("dataset.json", json.dumps(about | {"size": 8}).encode())
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    assert "is damaged" in opened("images.npy", (tmp_path / "objects.npy").read_bytes())
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    one = picture(tmp_path / "x.png")
+    items = [Item(str(i), one) for i in range(300)]
+    tracemalloc.start()
+    write_prepared(tmp_path / "out", "x", items, 64, source=tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "out/images.npy").stat().st_size > 3_600_000
+    assert peak < 1_000_000
+
+
+def test_opening_at_another_size(labelled: Path, tmp_path: Path) -> None:
+    prepare("folder", labelled, tmp_path / "out", 16)
+    small = open_data(tmp_path / "out", 8)
+    assert small.images.shape == (10, 8, 8, 3)
+    assert small.masks is not None
+    assert small.masks.shape == (10, 8, 8)
+    assert set(np.unique(small.labels([0]))) == {0, 1}
+    with pytest.raises(
+        DataError, match=r"at 16 px, at least 32 px expected: prepare it again with --size 32"
+    ):
+        open_data(tmp_path / "out", 32)
+
+
+def test_a_folder_is_prepared_once_and_again_when_it_changes(labelled: Path) -> None:
+    calls: list[int] = []
+
+    def opened() -> tuple[PictureSet, int]:
+        calls.clear()
+        return open_data(labelled, 16, on_item=lambda i, n: calls.append(i)), len(calls)
+
+    before = sorted(p for p in labelled.rglob("*"))
+    assert opened()[1] == 10
+    data, decoded = opened()
+    assert (len(data), decoded) == (10, 0)
+    assert sorted(p for p in labelled.rglob("*")) == before
+    picture(labelled / "images" / "new.png")
+    data, decoded = opened()
+    assert (len(data), decoded) == (11, 11)
+    mask(labelled / "masks" / "new.png")
+    data, decoded = opened()
+    assert (int(data.labelled.sum()), decoded) == (10, 11)
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "redoseg" / "prepared"
+    assert len(list(cache.iterdir())) == 1
+    next(cache.glob("*/images.npy")).write_bytes(b"")
+    assert opened()[1] == 11
+
+
+def test_open_data_says_what_it_takes(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError,
+        match=r"x does not exist, a prepared set, a folder of pictures, shapes or shapes-hard expected",
+    ):
+        open_data(tmp_path / "x", 16)
+    with pytest.raises(DataError, match=r"is in split 'val', one of these expected: train, test"):
+        open_data("shapes", 16, split="val")
+
+
+def test_built_in_pictures() -> None:
+    held_out = open_data("shapes", 16, count=4)
+    again = open_data("shapes", 16, count=4)
+    train = open_data("shapes", 16, split="train", count=4)
+    assert np.array_equal(held_out.images, again.images)
+    assert not np.array_equal(held_out.images, train.images)
+    assert set(np.unique(held_out.labels())) == {0, 1}
+    three = open_data("shapes", 32, regions=3, count=8)
+    assert set(np.unique(three.labels())) == {0, 1, 2}
+
+
+def test_flowers102_in_its_own_layout(tmp_path: Path) -> None:
+    source = tmp_path / "flowers"
+    for number in range(1, 11):
+        picture(source / "jpg" / f"image_{number:05d}.jpg", 10 * number)
+    segmim = np.full((30, 40, 3), (0, 0, 254), np.uint8)
+    segmim[10:20, 10:30] = (200, 90, 80)
+    segmim[12, 12] = (200, 90, 254)
+    (source / "segmim").mkdir()
+    # Stored without loss under the official name: the rule needs exact values.
+    Image.fromarray(segmim).save(source / "segmim" / "segmim_00002.jpg", "PNG")
+    ids = {"trnid": [1, 2], "valid": [3], "tstid": [*range(4, 10), 99]}
+    arrays = {key: np.array([value], np.uint16) for key, value in ids.items()}
+    for compressed in (True, False):
+        savemat(source / "setid.mat", arrays, do_compression=compressed)
+        read = read_mat(source / "setid.mat")
+        assert {key: value.astype(int).tolist() for key, value in read.items()} == ids
+    listing = flowers102(source)
+    assert "train: 6 of the official 6149 pictures are here" in listing.notes
+    assert "8 of 9 pictures have no mask in segmim/" in listing.notes
+    report = prepare("flowers102", source, tmp_path / "out", 30)
+    assert (report.pictures, report.labelled) == (9, 1)
+    data = open_prepared(tmp_path / "out")
+    assert data.splits == ("train",) * 6 + ("val",) + ("test",) * 2
+    labels = data.labels([data.names.index("image_00002")])[0]
+    assert (labels == 1).sum() == 10 * 20 - 1
+    # The same folder opened by its path is recognised: segmentations are no pictures.
+    assert len(open_data(source, 16)) == 9
+    (source / "setid.mat").write_bytes(b"MATLAB")
+    with pytest.raises(
+        DataError, match=r"setid\.mat: cannot be read .*a MATLAB 5 file expected: fetch it again"
+    ):
+        flowers102(source)
+
+
+def test_contact_sheet(labelled: Path) -> None:
+    sheet = contact_sheet(open_data(labelled, 16), count=5)
+    assert sheet.mode == "RGB"
+    assert sheet.size == (6 * 148 + 4, 2 * 148 + 4)

@@ -69,5 +69,7 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         seen = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: weights of other networks ({seen}), those of its config.json expected: "
-                         "name the run folder they came from") from None
+        raise ModelError(
+            f"{path}: weights of other networks ({seen}), those of its config.json expected: "
+            "name the run folder they came from"
+        ) from None

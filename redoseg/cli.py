@@ -120,7 +120,8 @@ def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=f"redoseg {verb}", args=list(arguments), default=default)
+            parse: Callable[..., T] = tyro.cli
+            return parse(kind, prog=f"redoseg {verb}", args=list(arguments), default=default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -135,9 +136,8 @@ def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | 
 def _train(arguments: Sequence[str]) -> int:
     from redoseg.recipe import check, load_recipe, to_values
 
-    # the recipe gives the defaults of every other setting, so it is looked for first
-    first = next((a for a in arguments if not a.startswith("-")), "")
-    recipe = first if arguments and arguments[0] == first else ""
+    # the recipe gives the defaults of every other setting, so it is looked for before the rest is read
+    recipe = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     given = _option(arguments, "--data")
     out = _option(arguments, "--out")
     base = Config()
@@ -160,7 +160,7 @@ def _train(arguments: Sequence[str]) -> int:
         )
     if given:
         base = replace(base, data=replace(base.data, source=given, split="", evaluate_on="", evaluate_split=""))
-    command = _arguments(Train, "train", arguments, Train(recipe=recipe, config=base))
+    command = _arguments(Train, "train", arguments, default=Train(recipe=recipe, config=base))
     check(command.config)
     if command.dry_run:
         print(json.dumps(to_values(command.config), indent=2))
@@ -184,7 +184,7 @@ def _train(arguments: Sequence[str]) -> int:
 
 def _option(arguments: Sequence[str], name: str) -> str:
     """The value of `name VALUE` or `name=VALUE`, or nothing."""
-    for here, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for here, after in zip(arguments, [*arguments[1:], ""], strict=False):
         if here == name:
             return after
         if here.startswith(f"{name}="):
@@ -215,7 +215,12 @@ def _segment(arguments: Sequence[str]) -> int:
     segmenter = Segmenter(command.model)
     with _progress("segmenting") as advance:
         report = segment_paths(
-            segmenter, command.source, command.out, command.kind, command.overwrite, advance
+            segmenter,
+            command.source,
+            command.out,
+            command.kind,
+            command.overwrite,
+            lambda _path, done, total, _why: advance(done, total),
         )
     console = _console()
     _say(console, f"{report.done} of {report.done + len(report.failed)} pictures segmented into {command.out}")
@@ -229,7 +234,7 @@ def _prepare(arguments: Sequence[str]) -> int:
     with _progress("preparing") as advance:
         prepared = prepare(command.name, command.source, command.out, command.size, advance)
     console = _console()
-    _say(console, f"{prepared.done} pictures prepared at {command.size} px in {command.out}")
+    _say(console, f"{prepared.pictures} pictures prepared at {command.size} px in {command.out}")
     for note in prepared.notes:
         _say(console, f"note: {note}")
     return _list_failed(console, [(str(path), why) for path, why in prepared.bad])
@@ -262,8 +267,18 @@ def _doctor(arguments: Sequence[str]) -> int:
     from importlib import metadata
 
     print(f"redoseg {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for name in ("numpy", "pillow", "onnxruntime", "tyro", "rich", "torch", "safetensors", "onnx", "onnxscript",
-                 "opencv-python-headless"):
+    for name in (
+        "numpy",
+        "pillow",
+        "onnxruntime",
+        "tyro",
+        "rich",
+        "torch",
+        "safetensors",
+        "onnx",
+        "onnxscript",
+        "opencv-python-headless",
+    ):
         try:
             print(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -310,12 +325,17 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         return VERBS[arguments[0]][1](arguments[1:])
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("torch", "safetensors", "onnx", "onnxscript",
-                                                                  "matplotlib", "jaxtyping"):
+        if error.name is None or error.name.split(".")[0] not in (
+            "torch",
+            "safetensors",
+            "onnx",
+            "onnxscript",
+            "matplotlib",
+            "jaxtyping",
+        ):
             raise
         raise RedosegError(
-            f"{error.name} is not installed, the training part of redoseg expected: "
-            'pip install "redoseg[train]"'
+            f'{error.name} is not installed, the training part of redoseg expected: pip install "redoseg[train]"'
         ) from None
 
 

@@ -79,8 +79,11 @@ def print_evaluation(result: dict[str, Any], console: Console) -> None:
     where = f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
     matched = "iou_matched" in result
     table = Table(title=f"{where}, {result['pictures']} pictures, %", title_justify="left")
-    keys = ["accuracy_matched", "iou_matched"] if matched else ["accuracy", "iou", "accuracy_oracle_flip",
-                                                                 "iou_oracle_flip"]
+    keys = (
+        ["accuracy_matched", "iou_matched"]
+        if matched
+        else ["accuracy", "iou", "accuracy_oracle_flip", "iou_oracle_flip"]
+    )
     table.add_column("")
     for key in keys:
         table.add_column(key, justify="right")

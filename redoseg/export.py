@@ -18,12 +18,10 @@ from redoseg.pictures import write_atomic
 ONNX_FORMAT = "1"
 
 
-def export_extractor(
-    extractor: nn.Module, config: Config, path: Path, name: str, object_region: int
-) -> None:
+def export_extractor(extractor: nn.Module, config: Config, path: Path, name: str, object_region: int) -> None:
     """Write `extractor` as ONNX: `picture` (batch, 3, S, S) -> `masks` (batch, n, S, S), both float32."""
     size = config.data.size
-    model = copy.deepcopy(extractor).eval().cpu().float().to(memory_format=torch.contiguous_format)
+    model = copy.deepcopy(extractor).eval().cpu().float()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         level = logging.root.manager.disable

@@ -153,9 +153,7 @@ def bootstrap_interval(values: Floats, rounds: int = 2000, seed: int = 0) -> tup
     return float(low), float(high)
 
 
-def _labelled(
-    masks: NDArray[np.generic], labels: NDArray[np.int8]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _labelled(masks: NDArray[np.generic], labels: NDArray[np.int8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which pictures have a labelled pixel (N,), and which pixels are labelled (N, H, W)."""
     if masks.ndim != 3 or masks.shape != labels.shape:
         raise DataError(
@@ -166,15 +164,12 @@ def _labelled(
     known: NDArray[np.bool_] = np.asarray(valid.any(axis=(1, 2)))
     if not known.any():
         raise DataError(
-            f"none of {len(labels)} pictures has a labelled pixel; expected at least one; "
-            "score a set that has masks"
+            f"none of {len(labels)} pictures has a labelled pixel; expected at least one; score a set that has masks"
         )
     return known, valid
 
 
-def _figures(
-    objects: NDArray[np.bool_], truth: NDArray[np.bool_], valid: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
+def _figures(objects: NDArray[np.bool_], truth: NDArray[np.bool_], valid: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """IoU and accuracy of each picture, both (N,)."""
     both = (objects & truth & valid).sum(axis=(1, 2))
     either = ((objects | truth) & valid).sum(axis=(1, 2))

@@ -175,14 +175,10 @@ def read_picture(path: str | Path, size: int | None = None) -> Image.Image:
     try:
         return to_rgb(image)
     except (OSError, ValueError, MemoryError) as error:
-        raise DataError(
-            f"{shown(path)}: cannot be converted to RGB ({reason(error)}): replace or remove it"
-        ) from error
+        raise DataError(f"{shown(path)}: cannot be converted to RGB ({reason(error)}): replace or remove it") from error
 
 
-def fit_square(
-    image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR
-) -> Image.Image:
+def fit_square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
     """The paper's pre-processing: shorter side to `size` [pixels], then the centre, in one pass.
 
     Bilinear is Pillow's, which averages when it reduces. For masks give NEAREST.

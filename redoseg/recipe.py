@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "nets.discriminator_width": (1, math.inf),
     "nets.encoder_width": (1, math.inf),
     "objective.floor": (0, 0.5),
+    "objective.borrowed_latents": (0, 1),
     "optim.beta1": (0, 0.9999),
     "optim.beta2": (0, 0.999999),
     "optim.average": (0, 0.999999),
@@ -56,8 +57,7 @@ def load_recipe(recipe: str) -> Config:
         text = (resources.files("redoseg") / "recipes" / f"{recipe}.toml").read_bytes()
     else:
         raise ConfigError(
-            f"recipe {recipe}: no such file, a TOML file or one of {', '.join(recipe_names())} expected: "
-            "check the name"
+            f"recipe {recipe}: no such file, a TOML file or one of {', '.join(recipe_names())} expected: check the name"
         )
     try:
         values = tomllib.loads(text.decode())

@@ -29,9 +29,7 @@ def ending(outcome: dict[str, Any]) -> str:
     return f"stopped by hand at step {outcome['step']} of {outcome['steps']}" if outcome["stopped"] else "finished"
 
 
-def write_report(
-    folder: Path, config: Config, outcome: dict[str, Any], entries: Sequence[dict[str, Any]]
-) -> None:
+def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
     """Write `report.md` into a run folder."""
     seconds = entries[-1]["seconds"] if entries else 0
     sizes = ", ".join(f"{100 * s:.1f} %" for s in outcome["sizes"])

@@ -174,9 +174,7 @@ def _session(where: str, content: bytes, threads: int | None) -> tuple[Any, dict
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # ONNX Runtime has no error tree of its own
-        raise ModelError(
-            f"{where} is not an ONNX model: name a run folder, a model folder or an .onnx file"
-        ) from None
+        raise ModelError(f"{where} is not an ONNX model: name a run folder, a model folder or an .onnx file") from None
     return session, dict(session.get_modelmeta().custom_metadata_map)
 
 
@@ -310,8 +308,7 @@ def _folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: "
-            "name another place"
+            f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: name another place"
         ) from error
 
 
@@ -355,9 +352,7 @@ def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Im
     box = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
     small = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
     # Bilinear on grey and cut anew: a small mask gets a smooth edge rather than stairs.
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(
-        (side, side), Image.Resampling.BICUBIC, box=box
-    )
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
     alpha = np.asarray(grey, np.float32) / 255
     cut = cutout(small, alpha)
     return [small, outline(small, alpha > 0.5), Image.alpha_composite(_checks(side), cut).convert("RGB")]

@@ -130,7 +130,7 @@ def test_matching_refuses_more_labels_than_regions() -> None:
     [
         (np.zeros((2, 4, 4), bool), np.zeros((2, 8, 8), np.int8), r"\(2, 4, 4\) and labels \(2, 8, 8\)"),
         (np.zeros((4, 4), bool), np.zeros((4, 4), np.int8), "resize the masks to the labels"),
-        (np.zeros((1, 4, 4), bool), np.full((1, 4, 4), -1, np.int8), "none of 1 pictures has a labelled pixel"),
+        (np.zeros((1, 4, 4), bool), np.full((1, 4, 4), -1, np.int8), "none of 1 pictures has a label"),
     ],
 )
 def test_mistakes_are_told_in_one_line(objects: np.ndarray, labels: np.ndarray, text: str) -> None:

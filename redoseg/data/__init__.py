@@ -45,9 +45,7 @@ __all__ = [
 BUILT_IN = ("shapes", "shapes-hard")
 
 
-def prepare(
-    name: str, source: str | Path, out: str | Path, size: int = 128, on_item: OnItem | None = None
-) -> Prepared:
+def prepare(name: str, source: str | Path, out: str | Path, size: int = 128, on_item: OnItem | None = None) -> Prepared:
     """Prepare the set `name` (one of READERS) from the folder `source` into the new folder `out`.
 
     Raises DataError: an unknown name, another layout than expected, too few pictures, `out` exists.

@@ -42,17 +42,14 @@ def flowers102(source: str | Path) -> Listing:
     for split, (key, official) in FLOWERS102_SPLITS.items():
         if key not in ids:
             raise DataError(
-                f"{shown(source / 'setid.mat')} has no {key!r}, tstid, valid and trnid expected: "
-                "fetch the file again"
+                f"{shown(source / 'setid.mat')} has no {key!r}, tstid, valid and trnid expected: fetch the file again"
             )
         found = []
         for number in sorted({int(i) for i in ids[key]}):
             picture = source / "jpg" / f"image_{number:05d}.jpg"
             mask = source / "segmim" / f"segmim_{number:05d}.jpg"
             if picture.is_file():
-                found.append(
-                    Item(picture.stem, picture, mask if mask.is_file() else None, split, read_segmim)
-                )
+                found.append(Item(picture.stem, picture, mask if mask.is_file() else None, split, read_segmim))
         if len(found) != official:
             notes.append(f"{split}: {len(found)} of the official {official} pictures are here")
         items += found
@@ -107,9 +104,7 @@ def read_mat(path: str | Path) -> dict[str, NDArray[np.float64]]:
                     found[parts[2][1].decode("ascii")] = values.astype(np.float64)
         return found
     except (OSError, ValueError, IndexError, struct.error, zlib.error) as error:
-        raise DataError(
-            f"{shown(path)}: cannot be read ({error}), a MATLAB 5 file expected: fetch it again"
-        ) from error
+        raise DataError(f"{shown(path)}: cannot be read ({error}), a MATLAB 5 file expected: fetch it again") from error
 
 
 def _elements(data: bytes, order: str) -> list[tuple[int, bytes]]:

@@ -78,6 +78,5 @@ def _by_stem(paths: list[Path], folder: Path) -> dict[str, list[Path]]:
 def _items(paths: list[Path], folder: Path) -> list[Item]:
     groups = _by_stem(paths, folder)
     return [
-        Item(stem if len(groups[stem := _stem(p, folder)]) == 1 else p.relative_to(folder).as_posix(), p)
-        for p in paths
+        Item(stem if len(groups[stem := _stem(p, folder)]) == 1 else p.relative_to(folder).as_posix(), p) for p in paths
     ]

@@ -103,9 +103,7 @@ class PictureSet:
         chosen = [i for i, s in enumerate(self.splits) if s == split]
         if not chosen:
             there = ", ".join(sorted({s for s in self.splits if s})) or "none"
-            raise DataError(
-                f"no picture of {self.name} is in split {split!r}, one of these expected: {there}"
-            )
+            raise DataError(f"no picture of {self.name} is in split {split!r}, one of these expected: {there}")
         return self.take(chosen)
 
     def resized(self, size: int) -> PictureSet:
@@ -288,9 +286,7 @@ def _fill(
 Problem = tuple[Path, str]
 
 
-def prepare_item(
-    item: Item, size: int
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, list[Problem]]:
+def prepare_item(item: Item, size: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, list[Problem]]:
     """Picture (H, W, 3) or None, mask (H, W) or None, and which files could not be used and why."""
     try:
         image = read_picture(item.picture, size)
@@ -365,9 +361,7 @@ def open_prepared(folder: str | Path) -> PictureSet:
     try:
         about = json.loads((folder / "dataset.json").read_text("utf-8"))
         if about["format"] != FORMAT:
-            raise DataError(
-                f"{shown(folder)} has format {about['format']}, {FORMAT} expected: prepare it again"
-            )
+            raise DataError(f"{shown(folder)} has format {about['format']}, {FORMAT} expected: prepare it again")
         size, count, labelled = int(about["size"]), int(about["pictures"]), int(about["labelled"])
         with open(folder / "items.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -390,9 +384,7 @@ def open_prepared(folder: str | Path) -> PictureSet:
         )
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
-        raise DataError(
-            f"{shown(folder)} has no {missing}, a whole prepared set expected: prepare it again"
-        ) from None
+        raise DataError(f"{shown(folder)} has no {missing}, a whole prepared set expected: prepare it again") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(
             f"{shown(folder)} is damaged ({reason(error)}), a whole prepared set expected: prepare it again"

@@ -71,9 +71,7 @@ def generate(
     return images, labels
 
 
-def _draw(
-    rng: np.random.Generator, level: str, size: int, regions: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _draw(rng: np.random.Generator, level: str, size: int, regions: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One picture (size, size, 3) and its labels (size, size)."""
     hard = level == "shapes-hard"
     outlines = _scene(rng, regions, hard)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -57,11 +59,14 @@ class MaskExtractor(nn.Module):
         wide = 4 * width + len(POOL_CELLS)
 
         def layer(
-            inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True, mode: str = "zeros"
+            inputs: int,
+            outputs: int,
+            kernel: int,
+            stride: int = 1,
+            bias: bool = True,
+            mode: Literal["zeros", "reflect"] = "zeros",
         ) -> nn.Sequential:
-            conv = nn.Conv2d(
-                inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=mode
-            )
+            conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=mode)
             return nn.Sequential(conv, nn.InstanceNorm2d(outputs, affine=True), nn.ReLU(inplace=True))
 
         self.down = nn.Sequential(

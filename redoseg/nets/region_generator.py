@@ -28,9 +28,7 @@ class RegionGenerator(nn.Module):
         inputs = [outputs[0], *outputs[:-1]]
         self.start_width = inputs[0]
         self.linear = make.linear(config.latent, 16 * self.start_width)
-        self.blocks = nn.ModuleList(
-            UpBlock(make, i, o, config.latent) for i, o in zip(inputs, outputs, strict=True)
-        )
+        self.blocks = nn.ModuleList(UpBlock(make, i, o, config.latent) for i, o in zip(inputs, outputs, strict=True))
         self.attention_after = -1
         if config.generator_attention:
             self.attention_after = len(outputs) - 1 - (size // attention_side(size)).bit_length() + 1
@@ -40,9 +38,7 @@ class RegionGenerator(nn.Module):
         self.out = make.conv(outputs[-1] + 1, 3, 3)
         self.unit = value_range == "unit"
 
-    def forward(
-        self, z: Float[Tensor, "b d"], mask: Float[Tensor, "b 1 h w"]
-    ) -> Float[Tensor, "b 3 h w"]:
+    def forward(self, z: Float[Tensor, "b d"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Latents and soft masks -> drawings in the networks' value range, not yet cut to the mask."""
         x = self.linear(z).view(len(z), self.start_width, 4, 4)
         for index, block in enumerate(self.blocks):

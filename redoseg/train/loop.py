@@ -67,7 +67,7 @@ def train(
         # the discriminator's step, on fakes of the networks just updated
         fakes = redrawn["fakes"]
         if config.objective.fresh_fakes:
-            fresh = latents if config.objective.same_latents else drawn.fresh_latents.to(device)
+            fresh = redrawn["latents"] if config.objective.same_latents else drawn.fresh_latents.to(device)
             with torch.no_grad():
                 fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
         real = bank(drawn.real, flips[1]) if config.objective.other_real else pictures

@@ -121,7 +121,7 @@ def sample_rows(
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(pictures.device)
     rows = [_bytes(pictures, bank.signed)]
     rows += [_grey(masks[:, k].float().cpu().numpy() * 255) for k in _shown_regions(config, region)]
-    for k, generator in enumerate(state.average.nets["generators"]):
+    for k, generator in enumerate(state.average.nets["generators"].children()):
         mask = masks[:, k : k + 1]
         drawing = generator(latents[:, k], mask)
         if config.objective.mask_drawings:

@@ -24,16 +24,12 @@ class Redrawer(nn.Module):
         self.config = config.objective
         nets, data = config.nets, config.data
         self.extractor = MaskExtractor(nets)
-        self.generators = nn.ModuleList(
-            RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions)
-        )
+        self.generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
         self.encoder = latent_encoder(nets, data.size)
 
-    def draw(
-        self, latents: Float[Tensor, "b n d"], masks: Float[Tensor, "b n h w"]
-    ) -> Float[Tensor, "b n 3 h w"]:
+    def draw(self, latents: Float[Tensor, "b n d"], masks: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n 3 h w"]:
         """Each region drawn over the whole picture from its latent."""
-        regions = zip(self.generators, latents.unbind(1), masks.split(1, 1), strict=True)
+        regions = zip(self.generators, latents.unbind(1), masks.unsqueeze(2).unbind(1), strict=True)
         return torch.stack([generator(z, mask) for generator, z, mask in regions], 1)
 
     def redraw(
@@ -53,8 +49,14 @@ class Redrawer(nn.Module):
         chosen: Int[Tensor, " b"],
         critic: Critic,
     ) -> dict[str, Tensor]:
-        """The losses, their sum as `total`, and without gradient the `fakes` and the regions' mean `sizes`."""
+        """The losses and their `total`; without gradient the `fakes`, the `latents` that made them, and the
+        regions' mean `sizes`."""
         c = self.config
+        if c.self_redraw_weight or c.borrowed_latents:
+            read = self.encoder(pictures).view_as(latents)
+        if c.borrowed_latents:
+            borrowers = round(c.borrowed_latents * len(latents))
+            latents = torch.cat([read.detach().roll(1, 0)[:borrowers], latents[borrowers:]])
         fakes, parts, masks = self.redraw(pictures, latents, chosen)
         terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes), c.adversarial)}
         total = c.adversarial_weight * terms["redrawer"]
@@ -67,13 +69,13 @@ class Redrawer(nn.Module):
         if c.binary_weight:
             total = total + c.binary_weight * losses.greyness(masks)
         if c.self_redraw_weight:
-            read = self.encoder(pictures).view_as(latents)
             # the generators see these masks as a constant, else masks would carry the picture to them
             drawings = self.draw(read, masks.detach())
             terms["self_redraw"] = losses.region_error(pictures, drawings, masks)
             total = total + c.self_redraw_weight * terms["self_redraw"]
         terms["grey"] = losses.greyness(masks.detach())
-        return terms | {"total": total, "fakes": fakes.detach(), "sizes": masks.detach().mean((0, 2, 3))}
+        sizes = masks.detach().mean((0, 2, 3))
+        return terms | {"total": total, "fakes": fakes.detach(), "latents": latents, "sizes": sizes}
 
     def latent_error(
         self,
@@ -106,9 +108,7 @@ class Critic(nn.Module):
         finally:
             self.requires_grad_(True)
 
-    def forward(
-        self, real: Float[Tensor, "b 3 h w"], fake: Float[Tensor, "m 3 h w"]
-    ) -> dict[str, Tensor]:
+    def forward(self, real: Float[Tensor, "b 3 h w"], fake: Float[Tensor, "m 3 h w"]) -> dict[str, Tensor]:
         """The losses on real and on redrawn pictures, their sum as `total`."""
         # one pass over both: half the spectral norms, and the nets have no batch statistics
         scores = self.discriminator(torch.cat([real, fake]))
@@ -131,8 +131,8 @@ class MovingAverage:
         """Follow the redrawer after its step number `step` (from 1); early on the average is shorter."""
         weight = 1 - min(self.decay, step / (step + 10))
         source = {"extractor": redrawer.extractor, "generators": redrawer.generators}
-        mine = [p for name in source for p in self.nets[name].parameters()]
-        theirs = [p for net in source.values() for p in net.parameters()]
+        mine: list[Tensor] = [p for name in source for p in self.nets[name].parameters()]
+        theirs: list[Tensor] = [p for net in source.values() for p in net.parameters()]
         torch._foreach_lerp_(mine, theirs, weight)
         for name, net in source.items():  # statistics and spectral vectors are taken as they are
             for ours, new in zip(self.nets[name].buffers(), net.buffers(), strict=True):

@@ -39,8 +39,8 @@ class TrainState:
         """New networks, drawn from the seed of attempt number `restarts`."""
         torch.manual_seed(config.seed + restarts * SEEDS_APART)
         # drawn on the CPU, so that every device starts from the same weights; channels last is faster everywhere
-        redrawer = Redrawer(config).to(device, memory_format=torch.channels_last)
-        critic = Critic(config).to(device, memory_format=torch.channels_last)
+        redrawer = Redrawer(config).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        critic = Critic(config).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optim = config.optim
         groups = [
             {

@@ -156,6 +156,8 @@ class Config:
     """Seed of every random draw [number]"""
     threads: int = 0
     """Processor threads; 0 takes all [threads]"""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """What layers compute in; auto is bfloat16 where the device multiplies it in hardware [name]"""
     data: DataConfig = field(default_factory=DataConfig)
     """Pictures"""
     nets: NetConfig = field(default_factory=NetConfig)

@@ -27,7 +27,7 @@ class ImageEncoder(nn.Module):
         self.linear = make.linear(widths[-1], outputs)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b o"]:
-        return self.linear(self.blocks(pictures).sum((2, 3)))
+        return self.linear(self.blocks(pictures).sum((2, 3))).float()
 
 
 def discriminator(config: NetConfig, size: int) -> ImageEncoder:

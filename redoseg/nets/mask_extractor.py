@@ -88,7 +88,7 @@ class MaskExtractor(nn.Module):
             initialise(self, config.initialisation_gain)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n h w"]:
-        logits = self.head(self.up(self.down(pictures)))
+        logits = self.head(self.up(self.down(pictures))).float()
         if self.regions > 2:
             return logits.softmax(1)
         mask = logits.sigmoid()

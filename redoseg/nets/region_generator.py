@@ -45,5 +45,5 @@ class RegionGenerator(nn.Module):
             x = block(x, z, F.avg_pool2d(mask, mask.shape[-1] // x.shape[-1]))
             if index == self.attention_after:
                 x = self.attention(x)
-        drawing = self.out(cat([self.activation(self.norm(x, z)), mask], 1))
+        drawing = self.out(cat([self.activation(self.norm(x, z)), mask], 1)).float()
         return drawing.sigmoid() if self.unit else drawing.tanh()

@@ -14,6 +14,7 @@ from redoseg.train import health
 from redoseg.train.draws import Draws
 from redoseg.train.log import Entry
 from redoseg.train.measure import PictureBank, Watched, look
+from redoseg.train.precision import autocast
 from redoseg.train.state import TrainState
 
 
@@ -50,6 +51,7 @@ def train(
         return Draws(state.seed, len(bank), config.batch, config.nets.regions, config.nets.latent)
 
     draws = fresh_draws()
+    precision = autocast(config.precision, device)
     while state.step < config.steps and not hooks.stop():
         step = state.step + 1
         drawn = draws.step(step)
@@ -58,7 +60,8 @@ def train(
 
         # the redrawer's step, against a constant discriminator
         pictures = bank(drawn.redrawn, flips[0])
-        redrawn = state.redrawer(pictures, latents, chosen, state.critic)
+        with precision:
+            redrawn = state.redrawer(pictures, latents, chosen, state.critic)
         _refuse_non_finite(redrawn["total"], "redrawer", step)
         state.redrawer_optimiser.zero_grad()
         redrawn["total"].backward()
@@ -68,10 +71,11 @@ def train(
         fakes = redrawn["fakes"]
         if config.objective.fresh_fakes:
             fresh = redrawn["latents"] if config.objective.same_latents else drawn.fresh_latents.to(device)
-            with torch.no_grad():
+            with torch.no_grad(), precision:
                 fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
         real = bank(drawn.real, flips[1]) if config.objective.other_real else pictures
-        judged = state.critic(real, fakes)
+        with precision:
+            judged = state.critic(real, fakes)
         _refuse_non_finite(judged["total"], "discriminator", step)
         state.critic_optimiser.zero_grad()
         judged["total"].backward()

@@ -27,6 +27,7 @@ from redoseg.report import write_report
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, PictureBank, Watched, sample_rows, soft_masks, spread
+from redoseg.train.precision import has_fast_bfloat16
 from redoseg.train.state import TrainState
 
 FORMAT = 1
@@ -153,6 +154,8 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
     def save(state: TrainState) -> None:
         state.save(folder.state)
 
+    if config.precision == "auto":
+        console.print(f"computing in {'bfloat16' if has_fast_bfloat16(device) else 'float32'}", highlight=False)
     status = StatusLine(console, config.steps)
     with _asked_to_stop() as stop, status:
         hooks = Hooks(log=log, sample=sample, save=save, stop=lambda: bool(stop))

@@ -1,0 +1,112 @@
+"""What all tests share. Shapes in the package's signatures are executed here, and only here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+from PIL import Image
+
+# before anything imports them: conftest itself imports only what needs no torch
+install_import_hook(["redoseg.nets", "redoseg.losses", "redoseg.train"], "beartype.beartype")
+
+from redoseg.config import Config  # noqa: E402
+from redoseg.recipe import from_values  # noqa: E402
+
+torch.set_num_threads(1)
+
+TINY: dict[str, Any] = {
+    "steps": 12,
+    "batch": 4,
+    "threads": 1,
+    "data": {"size": 16, "pictures": 24, "source": "shapes"},
+    "nets": {
+        "extractor_width": 4,
+        "generator_width": 2,
+        "discriminator_width": 4,
+        "encoder_width": 4,
+        "latent": 4,
+    },
+    "optim": {
+        "extractor_rate": 1e-3,
+        "generator_rate": 1e-3,
+        "encoder_rate": 1e-3,
+        "discriminator_rate": 1e-3,
+        "average": 0.9,
+    },
+    "watch": {"log_every": 1, "evaluate_every": 6, "sample_every": 6, "checkpoint_every": 6},
+}
+
+Tiny = Callable[..., Config]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    """Makes a configuration of tiny networks: the paper's settings, but small; `settings` as {"nets.norm": ...}."""
+
+    def make(settings: dict[str, Any] | None = None) -> Config:
+        values = copy.deepcopy(TINY)
+        for key, value in (settings or {}).items():
+            table, _, name = key.rpartition(".")
+            (values.setdefault(table, {}) if table else values)[name] = value
+        return from_values(values, "tests")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny: Tiny) -> Config:
+    """Tiny networks at 16 pixels, 12 steps of 4 pictures."""
+    return tiny()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Folders of pictures are prepared into a cache: not into the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `images/` and `masks/`: 12 built-in pictures of 32 pixels as PNG files."""
+    from redoseg.data.shapes import generate
+
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    images, labels = generate("shapes", 12, 32, seed=7)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        Image.fromarray(image).save(folder / "images" / f"{number:02}.png")
+        Image.fromarray(label * 255).save(folder / "masks" / f"{number:02}.png")
+    return folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    folder: Path
+    config: Config
+    outcome: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Tiny, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One run of 12 steps at 32 pixels on the built-in pictures, scored on `photos`. Nobody changes it."""
+    from rich.console import Console
+
+    from redoseg.train.run import run
+
+    config = tiny({"data.size": 32, "data.evaluate_on": str(photos)})
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    with open("/dev/null", "w") as nowhere:
+        outcome = run(config, folder, False, "cpu", Console(file=nowhere))
+    return Trained(folder, config, outcome)

@@ -1,0 +1,496 @@
+"""The command line: help, exit codes, one line a mistake, and what each verb leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from redoseg import __version__, cli
+from redoseg.config import Config
+from redoseg.recipe import recipe_names
+from redoseg.train import run
+
+VERBS = list(cli.VERBS)
+TINY = [
+    "--steps=2", "--batch=4", "--data.size=16", "--data.pictures=16", "--data.evaluate-on=",
+    "--nets.extractor-width=4", "--nets.generator-width=2", "--nets.discriminator-width=4",
+    "--nets.encoder-width=4", "--nets.latent=4", "--device=cpu",
+]  # fmt: skip
+
+
+class Said(NamedTuple):
+    code: Any
+    out: str
+    err: str
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Call]:
+    """Runs one command line in this process, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(run, "export_extractor", lambda *_: None)  # takes seconds
+    monkeypatch.setattr(run, "draw_curves", lambda *_: None)
+
+    def go(*arguments: str | Path) -> Said:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["redoseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return Said(stopped.value.code, *capsys.readouterr())
+
+    yield go
+
+
+def outside(*arguments: str | Path, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own; `code` runs first."""
+    start = ["-c", f"{code}\nfrom redoseg.cli import main; main()"] if code else ["-m", "redoseg"]
+    return subprocess.run(
+        [sys.executable, *start, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def one_line(said: Said) -> str:
+    assert said.code == 2, said
+    assert said.out == ""
+    assert said.err.endswith("\n")
+    assert said.err.count("\n") == 1, said.err
+    assert said.err.startswith("redoseg: ")
+    return said.err.removeprefix("redoseg: ").rstrip("\n")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# --------------------------------------------------------------------------------------------------- help
+
+
+def settings(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each setting's name on the command line, its class and its default."""
+    for field in fields(kind):
+        hint = get_type_hints(kind)[field.name]
+        if is_dataclass(hint):
+            yield from settings(hint, "" if hint is Config else f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", kind, field
+
+
+def squeezed(text: str) -> str:
+    """Without white space and boxes, so that line breaks do not matter."""
+    return re.sub(r"[\s╭╮╰╯│─]+", "", text)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -> None:
+    from test_layers import described
+
+    said = call(verb, "--help")
+    assert (said.code, said.err) == (0, "")
+    text = squeezed(said.out)
+    listed = list(settings(cli.VERBS[verb][0]))
+    for name, kind, field in listed:
+        about = squeezed(described(kind)[field.name])
+        assert about.endswith("]")
+        where = text.find(about)
+        assert where >= 0, f"{name}: {about}"
+        if field.default is MISSING or name == "methods":
+            continue
+        shown = "''" if field.default == "" else str(field.default)
+        assert text[where + len(about) :].startswith(squeezed(f"(default: {shown})")), name
+    if verb == "train":
+        assert len(listed) > 50
+        for name, _, _ in listed:
+            if name != "recipe":
+                assert f"--{name.replace('_', '-')}" in said.out
+
+
+def test_trains_help_shows_the_recipes_defaults(call: Call) -> None:
+    text = squeezed(call("train", "shapes", "--help").out)
+    assert squeezed("Side of the square pictures: 4 times a power of two [pixels] (default: 32)") in text
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_answers_at_once(verb: str) -> None:
+    took = []
+    for _ in range(3):
+        started = time.monotonic()
+        said = outside(*verb.split(), "--help")
+        took.append(time.monotonic() - started)
+        assert said.returncode == 0
+        if took[-1] < 1.5:
+            break
+    assert min(took) < 1.5
+
+
+def test_usage_names_every_verb(call: Call) -> None:
+    for arguments in ((), ("--help",), ("help",), ("-h",)):
+        said = call(*arguments)
+        assert said.code == 0
+        for verb, (kind, _) in cli.VERBS.items():
+            assert f"  {verb:<10}{(kind.__doc__ or '').splitlines()[0]}" in said.out
+    assert call("--version").out == f"{__version__}\n"
+
+
+def test_python_m_is_the_same(call: Call) -> None:
+    for arguments in ((), ("segment", "--help"), ("frobnicate",)):
+        ours, theirs = call(*arguments), outside(*arguments, COLUMNS="80")
+        assert (theirs.returncode, theirs.stdout, theirs.stderr) == ours
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+
+def train_hint(what: str) -> str:
+    return f"{what}, settings as in `redoseg train --help` expected: correct the command"
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (
+            "frobnicate",
+            f"verb 'frobnicate' seen, one of {', '.join(VERBS)} expected: see `redoseg --help`",
+        ),
+        (
+            "train",
+            "nothing to train on, a recipe or --data FOLDER expected: "
+            f"name one of {', '.join(recipe_names())}, a TOML file, or a folder of pictures",
+        ),
+        (
+            "train shapes --nets.latend 3",
+            "Unrecognized options: --nets.latend, 3, settings as in `redoseg train --help` expected: "
+            "did you mean --nets.latent INT? correct the command",
+        ),
+        (
+            "train shapes --steps many",
+            train_hint("Error parsing --steps: invalid literal for int() with base 10: 'many'"),
+        ),
+        (
+            "train shapes --data.size 33",
+            "settings: data.size is 33, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it",
+        ),
+        ("train shapes --steps 0", "settings: steps is 0, at least 1 expected: change it"),
+        ("train shapes --optim.beta1 nan", "settings: optim.beta1 is nan, 0 to 0.9999 expected: change it"),
+        (
+            "train none.toml",
+            f"recipe none.toml: no such file, a TOML file or one of {', '.join(recipe_names())} expected: "
+            "check the name",
+        ),
+        (
+            "train --resume",
+            "--resume without --out, the run folder to go on with expected: add --out FOLDER",
+        ),
+        (
+            "train --resume --out gone",
+            "gone holds no run, a folder made by `redoseg train` expected: name one, or leave --resume out",
+        ),
+        (
+            "evaluate gone shapes",
+            "model gone does not exist: name a run folder, a model folder, an .onnx file or weights that come "
+            "with redoseg (",
+        ),
+        ("data gone", "gone has no dataset.json, a whole prepared set expected: prepare it again"),
+        (
+            "prepare folder --source gone --out set",
+            "gone does not exist, a folder of pictures expected: name another",
+        ),
+        ("segment", "Missing from redoseg segment: "),
+    ],
+)
+def test_a_mistake_is_one_line(command: str, text: str, call: Call) -> None:
+    said = one_line(call(*command.split()))
+    assert said.startswith(text) if text[-1] in "( " else said == text
+    assert content(Path()) == {}
+    assert list(Path().iterdir()) == []
+
+
+def test_a_mistake_is_one_line_on_a_narrow_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    said = one_line(call("train", "shapes", "--nets.discriminator-widht", "3"))
+    assert said.startswith("Unrecognized options: --nets.discriminator-widht, 3, settings as in")
+    assert "did you mean --nets.discriminator-width" in said
+
+
+@pytest.mark.parametrize("count", [None, 0, 3])
+def test_training_on_too_few_pictures(count: int | None, call: Call) -> None:
+    here = Path()
+    if count is not None:
+        (here / "pics").mkdir()
+        for number in range(count):
+            Image.new("RGB", (20, 20), (number, 0, 0)).save(here / "pics" / f"{number}.png")
+    before = content(here)
+    said = one_line(call("train", "shapes", "--data", "pics", "--out", "run"))
+    assert said == {
+        None: "pics does not exist, a prepared set, a folder of pictures, shapes or shapes-hard expected: "
+        "name one of these",
+        0: "no picture found in pics, files ending in .jpg, .png, .webp, ... expected: "
+        "add pictures or name another folder",
+        3: "3 pictures found in pics, at least 8 expected: add pictures or name another folder",
+    }[count]
+    assert content(here) == before
+    assert not (here / "run").exists()
+
+
+def test_a_run_folder_that_exists(call: Call) -> None:
+    Path("run").mkdir()
+    Path("run/mine.txt").write_text("mine")
+    said = one_line(call("train", "shapes", *TINY, "--out", "run"))
+    assert said == "run exists, a new run folder expected: add --resume to go on, or name another --out"
+    assert content(Path()) == {"run/mine.txt": b"mine"}
+
+
+@pytest.mark.parametrize("junk", [b"", b"no model", b"\x89PNG\r\n\x1a\n", b"\x08\x07\x12\x00"])
+def test_a_model_file_that_is_none(junk: bytes, call: Call, photos: Path) -> None:
+    Path("model.onnx").write_bytes(junk)
+    for command in (("segment", "model.onnx", photos / "images", "-o", "out"), ("evaluate", "model.onnx", photos)):
+        said = one_line(call(*command))
+        assert said.startswith("model.onnx is ")
+        assert "name a run folder" in said
+    assert content(Path()) == {"model.onnx": junk}
+    assert not Path("out").exists()
+
+
+def test_a_device_that_is_not_there(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = one_line(call("train", "shapes", *TINY, "--device=cuda", "--out", "run"))
+    assert said.startswith("device cuda is not available, one of ")
+    assert not Path("run").exists()
+
+
+def test_scoring_without_masks(call: Call, photos: Path, trained: Any) -> None:
+    said = one_line(call("evaluate", trained.folder, photos / "images"))
+    assert said == (
+        f"{photos / 'images'} has no masks, pictures with masks expected: add a folder masks/ beside images/"
+    )
+
+
+def test_an_unknown_method(call: Call, photos: Path, trained: Any) -> None:
+    said = one_line(call("evaluate", trained.folder, photos, "--methods", "magic"))
+    assert said == "method 'magic' does not exist; expected one of kmeans, watershed, grabcut, iem"
+
+
+# ----------------------------------------------------------------------------------------- what verbs leave
+
+
+def test_train_and_resume(call: Call) -> None:
+    said = call("train", "shapes", *TINY, "--out", "run")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[-1] == "finished; run folder: run"
+    assert run.read_run_config(Path("run")).nets.latent == 4
+    said = call("train", "--resume", "--out", "run", "--steps", "3", "--device", "cpu")
+    assert said.code == 0
+    assert run.read_run_config(Path("run")).steps == 3
+    assert json.loads(Path("run/log.jsonl").read_text().splitlines()[-1])["step"] == 3
+    said = call("train", "--resume", "--out", "run", "--seed", "7", "--device", "cpu")
+    assert one_line(said).startswith("run was trained under other settings (seed: 0 -> 7), the same ones expected")
+
+
+def test_train_names_its_own_folder(call: Call) -> None:
+    assert call("train", "shapes", *TINY, "--seed=5").code == 0
+    assert Path("runs/shapes-seed5/state.safetensors").exists()
+
+
+def test_dry_run_prints_the_settings_and_stops(call: Call, photos: Path) -> None:
+    said = call("train", "shapes", "--dry-run", "--steps", "9", "--data", photos, "--optim.beta1", "0.25")
+    assert (said.code, said.err) == (0, "")
+    shown = json.loads(said.out)
+    assert (shown["steps"], shown["optim"]["beta1"], shown["data"]["size"]) == (9, 0.25, 32)
+    assert shown["data"]["source"] == str(photos)
+    assert shown["data"]["evaluate_on"] == ""  # the recipe's own pictures have nothing to do with these
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--seed", "3", "shapes", "--dry-run"],
+        ["--seed=3", "shapes", "--dry-run"],
+        ["--dry-run", "--seed", "3", "shapes"],
+        ["--data.flip", "--seed", "3", "shapes", "--dry-run"],
+    ],
+)
+def test_a_recipe_counts_wherever_it_stands(command: list[str], call: Call) -> None:
+    said = call("train", *command)
+    assert (said.code, said.err) == (0, "")
+    shown = json.loads(said.out)
+    assert shown["seed"] == 3
+    assert shown["steps"] == json.loads(call("train", "shapes", "--dry-run").out)["steps"]
+
+
+def test_a_recipe_after_the_data_counts_too(call: Call, photos: Path) -> None:
+    said = call("train", "--data", photos, "shapes", "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out) == json.loads(call("train", "shapes", "--data", photos, "--dry-run").out)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [
+        ({}, 0, "finished, iou 0.500; run folder: run"),
+        ({"collapsed": True}, 1, "collapsed: a region has all but vanished, iou 0.500; run folder: run"),
+        (
+            {"stopped": True, "step": 3},
+            130,
+            "stopped by hand at step 3 of 9, iou 0.500; run folder: run\n"
+            "go on with: redoseg train --resume --out run",
+        ),
+    ],
+)
+def test_how_a_run_ends_is_the_exit_code(
+    outcome: dict[str, Any], code: int, said: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {"collapsed": False, "stopped": False, "step": 9, "steps": 9, "scores": {"iou": 0.5}} | outcome
+    monkeypatch.setattr(run, "run", lambda *_: ended)
+    assert call("train", "shapes", "--out", "run") == (code, said + "\n", "")
+
+
+def test_ctrl_c_before_training_starts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", interrupted)
+    assert call("train", "shapes", "--out", "run") == (130, "", "redoseg: stopped by hand\n")
+
+
+def test_evaluate_json_is_one_object_and_nothing_else(call: Call, photos: Path, trained: Any) -> None:
+    said = call("evaluate", trained.folder, photos, "--json", "--methods", "kmeans")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("\n") == 1
+    result = json.loads(said.out)
+    assert {"iou", "accuracy", "iou_oracle_flip", "accuracy_oracle_flip", "pictures"} <= result.keys()
+    assert result["pictures"] == 12
+    assert 0 <= result["iou"] <= result["iou_oracle_flip"] <= 1
+    assert 0 <= result["accuracy"] <= result["accuracy_oracle_flip"] <= 1
+    low, high = result["iou_interval"]
+    assert low <= result["iou"] <= high
+    assert set(result["beside"]) == {"mean mask", "centred disc", "kmeans"}
+
+
+def test_evaluate_prints_a_table_and_a_picture(call: Call, photos: Path, trained: Any) -> None:
+    said = call("evaluate", trained.folder, photos, "--methods", "kmeans", "--picture", "sheets/sheet.png")
+    assert said.code == 0
+    for word in ("kmeans", "mean mask", "centred disc", "iou_oracle_flip", "iou 95 % interval"):
+        assert word in said.out
+    with Image.open("sheets/sheet.png") as sheet:
+        assert min(sheet.size) > 100
+
+
+def test_segment_goes_on_past_a_broken_picture(call: Call, photos: Path, trained: Any) -> None:
+    shutil.copytree(photos / "images", "pics/sub")
+    Path("pics/broken.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (37, 21), (200, 30, 30)).save("pics/odd.png")
+    before = content(Path("pics"))
+    said = call("segment", trained.folder, "pics", "-o", "out")
+    assert said.code == 1
+    assert "13 of 14 pictures segmented into out" in said.out
+    listed = [line for line in (said.out + said.err).splitlines() if line.startswith("left out: ")]
+    assert len(listed) == 1
+    assert "broken.jpg" in listed[0]
+    expected = {f"sub/{number:02}.png" for number in range(12)} | {"odd.png"}
+    assert set(content(Path("out"))) == expected
+    with Image.open("out/odd.png") as mask:
+        assert mask.size == (37, 21)
+        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    assert content(Path("pics")) == before
+    # again: nothing is overwritten
+    masks = content(Path("out"))
+    assert call("segment", trained.folder, "pics", "-o", "out").code == 1
+    assert content(Path("out")) == masks
+
+
+def test_train_goes_on_past_a_broken_picture(call: Call, photos: Path) -> None:
+    shutil.copytree(photos / "images", "pics")
+    Path("pics/broken.png").write_bytes(b"no picture")
+    said = call("train", "shapes", *TINY, "--data", "pics", "--out", "run")
+    assert said.code == 0
+    assert json.loads(Path("run/config.json").read_text())["trained_on"]["pictures"] == 12
+
+
+def test_prepare_and_data(call: Call, photos: Path) -> None:
+    shutil.copytree(photos, "pics")
+    said = call("prepare", "folder", "--source", "pics", "--out", "set", "--size", "16")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[0] == "12 pictures prepared at 16 px in set"
+    said = call("data", "set", "--sheet", "sheet.png")
+    assert said.code == 0
+    assert said.out.splitlines()[0] == "pics: 12 pictures of 16 px (12 in no split)"
+    assert "with masks: 12; left out when it was made: 0" in said.out
+    with Image.open("sheet.png") as sheet:
+        assert sheet.format == "PNG"
+    said = call("prepare", "folder", "--source", "pics", "--out", "set")
+    assert one_line(said) == "set exists, a new folder expected: remove it or name another"
+    Path("pics/images/broken.png").write_bytes(b"no picture")
+    said = call("prepare", "folder", "--source", "pics", "--out", "set2", "--size", "16")
+    assert said.code == 1
+    assert "left out: images/broken.png: not a picture of a known format" in said.out + said.err
+
+
+def test_doctor(call: Call) -> None:
+    said = call("doctor")
+    assert said.code == 0
+    assert said.out.startswith(f"redoseg {__version__}, Python 3.")
+    for name in ("torch", "onnxruntime", "numpy"):
+        assert re.search(rf"^{name} \d", said.out, re.M)
+
+
+# ------------------------------------------------------------------------------------------- without torch
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib", "jaxtyping"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def test_segment_and_evaluate_need_no_torch(photos: Path, trained: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = outside("segment", trained.folder, photos / "images", "-o", out, code=BLOCK)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert len(content(out)) == 12
+    said = outside("evaluate", trained.folder, photos, "--json", "--methods", "kmeans", code=BLOCK)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert json.loads(said.stdout)["pictures"] == 12
+
+
+def test_training_without_torch_says_what_to_install(tmp_path: Path) -> None:
+    said = outside("train", "shapes", "--out", tmp_path / "run", code=BLOCK)
+    assert said.returncode == 2
+    assert said.stdout == ""
+    assert re.fullmatch(
+        r'redoseg: \w+ is not installed, the training part of redoseg expected: pip install "redoseg\[train\]"\n',
+        said.stderr,
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reader_that_has_gone_is_no_traceback() -> None:
+    command = f"{sys.executable} -m redoseg train shapes --dry-run | head -c 1"
+    said = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in said.stderr
+    assert said.stdout == "{"

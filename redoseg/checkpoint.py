@@ -32,8 +32,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"{path}: not readable ({error}), a checkpoint expected: {remedy}") from None
-    if about is None or about.get("format") != FORMAT:
-        found = "no redoseg checkpoint" if about is None else f"format {about.get('format')}"
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = "no redoseg checkpoint" if not isinstance(about, dict) else f"format {about.get('format')}"
         raise ModelError(f"{path}: {found}, format {FORMAT} expected: {remedy}")
     return tensors, about
 
@@ -56,9 +56,14 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimiser_tensors` gave; rates stay those of the settings."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, name = key.split(".", 1)
+        like = parameters[int(number)]
+        if tensor.shape == like.shape:
+            # fused Adam walks through memory: its moments must lie as their parameter does (channels last)
+            tensor = torch.empty_like(like, memory_format=torch.preserve_format).copy_(tensor)
         state.setdefault(int(number), {})[name] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 

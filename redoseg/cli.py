@@ -125,10 +125,11 @@ def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | 
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-    # tyro draws a box: a message, a rule, then what it suggests
-    lines = [re.sub(r"[╭╮╰╯│─┌┐└┘]+", " ", line).strip() for line in said.getvalue().splitlines()]
-    seen = " ".join(line for line in lines[1:3] if line).split("For full help")[0].strip()
-    near = [line for line in lines[3:] if line.startswith("--")][:1]
+    # tyro draws a box, of ASCII where stdout is not UTF-8: a title, then parts with rules between them
+    lines = [re.sub(r"^[│|╭╰+]|[│|╮╯+]$", "", line).strip() for line in said.getvalue().splitlines()]
+    parts = re.split(r"\n[─-]{3,}\n", "\n".join(lines[1:-1]).strip("─-\n"))
+    seen = " ".join(parts[0].split())
+    near = re.search(r"^--\S.*$", "\n".join(parts[1:]), re.M)
     hint = f"did you mean {near[0].split(' (')[0]}? " if near and "Unrecognized" in seen else ""
     raise ConfigError(f"{seen}, settings as in `redoseg {verb} --help` expected: {hint}correct the command")
 
@@ -137,13 +138,12 @@ def _train(arguments: Sequence[str]) -> int:
     from redoseg.recipe import check, load_recipe, to_values
 
     # the recipe gives the defaults of every other setting, so it is looked for before the rest is read
-    recipe = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-    given = _option(arguments, "--data")
-    out = _option(arguments, "--out")
+    first = _arguments(Train, "train", [a for a in arguments if a not in ("-h", "--help")], default=Train())
+    recipe, given, out = first.recipe, first.data, first.out
     base = Config()
     if recipe:
         base = load_recipe(recipe)
-    elif "--resume" in arguments:
+    elif first.resume:
         if not out:
             raise ConfigError("--resume without --out, the run folder to go on with expected: add --out FOLDER")
         from redoseg.train.run import read_run_config

@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     "steps": 12,
     "batch": 4,
     "threads": 1,
+    "precision": "float32",  # the same on every machine
     "data": {"size": 16, "pictures": 24, "source": "shapes"},
     "nets": {
         "extractor_width": 4,

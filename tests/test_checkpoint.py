@@ -54,9 +54,7 @@ def test_round_trip_bit_for_bit_and_on(tiny: Tiny, tmp_path: Path) -> None:
     assert any(name.startswith("first.") and name.endswith("exp_avg_sq") for name in tensors)
     assert_same(tensors, everything(loaded))
     # the same bits are not enough: the next updates must be the same too
-    assert_same(
-        everything(advance(straight, tiny({"steps": 5}))), everything(advance(loaded, tiny({"steps": 5})))
-    )
+    assert_same(everything(advance(straight, tiny({"steps": 5}))), everything(advance(loaded, tiny({"steps": 5}))))
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\xff" * 100, b"\x00" * 64])

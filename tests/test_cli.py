@@ -41,9 +41,7 @@ Call = Callable[..., Said]
 
 
 @pytest.fixture
-def call(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Call]:
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
     """Runs one command line in this process, in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -57,7 +55,7 @@ def call(
             cli.main()
         return Said(stopped.value.code, *capsys.readouterr())
 
-    yield go
+    return go
 
 
 def outside(*arguments: str | Path, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -154,10 +152,11 @@ def test_usage_names_every_verb(call: Call) -> None:
     assert call("--version").out == f"{__version__}\n"
 
 
-def test_python_m_is_the_same(call: Call) -> None:
+def test_python_m_is_the_same() -> None:
     for arguments in ((), ("segment", "--help"), ("frobnicate",)):
-        ours, theirs = call(*arguments), outside(*arguments, COLUMNS="80")
-        assert (theirs.returncode, theirs.stdout, theirs.stderr) == ours
+        module, function = outside(*arguments), outside(*arguments, code="pass")
+        assert (module.returncode, module.stdout) == (function.returncode, function.stdout)
+        assert module.stderr == function.stderr
 
 
 # ------------------------------------------------------------------------------------------------ mistakes
@@ -227,11 +226,22 @@ def test_a_mistake_is_one_line(command: str, text: str, call: Call) -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_a_mistake_is_one_line_on_a_narrow_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    said = one_line(call("train", "shapes", "--nets.discriminator-widht", "3"))
-    assert said.startswith("Unrecognized options: --nets.discriminator-widht, 3, settings as in")
-    assert "did you mean --nets.discriminator-width" in said
+@pytest.mark.parametrize("columns", ["40", "200"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_mistake_reads_the_same_on_any_terminal(encoding: str, columns: str) -> None:
+    places = {"PYTHONIOENCODING": encoding, "COLUMNS": columns}
+    said = outside("train", "shapes", "--nets.discriminator-widht", "3", **places)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == (
+        "redoseg: Unrecognized options: --nets.discriminator-widht, 3, settings as in `redoseg train --help` "
+        "expected: did you mean --nets.discriminator-width INT? correct the command\n"
+    )
+    said = outside("train", "shapes", "--optim.discriminator-rate", "many", **places)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == (
+        "redoseg: Error parsing --optim.discriminator-rate: could not convert string to float: 'many', settings as "
+        "in `redoseg train --help` expected: correct the command\n"
+    )
 
 
 @pytest.mark.parametrize("count", [None, 0, 3])
@@ -243,13 +253,16 @@ def test_training_on_too_few_pictures(count: int | None, call: Call) -> None:
             Image.new("RGB", (20, 20), (number, 0, 0)).save(here / "pics" / f"{number}.png")
     before = content(here)
     said = one_line(call("train", "shapes", "--data", "pics", "--out", "run"))
-    assert said == {
-        None: "pics does not exist, a prepared set, a folder of pictures, shapes or shapes-hard expected: "
-        "name one of these",
-        0: "no picture found in pics, files ending in .jpg, .png, .webp, ... expected: "
-        "add pictures or name another folder",
-        3: "3 pictures found in pics, at least 8 expected: add pictures or name another folder",
-    }[count]
+    assert (
+        said
+        == {
+            None: "pics does not exist, a prepared set, a folder of pictures, shapes or shapes-hard expected: "
+            "name one of these",
+            0: "no picture found in pics, files ending in .jpg, .png, .webp, ... expected: "
+            "add pictures or name another folder",
+            3: "3 pictures found in pics, at least 8 expected: add pictures or name another folder",
+        }[count]
+    )
     assert content(here) == before
     assert not (here / "run").exists()
 
@@ -354,8 +367,7 @@ def test_a_recipe_after_the_data_counts_too(call: Call, photos: Path) -> None:
         (
             {"stopped": True, "step": 3},
             130,
-            "stopped by hand at step 3 of 9, iou 0.500; run folder: run\n"
-            "go on with: redoseg train --resume --out run",
+            "stopped by hand at step 3 of 9, iou 0.500; run folder: run\ngo on with: redoseg train --resume --out run",
         ),
     ],
 )

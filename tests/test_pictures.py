@@ -59,13 +59,9 @@ def test_list_ends_on_a_link_loop(tmp_path: Path) -> None:
 
 
 def test_list_of_a_missing_or_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"nowhere does not exist, a folder of pictures expected: name another"
-    ):
+    with pytest.raises(DataError, match=r"nowhere does not exist, a folder of pictures expected: name another"):
         list_pictures(tmp_path / "nowhere")
-    with pytest.raises(
-        DataError, match=r"no picture found in .*files ending in \.jpg.* expected: add pictures"
-    ):
+    with pytest.raises(DataError, match=r"no picture found in .*files ending in \.jpg.* expected: add pictures"):
         list_pictures(tmp_path)
     file = tmp_path / "file"
     file.touch()

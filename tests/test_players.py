@@ -178,6 +178,7 @@ ALL = ("extractor", "generators", "encoder", "critic")
 REDRAWER = ("extractor", "generators", "encoder")
 Case = tuple[Any, tuple[str, ...], tuple[str, ...], dict[str, Any]]
 SWITCHES: dict[str, Case] = {
+    "precision": ("bfloat16", ALL, (), {}),
     "data.value_range": ("unit", ALL, (), {}),
     "data.flip": (True, ALL, (), {}),
     "objective.redraw": ("one", ("extractor", "generators", "critic"), ("encoder",), {}),
@@ -242,13 +243,18 @@ def test_other_ways_to_redraw_change_the_first_update(redraw: str, tiny: Tiny) -
     assert not any(equal(updates(tiny, {})[p], after[p]) for p in ("extractor", "generators", "critic"))
 
 
+def test_weights_stay_float32_in_bfloat16(tiny: Tiny) -> None:
+    after = first_updates(tiny({"steps": 1, "precision": "bfloat16"}))
+    assert {p.dtype for part in after.values() for p in part.values()} == {torch.float32}
+
+
 def test_every_switch_has_a_case() -> None:
     names = {
         f"{table}.{field.name}"
         for table, kind in (("nets", NetConfig), ("objective", ObjectiveConfig), ("optim", OptimConfig))
         for field in fields(kind)
     }
-    assert set(SWITCHES) == names | {"data.value_range", "data.flip"}
+    assert set(SWITCHES) == names | {"precision", "data.value_range", "data.flip"}
 
 
 def test_only_the_extractor_decays_and_not_decoupled(tiny: Tiny) -> None:
@@ -291,7 +297,5 @@ def test_no_moving_average_is_the_networks_themselves(tiny_config: Config) -> No
         for p in redrawer.parameters():
             p.mul_(1.3)
     average.update(redrawer, 5)
-    for ours, theirs in zip(
-        average.nets["extractor"].parameters(), redrawer.extractor.parameters(), strict=True
-    ):
+    for ours, theirs in zip(average.nets["extractor"].parameters(), redrawer.extractor.parameters(), strict=True):
         assert torch.equal(ours, theirs)

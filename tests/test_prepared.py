@@ -150,9 +150,7 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert refused("folder", three, out) == (
         f"3 pictures found in {three}, at least 8 expected: add pictures or name another folder"
     )
-    assert "does not exist, a folder of pictures expected: name another" in refused(
-        "folder", tmp_path / "x", out
-    )
+    assert "does not exist, a folder of pictures expected: name another" in refused("folder", tmp_path / "x", out)
     assert "set 'cifar' is not known, one of these expected: flowers102" in refused("cifar", labelled, out)
     assert "size 1 px, 4 to 2048 expected" in refused("folder", labelled, out, 1)
     assert "has no setid.mat, the layout of Flowers-102 expected" in refused("flowers102", labelled, out)
@@ -164,9 +162,7 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert not out.exists()
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
     out.mkdir()
-    assert f"{out} exists, a new folder expected: remove it or name another" == refused(
-        "folder", labelled, out
-    )
+    assert f"{out} exists, a new folder expected: remove it or name another" == refused("folder", labelled, out)
     assert os.listdir(out) == []
 
 
@@ -184,9 +180,7 @@ def test_nothing_is_left_of_a_stopped_or_failed_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert "cannot be written (No space left on device): free space" in refused(
-        "folder", labelled, tmp_path / "out"
-    )
+    assert "cannot be written (No space left on device): free space" in refused("folder", labelled, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["set"]
 
 
@@ -245,9 +239,7 @@ def test_opening_at_another_size(labelled: Path, tmp_path: Path) -> None:
     assert small.masks is not None
     assert small.masks.shape == (10, 8, 8)
     assert set(np.unique(small.labels([0]))) == {0, 1}
-    with pytest.raises(
-        DataError, match=r"at 16 px, at least 32 px expected: prepare it again with --size 32"
-    ):
+    with pytest.raises(DataError, match=r"at 16 px, at least 32 px expected: prepare it again with --size 32"):
         open_data(tmp_path / "out", 32)
 
 
@@ -324,9 +316,7 @@ def test_flowers102_in_its_own_layout(tmp_path: Path) -> None:
     # The same folder opened by its path is recognised: segmentations are no pictures.
     assert len(open_data(source, 16)) == 9
     (source / "setid.mat").write_bytes(b"MATLAB")
-    with pytest.raises(
-        DataError, match=r"setid\.mat: cannot be read .*a MATLAB 5 file expected: fetch it again"
-    ):
+    with pytest.raises(DataError, match=r"setid\.mat: cannot be read .*a MATLAB 5 file expected: fetch it again"):
         flowers102(source)
 
 

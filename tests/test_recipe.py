@@ -109,7 +109,7 @@ def test_differences() -> None:
     assert differences(old, old) == []
 
 
-TOP = "batch, data, nets, objective, optim, seed, steps, threads, watch"
+TOP = ", ".join(sorted(to_values(Config())))
 
 
 @pytest.mark.parametrize(

@@ -279,9 +279,7 @@ def test_folders_that_are_refused(segmenter: Segmenter, photos: Path, tmp_path: 
     with pytest.raises(DataError, match="no picture found in"):
         segment_paths(segmenter, tmp_path / "empty", tmp_path / "out")
     (tmp_path / "file").touch()
-    with pytest.raises(
-        RedosegError, match="is a file, a folder expected for the results: name another place"
-    ):
+    with pytest.raises(RedosegError, match="is a file, a folder expected for the results: name another place"):
         segment_paths(segmenter, photos, tmp_path / "file")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def _cpu_capabilities() -> dict[str, Any]:
+def _cpu_capabilities() -> Mapping[str, Any]:
     """Empty where PyTorch is too old to tell."""
     return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 

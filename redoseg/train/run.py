@@ -28,7 +28,7 @@ from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_sampl
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, PictureBank, Watched, sample_rows, soft_masks, spread
 from redoseg.train.precision import has_fast_bfloat16
-from redoseg.train.state import TrainState
+from redoseg.train.state import SEEDS_APART, TrainState
 
 FORMAT = 1
 
@@ -51,7 +51,7 @@ def read_run_config(path: Path) -> Config:
     """The configuration of a run folder. Raises RunError if there is none."""
     folder = RunFolder(path)
     try:
-        values = json.loads(folder.config.read_text())["config"]
+        values = dict(json.loads(folder.config.read_text())["config"])
     except (OSError, ValueError, KeyError, TypeError):
         raise RunError(
             f"{path} holds no run, a folder made by `redoseg train` expected: name one, or leave --resume out"
@@ -125,6 +125,7 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
         state = replace_config(TrainState.load(folder.state, device), config)
     else:
         state = TrainState.fresh(config, device)
+        state.save(folder.state)  # so that there is a good state from the start
     folder.log.rewind(state.restarts, state.step)
     earlier = folder.log.entries()
     seconds = earlier[-1]["seconds"] if earlier else 0.0
@@ -138,7 +139,11 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
         status.show(entry, latest.get("iou", latest.get("iou_matched")), scored)
         if "collapsed" in entry:
             again = entry["restarts"] < config.watch.restarts
-            after = f"starting anew with seed {config.seed}, restart {entry['restarts'] + 1}" if again else "going on"
+            after = (
+                f"starting anew with seed {config.seed + (entry['restarts'] + 1) * SEEDS_APART}, restart {entry['restarts'] + 1}"
+                if again
+                else "going on"
+            )
             share = 100 * entry["average_sizes"][entry["collapsed"]]
             status.say(
                 f"collapsed at step {entry['step']}: region {entry['collapsed']} holds {share:.1f} % of the "

@@ -62,6 +62,8 @@ class Evaluate:
     """Score only this part of the set [name, empty for all]"""
     seed: int = 0
     """Seed of built-in pictures [number]"""
+    size: int | None = None
+    """Side to score at; if none, a prepared set's own, the model's for built-in pictures, else 128 [pixels]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow) [names]"""
     picture: Path | None = None
@@ -197,7 +199,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     from redoseg.evaluate import evaluate, print_evaluation
 
     result = evaluate(
-        command.model, command.data, command.split or None, command.seed, command.methods, command.picture
+        command.model, command.data, command.split or None, command.seed, command.methods, command.picture, command.size
     )
     if command.as_json:
         print(json.dumps(result))

@@ -98,6 +98,8 @@ class ObjectiveConfig:
     """Share of a batch redrawn with latents that the encoder reads off another picture, not drawn [share]"""
     self_redraw_weight: float = 0.0
     """Weight of redrawing each picture from the latents that the encoder reads off it [factor]"""
+    self_redraw_colours: Literal["plain", "whitened"] = "plain"
+    """Compare it in plain colours, or in colours whitened over the batch [name]"""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from redoseg import baselines, metrics
-from redoseg.data import open_data
+from redoseg.data import BUILT_IN, is_prepared, open_data, open_prepared
 from redoseg.errors import DataError, RedosegError
 from redoseg.pictures import write_atomic
 from redoseg.segmenter import Segmenter, before_after
 
+PAPER_SIZE = 128  # pixels
 SHOWN = 8  # pictures in the before/after sheet
 
 
@@ -28,23 +29,29 @@ def evaluate(
     seed: int = 0,
     methods: Sequence[str] = ("kmeans", "grabcut"),
     picture: Path | None = None,
+    size: int | None = None,
 ) -> dict[str, Any]:
     """The model's figures on the labelled pictures of `data`, and those of `methods` under `beside`.
 
-    Pictures are brought to the model's size as in training (shorter side, centre crop). For more than two
+    Everything is scored at `size` [pixels]; if None, at the size of a prepared set, at the model's for built-in
+    pictures, else at 128 (the paper's). The model sees each picture at its own size, and its soft masks are
+    brought back to the scored one. For more than two
     regions the regions are matched to the objects with the truth, and the figures are called `iou_matched`
     and `accuracy_matched`. `picture` is where a before/after sheet is written.
 
     Raises ModelError, DataError (no masks), RedosegError (unknown method).
     """
     segmenter = Segmenter(model)
-    pictures = open_data(data, segmenter.size, segmenter.regions, split, seed, at_least=1)
+    if size is None and is_prepared(data):
+        size = open_prepared(data).size
+    size = size or (segmenter.size if data in BUILT_IN else PAPER_SIZE)
+    pictures = open_data(data, size, segmenter.regions, split, seed, at_least=1)
     pictures = pictures.take(np.flatnonzero(pictures.labelled))
     if not len(pictures):
         raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
     labels = pictures.labels()
     masks = segmenter.batch(np.asarray(pictures.images))
-    result: dict[str, Any] = {"model": model, "data": pictures.name, "split": split or ""}
+    result: dict[str, Any] = {"model": model, "data": pictures.name, "split": split or "", "size": size}
     if segmenter.regions > 2:
         result |= metrics.score_matched(masks.argmax(1), labels, segmenter.regions)
     else:
@@ -78,7 +85,7 @@ def print_evaluation(result: dict[str, Any], console: Console) -> None:
     """The figures as a table, percentages."""
     where = f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
     matched = "iou_matched" in result
-    table = Table(title=f"{where}, {result['pictures']} pictures, %", title_justify="left")
+    table = Table(title=f"{where}, {result['pictures']} pictures at {result['size']} px, %", title_justify="left")
     keys = (
         ["accuracy_matched", "iou_matched"]
         if matched

@@ -57,15 +57,33 @@ def greyness(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
     return (masks * (1 - masks)).mean()
 
 
+@torch.no_grad()
+def whitening(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "3 3"]:
+    """The map that makes the colours of these pictures equally spread in every direction, at their mean spread.
+
+    In photographs light and dark differ most by far; whitened, a change of hue counts as much as one of light.
+    """
+    spread, directions = torch.linalg.eigh(pictures.transpose(0, 1).flatten(1).double().cov())
+    spread = spread.clamp_min(1e-4 * spread.sum().clamp_min(1e-6))
+    return (directions * (spread.mean() / spread).sqrt() @ directions.T).to(pictures.dtype)
+
+
 def region_error(
     pictures: Float[Tensor, "b 3 h w"],
     drawings: Float[Tensor, "b n 3 h w"],
     masks: Float[Tensor, "b n h w"],
+    colours: Float[Tensor, "3 3"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute difference of picture and drawings, each pixel counted under its region's mask.
+
+    `colours` is a linear map of colour differences, such as `whitening` gives; None leaves them as they are.
 
     Linear in the masks, so a pixel is better given wholly to the region that draws it better than blended: a
     soft mask cannot carry the picture's own grey levels.
     """
-    error = (drawings - pictures.unsqueeze(1)).abs().mean(2)  # b n h w
+    difference = drawings - pictures.unsqueeze(1)  # b n 3 h w
+    if colours is not None:
+        mapped = [(difference * row[:, None, None]).sum(2) for row in colours]
+        difference = torch.stack(mapped, 2)
+    error = difference.abs().mean(2)  # b n h w
     return (masks * error).sum(1).mean()

@@ -93,22 +93,35 @@ class Segmenter:
             ) from None
 
     def batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Soft masks (N, n, S, S) of pictures (N, S, S, 3) that have the network's size already."""
-        expected = (self.size, self.size, 3)
-        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
+        """Soft masks (N, n, H, W) of pictures uint8 (N, H, W, 3), at the pictures' own size."""
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise DataError(
-                f"pictures {images.dtype} {images.shape} seen, uint8 (N, {', '.join(map(str, expected))}) "
-                f"expected: open the data at {self.size} px"
+                f"pictures {images.dtype} {images.shape} seen, uint8 (N, H, W, 3) expected: "
+                "pass RGB pictures of one size"
             )
-        soft = np.empty((len(images), self.regions, self.size, self.size), np.float32)
+        height, width = images.shape[1:3]
+        soft = np.empty((len(images), self.regions, height, width), np.float32)
         for start in range(0, len(images), _BATCH):
-            planes = images[start : start + _BATCH].transpose(0, 3, 1, 2).astype(np.float32)
-            picture = np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
-            try:
-                soft[start : start + _BATCH] = self._session.run(["masks"], {"picture": picture})[0]
-            except Exception as error:  # ONNX Runtime has no error tree of its own
-                raise ModelError(f"model {self.name} failed ({reason(error)}): export it again") from error
+            small = np.stack([self._reduced(Image.fromarray(i)) for i in images[start : start + _BATCH]])
+            for i, masks in enumerate(self._run(small), start):
+                soft[i] = [_enlarged(mask, (width, height)) for mask in masks]
         return soft
+
+    def _reduced(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """The whole picture, squeezed to the network's square: nothing of it is cut off."""
+        if picture.size == (self.size, self.size):
+            return np.asarray(picture)
+        return np.asarray(picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Soft masks (N, n, S, S) of pictures (N, S, S, 3)."""
+        planes = images.transpose(0, 3, 1, 2).astype(np.float32)
+        picture = np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
+        try:
+            masks: NDArray[np.float32] = self._session.run(["masks"], {"picture": picture})[0]
+        except Exception as error:  # ONNX Runtime has no error tree of its own
+            raise ModelError(f"model {self.name} failed ({reason(error)}): export it again") from error
+        return masks
 
     def soft(self, image: PictureLike) -> NDArray[np.float32]:
         """The object's soft mask (H, W), 0 to 1, at the picture's own size.
@@ -117,15 +130,19 @@ class Segmenter:
         Raises DataError for a picture that cannot be read.
         """
         picture = _picture(image)
-        # The whole picture, squeezed: nothing of it is cut off.
-        small = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        mask = self.batch(np.asarray(small)[None])[0, self.object_region]
-        large = Image.fromarray(mask).resize(picture.size, Image.Resampling.BILINEAR)
-        return np.asarray(large).clip(0, 1)
+        mask = self._run(self._reduced(picture)[None])[0, self.object_region]
+        return _enlarged(mask, picture.size)
 
     def __call__(self, image: PictureLike) -> NDArray[np.bool_]:
         """The object's mask (H, W) at the picture's own size: the soft mask cut at 0.5."""
         return self.soft(image) > 0.5
+
+
+def _enlarged(mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A soft mask brought to (width, height)."""
+    if mask.shape == size[::-1]:
+        return mask
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
 
 
 def _picture(image: PictureLike) -> Image.Image:

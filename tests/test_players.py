@@ -195,6 +195,7 @@ SWITCHES: dict[str, Case] = {
     "objective.binary_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
     "objective.borrowed_latents": (0.5, ALL, (), {}),
     "objective.self_redraw_weight": (5.0, REDRAWER, (), {}),
+    "objective.self_redraw_colours": ("whitened", REDRAWER, (), {"objective.self_redraw_weight": 5.0}),
     "nets.regions": (3, ALL, (), {}),
     "nets.latent": (6, ("generators", "encoder"), (), {}),
     "nets.extractor_width": (6, ("extractor",), (), {}),

@@ -49,6 +49,7 @@ PUBLISHED = {
     "objective.binary_weight": 0.0,
     "objective.borrowed_latents": 0.0,
     "objective.self_redraw_weight": 0.0,
+    "objective.self_redraw_colours": "plain",
     "optim.extractor_rate": 1e-5,
     "optim.extractor_decay": 1e-4,
     "optim.generator_rate": 1e-4,

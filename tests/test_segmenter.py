@@ -126,8 +126,15 @@ def test_batch_is_the_same_as_one_by_one(segmenter: Segmenter) -> None:
     assert np.allclose(soft.sum(1), 1)
     for i in (0, 31, 32, 69):
         assert np.allclose(soft[i, 1], segmenter.soft(images[i]), atol=1e-6)
-    with pytest.raises(DataError, match=r"uint8 \(70, 8, 16, 3\) seen, .* expected: open the data at 16 px"):
-        segmenter.batch(images[:, :8])
+    with pytest.raises(DataError, match=r"uint8 \(70, 16, 16\) seen, uint8 \(N, H, W, 3\) expected"):
+        segmenter.batch(images[..., 0])
+
+
+def test_batch_of_another_size_is_at_that_size(segmenter: Segmenter) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 24, 3)).astype(np.uint8)
+    soft = segmenter.batch(images)
+    assert soft.shape == (3, 2, 40, 24)
+    assert np.allclose(soft[2, 1], segmenter.soft(images[2]), atol=1e-6)
 
 
 def test_an_array_of_another_kind(segmenter: Segmenter) -> None:

@@ -71,7 +71,8 @@ class Redrawer(nn.Module):
         if c.self_redraw_weight:
             # the generators see these masks as a constant, else masks would carry the picture to them
             drawings = self.draw(read, masks.detach())
-            terms["self_redraw"] = losses.region_error(pictures, drawings, masks)
+            colours = losses.whitening(pictures) if c.self_redraw_colours == "whitened" else None
+            terms["self_redraw"] = losses.region_error(pictures, drawings, masks, colours)
             total = total + c.self_redraw_weight * terms["self_redraw"]
         terms["grey"] = losses.greyness(masks.detach())
         sizes = masks.detach().mean((0, 2, 3))

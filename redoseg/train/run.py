@@ -139,11 +139,9 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
         status.show(entry, latest.get("iou", latest.get("iou_matched")), scored)
         if "collapsed" in entry:
             again = entry["restarts"] < config.watch.restarts
-            after = (
-                f"starting anew with seed {config.seed + (entry['restarts'] + 1) * SEEDS_APART}, restart {entry['restarts'] + 1}"
-                if again
-                else "going on"
-            )
+            number = entry["restarts"] + 1
+            anew = f"starting anew with seed {config.seed + number * SEEDS_APART}, restart {number}"
+            after = anew if again else "going on"
             share = 100 * entry["average_sizes"][entry["collapsed"]]
             status.say(
                 f"collapsed at step {entry['step']}: region {entry['collapsed']} holds {share:.1f} % of the "

@@ -125,6 +125,26 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class RefineConfig:
+    """Second stage: a fresh extractor learns from the run's own smoothest masks."""
+
+    rounds: int = 0
+    """Train a fresh extractor on the masks of the one before, this often; 0 is off [rounds]"""
+    keep: float = 0.25
+    """Share of the training pictures that the first round learns from: those with the least ragged masks [share]"""
+    keep_later: float = 0.5
+    """The same in later rounds, whose masks can be trusted more [share]"""
+    pictures: int = 10000
+    """Consider at most this many training pictures [pictures]"""
+    steps: int = 300
+    """Length of a round [steps]"""
+    batch: int = 32
+    """Pictures in a batch [pictures]"""
+    rate: float = 2e-3
+    """Highest learning rate, reached after a tenth of the round [per step]"""
+
+
+@dataclass(frozen=True)
 class WatchConfig:
     """What is written while training, and what counts as collapse."""
 
@@ -168,5 +188,7 @@ class Config:
     """Losses"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisers"""
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    """Second stage"""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Logging and collapse"""

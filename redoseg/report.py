@@ -42,20 +42,21 @@ def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries:
         "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",
         "- Use: `redoseg segment FOLDER photo.jpg -o out/`.",
     ]
+    for key, title in (("scores", "Scores"), ("scores_before_refining", "Scores before refining")):
+        if key not in outcome:
+            continue
+        lines += ["", f"## {title} on {config.data.evaluate_on}", "", "| figure | value |", "|---|---|"]
+        for name, value in outcome[key].items():
+            lines.append(f"| {NAMES[name]} | {value if name == 'pictures' else f'{value:.4f}'} |")
     if "scores" in outcome:
-        lines += ["", f"## Scores on {config.data.evaluate_on}", "", "| figure | value |", "|---|---|"]
-        for key, value in outcome["scores"].items():
-            lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
         lines += ["", "`redoseg evaluate FOLDER DATA` gives these again, beside the baselines."]
     lines += ["", "## Course", "", "![losses, region sizes and scores](curves.png)", ""]
-    samples = sorted((folder / "samples").glob("*.png"))
-    if samples:
-        lines += [
-            "Rows: pictures, object mask, each region redrawn, and the truth where there is one.",
-            "",
-            f"![samples](samples/{samples[-1].name})",
-            "",
-        ]
+    lines += [
+        "Rows: pictures, object mask, each region redrawn, and the truth where there is one.",
+        "",
+        "![samples](samples/last.png)",
+        "",
+    ]
     lines += ["## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {json.dumps(value)} |" for key, value in flat(to_values(config)).items()]
     write_atomic(folder / "report.md", ("\n".join(lines) + "\n").encode())

@@ -170,7 +170,7 @@ def test_onnx_gives_the_masks_of_the_moving_average(trained: Any, photos: Path) 
 
 
 def test_evaluate_agrees_with_the_trainings_last_score(trained: Any, photos: Path) -> None:
-    result = evaluate(str(trained.folder), str(photos), methods=())
+    result = evaluate(str(trained.folder), str(photos), methods=(), size=32)
     for key, value in trained.outcome["scores"].items():
         assert result[key] == pytest.approx(value, abs=2e-3)
     assert result["pictures"] == 12

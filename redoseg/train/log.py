@@ -45,8 +45,11 @@ class RunLog:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def rewind(self, restarts: int, step: int) -> None:
-        """Forget what came after this step of attempt `restarts`, which is about to be done again."""
-        kept = [e for e in self.entries() if (e["restarts"], e["step"]) <= (restarts, step)]
+        """Forget what came after this step of attempt `restarts`, which is about to be done again.
+
+        The second stage always is: it starts from the first one's end.
+        """
+        kept = [e for e in self.entries() if (e["restarts"], e["step"]) <= (restarts, step) and "refine_round" not in e]
         write_atomic(self.path, "".join(json.dumps(e) + "\n" for e in kept).encode())
 
     def append(self, entry: Entry) -> None:

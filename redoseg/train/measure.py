@@ -109,14 +109,14 @@ def _bytes(batch: Float[Tensor, "k 3 h w"], signed: bool) -> UInt8[np.ndarray, "
 
 @torch.no_grad()
 def sample_rows(
-    state: TrainState, bank: PictureBank, watched: Watched | None, region: int
+    state: TrainState, extractor: torch.nn.Module, bank: PictureBank, watched: Watched | None, region: int
 ) -> Sequence[NDArray[np.uint8]]:
     """Rows of a sample grid: pictures, object masks, each region redrawn, and the truth where there is one."""
     config = state.config
     source = bank if watched is None else watched.bank
     indices = spread(len(source), SAMPLE_PICTURES)
     pictures = source(indices)
-    masks = state.average.nets["extractor"](pictures)
+    masks = extractor(pictures)
     shape = (len(indices), config.nets.regions, config.nets.latent)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(pictures.device)
     rows = [_bytes(pictures, bank.signed)]

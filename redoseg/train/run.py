@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 
 from redoseg import __version__, metrics
+from redoseg.checkpoint import save_checkpoint
 from redoseg.config import Config
 from redoseg.data import BUILT_IN, PictureSet, open_data
 from redoseg.errors import DataError, RunError
@@ -28,6 +31,7 @@ from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_sampl
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, PictureBank, Watched, sample_rows, soft_masks, spread
 from redoseg.train.precision import has_fast_bfloat16
+from redoseg.train.refine import refine
 from redoseg.train.state import SEEDS_APART, TrainState
 
 FORMAT = 1
@@ -43,6 +47,7 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.samples = path / "samples"
         self.state = path / "state.safetensors"
+        self.refined = path / "refined.safetensors"
         self.onnx = path / "mask.onnx"
         self.report = path / "report.md"
 
@@ -151,7 +156,7 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
             draw_curves(folder.log.entries(), folder.curves)
 
     def sample(state: TrainState, region: int) -> None:
-        rows = sample_rows(state, bank, watched, region)
+        rows = sample_rows(state, state.average.nets["extractor"], bank, watched, region)
         draw_samples(rows, folder.samples / f"{state.restarts}-{state.step:06}.png")
 
     def save(state: TrainState) -> None:
@@ -160,19 +165,48 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
     if config.precision == "auto":
         console.print(f"computing in {'bfloat16' if has_fast_bfloat16(device) else 'float32'}", highlight=False)
     status = StatusLine(console, config.steps)
+
+    def refined_so_far(entry: Entry, extractor: nn.Module) -> None:
+        trained = next(e for e in reversed(folder.log.entries()) if "refine_round" not in e)
+        passed = round(trained["seconds"] + time.monotonic() - refining_since, 2)
+        entry = {"step": state.step, "restarts": state.restarts, "seconds": passed} | entry
+        if watched is not None:
+            indices = spread(len(watched.pictures), config.data.evaluate_pictures)
+            masks = soft_masks(extractor, watched.bank, indices)
+            region = trained["object_region"]
+            entry |= {"object_region": region} | watched.scores(masks, indices, region)
+        folder.log.append(entry)
+        figure = next((f"  {k} {entry[k]:.3f}" for k in ("iou", "iou_matched") if k in entry), "")
+        status.say(f"refining, round {entry['refine_round']}/{config.refine.rounds}{figure}")
+
     with _asked_to_stop() as stop, status:
         hooks = Hooks(log=log, sample=sample, save=save, stop=lambda: bool(stop))
         state = train(state, bank, watched, hooks, seconds)
-    return finish(folder, state, bank, watched, stopped=state.step < config.steps)
+        state.save(folder.state)
+        redrawn = finish(folder, state, state.average.nets["extractor"], bank, watched)
+        if not config.refine.rounds or redrawn["stopped"] or redrawn["collapsed"]:
+            return redrawn
+        refining_since = time.monotonic()
+        extractor = refine(state, bank, refined_so_far, hooks.stop)
+        if extractor is None:
+            return redrawn | {"stopped": True}
+        save_checkpoint(folder.refined, extractor.state_dict(), {"config": to_values(config)})
+        return finish(folder, state, extractor, bank, watched, redrawn.get("scores"))
 
 
 def finish(
-    folder: RunFolder, state: TrainState, bank: PictureBank, watched: Watched | None, stopped: bool
+    folder: RunFolder,
+    state: TrainState,
+    extractor: nn.Module,
+    bank: PictureBank,
+    watched: Watched | None,
+    before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the weights, mask.onnx, curves and report of the state reached; returns how the run ended."""
+    """Write mask.onnx, curves and report for `extractor`; returns how the run ended.
+
+    `before` are the scores of the first stage, where `extractor` is that of the second.
+    """
     config = state.config
-    state.save(folder.state)
-    extractor = state.average.nets["extractor"]
     masks = soft_masks(extractor, bank, spread(len(bank), LOOKED_AT))
     region = metrics.object_region(masks)
     export_extractor(extractor, config, folder.onnx, folder.path.name, region)
@@ -181,7 +215,7 @@ def finish(
     outcome: dict[str, Any] = {
         "step": state.step,
         "steps": config.steps,
-        "stopped": stopped,
+        "stopped": state.step < config.steps,
         "restarts": state.restarts,
         "object_region": region,
         "sizes": sizes,
@@ -191,6 +225,10 @@ def finish(
         everything = np.arange(len(watched.pictures))
         masks = soft_masks(extractor, watched.bank, everything)
         outcome["scores"] = watched.scores(masks, everything, region)
+    if before is not None:
+        outcome["scores_before_refining"] = before
+    rows = sample_rows(state, extractor, bank, watched, region)
+    draw_samples(rows, folder.samples / "last.png")
     write_report(folder.path, config, outcome, folder.log.entries())
     return outcome
 

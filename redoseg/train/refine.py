@@ -1,0 +1,106 @@
+"""Second stage: a fresh mask extractor learns from the masks that redrawing gave, without labels.
+
+Redrawing decides picture by picture, so some masks are wrong: they take in clutter of the background. Such masks
+are ragged. A fresh extractor that learns from the pictures with the smoothest masks alone learns what the object
+looks like, and is then right about most of the others. No mask comes from anywhere but the run itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.train.log import Entry
+from redoseg.train.measure import PictureBank, soft_masks, spread
+from redoseg.train.precision import autocast
+from redoseg.train.state import TrainState
+
+LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
+STREAM = 100  # of random numbers, apart from those of train/draws.py
+
+
+def raggedness(regions: UInt8[np.ndarray, "p h w"], count: int) -> Float[np.ndarray, " p"]:
+    """Length of the edges between regions over the square root of the smallest region's area [no unit].
+
+    A disc on plain ground has about 4.5; infinite where one of the `count` regions is all but missing.
+    """
+    edges = (np.diff(regions, axis=1) != 0).sum((1, 2)) + (np.diff(regions, axis=2) != 0).sum((1, 2))
+    areas = np.stack([(regions == region).sum((1, 2)) for region in range(count)])
+    smallest = areas.min(0)
+    missing = smallest < LEAST_SHARE * regions[0].size
+    return np.where(missing, np.inf, edges / np.sqrt(np.maximum(smallest, 1)))
+
+
+def refine(
+    state: TrainState, bank: PictureBank, report: Callable[[Entry, nn.Module], None], stop: Callable[[], bool]
+) -> MaskExtractor | None:
+    """The extractor after the configured rounds, or None if asked to `stop`; `state` is left as it is.
+
+    `report` is called after each round with a log entry and the extractor that the round gave.
+    """
+    config, device = state.config.refine, bank.device
+    precision = autocast(state.config.precision, device)
+    pictures = spread(len(bank), config.pictures)
+    teacher: nn.Module = state.average.nets["extractor"]
+    student = None
+    for number in range(1, config.rounds + 1):
+        chunks = [soft_masks(teacher, bank, part) for part in np.array_split(pictures, len(pictures) // 512 + 1)]
+        regions = np.concatenate([chunk.argmax(1).astype(np.uint8) for chunk in chunks])
+        order = np.argsort(raggedness(regions, state.config.nets.regions), kind="stable")
+        kept = order[: max(config.batch, round((config.keep if number == 1 else config.keep_later) * len(order)))]
+
+        torch.manual_seed(state.seed + number)
+        student = MaskExtractor(state.config.nets).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.Adam(student.parameters())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.rate, total_steps=config.steps, pct_start=0.1, cycle_momentum=False
+        )
+        error = torch.zeros((), device=device)
+        for step in range(1, config.steps + 1):
+            if stop():
+                return None
+            rng = np.random.default_rng([state.seed, STREAM, number, step])
+            chosen = kept[rng.integers(0, len(kept), config.batch)]
+            target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(device), state.config.nets.regions)
+            seen, wanted = augment(bank(pictures[chosen]), target.permute(0, 3, 1, 2).float(), bank.signed, rng)
+            with precision:
+                masks = student(seen)
+            loss = -(wanted * masks.clamp_min(1e-4).log()).sum(1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            error += (loss.detach() - error) / min(step, 50)  # running mean, to be reported
+        student.eval().requires_grad_(False)
+        teacher = student
+        report({"refine_round": number, "refine_loss": round(error.item(), 5), "kept": len(kept)}, student)
+    return student
+
+
+def augment(
+    pictures: Float[Tensor, "b 3 h w"],
+    masks: Float[Tensor, "b n h w"],
+    signed: bool,
+    rng: np.random.Generator,
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b n h w"]]:
+    """Zoom, shift and mirror pictures with their masks; change the gain of each colour of the pictures."""
+    count = len(pictures)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.from_numpy(rng.uniform(low, high, shape).astype(np.float32)).to(pictures.device)
+
+    zoom, mirror = uniform(0.7, 1.5, count), torch.sign(uniform(-1, 1, count))
+    maps = torch.zeros(count, 2, 3, device=pictures.device)
+    maps[:, 0, 0], maps[:, 1, 1], maps[:, :, 2] = zoom * mirror, zoom, uniform(-0.3, 0.3, count, 2)
+    places = F.affine_grid(maps, list(pictures.shape), align_corners=False)
+    seen = F.grid_sample(pictures, places, padding_mode="reflection", align_corners=False)
+    wanted = F.grid_sample(masks, places, padding_mode="reflection", align_corners=False)
+    black = -1.0 if signed else 0.0
+    seen = ((seen - black) * uniform(0.7, 1.3, count, 3, 1, 1) + black).clamp(black, 1)
+    return seen.contiguous(memory_format=torch.channels_last), wanted

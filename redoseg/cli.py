@@ -100,6 +100,8 @@ class Prepare:
     """Prepared set to make [folder]"""
     size: int = 128
     """Side of the prepared pictures [pixels]"""
+    nearest: bool = False
+    """Take nearest pixels, as the published runs did, instead of smoothed ones [true/false]"""
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def _prepare(arguments: Sequence[str]) -> int:
     from redoseg.data import prepare
 
     with _progress("preparing") as advance:
-        prepared = prepare(command.name, command.source, command.out, command.size, advance)
+        prepared = prepare(command.name, command.source, command.out, command.size, command.nearest, advance)
     console = _console()
     _say(console, f"{prepared.pictures} pictures prepared at {command.size} px in {command.out}")
     for note in prepared.notes:

@@ -324,3 +324,16 @@ def test_contact_sheet(labelled: Path) -> None:
     sheet = contact_sheet(open_data(labelled, 16), count=5)
     assert sheet.mode == "RGB"
     assert sheet.size == (6 * 148 + 4, 2 * 148 + 4)
+
+
+def test_nearest_takes_pixels_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        stripes = np.repeat((rng.integers(0, 2, (96, 96, 1)) * 255).astype(np.uint8), 3, 2)
+        Image.fromarray(stripes).save(tmp_path / "photos" / f"{i}.png")
+    smooth = prepare("folder", tmp_path / "photos", tmp_path / "smooth", 32)
+    sharp = prepare("folder", tmp_path / "photos", tmp_path / "sharp", 32, nearest=True)
+    assert set(np.unique(open_prepared(sharp.out).images)) == {0, 255}
+    assert len(np.unique(open_prepared(smooth.out).images)) > 2
+    assert "nearest, masks" in (tmp_path / "sharp" / "dataset.json").read_text()

@@ -45,8 +45,17 @@ __all__ = [
 BUILT_IN = ("shapes", "shapes-hard")
 
 
-def prepare(name: str, source: str | Path, out: str | Path, size: int = 128, on_item: OnItem | None = None) -> Prepared:
+def prepare(
+    name: str,
+    source: str | Path,
+    out: str | Path,
+    size: int = 128,
+    nearest: bool = False,
+    on_item: OnItem | None = None,
+) -> Prepared:
     """Prepare the set `name` (one of READERS) from the folder `source` into the new folder `out`.
+
+    `nearest` takes nearest pixels, as the published runs did, instead of smoothed ones.
 
     Raises DataError: an unknown name, another layout than expected, too few pictures, `out` exists.
     """
@@ -62,6 +71,7 @@ def prepare(name: str, source: str | Path, out: str | Path, size: int = 128, on_
         source=source,
         bad=listing.bad,
         notes=listing.notes,
+        nearest=nearest,
         on_item=on_item,
     )
 

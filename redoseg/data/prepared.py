@@ -175,9 +175,12 @@ def write_prepared(
     bad: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
     at_least: int = AT_LEAST,
+    nearest: bool = False,
     on_item: OnItem | None = None,
 ) -> Prepared:
     """Decode `items` one by one into a prepared set of side `size` [pixels] in the new folder `out`.
+
+    `nearest` takes nearest pixels of the whole picture, as the published runs did, instead of smoothed ones.
 
     A picture that cannot be read is listed with its reason and the rest goes on; one whose mask cannot be
     used is kept as not labelled. Raises DataError if `out` exists, fewer than `at_least` pictures are good or
@@ -201,7 +204,7 @@ def write_prepared(
         partial = out.with_name(f".{out.name}.partial-{secrets.token_hex(4)}")
         partial.mkdir()
         try:
-            done = _fill(partial, out, name, ordered, size, Path(source), bad, notes, at_least, on_item)
+            done = _fill(partial, out, name, ordered, size, Path(source), bad, notes, at_least, nearest, on_item)
             os.rename(partial, out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -230,6 +233,7 @@ def _fill(
     bad: Sequence[tuple[str, str]],
     notes: Sequence[str],
     at_least: int,
+    nearest: bool,
     on_item: OnItem | None,
 ) -> Prepared:
     rows: list[tuple[str, str, str, int]] = []
@@ -239,7 +243,7 @@ def _fill(
         images = stack.enter_context(_array(partial / "images.npy", (size, size, 3)))
         masks = stack.enter_context(_array(partial / "masks.npy", (size, size))) if with_masks else None
         for i, item in enumerate(items):
-            picture, mask, why = prepare_item(item, size)
+            picture, mask, why = prepare_item(item, size, nearest)
             problems += [(_relative(path, source), text) for path, text in why]
             if picture is not None:
                 images.write(picture.tobytes())
@@ -273,7 +277,8 @@ def _fill(
         "labelled": labelled,
         "splits": dict(Counter(row[2] for row in rows if row[2])),
         "source": shown(source.absolute()),
-        "made": "shorter side to the size, centre crop; pictures bilinear (antialiased), masks nearest",
+        "made": "shorter side to the size, centre crop; "
+        f"pictures {'nearest' if nearest else 'bilinear (antialiased)'}, masks nearest",
         "mask_values": {"background": BACKGROUND, "object": OBJECT, "not labelled": UNLABELLED},
         "notes": list(notes),
         "bad": [list(pair) for pair in problems],
@@ -286,11 +291,14 @@ def _fill(
 Problem = tuple[Path, str]
 
 
-def prepare_item(item: Item, size: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, list[Problem]]:
+def prepare_item(
+    item: Item, size: int, nearest: bool = False
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, list[Problem]]:
     """Picture (H, W, 3) or None, mask (H, W) or None, and which files could not be used and why."""
     try:
-        image = read_picture(item.picture, size)
-        picture = np.asarray(fit_square(image, size))
+        image = read_picture(item.picture, None if nearest else size)
+        resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+        picture = np.asarray(fit_square(image, size, resample))
     except DataError as error:
         return None, None, [(item.picture, _why(error, item.picture))]
     if item.mask is None:

@@ -95,7 +95,7 @@ def augment(
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.from_numpy(rng.uniform(low, high, shape).astype(np.float32)).to(pictures.device)
 
-    zoom, mirror = uniform(0.7, 1.5, count), torch.sign(uniform(-1, 1, count))
+    zoom, mirror = uniform(0.7, 1.5, count), torch.sign(uniform(-1.0, 1.0, count))
     maps = torch.zeros(count, 2, 3, device=pictures.device)
     maps[:, 0, 0], maps[:, 1, 1], maps[:, :, 2] = zoom * mirror, zoom, uniform(-0.3, 0.3, count, 2)
     places = F.affine_grid(maps, list(pictures.shape), align_corners=False)

@@ -94,6 +94,10 @@ class ObjectiveConfig:
     """Weight of the shares missing to that floor [factor]"""
     binary_weight: float = 0.0
     """Weight of M (1 - M), which is least where masks are 0 or 1 [factor]"""
+    centre_weight: float = 0.0
+    """Weight of pulling region 0 to a centred disc, fading out over the first centre_steps [factor]"""
+    centre_steps: int = 100
+    """Steps until that pull is gone [steps]"""
     borrowed_latents: float = 0.0
     """Share of a batch redrawn with latents that the encoder reads off another picture, not drawn [share]"""
     self_redraw_weight: float = 0.0

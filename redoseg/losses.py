@@ -52,6 +52,15 @@ def missing_share(masks: Float[Tensor, "b n h w"], floor: float) -> Float[Tensor
     return F.relu(1 - masks.mean((2, 3)) / max(floor, 1e-6)).mean()
 
 
+def off_centre(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
+    """Mean squared difference of region 0 from a soft centred disc over a third of the picture."""
+    height, width = masks.shape[-2:]
+    y = (torch.arange(height, device=masks.device) + 0.5) / height * 2 - 1
+    x = (torch.arange(width, device=masks.device) + 0.5) / width * 2 - 1
+    disc = torch.sigmoid((0.6 - torch.hypot(y[:, None], x[None])) * 8)
+    return (masks[:, 0] - disc).square().mean()
+
+
 def greyness(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
     """Mean of M (1 - M): 0 for binary masks, 1/4 for two even grey ones."""
     return (masks * (1 - masks)).mean()

@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "nets.discriminator_width": (1, math.inf),
     "nets.encoder_width": (1, math.inf),
     "objective.floor": (0, 0.5),
+    "objective.centre_steps": (1, math.inf),
     "objective.borrowed_latents": (0, 1),
     "optim.beta1": (0, 0.9999),
     "optim.beta2": (0, 0.999999),

@@ -193,6 +193,8 @@ SWITCHES: dict[str, Case] = {
     "objective.floor": (0.5, ("extractor",), ("generators", "encoder"), {"objective.floor_weight": 5.0}),
     "objective.floor_weight": (5.0, ("extractor",), ("generators", "encoder"), {"objective.floor": 0.5}),
     "objective.binary_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
+    "objective.centre_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
+    "objective.centre_steps": (7, ("extractor",), ("generators", "encoder"), {"objective.centre_weight": 5.0}),
     "objective.borrowed_latents": (0.5, ALL, (), {}),
     "objective.self_redraw_weight": (5.0, REDRAWER, (), {}),
     "objective.self_redraw_colours": ("whitened", REDRAWER, (), {"objective.self_redraw_weight": 5.0}),

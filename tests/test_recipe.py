@@ -48,6 +48,8 @@ PUBLISHED = {
     "objective.floor_weight": 0.0,
     "objective.binary_weight": 0.0,
     "objective.borrowed_latents": 0.0,
+    "objective.centre_weight": 0.0,
+    "objective.centre_steps": 100,
     "objective.self_redraw_weight": 0.0,
     "objective.self_redraw_colours": "plain",
     "optim.extractor_rate": 1e-5,

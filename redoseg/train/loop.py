@@ -45,6 +45,7 @@ def train(
     given where the run collapsed and started anew.
     """
     config, watch, device = state.config, state.config.watch, bank.device
+    objective = config.objective
     started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
 
     def fresh_draws() -> Draws:
@@ -61,7 +62,8 @@ def train(
         # the redrawer's step, against a constant discriminator
         pictures = bank(drawn.redrawn, flips[0])
         with precision:
-            redrawn = state.redrawer(pictures, latents, chosen, state.critic)
+            centre = objective.centre_weight * max(0.0, 1 - step / objective.centre_steps)
+            redrawn = state.redrawer(pictures, latents, chosen, state.critic, centre)
         _refuse_non_finite(redrawn["total"], "redrawer", step)
         state.redrawer_optimiser.zero_grad()
         redrawn["total"].backward()
@@ -69,11 +71,11 @@ def train(
 
         # the discriminator's step, on fakes of the networks just updated
         fakes = redrawn["fakes"]
-        if config.objective.fresh_fakes:
-            fresh = redrawn["latents"] if config.objective.same_latents else drawn.fresh_latents.to(device)
+        if objective.fresh_fakes:
+            fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
             with torch.no_grad(), precision:
                 fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
-        real = bank(drawn.real, flips[1]) if config.objective.other_real else pictures
+        real = bank(drawn.real, flips[1]) if objective.other_real else pictures
         with precision:
             judged = state.critic(real, fakes)
         _refuse_non_finite(judged["total"], "discriminator", step)

@@ -48,9 +48,12 @@ class Redrawer(nn.Module):
         latents: Float[Tensor, "b n d"],
         chosen: Int[Tensor, " b"],
         critic: Critic,
+        centre: float = 0.0,
     ) -> dict[str, Tensor]:
-        """The losses and their `total`; without gradient the `fakes`, the `latents` that made them, and the
-        regions' mean `sizes`."""
+        """The losses and their `total`, in which `centre` is the present weight of the pull to the centre.
+
+        Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
+        """
         c = self.config
         if c.self_redraw_weight or c.borrowed_latents:
             read = self.encoder(pictures).view_as(latents)
@@ -66,6 +69,8 @@ class Redrawer(nn.Module):
         if c.floor_weight:
             terms["floor"] = losses.missing_share(masks, c.floor)
             total = total + c.floor_weight * terms["floor"]
+        if centre:
+            total = total + centre * losses.off_centre(masks)
         if c.binary_weight:
             total = total + c.binary_weight * losses.greyness(masks)
         if c.self_redraw_weight:

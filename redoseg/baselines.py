@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from redoseg.errors import DataError, RedosegError
+from redoseg.errors import DataError, MissingError, RedosegError
 from redoseg.metrics import Scores, score
 
 Picture = NDArray[np.uint8]
@@ -211,7 +211,7 @@ def _cv2() -> ModuleType:
     try:
         import cv2
     except ImportError:
-        raise RedosegError(
+        raise MissingError(
             'the methods to compare with need OpenCV, which is not installed; run: pip install "redoseg[compare]"'
         ) from None
     module: ModuleType = cv2

@@ -132,7 +132,7 @@ def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | 
     # tyro draws a box, of ASCII where stdout is not UTF-8: a title, then parts with rules between them
     lines = [re.sub(r"^[│|╭╰+]|[│|╮╯+]$", "", line).strip() for line in said.getvalue().splitlines()]
     parts = re.split(r"\n[─-]{3,}\n", "\n".join(lines[1:-1]).strip("─-\n"))
-    seen = " ".join(parts[0].split())
+    seen = " ".join(parts[0].split()).rstrip(".")
     near = re.search(r"^--\S.*$", "\n".join(parts[1:]), re.M)
     hint = f"did you mean {near[0].split(' (')[0]}? " if near and "Unrecognized" in seen else ""
     raise ConfigError(f"{seen}, settings as in `redoseg {verb} --help` expected: {hint}correct the command")
@@ -170,10 +170,13 @@ def _train(arguments: Sequence[str]) -> int:
         print(json.dumps(to_values(command.config), indent=2))
         return DONE
 
+    import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
+    import onnxscript  # noqa: F401
+
     from redoseg.report import ending
     from redoseg.train.run import run
 
-    stem = Path(recipe).stem if recipe else Path(given).name
+    stem = Path(recipe).stem if recipe else Path(given).resolve().name
     folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
     console = _console()
     outcome = run(command.config, folder, command.resume, command.device, console)
@@ -183,17 +186,7 @@ def _train(arguments: Sequence[str]) -> int:
     if outcome["stopped"]:
         _say(console, f"go on with: redoseg train --resume --out {folder}")
         return STOPPED
-    return IN_PART if outcome["collapsed"] else DONE
-
-
-def _option(arguments: Sequence[str], name: str) -> str:
-    """The value of `name VALUE` or `name=VALUE`, or nothing."""
-    for here, after in zip(arguments, [*arguments[1:], ""], strict=False):
-        if here == name:
-            return after
-        if here.startswith(f"{name}="):
-            return here.split("=", 1)[1]
-    return ""
+    return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
 
 
 def _evaluate(arguments: Sequence[str]) -> int:

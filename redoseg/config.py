@@ -143,7 +143,7 @@ class RefineConfig:
     steps: int = 300
     """Length of a round [steps]"""
     batch: int = 32
-    """Pictures in a batch [pictures]"""
+    """Pictures in a batch of that stage [pictures]"""
     rate: float = 2e-3
     """Highest learning rate, reached after a tenth of the round [per step]"""
 
@@ -163,7 +163,7 @@ class WatchConfig:
     restarts: int = 0
     """Start anew, with another seed, at most this often when a region has collapsed; 0 is off [times]"""
     collapse_share: float = 0.1
-    """A region whose mean soft size is below this has collapsed [share of the picture]"""
+    """A region whose mean soft size is below this has collapsed; of n regions, below 2/n of it [share]"""
     collapse_every: int = 500
     """Steps between two looks for collapse [steps]"""
     collapse_until: int = 7000

@@ -20,5 +20,9 @@ class ModelError(RedosegError):
     """A run folder, model folder or model file cannot be used."""
 
 
+class MissingError(RedosegError):
+    """An optional package is not installed."""
+
+
 class RunError(RedosegError):
     """A training run cannot start, go on or end well."""

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from redoseg import baselines, metrics
 from redoseg.data import BUILT_IN, is_prepared, open_data, open_prepared
-from redoseg.errors import DataError, RedosegError
+from redoseg.errors import DataError, MissingError, RunError
 from redoseg.pictures import write_atomic
 from redoseg.segmenter import Segmenter, before_after
 
@@ -44,7 +44,8 @@ def evaluate(
     segmenter = Segmenter(model)
     if size is None and is_prepared(data):
         size = open_prepared(data).size
-    size = size or (segmenter.size if data in BUILT_IN else PAPER_SIZE)
+    if size is None:
+        size = segmenter.size if data in BUILT_IN else PAPER_SIZE
     pictures = open_data(data, size, segmenter.regions, split, seed, at_least=1)
     pictures = pictures.take(np.flatnonzero(pictures.labelled))
     if not len(pictures):
@@ -64,9 +65,7 @@ def evaluate(
         try:
             beside = baselines.beside(np.asarray(pictures.images), labels, methods)
             result["beside"] = {name: row.as_dict() for name, row in beside.items()}
-        except RedosegError as error:
-            if isinstance(error, DataError) or "OpenCV" not in str(error):
-                raise
+        except MissingError as error:
             floors = baselines.beside(np.asarray(pictures.images), labels, ())
             result["beside"] = {name: row.as_dict() for name, row in floors.items()}
             result["note"] = str(error)
@@ -76,7 +75,10 @@ def evaluate(
         pairs = [(Image.fromarray(pictures.images[i]), objects[i]) for i in chosen]
         buffer = io.BytesIO()
         before_after(pairs).save(buffer, "PNG")
-        picture.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{picture} cannot be made ({error.strerror}), a file expected: name another") from None
         write_atomic(picture, buffer.getvalue())
     return result
 

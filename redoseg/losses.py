@@ -72,9 +72,9 @@ def whitening(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "3 3"]:
 
     In photographs light and dark differ most by far; whitened, a change of hue counts as much as one of light.
     """
-    spread, directions = torch.linalg.eigh(pictures.transpose(0, 1).flatten(1).double().cov())
+    spread, directions = torch.linalg.eigh(pictures.transpose(0, 1).flatten(1).cpu().double().cov())
     spread = spread.clamp_min(1e-4 * spread.sum().clamp_min(1e-6))
-    return (directions * (spread.mean() / spread).sqrt() @ directions.T).to(pictures.dtype)
+    return (directions * (spread.mean() / spread).sqrt() @ directions.T).to(pictures)
 
 
 def region_error(

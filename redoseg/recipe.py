@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -16,8 +17,9 @@ from redoseg.errors import ConfigError
 # the least and the greatest value of a setting, both allowed; every other number must be at least 0
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, math.inf),
+    "seed": (0, 2**62),
     "batch": (1, math.inf),
-    "data.pictures": (1, math.inf),
+    "data.pictures": (1, 1_000_000),  # the held-out ones come after,
     "data.evaluate_pictures": (1, math.inf),
     "nets.regions": (2, 16),
     "nets.latent": (1, math.inf),
@@ -56,12 +58,13 @@ def load_recipe(recipe: str) -> Config:
 
     Raises ConfigError for a missing file, broken TOML, an unknown key, a wrong type or a value out of range.
     """
-    path = Path(recipe)
-    if path.is_file():
-        text = path.read_bytes()
-    elif recipe in recipe_names():
+    try:
+        text = Path(recipe).read_bytes() if Path(recipe).is_file() else None
+    except OSError as error:
+        raise ConfigError(f"recipe {recipe}: not readable ({error.strerror}), a TOML file expected: name one") from None
+    if text is None and recipe in recipe_names():
         text = (resources.files("redoseg") / "recipes" / f"{recipe}.toml").read_bytes()
-    else:
+    if text is None:
         raise ConfigError(
             f"recipe {recipe}: no such file, a TOML file or one of {', '.join(recipe_names())} expected: check the name"
         )
@@ -104,13 +107,18 @@ def check(config: Config, where: str = "settings") -> None:
         if isinstance(value, str | bool):
             continue
         low, high = RANGES.get(key, (0, math.inf))
-        if not low <= value <= high:
+        if not (low <= value <= high and math.isfinite(value)):
             bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise ConfigError(f"{where}: {key} is {value}, {bounds} expected: change it")
     size = config.data.size
     if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
         raise ConfigError(
             f"{where}: data.size is {size}, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"
+        )
+    if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
+        raise ConfigError(
+            f"{where}: objective.latent_from composites with objective.redraw {config.objective.redraw}, "
+            "redraw each or object expected: change one of them"
         )
     if config.objective.floor * config.nets.regions > 1:
         raise ConfigError(
@@ -142,8 +150,9 @@ def _value(hint: Any, value: Any, key: str, where: str) -> Any:
             return value
         expected = f"one of {', '.join(get_args(hint))}"
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
+        with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+            if math.isfinite(float(value)):
+                return float(value)
         expected = "a finite number"
     elif type(value) is hint:
         return value

@@ -26,7 +26,11 @@ def ending(outcome: dict[str, Any]) -> str:
     """How the run ended, in a few words."""
     if outcome["collapsed"]:
         return "collapsed: a region has all but vanished"
-    return f"stopped by hand at step {outcome['step']} of {outcome['steps']}" if outcome["stopped"] else "finished"
+    if not outcome["stopped"]:
+        return "finished"
+    if outcome["step"] == outcome["steps"]:
+        return "stopped by hand in the second stage"
+    return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
 
 
 def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:

@@ -35,9 +35,9 @@ class LayerMaker:
     initialised here, before it is normed.
     """
 
-    def __init__(self, config: NetConfig, normed: bool = True) -> None:
+    def __init__(self, config: NetConfig) -> None:
         self.config = config
-        self.normed = normed and config.spectral_norm
+        self.normed = config.spectral_norm
 
     def conv(self, inputs: int, outputs: int, kernel: int, bias: bool = True) -> nn.Module:
         """A convolution that keeps the picture's size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from redoseg.pictures import grid, write_atomic
 
 Entry = dict[str, Any]
 
-# two colours a player: darker for the first of its losses
+# blues and greens for what the redrawer minimises, reds for the discriminator
 PLAYER_COLOURS = {
     "redrawer": "#1b6ca8",
     "latent": "#6aaed6",
@@ -38,11 +39,15 @@ class RunLog:
         self.path = path
 
     def entries(self) -> list[Entry]:
-        """All whole lines; one that a kill cut short is left out."""
+        """All whole lines; one that a kill or a power cut broke is left out."""
         if not self.path.exists():
             return []
         lines = self.path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        entries = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return entries
 
     def rewind(self, restarts: int, step: int) -> None:
         """Forget what came after this step of attempt `restarts`, which is about to be done again.
@@ -67,9 +72,9 @@ def _clock(seconds: float) -> str:
 class StatusLine:
     """One line of fixed columns, refreshed in place on a terminal, printed at each scoring elsewhere."""
 
-    def __init__(self, console: Console, steps: int, steady: bool = False) -> None:
+    def __init__(self, console: Console, steps: int) -> None:
         self.console, self.steps = console, steps
-        self.live = Live(console=console, auto_refresh=False) if console.is_terminal and not steady else None
+        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> StatusLine:
         if self.live:

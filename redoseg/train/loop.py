@@ -64,7 +64,7 @@ def train(
         with precision:
             centre = objective.centre_weight * max(0.0, 1 - step / objective.centre_steps)
             redrawn = state.redrawer(pictures, latents, chosen, state.critic, centre)
-        _refuse_non_finite(redrawn["total"], "redrawer", step)
+        refuse_non_finite(redrawn["total"], "redrawer", step)
         state.redrawer_optimiser.zero_grad()
         redrawn["total"].backward()
         state.redrawer_optimiser.step()
@@ -78,7 +78,7 @@ def train(
         real = bank(drawn.real, flips[1]) if objective.other_real else pictures
         with precision:
             judged = state.critic(real, fakes)
-        _refuse_non_finite(judged["total"], "discriminator", step)
+        refuse_non_finite(judged["total"], "discriminator", step)
         state.critic_optimiser.zero_grad()
         judged["total"].backward()
         state.critic_optimiser.step()
@@ -128,7 +128,8 @@ def train(
     return state
 
 
-def _refuse_non_finite(total: torch.Tensor, player: str, step: int) -> None:
+def refuse_non_finite(total: torch.Tensor, player: str, step: int) -> None:
+    """Raise RunError where a loss is not finite, before an optimiser moves."""
     if not math.isfinite(total.item()):
         raise RunError(
             f"the {player}'s loss is {total.item()} at step {step}, a finite number expected: "

@@ -73,6 +73,8 @@ class Watched:
     ) -> dict[str, float | int]:
         """The figures of DESIGN's `--json`; matched ones for more than two regions."""
         labels = self.pictures.labels(indices)
+        if not (labels >= 0).any():
+            return {}
         if masks.shape[1] > 2:
             return metrics.score_matched(masks.argmax(1), labels, masks.shape[1])
         return metrics.score(masks[:, region] > 0.5, labels).as_dict()

@@ -90,7 +90,7 @@ class Redrawer(nn.Module):
         latents: Float[Tensor, "b n d"],
     ) -> Float[Tensor, ""]:
         """Mean squared error of the latents that the encoder recovers, from drawings or from composites."""
-        if self.config.latent_from == "drawings" or self.config.redraw in ("one", "together"):
+        if self.config.latent_from == "drawings":
             return F.mse_loss(self.encoder(parts.sum(1)).view_as(latents), latents)
         # composite k shows only z_k
         count = len(fakes) // len(latents)

@@ -15,8 +15,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redoseg.errors import RunError
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.train.log import Entry
+from redoseg.train.loop import refuse_non_finite
 from redoseg.train.measure import PictureBank, soft_masks, spread
 from redoseg.train.precision import autocast
 from redoseg.train.state import TrainState
@@ -52,8 +54,14 @@ def refine(
     for number in range(1, config.rounds + 1):
         chunks = [soft_masks(teacher, bank, part) for part in np.array_split(pictures, len(pictures) // 512 + 1)]
         regions = np.concatenate([chunk.argmax(1).astype(np.uint8) for chunk in chunks])
-        order = np.argsort(raggedness(regions, state.config.nets.regions), kind="stable")
-        kept = order[: max(config.batch, round((config.keep if number == 1 else config.keep_later) * len(order)))]
+        ragged = raggedness(regions, state.config.nets.regions)
+        whole = int(np.isfinite(ragged).sum())  # the rest shows too little of a region
+        if not whole:
+            raise RunError(
+                "no training picture shows every region, some expected: set --refine.rounds 0 or try another --seed"
+            )
+        share = config.keep if number == 1 else config.keep_later
+        kept = np.argsort(ragged, kind="stable")[: min(whole, max(config.batch, round(share * len(pictures))))]
 
         torch.manual_seed(state.seed + number)
         student = MaskExtractor(state.config.nets).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -72,6 +80,7 @@ def refine(
             with precision:
                 masks = student(seen)
             loss = -(wanted * masks.clamp_min(1e-4).log()).sum(1).mean()
+            refuse_non_finite(loss, "second stage", step)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

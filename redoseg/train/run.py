@@ -19,14 +19,16 @@ from rich.console import Console
 from torch import nn
 
 from redoseg import __version__, metrics
-from redoseg.checkpoint import save_checkpoint
+from redoseg.checkpoint import load_checkpoint, restore, save_checkpoint
 from redoseg.config import Config
 from redoseg.data import BUILT_IN, PictureSet, open_data
-from redoseg.errors import DataError, RunError
+from redoseg.errors import RunError
 from redoseg.export import export_extractor
+from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import write_atomic
 from redoseg.recipe import differences, from_values, to_values
 from redoseg.report import write_report
+from redoseg.train import health
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, PictureBank, Watched, sample_rows, soft_masks, spread
@@ -65,14 +67,14 @@ def read_run_config(path: Path) -> Config:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first of cuda, mps, cpu that is there. Raises RunError for one that is not."""
+    """`auto` is cuda where there is one, else cpu. Raises RunError for a device that is not there."""
     there = ["cpu"]
     if torch.backends.mps.is_available():
         there.insert(0, "mps")
     if torch.cuda.is_available():
         there.insert(0, "cuda")
     if name == "auto":
-        return torch.device(there[0])
+        return torch.device("cuda" if "cuda" in there else "cpu")
     if name not in there:
         raise RunError(f"device {name} is not available, one of {', '.join(there)} expected: name one of these")
     return torch.device(name)
@@ -85,30 +87,23 @@ def open_training_pictures(config: Config) -> PictureSet:
         pictures = open_data(data.source, data.size, config.nets.regions, "train", count=data.pictures)
     else:
         whole = open_data(data.source, data.size, config.nets.regions)
-        pictures = whole.subset(data.split) if data.split and data.split in whole.splits else whole
+        pictures = whole.subset(data.split) if data.split and any(whole.splits) else whole
     return replace(pictures, masks=None)
 
 
 def open_watched_pictures(config: Config) -> PictureSet | None:
-    """What the run is scored on, if anything: labelled pictures only. Raises DataError if none is."""
+    """What the run is scored on, if anything. Without masks it only watches the regions' sizes."""
     data = config.data
     if not data.evaluate_on:
         return None
-    watched = open_data(data.evaluate_on, data.size, config.nets.regions, data.evaluate_split or None)
-    labelled = np.flatnonzero(watched.labelled)
-    if not len(labelled):
-        raise DataError(
-            f"{data.evaluate_on} has no masks, pictures with masks expected: name others in data.evaluate_on"
-        )
-    return watched if len(labelled) == len(watched) else watched.take(labelled)
+    return open_data(data.evaluate_on, data.size, config.nets.regions, data.evaluate_split or None)
 
 
 def run(config: Config, out: Path, resume: bool, device_name: str, console: Console) -> dict[str, Any]:
-    """Train `config` in the folder `out`; returns how it ended: step, stopped, collapsed, iou ...
+    """Train `config` in the folder `out`; returns how it ended: step, stopped, collapsed, scores ...
 
-    Raises RunError (folder exists, changed settings, non-finite loss), DataError, ConfigError.
+    Raises RunError (folder exists, changed settings, a number that is not finite), DataError, ConfigError.
     """
-    folder = RunFolder(out)
     if resume:
         _refuse_changes(read_run_config(out), config, out)
     elif out.exists():
@@ -116,127 +111,147 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
     device = pick_device(device_name)
     if config.threads:
         torch.set_num_threads(config.threads)
-
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
     pictures = open_training_pictures(config)
     watched_pictures = open_watched_pictures(config)
+    folder = RunFolder(out)
+    try:
+        folder.samples.mkdir(parents=True, exist_ok=resume)
+    except OSError as error:
+        raise RunError(f"{out} cannot be made ({error.strerror}), a folder expected: name another --out") from None
+    _write_config(folder, config, device, pictures)
     bank = PictureBank(pictures, config, device)
     watched = None
     if watched_pictures is not None:
         watched = Watched(watched_pictures, PictureBank(watched_pictures, config, device))
-
-    folder.samples.mkdir(parents=True, exist_ok=resume)
-    _write_config(folder, config, device, pictures)
-    if resume and folder.state.exists():
-        state = replace_config(TrainState.load(folder.state, device), config)
-    else:
-        state = TrainState.fresh(config, device)
-        state.save(folder.state)  # so that there is a good state from the start
-    folder.log.rewind(state.restarts, state.step)
-    earlier = folder.log.entries()
-    seconds = earlier[-1]["seconds"] if earlier else 0.0
-    latest = next((e for e in reversed(earlier) if "iou" in e or "iou_matched" in e), {})
-
-    def log(entry: Entry) -> None:
-        nonlocal latest
-        folder.log.append(entry)
-        scored = "object_region" in entry
-        latest = entry if "iou" in entry or "iou_matched" in entry else latest
-        status.show(entry, latest.get("iou", latest.get("iou_matched")), scored)
-        if "collapsed" in entry:
-            again = entry["restarts"] < config.watch.restarts
-            number = entry["restarts"] + 1
-            anew = f"starting anew with seed {config.seed + number * SEEDS_APART}, restart {number}"
-            after = anew if again else "going on"
-            share = 100 * entry["average_sizes"][entry["collapsed"]]
-            status.say(
-                f"collapsed at step {entry['step']}: region {entry['collapsed']} holds {share:.1f} % of the "
-                f"pictures, at least {100 * config.watch.collapse_share:g} % expected; {after}"
-            )
-        if scored:
-            draw_curves(folder.log.entries(), folder.curves)
-
-    def sample(state: TrainState, region: int) -> None:
-        rows = sample_rows(state, state.average.nets["extractor"], bank, watched, region)
-        draw_samples(rows, folder.samples / f"{state.restarts}-{state.step:06}.png")
-
-    def save(state: TrainState) -> None:
-        state.save(folder.state)
-
     if config.precision == "auto":
         console.print(f"computing in {'bfloat16' if has_fast_bfloat16(device) else 'float32'}", highlight=False)
-    status = StatusLine(console, config.steps)
-
-    def refined_so_far(entry: Entry, extractor: nn.Module) -> None:
-        trained = next(e for e in reversed(folder.log.entries()) if "refine_round" not in e)
-        passed = round(trained["seconds"] + time.monotonic() - refining_since, 2)
-        entry = {"step": state.step, "restarts": state.restarts, "seconds": passed} | entry
-        if watched is not None:
-            indices = spread(len(watched.pictures), config.data.evaluate_pictures)
-            masks = soft_masks(extractor, watched.bank, indices)
-            region = trained["object_region"]
-            entry |= {"object_region": region} | watched.scores(masks, indices, region)
-        folder.log.append(entry)
-        figure = next((f"  {k} {entry[k]:.3f}" for k in ("iou", "iou_matched") if k in entry), "")
-        status.say(f"refining, round {entry['refine_round']}/{config.refine.rounds}{figure}")
-
-    with _asked_to_stop() as stop, status:
-        hooks = Hooks(log=log, sample=sample, save=save, stop=lambda: bool(stop))
-        state = train(state, bank, watched, hooks, seconds)
-        state.save(folder.state)
-        redrawn = finish(folder, state, state.average.nets["extractor"], bank, watched)
-        if not config.refine.rounds or redrawn["stopped"] or redrawn["collapsed"]:
-            return redrawn
-        refining_since = time.monotonic()
-        extractor = refine(state, bank, refined_so_far, hooks.stop)
-        if extractor is None:
-            return redrawn | {"stopped": True}
-        save_checkpoint(folder.refined, extractor.state_dict(), {"config": to_values(config)})
-        return finish(folder, state, extractor, bank, watched, redrawn.get("scores"))
-
-
-def finish(
-    folder: RunFolder,
-    state: TrainState,
-    extractor: nn.Module,
-    bank: PictureBank,
-    watched: Watched | None,
-    before: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write mask.onnx, curves and report for `extractor`; returns how the run ended.
-
-    `before` are the scores of the first stage, where `extractor` is that of the second.
-    """
-    config = state.config
-    masks = soft_masks(extractor, bank, spread(len(bank), LOOKED_AT))
-    region = metrics.object_region(masks)
-    export_extractor(extractor, config, folder.onnx, folder.path.name, region)
-    draw_curves(folder.log.entries(), folder.curves)
-    sizes = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
-    outcome: dict[str, Any] = {
-        "step": state.step,
-        "steps": config.steps,
-        "stopped": state.step < config.steps,
-        "restarts": state.restarts,
-        "object_region": region,
-        "sizes": sizes,
-        "collapsed": min(sizes) < config.watch.collapse_share,
+    for path, why in pictures.bad:
+        console.print(f"left out: {path}: {why}", markup=False, highlight=False, soft_wrap=True)
+    return Run(config, folder, bank, watched, StatusLine(console, config.steps)).go(resume) | {
+        "left_out": len(pictures.bad)
     }
-    if watched is not None:
-        everything = np.arange(len(watched.pictures))
-        masks = soft_masks(extractor, watched.bank, everything)
-        outcome["scores"] = watched.scores(masks, everything, region)
-    if before is not None:
-        outcome["scores_before_refining"] = before
-    rows = sample_rows(state, extractor, bank, watched, region)
-    draw_samples(rows, folder.samples / "last.png")
-    write_report(folder.path, config, outcome, folder.log.entries())
-    return outcome
 
 
-def replace_config(state: TrainState, config: Config) -> TrainState:
-    """The same state under `config`, which differs from its own in the number of steps alone."""
-    state.config = config
-    return state
+class Run:
+    """One sitting of a run: both stages, and what they write into the folder on the way."""
+
+    def __init__(
+        self, config: Config, folder: RunFolder, bank: PictureBank, watched: Watched | None, status: StatusLine
+    ) -> None:
+        self.config, self.folder, self.bank, self.watched, self.status = config, folder, bank, watched, status
+        self.latest_score: float | None = None
+
+    def go(self, resume: bool) -> dict[str, Any]:
+        """Train until the end or a stop; returns how it ended."""
+        config, folder = self.config, self.folder
+        if resume and folder.state.exists():
+            state = TrainState.load(folder.state, self.bank.device)
+            state.config = config  # it differs in the number of steps at most
+        else:
+            state = TrainState.fresh(config, self.bank.device)
+            state.save(folder.state)  # so that there is a good state from the start
+        extractor = self._refined_before(state)
+        if extractor is None:
+            folder.log.rewind(state.restarts, state.step)
+        earlier = folder.log.entries()
+        seconds = earlier[-1]["seconds"] if earlier else 0.0
+        with _asked_to_stop() as stop, self.status:
+            hooks = Hooks(log=self._log, sample=self._sample, save=self._save, stop=lambda: bool(stop))
+            state = train(state, self.bank, self.watched, hooks, seconds)
+            self._save(state)
+            redrawn = self._outcome(state, state.average.nets["extractor"])
+            if not config.refine.rounds or redrawn["stopped"] or redrawn["collapsed"]:
+                return self._finish(state, state.average.nets["extractor"], redrawn)
+            if extractor is None:
+                self._finish(state, state.average.nets["extractor"], redrawn)
+                since, trained = time.monotonic(), folder.log.entries()[-1]["seconds"]
+
+                def report(entry: Entry, student: nn.Module) -> None:
+                    self._log_round(state, redrawn["object_region"], trained + time.monotonic() - since, entry, student)
+
+                extractor = refine(state, self.bank, report, hooks.stop)
+                if extractor is None:
+                    return self._finish(state, state.average.nets["extractor"], redrawn | {"stopped": True})
+                about = {"config": to_values(config), "restarts": state.restarts}
+                save_checkpoint(folder.refined, extractor.state_dict(), about)
+            before = {"scores_before_refining": redrawn["scores"]} if "scores" in redrawn else {}
+            return self._finish(state, extractor, self._outcome(state, extractor) | before)
+
+    def _refined_before(self, state: TrainState) -> MaskExtractor | None:
+        """The second stage's extractor, where an earlier sitting has finished both stages of just this run."""
+        if state.step < self.config.steps or not self.folder.refined.exists():
+            self.folder.refined.unlink(missing_ok=True)  # of a shorter run
+            return None
+        tensors, about = load_checkpoint(self.folder.refined)
+        if about["config"] != to_values(self.config) or about["restarts"] != state.restarts:
+            return None
+        extractor = MaskExtractor(self.config.nets).to(self.bank.device)
+        restore(extractor, tensors, self.folder.refined)
+        return extractor.eval().requires_grad_(False)
+
+    def _outcome(self, state: TrainState, extractor: nn.Module) -> dict[str, Any]:
+        """How far the run is, what `extractor` makes of training pictures, and its scores on the watched ones."""
+        masks = soft_masks(extractor, self.bank, spread(len(self.bank), LOOKED_AT))
+        region = metrics.object_region(masks)
+        sizes = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
+        outcome: dict[str, Any] = {
+            "step": state.step,
+            "steps": self.config.steps,
+            "stopped": state.step < self.config.steps,
+            "restarts": state.restarts,
+            "object_region": region,
+            "sizes": sizes,
+            "collapsed": health.collapsed_region(self.config.watch, sizes) is not None,
+        }
+        if self.watched is not None:
+            everything = np.arange(len(self.watched.pictures))
+            scores = self.watched.scores(soft_masks(extractor, self.watched.bank, everything), everything, region)
+            outcome |= {"scores": scores} if scores else {}
+        return outcome
+
+    def _finish(self, state: TrainState, extractor: nn.Module, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Write curves, samples, report and mask.onnx; returns the outcome."""
+        folder, region = self.folder, outcome["object_region"]
+        draw_curves(folder.log.entries(), folder.curves)
+        draw_samples(sample_rows(state, extractor, self.bank, self.watched, region), folder.samples / "last.png")
+        write_report(folder.path, self.config, outcome, folder.log.entries())
+        export_extractor(extractor, self.config, folder.onnx, folder.path.name, region)
+        return outcome
+
+    def _log(self, entry: Entry) -> None:
+        self.folder.log.append(entry)
+        scored = "object_region" in entry
+        self.latest_score = entry.get("iou", entry.get("iou_matched", self.latest_score))
+        self.status.show(entry, self.latest_score, scored)
+        if "collapsed" in entry:
+            watch, number = self.config.watch, entry["restarts"] + 1
+            anew = f"starting anew with seed {self.config.seed + number * SEEDS_APART}, restart {number}"
+            share = 100 * entry["average_sizes"][entry["collapsed"]]
+            least = 100 * health.least_share(watch, len(entry["average_sizes"]))
+            self.status.say(
+                f"collapsed at step {entry['step']}: region {entry['collapsed']} holds {share:.1f} % of the "
+                f"pictures, at least {least:g} % expected; {anew if number <= watch.restarts else 'going on'}"
+            )
+
+    def _log_round(self, state: TrainState, region: int, seconds: float, entry: Entry, extractor: nn.Module) -> None:
+        """Log a round of the second stage, `seconds` into the run."""
+        entry = {"step": state.step, "restarts": state.restarts, "seconds": round(seconds, 2)} | entry
+        if self.watched is not None:
+            indices = spread(len(self.watched.pictures), self.config.data.evaluate_pictures)
+            masks = soft_masks(extractor, self.watched.bank, indices)
+            entry |= {"object_region": region} | self.watched.scores(masks, indices, region)
+        self.folder.log.append(entry)
+        figure = next((f"  {k} {entry[k]:.3f}" for k in ("iou", "iou_matched") if k in entry), "")
+        self.status.say(f"refining, round {entry['refine_round']}/{self.config.refine.rounds}{figure}")
+
+    def _sample(self, state: TrainState, region: int) -> None:
+        rows = sample_rows(state, state.average.nets["extractor"], self.bank, self.watched, region)
+        draw_samples(rows, self.folder.samples / f"{state.restarts}-{state.step:06}.png")
+        draw_curves(self.folder.log.entries(), self.folder.curves)
+
+    def _save(self, state: TrainState) -> None:
+        state.save(self.folder.state)
 
 
 def _refuse_changes(old: Config, new: Config, out: Path) -> None:

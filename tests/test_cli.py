@@ -18,9 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redoseg import __version__, cli
+from redoseg import __version__, cli, metrics
 from redoseg.config import Config
+from redoseg.data import open_data, prepare
+from redoseg.evaluate import evaluate
 from redoseg.recipe import recipe_names
+from redoseg.segmenter import Segmenter
 from redoseg.train import run
 
 VERBS = list(cli.VERBS)
@@ -194,6 +197,16 @@ def train_hint(what: str) -> str:
         ("train shapes --steps 0", "settings: steps is 0, at least 1 expected: change it"),
         ("train shapes --optim.beta1 nan", "settings: optim.beta1 is nan, 0 to 0.9999 expected: change it"),
         (
+            "train shapes --optim.encoder-rate inf",
+            "settings: optim.encoder_rate is inf, at least 0 expected: change it",
+        ),
+        (
+            "train shapes --objective.latent-from composites --objective.redraw together",
+            "settings: objective.latent_from composites with objective.redraw together, "
+            "redraw each or object expected: change one of them",
+        ),
+        (f"train {'x' * 300}", f"recipe {'x' * 300}: "),
+        (
             "train none.toml",
             f"recipe none.toml: no such file, a TOML file or one of {', '.join(recipe_names())} expected: "
             "check the name",
@@ -293,6 +306,29 @@ def test_a_device_that_is_not_there(call: Call, monkeypatch: pytest.MonkeyPatch)
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize("deep", ["file/run", "file/deep/run"])
+def test_a_run_folder_below_a_file(deep: str, call: Call) -> None:
+    Path("file").write_text("mine")
+    said = one_line(call("train", "shapes", *TINY, "--out", deep))
+    assert said == f"{deep} cannot be made (Not a directory), a folder expected: name another --out"
+    assert content(Path()) == {"file": b"mine"}
+
+
+def test_a_sheet_below_a_file(call: Call, photos: Path, trained: Any) -> None:
+    Path("file").write_text("mine")
+    for name, why in (("file/sheet.png", "File exists"), ("file/deep/sheet.png", "Not a directory")):
+        said = one_line(call("evaluate", trained.folder, photos, "--methods", "kmeans", "--picture", name))
+        assert said == f"{name} cannot be made ({why}), a file expected: name another"
+    assert content(Path()) == {"file": b"mine"}
+
+
+def test_a_misspelt_split(call: Call, photos: Path) -> None:
+    prepare("flowers17", photos, "set", 16)
+    said = one_line(call("train", "shapes", *TINY, "--data", "set", "--data.split", "tset", "--out", "run"))
+    assert said == "no picture of flowers17 is in split 'tset', one of these expected: dev, test"
+    assert not Path("run").exists()
+
+
 def test_scoring_without_masks(call: Call, photos: Path, trained: Any) -> None:
     said = one_line(call("evaluate", trained.folder, photos / "images"))
     assert said == (
@@ -363,18 +399,26 @@ def test_a_recipe_after_the_data_counts_too(call: Call, photos: Path) -> None:
     ("outcome", "code", "said"),
     [
         ({}, 0, "finished, iou 0.500; run folder: run"),
+        ({"left_out": 2}, 1, "finished, iou 0.500; run folder: run"),
         ({"collapsed": True}, 1, "collapsed: a region has all but vanished, iou 0.500; run folder: run"),
         (
             {"stopped": True, "step": 3},
             130,
             "stopped by hand at step 3 of 9, iou 0.500; run folder: run\ngo on with: redoseg train --resume --out run",
         ),
+        (
+            {"stopped": True, "left_out": 2},
+            130,
+            "stopped by hand in the second stage, iou 0.500; run folder: run\n"
+            "go on with: redoseg train --resume --out run",
+        ),
     ],
 )
 def test_how_a_run_ends_is_the_exit_code(
     outcome: dict[str, Any], code: int, said: str, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = {"collapsed": False, "stopped": False, "step": 9, "steps": 9, "scores": {"iou": 0.5}} | outcome
+    ended = {"collapsed": False, "stopped": False, "step": 9, "steps": 9, "scores": {"iou": 0.5}, "left_out": 0}
+    ended |= outcome
     monkeypatch.setattr(run, "run", lambda *_: ended)
     assert call("train", "shapes", "--out", "run") == (code, said + "\n", "")
 
@@ -399,6 +443,39 @@ def test_evaluate_json_is_one_object_and_nothing_else(call: Call, photos: Path, 
     low, high = result["iou_interval"]
     assert low <= result["iou"] <= high
     assert set(result["beside"]) == {"mean mask", "centred disc", "kmeans"}
+
+
+@pytest.mark.parametrize(
+    ("data", "flags", "size"),
+    [("photos", [], 128), ("photos", ["--size", "16"], 16), ("set", [], 16), ("set", ["--size", "8"], 8)],
+)
+def test_the_size_that_evaluate_scores_at(
+    data: str, flags: list[str], size: int, call: Call, photos: Path, trained: Any
+) -> None:
+    """A folder at the paper's size, a prepared set at its own, and both at the one asked for."""
+    prepare("folder", photos, "set", 16)
+    data = str(photos) if data == "photos" else data
+    said = call("evaluate", trained.folder, data, *flags, "--json", "--methods", "kmeans")
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    assert (result["size"], result["pictures"]) == (size, 12)
+    pictures = open_data(data, size)
+    segmenter = Segmenter(trained.folder)  # of 32 px
+    objects = segmenter.batch(np.asarray(pictures.images))[:, segmenter.object_region] > 0.5
+    assert objects.shape == (12, size, size)
+    scores = metrics.score(objects, pictures.labels())
+    assert result["iou"] == pytest.approx(scores.iou)
+    assert result["accuracy"] == pytest.approx(scores.accuracy)
+
+
+def test_built_in_pictures_are_scored_at_the_models_size(trained: Any) -> None:
+    assert evaluate(str(trained.folder), "shapes", methods=())["size"] == 32
+
+
+def test_a_larger_size_than_the_prepared_one(call: Call, photos: Path, trained: Any) -> None:
+    prepare("folder", photos, "set", 16)
+    said = one_line(call("evaluate", trained.folder, "set", "--size", "32"))
+    assert said == f"{photos.name} is prepared at 16 px, at least 32 px expected: prepare it again with --size 32"
 
 
 def test_evaluate_prints_a_table_and_a_picture(call: Call, photos: Path, trained: Any) -> None:
@@ -436,8 +513,11 @@ def test_segment_goes_on_past_a_broken_picture(call: Call, photos: Path, trained
 def test_train_goes_on_past_a_broken_picture(call: Call, photos: Path) -> None:
     shutil.copytree(photos / "images", "pics")
     Path("pics/broken.png").write_bytes(b"no picture")
-    said = call("train", "shapes", *TINY, "--data", "pics", "--out", "run")
-    assert said.code == 0
+    said = call("train", "shapes", *TINY, "--watch.collapse-share=0", "--data", "pics", "--out", "run")
+    assert (said.code, said.err) == (1, "")  # done in part
+    listed = [line for line in said.out.splitlines() if line.startswith("left out: ")]
+    assert listed == ["left out: broken.png: not a picture of a known format, a picture expected: replace or remove it"]
+    assert said.out.splitlines()[-1] == "finished; run folder: run"
     assert json.loads(Path("run/config.json").read_text())["trained_on"]["pictures"] == 12
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -140,3 +141,89 @@ def test_region_error_is_linear_in_the_masks(seed: int) -> None:
     blended = losses.region_error(pictures, parts, 0.25 * masks + 0.75 * hard)
     soft, cut = (losses.region_error(pictures, parts, m) for m in (masks, hard))
     assert blended.item() == pytest.approx(0.25 * soft.item() + 0.75 * cut.item(), abs=1e-5)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_region_error_in_mapped_colours_pixel_by_pixel(seed: int) -> None:
+    pictures, drawings, masks, _ = a_batch(seed)
+    colours = torch.randn(3, 3, generator=torch.Generator().manual_seed(seed + 1))
+    b, n, side, _ = masks.shape
+    errors = []
+    for i, y, x in itertools.product(range(b), range(side), range(side)):
+        error = 0.0
+        for k in range(n):
+            difference = [drawings[i, k, c, y, x].item() - pictures[i, c, y, x].item() for c in range(3)]
+            mapped = [sum(colours[row, c].item() * difference[c] for c in range(3)) for row in range(3)]
+            error += masks[i, k, y, x].item() * mean([abs(m) for m in mapped])
+        errors.append(error)
+    assert losses.region_error(pictures, drawings, masks, colours).item() == pytest.approx(mean(errors), abs=1e-5)
+    plain = losses.region_error(pictures, drawings, masks)
+    assert losses.region_error(pictures, drawings, masks, torch.eye(3)).item() == pytest.approx(plain.item(), abs=1e-6)
+
+
+# ------------------------------------------------------------------------------- whitened colours, the centre
+
+
+def photograph_like(seed: int) -> Tensor:
+    """Pictures that differ in light by far more than in hue."""
+    generator = torch.Generator().manual_seed(seed)
+    light = torch.randn(4, 1, 8, 8, generator=generator)
+    tint = torch.tensor([0.9, 1.0, 0.8])[:, None, None]
+    return 0.1 + 0.4 * light * tint + 0.05 * torch.randn(4, 3, 8, 8, generator=generator)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_whitened_colours_are_spread_alike_in_every_direction(seed: int) -> None:
+    pictures = photograph_like(seed)
+    colours = losses.whitening(pictures)
+    before = pictures.transpose(0, 1).flatten(1).cov()
+    after = (colours @ pictures.transpose(0, 1).flatten(1)).cov()
+    spread = before.trace() / 3
+    assert torch.allclose(after, spread * torch.eye(3), atol=1e-3 * spread.item())
+    assert torch.allclose(colours, colours.T, atol=1e-5)  # it turns no colour into another
+    shifted = losses.whitening(pictures + 3)
+    assert torch.allclose(shifted, colours, atol=1e-3)
+    assert colours.dtype == pictures.dtype
+
+
+@pytest.mark.parametrize("colour", [(0.0, 0.0, 0.0), (1.0, -1.0, 0.3)])
+def test_whitening_of_one_colour_is_finite(colour: tuple[float, float, float]) -> None:
+    pictures = torch.tensor(colour)[:, None, None].expand(2, 3, 4, 4).clone()
+    colours = losses.whitening(pictures)
+    assert colours.isfinite().all()
+    assert losses.region_error(pictures, pictures[:, None] + 0.1, torch.ones(2, 1, 4, 4), colours).isfinite()
+
+
+def test_whitening_of_grey_pictures_is_finite_and_bounded() -> None:
+    """Grey pictures have no spread of hue: it is not raised without end."""
+    grey = photograph_like(0)[:, :1].expand(4, 3, 8, 8).clone()
+    colours = losses.whitening(grey)
+    assert colours.isfinite().all()
+    assert torch.linalg.eigvalsh(colours).max() < 100
+
+
+def test_off_centre_pixel_by_pixel() -> None:
+    masks = a_batch(5, n=2, side=6)[2]
+    expected = []
+    for i, y, x in itertools.product(range(len(masks)), range(6), range(6)):
+        away = math.hypot((y + 0.5) / 3 - 1, (x + 0.5) / 3 - 1)  # from the middle, in half sides
+        disc = 1 / (1 + math.exp(-8 * (0.6 - away)))
+        expected.append((masks[i, 0, y, x].item() - disc) ** 2)
+    assert losses.off_centre(masks).item() == pytest.approx(mean(expected), abs=1e-6)
+
+
+def test_off_centre_is_least_for_a_disc_in_the_middle() -> None:
+    y, x = torch.meshgrid(torch.arange(32) - 15.5, torch.arange(32) - 15.5, indexing="ij")
+
+    def cost(dy: int, dx: int, flip: bool = False) -> float:
+        mask = (torch.hypot(y - dy, x - dx) < 9.6).float()
+        mask = 1 - mask if flip else mask
+        return losses.off_centre(torch.stack([mask, 1 - mask])[None]).item()
+
+    middle = cost(0, 0)
+    assert middle < 0.02
+    assert middle < cost(4, 0) < cost(8, 0)
+    assert cost(0, -6) == pytest.approx(cost(0, 6), abs=1e-6) == pytest.approx(cost(6, 0), abs=1e-6)
+    assert cost(0, 0, flip=True) > 0.8  # region 0 is the one in the middle

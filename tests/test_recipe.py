@@ -138,7 +138,8 @@ TOP = ", ".join(sorted(to_values(Config())))
         ({"nets": {"norm": ["batch"]}}, "R: nets.norm is ['batch'], one of instance, batch expected: change it"),
         ({"nets": 5}, "R: nets is 5, a table [nets] expected: write it as one"),
         ({"steps": 0}, "R: steps is 0, at least 1 expected: change it"),
-        ({"seed": -1}, "R: seed is -1, at least 0 expected: change it"),
+        ({"seed": -1}, "R: seed is -1, 0 to 4.61169e+18 expected: change it"),
+        ({"seed": 2**62 + 1}, f"R: seed is {2**62 + 1}, 0 to 4.61169e+18 expected: change it"),
         ({"nets": {"regions": 1}}, "R: nets.regions is 1, 2 to 16 expected: change it"),
         ({"optim": {"beta2": 1.0}}, "R: optim.beta2 is 1.0, 0 to 0.999999 expected: change it"),
         ({"optim": {"average": -0.1}}, "R: optim.average is -0.1, 0 to 0.999999 expected: change it"),
@@ -147,6 +148,12 @@ TOP = ", ".join(sorted(to_values(Config())))
             {"objective": {"floor": 0.4}, "nets": {"regions": 3}},
             "R: objective.floor is 0.4 for 3 regions, at most 0.333 expected: lower it",
         ),
+        (
+            {"objective": {"latent_from": "composites", "redraw": "one"}},
+            "R: objective.latent_from composites with objective.redraw one, redraw each or object expected: "
+            "change one of them",
+        ),
+        ({"optim": {"encoder_rate": 10**400}}, f"R: optim.encoder_rate is {10**400}, a finite number expected: change it"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused(values: dict[str, Any], text: str) -> None:

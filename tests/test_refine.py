@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from safetensors.torch import load_file
 from redoseg import metrics
 from redoseg.config import Config
 from redoseg.data.shapes import generate
+from redoseg.errors import RunError
 from redoseg.train import refine, run
 from redoseg.train.measure import PictureBank, soft_masks
 from redoseg.train.run import open_training_pictures
@@ -78,6 +82,61 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     assert after > before + 0.15
 
 
+# masks of both regions within a few steps, and a short second stage
+BOTH = {
+    "objective.centre_weight": 20.0,
+    "objective.centre_steps": 1000,
+    "optim.extractor_rate": 1e-2,
+    "optim.average": 0.5,
+    "watch.collapse_share": 0.0,
+}
+SECOND = {"refine.rounds": 1, "refine.steps": 20, "refine.batch": 4}
+
+
+class Recording(PictureBank):
+    """Remembers which pictures were asked for."""
+
+    asked: list[int]
+
+    def __call__(self, indices: Any, flips: Any = None) -> torch.Tensor:
+        self.asked = [*getattr(self, "asked", []), *indices.tolist()]
+        return super().__call__(indices, flips)
+
+
+def given_masks(labels: np.ndarray) -> Callable[..., np.ndarray]:
+    """In place of `soft_masks`: these for every extractor."""
+    soft = np.stack([1 - labels, labels], 1).astype(np.float32)
+    return lambda _, __, indices: soft[indices]
+
+
+def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(SECOND | {"refine.rounds": 2, "refine.keep": 1.0, "refine.keep_later": 1.0})
+    bank = Recording(open_training_pictures(config), config, torch.device("cpu"))
+    labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
+    labels[::3], labels[1::3] = 0, 1  # nothing but ground, nothing but object
+    labels[0, 8, 8:14] = 1  # 2.3 % of the picture is missing, too
+    labels[3, 8, 6:14] = 1  # 3.1 % is not
+    monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
+    rounds: list[Any] = []
+    state = TrainState.fresh(config, torch.device("cpu"))
+    assert refine.refine(state, bank, lambda entry, _: rounds.append(entry), lambda: False) is not None
+    assert set(bank.asked) == {3, *range(2, 24, 3)}
+    assert [e["kept"] for e in rounds] == [9, 9]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(SECOND)
+    bank = Recording(open_training_pictures(config), config, torch.device("cpu"))
+    monkeypatch.setattr(refine, "soft_masks", given_masks(np.full((24, 16, 16), kind)))
+    with pytest.raises(RunError) as caught:
+        refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, lambda *_: None, lambda: False)
+    assert str(caught.value) == (
+        "no training picture shows every region, some expected: set --refine.rounds 0 or try another --seed"
+    )
+    assert not hasattr(bank, "asked")
+
+
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr(run, "export_extractor", lambda *_: None)
@@ -85,31 +144,126 @@ def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     return lambda config, out, resume=False: run.run(config, out, resume, "cpu", Console(file=io.StringIO()))
 
 
-def test_a_run_with_a_second_stage(go: Callable[..., Any], tiny: Tiny, photos: Path, tmp_path: Path) -> None:
-    settings = {"data.evaluate_on": str(photos), "watch.collapse_share": 0.0}
-    config = tiny(settings | {"refine.rounds": 2, "refine.steps": 20, "refine.batch": 4})
+def no_second_stage(*_: Any) -> None:
+    raise AssertionError("a second stage that was not to be")
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_with_a_second_stage(
+    go: Callable[..., Any], tiny: Tiny, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = BOTH | {"data.evaluate_on": str(photos)}
+    config = tiny(settings | SECOND | {"refine.rounds": 2})
     outcome = go(config, tmp_path / "a")
     assert set(outcome["scores"]) == set(outcome["scores_before_refining"])
-    lines = (tmp_path / "a" / "log.jsonl").read_text().splitlines()
-    assert sum('"refine_round"' in line for line in lines) == 2
+    entries = log_of(tmp_path / "a")
+    assert [e.get("refine_round") for e in entries[-3:]] == [None, 1, 2]
+    seconds = [e["seconds"] for e in entries]
+    assert seconds == sorted(seconds)
+    assert entries[-1]["iou"] == pytest.approx(outcome["scores"]["iou"])
     assert "Scores before refining" in (tmp_path / "a" / "report.md").read_text()
 
     # the first stage is what it is without a second, and again gives the same
-    go(tiny(settings), tmp_path / "b")
-    first, alone = (load_file(tmp_path / name / "state.safetensors") for name in "ab")
-    assert all(torch.equal(first[key], alone[key]) for key in first)
-    again = go(config, tmp_path / "a", resume=True)
-    assert again == outcome
-    assert (tmp_path / "a" / "log.jsonl").read_text().count('"refine_round"') == 2
+    alone = go(tiny(settings), tmp_path / "b")
+    assert alone["scores"] == outcome["scores_before_refining"]
+    first, second = (load_file(tmp_path / name / "state.safetensors") for name in "ab")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+    # both stages are finished: resuming trains nothing, and the refined extractor stays in use
+    refined = (tmp_path / "a" / "refined.safetensors").read_bytes()
+    used: list[torch.nn.Module] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "refine", no_second_stage)
+        patch.setattr(run, "export_extractor", lambda extractor, *_: used.append(extractor))
+        assert go(config, tmp_path / "a", resume=True) == outcome
+    assert (tmp_path / "a" / "refined.safetensors").read_bytes() == refined
+    assert log_of(tmp_path / "a") == entries
+    weights = load_file(tmp_path / "a" / "refined.safetensors")
+    exported = used[-1].state_dict()
+    assert exported.keys() == weights.keys()
+    assert all(torch.equal(exported[key], weights[key]) for key in weights)
+
+
+def test_more_steps_afterwards_do_the_second_stage_again(
+    go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    go(tiny(BOTH | SECOND | {"steps": 6}), folder)
+    old = load_file(folder / "refined.safetensors")
+    longer = tiny(BOTH | SECOND | {"steps": 8})
+    seen: list[bool] = []
+    real = run.refine
+
+    def look_and_refine(*arguments: Any) -> Any:
+        seen.append((folder / "refined.safetensors").exists())
+        return real(*arguments)
+
+    monkeypatch.setattr(run, "refine", look_and_refine)
+    outcome = go(longer, folder, resume=True)
+    assert seen == [False]  # that of the shorter run is gone
+    assert outcome["step"] == 8
+    assert [(e["step"], e.get("refine_round")) for e in log_of(folder)] == [*((s, None) for s in range(1, 9)), (8, 1)]
+    straight = go(longer, tmp_path / "straight")
+    assert outcome == straight
+    new, expected = (load_file(f / "refined.safetensors") for f in (folder, tmp_path / "straight"))
+    assert all(torch.equal(new[key], expected[key]) for key in expected)
+    assert any(not torch.equal(new[key], old[key]) for key in old)
 
 
 def test_a_stop_in_the_second_stage_leaves_the_first(
     go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny({"watch.collapse_share": 0.0, "refine.rounds": 1, "refine.steps": 20})
+    config, folder = tiny(BOTH | SECOND | {"refine.rounds": 2}), tmp_path / "run"
+    append = run.RunLog.append
+
+    def append_and_interrupt(log: run.RunLog, entry: dict[str, Any]) -> None:
+        append(log, entry)
+        if entry.get("refine_round") == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.RunLog, "append", append_and_interrupt)
+        outcome = go(config, folder)
+    assert (outcome["stopped"], outcome["step"]) == (True, 12)
+    assert "- Ended: stopped by hand in the second stage, 12 steps" in (folder / "report.md").read_text()
+    assert not (folder / "refined.safetensors").exists()
+    state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
+    assert state.step == 12
+
+    finished = go(config, folder, resume=True)
+    assert not finished["stopped"]
+    assert "- Ended: finished" in (folder / "report.md").read_text()
+    assert [e.get("refine_round") for e in log_of(folder)] == [None] * 12 + [1, 2]
+    assert finished == go(config, tmp_path / "straight")
+    weights, expected = (load_file(f / "refined.safetensors") for f in (folder, tmp_path / "straight"))
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+def test_a_log_emptied_before_the_second_stage(
+    go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = tiny(BOTH | SECOND), tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(run, "refine", lambda *_: None)  # what it gives when asked to stop
-        assert go(config, tmp_path / "run")["stopped"]
-    assert not (tmp_path / "run" / "refined.safetensors").exists()
-    assert not go(config, tmp_path / "run", resume=True)["stopped"]
-    assert (tmp_path / "run" / "refined.safetensors").exists()
+        assert go(config, folder)["stopped"]
+    (folder / "log.jsonl").write_bytes(b"")
+    assert not go(config, folder, resume=True)["stopped"]
+    assert [e["refine_round"] for e in log_of(folder)] == [1]
+
+
+def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], tiny: Tiny, tmp_path: Path) -> None:
+    config, folder = tiny(BOTH | SECOND | {"refine.rate": 1e30}), tmp_path / "run"
+    with pytest.raises(RunError) as caught:
+        go(config, folder)
+    assert re.fullmatch(
+        r"the second stage's loss is nan at step \d+, a finite number expected: the last good state is kept; "
+        r"lower the learning rates .* or try another --seed",
+        str(caught.value),
+    )
+    assert not (folder / "refined.safetensors").exists()
+    state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
+    assert state.step == 12
+    assert all(p.isfinite().all() for p in state.average.nets.parameters())

@@ -114,6 +114,7 @@ def test_the_run_folder_explains_itself(trained: Any) -> None:
         "report.md",
         "samples/0-000006.png",
         "samples/0-000012.png",
+        "samples/last.png",
         "state.safetensors",
     ]
     assert run.read_run_config(folder) == trained.config
@@ -121,9 +122,10 @@ def test_the_run_folder_explains_itself(trained: Any) -> None:
     assert about["trained_on"] == {"name": "shapes", "pictures": 24, "size": 32}
     assert about["made_with"]["torch"] == torch.__version__
     # picture, object mask, two regions redrawn, truth; 8 pictures
-    with Image.open(folder / "samples/0-000012.png") as sheet:
-        width, height = sheet.size
-    assert width / height == pytest.approx(8 / 5, abs=0.01)
+    for name in ("0-000012", "last"):
+        with Image.open(folder / f"samples/{name}.png") as sheet:
+            width, height = sheet.size
+        assert width / height == pytest.approx(8 / 5, abs=0.01)
     with Image.open(folder / "curves.png") as curves:
         curves.verify()
 
@@ -148,7 +150,7 @@ def test_the_report_says_how_it_ended(trained: Any) -> None:
     report = (trained.folder / "report.md").read_text()
     assert "- Ended: finished, 12 steps of 4 pictures" in report
     assert f"| pixel accuracy | {trained.outcome['scores']['accuracy']:.4f} |" in report
-    assert "![samples](samples/0-000012.png)" in report
+    assert "![samples](samples/last.png)" in report
     assert "| nets.extractor_width | 4 |" in report
 
 
@@ -237,6 +239,28 @@ def test_resumed_after_a_kill_equals_straight(quick: Quick, tiny: Tiny, tmp_path
     assert_same_run(tmp_path / "straight", folder)
 
 
+@pytest.mark.parametrize("tail", [None, b"", b'{"step": 3', b"\0\0\0\0\n", b'{"step": \xff\xfe\n'])
+def test_resumed_with_a_damaged_log(tail: bytes | None, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+    """Emptied, or with a last line that a power cut spoilt: the log starts or goes on from there."""
+    folder = tmp_path / "run"
+    quick(tiny({"steps": 2}), folder)
+    whole = (folder / "log.jsonl").read_bytes()
+    (folder / "log.jsonl").write_bytes(b"" if tail is None else whole + tail)
+    outcome = quick(tiny({"steps": 3}), folder, resume=True)
+    assert (outcome["step"], outcome["stopped"]) == (3, False)
+    assert [e["step"] for e in log_of(folder)] == ([3] if tail is None else [1, 2, 3])
+    straight = tmp_path / "straight"
+    quick(tiny({"steps": 3}), straight)
+    a, b = (load_file(f / "state.safetensors") for f in (straight, folder))
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
+
+
+def test_a_finished_run_with_an_emptied_log(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+    quick(tiny({"steps": 1}), tmp_path / "run")
+    (tmp_path / "run" / "log.jsonl").write_bytes(b"")
+    assert quick(tiny({"steps": 1}), tmp_path / "run", resume=True)["step"] == 1
+
+
 @pytest.mark.slow
 def test_ctrl_c_from_the_terminal(tiny: Tiny, tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -317,6 +341,29 @@ def test_without_masks_the_weights_are_the_same(quick: Quick, tiny: Tiny, photos
     assert "scores" not in runs["without"]
 
 
+def test_watched_pictures_without_masks(quick: Quick, tiny: Tiny, photos: Path, tmp_path: Path) -> None:
+    """Their sizes are watched, also for collapse; with or without the masks the run is the same."""
+    watched = tmp_path / "watched"
+    shutil.copytree(photos, watched)
+    settings = {"steps": 4, "data.evaluate_on": str(watched), "watch.evaluate_every": 2}
+    settings |= {"watch.collapse_share": 0.5, "watch.collapse_every": 2, "watch.restarts": 1}
+    labelled = quick(tiny(settings), tmp_path / "with")
+    shutil.rmtree(watched / "masks")
+    plain = quick(tiny(settings), tmp_path / "without")
+    assert_same_run(tmp_path / "with", tmp_path / "without")
+    assert labelled.keys() - plain.keys() == {"scores"}
+    same = plain.keys() - {"said"}
+    assert {k: plain[k] for k in same} == {k: labelled[k] for k in same}
+    assert plain["restarts"] == 1  # told from sizes alone
+    looked = [e for e in log_of(tmp_path / "without") if "object_region" in e]
+    assert [e["step"] for e in looked] == [2, 2, 4]
+    for entry in looked:
+        assert sum(entry["watched_sizes"]) == pytest.approx(1, abs=1e-3)
+        assert not {"iou", "accuracy", "iou_oracle_flip"} & entry.keys()
+    assert "## Scores" in (tmp_path / "with" / "report.md").read_text()
+    assert "## Scores" not in (tmp_path / "without" / "report.md").read_text()
+
+
 # ------------------------------------------------------------------------------------- collapse and failure
 
 
@@ -328,6 +375,16 @@ def test_collapsed_region() -> None:
     assert health.collapsed_region(watch, [0.05, 0.95], [0.2, 0.8]) is None  # not on both
     assert health.collapsed_region(watch, [0.1, 0.9]) is None
     assert health.collapsed_region(watch, [0.5, 0.45, 0.05]) == 2
+
+
+@pytest.mark.parametrize("regions", [2, 3, 4, 5])
+def test_the_least_share_is_that_of_two_regions_shared_by_all(regions: int) -> None:
+    watch = WatchConfig(collapse_share=0.2)
+    least = health.least_share(watch, regions)
+    assert least * regions == pytest.approx(0.4)
+    for share, region in ((least - 0.01, regions - 1), (least + 0.01, None)):
+        rest = [(1 - share) / (regions - 1)] * (regions - 1)
+        assert health.collapsed_region(watch, [*rest, share]) == region
 
 
 def test_when_collapse_is_looked_for() -> None:
@@ -387,7 +444,7 @@ def test_without_restarts_nothing_starts_anew(quick: Quick, tiny: Tiny, tmp_path
 def test_a_loss_that_is_not_finite_stops_the_run(
     player: str, quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse = loop._refuse_non_finite
+    refuse = loop.refuse_non_finite
 
     def spoil(total: torch.Tensor, who: str, step: int) -> None:
         refuse(total * math.nan if (who, step) == (player, 5) else total, who, step)
@@ -395,7 +452,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     config = tiny({"steps": 6, "watch.checkpoint_every": 2})
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_refuse_non_finite", spoil)
+        patch.setattr(loop, "refuse_non_finite", spoil)
         with pytest.raises(RunError) as caught:
             quick(config, folder)
     assert str(caught.value) == (
@@ -408,6 +465,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     quick(config, folder, resume=True)
     quick(config, tmp_path / "straight")
     assert_same_run(tmp_path / "straight", folder)
+
+
+@pytest.mark.parametrize("player", ["redrawer", "critic"])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_weights_that_are_not_finite_are_not_saved(player: str, value: float, tiny: Tiny, tmp_path: Path) -> None:
+    state, path = TrainState.fresh(tiny(), torch.device("cpu")), tmp_path / "state.safetensors"
+    state.save(path)
+    good = path.read_bytes()
+    state.step = 7
+    with torch.no_grad():
+        list(getattr(state, player).parameters())[-1].view(-1)[-1] = value
+    with pytest.raises(RunError) as caught:
+        state.save(path)
+    assert str(caught.value) == (
+        "a weight is not finite after step 7, finite ones expected: the last good state is kept; "
+        "lower the learning rates (--optim.*) or try another --seed"
+    )
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"state.safetensors": good}
 
 
 def test_absurd_rates_stop_the_run_with_weights_kept(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:

@@ -151,6 +151,10 @@ def draw_curves(entries: Sequence[Entry], path: Path) -> None:
             points = [(e["step"], e[key]) for e in scored if key in e]
             if points:
                 axes[2].plot(*np.array(points, float).T, marker=".", label=label)
+        rounds = [e for e in entries if "refine_round" in e and "iou" in e]
+        if rounds:  # the second stage has steps of its own: a twentieth of the axis each round
+            places = [e["step"] * (1 + e["refine_round"] / 20) for e in rounds]
+            axes[2].plot(places, [e["iou"] for e in rounds], marker="^", linestyle=":", label="IoU, second stage")
         axes[2].set(ylabel="IoU", ylim=(0, 1))
         axes[2].legend(fontsize=8, frameon=False, loc="lower right")
     axes[-1].set_xlabel("step")

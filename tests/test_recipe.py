@@ -153,7 +153,7 @@ TOP = ", ".join(sorted(to_values(Config())))
             "R: objective.latent_from composites with objective.redraw one, redraw each or object expected: "
             "change one of them",
         ),
-        ({"optim": {"encoder_rate": 10**400}}, f"R: optim.encoder_rate is {10**400}, a finite number expected: change it"),
+        ({"optim": {"beta1": 10**400}}, f"R: optim.beta1 is {10**400}, a finite number expected: change it"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused(values: dict[str, Any], text: str) -> None:

@@ -89,6 +89,7 @@ BOTH = {
     "optim.extractor_rate": 1e-2,
     "optim.average": 0.5,
     "watch.collapse_share": 0.0,
+    "steps": 6,
 }
 SECOND = {"refine.rounds": 1, "refine.steps": 20, "refine.batch": 4}
 
@@ -191,9 +192,9 @@ def test_more_steps_afterwards_do_the_second_stage_again(
     go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    go(tiny(BOTH | SECOND | {"steps": 6}), folder)
+    go(tiny(BOTH | SECOND | {"steps": 4}), folder)
     old = load_file(folder / "refined.safetensors")
-    longer = tiny(BOTH | SECOND | {"steps": 8})
+    longer = tiny(BOTH | SECOND | {"steps": 6})
     seen: list[bool] = []
     real = run.refine
 
@@ -204,8 +205,8 @@ def test_more_steps_afterwards_do_the_second_stage_again(
     monkeypatch.setattr(run, "refine", look_and_refine)
     outcome = go(longer, folder, resume=True)
     assert seen == [False]  # that of the shorter run is gone
-    assert outcome["step"] == 8
-    assert [(e["step"], e.get("refine_round")) for e in log_of(folder)] == [*((s, None) for s in range(1, 9)), (8, 1)]
+    assert outcome["step"] == 6
+    assert [(e["step"], e.get("refine_round")) for e in log_of(folder)] == [*((s, None) for s in range(1, 7)), (6, 1)]
     straight = go(longer, tmp_path / "straight")
     assert outcome == straight
     new, expected = (load_file(f / "refined.safetensors") for f in (folder, tmp_path / "straight"))
@@ -227,16 +228,16 @@ def test_a_stop_in_the_second_stage_leaves_the_first(
     with monkeypatch.context() as patch:
         patch.setattr(run.RunLog, "append", append_and_interrupt)
         outcome = go(config, folder)
-    assert (outcome["stopped"], outcome["step"]) == (True, 12)
-    assert "- Ended: stopped by hand in the second stage, 12 steps" in (folder / "report.md").read_text()
+    assert (outcome["stopped"], outcome["step"]) == (True, 6)
+    assert "- Ended: stopped by hand in the second stage, 6 steps" in (folder / "report.md").read_text()
     assert not (folder / "refined.safetensors").exists()
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
-    assert state.step == 12
+    assert state.step == 6
 
     finished = go(config, folder, resume=True)
     assert not finished["stopped"]
     assert "- Ended: finished" in (folder / "report.md").read_text()
-    assert [e.get("refine_round") for e in log_of(folder)] == [None] * 12 + [1, 2]
+    assert [e.get("refine_round") for e in log_of(folder)] == [None] * 6 + [1, 2]
     assert finished == go(config, tmp_path / "straight")
     weights, expected = (load_file(f / "refined.safetensors") for f in (folder, tmp_path / "straight"))
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
@@ -265,5 +266,5 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
     )
     assert not (folder / "refined.safetensors").exists()
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
-    assert state.step == 12
+    assert state.step == 6
     assert all(p.isfinite().all() for p in state.average.nets.parameters())

@@ -350,7 +350,8 @@ def test_watched_pictures_without_masks(quick: Quick, tiny: Tiny, photos: Path, 
     labelled = quick(tiny(settings), tmp_path / "with")
     shutil.rmtree(watched / "masks")
     plain = quick(tiny(settings), tmp_path / "without")
-    assert_same_run(tmp_path / "with", tmp_path / "without")
+    a, b = (load_file(tmp_path / name / "state.safetensors") for name in ("with", "without"))
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
     assert labelled.keys() - plain.keys() == {"scores"}
     same = plain.keys() - {"said"}
     assert {k: plain[k] for k in same} == {k: labelled[k] for k in same}

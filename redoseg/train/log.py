@@ -42,7 +42,7 @@ class RunLog:
         """All whole lines; one that a kill or a power cut broke is left out."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text().splitlines(keepends=True)
+        lines = self.path.read_text(errors="replace").splitlines(keepends=True)
         entries = []
         for line in lines:
             with contextlib.suppress(ValueError):

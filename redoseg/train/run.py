@@ -165,7 +165,8 @@ class Run:
                 return self._finish(state, state.average.nets["extractor"], redrawn)
             if extractor is None:
                 self._finish(state, state.average.nets["extractor"], redrawn)
-                since, trained = time.monotonic(), folder.log.entries()[-1]["seconds"]
+                entries = folder.log.entries()
+                since, trained = time.monotonic(), entries[-1]["seconds"] if entries else 0.0
 
                 def report(entry: Entry, student: nn.Module) -> None:
                     self._log_round(state, redrawn["object_region"], trained + time.monotonic() - since, entry, student)

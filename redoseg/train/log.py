@@ -30,6 +30,15 @@ PLAYER_COLOURS = {
     "critic_real": "#c0392b",
     "critic_fake": "#e59866",
 }
+# names short enough for a terminal's width
+SHORT = {
+    "redrawer": "G",
+    "latent": "z",
+    "floor": "floor",
+    "self_redraw": "self",
+    "critic_real": "D+",
+    "critic_fake": "D-",
+}
 
 
 class RunLog:
@@ -97,7 +106,7 @@ class StatusLine:
             return
         speed = entry["steps_per_s"]
         left = _clock((self.steps - entry["step"]) / speed) if speed else "-"
-        losses = "  ".join(f"{k} {entry[k]:6.3f}" for k in PLAYER_COLOURS if k in entry)
+        losses = "  ".join(f"{short} {entry[k]:6.3f}" for k, short in SHORT.items() if k in entry)
         sizes = "/".join(f"{100 * s:.0f}" for s in entry["sizes"])
         score = "" if iou is None else f"  iou {iou:.3f}"
         line = (

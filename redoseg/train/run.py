@@ -112,8 +112,9 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
-    pictures = open_training_pictures(config)
-    watched_pictures = open_watched_pictures(config)
+    with console.status("reading pictures"):  # a folder is prepared on first use
+        pictures = open_training_pictures(config)
+        watched_pictures = open_watched_pictures(config)
     folder = RunFolder(out)
     try:
         folder.samples.mkdir(parents=True, exist_ok=resume)

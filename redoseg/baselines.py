@@ -68,8 +68,9 @@ def grabcut(picture: Picture) -> Mask:
 
 
 # The inpainter of IEM: its blur as a share of the picture's side, and the weight of the picture's mean
-# colour, which fills what lies out of the blur's reach. Chosen on 71 Flowers-17 pictures (every sixth).
-_REACH = 5 / 64
+# colour, which fills what lies out of the blur's reach. The blur is the best of 5, 6, 7 and 9
+# 64ths on the 141 `dev` pictures of Flowers-17 (docs/logs/iem-blur-on-dev.txt), the weight on 71 of them.
+_REACH = 7 / 64
 _PRIOR = 0.01
 
 

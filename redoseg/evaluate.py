@@ -61,14 +61,14 @@ def evaluate(
         result |= scores.as_dict()
         result["iou_interval"] = metrics.bootstrap_interval(scores.ious)
         result["object_region_right"] = bool(scores.iou >= metrics.score(~objects, labels).iou)
-        result["beside"] = {}
-        try:
-            beside = baselines.beside(np.asarray(pictures.images), labels, methods)
-            result["beside"] = {name: row.as_dict() for name, row in beside.items()}
-        except MissingError as error:
-            floors = baselines.beside(np.asarray(pictures.images), labels, ())
-            result["beside"] = {name: row.as_dict() for name, row in floors.items()}
-            result["note"] = str(error)
+    result["beside"] = {}
+    try:
+        beside = baselines.beside(np.asarray(pictures.images), labels, methods)
+        result["beside"] = {name: row.as_dict() for name, row in beside.items()}
+    except MissingError as error:
+        floors = baselines.beside(np.asarray(pictures.images), labels, ())
+        result["beside"] = {name: row.as_dict() for name, row in floors.items()}
+        result["note"] = str(error)
     if picture is not None:
         chosen = np.unique(np.linspace(0, len(pictures) - 1, SHOWN).astype(int))
         objects = masks[:, segmenter.object_region] > 0.5
@@ -96,9 +96,14 @@ def print_evaluation(result: dict[str, Any], console: Console) -> None:
     table.add_column("")
     for key in keys:
         table.add_column(key, justify="right")
-    for name, row in {result["model"]: result, **result.get("beside", {})}.items():
+    for name, row in {result["model"]: result, **({} if matched else result["beside"])}.items():
         table.add_row(str(name), *(f"{100 * row[key]:.1f}" for key in keys))
     console.print(table)
+    if matched:  # methods for two regions: every object against the background
+        others = Table("", "accuracy", "iou", title="any object against the background, %", title_justify="left")
+        for name, row in result["beside"].items():
+            others.add_row(name, *(f"{100 * row[key]:.1f}" for key in ("accuracy", "iou")))
+        console.print(others)
     if not matched:
         low, high = result["iou_interval"]
         right = "right" if result["object_region_right"] else "WRONG: the other region scores better"

@@ -522,6 +522,8 @@ def test_three_regions_in_the_unit_range_work_through_the_export(tiny: Tiny, pho
     expected = soft_masks(state.average.nets["extractor"], bank, np.arange(12))
     assert np.abs(segmenter.batch(np.asarray(pictures.images)) - expected).max() < 1e-4
     result = evaluate(str(tmp_path / "run"), "shapes", methods=())
+    assert set(result["beside"]) == {"mean mask", "centred disc"}
+    assert 0.2 < result["beside"]["mean mask"]["iou"] < 0.9
     assert {"iou_matched", "accuracy_matched", "pictures"} <= result.keys()
     assert "iou" not in result
 

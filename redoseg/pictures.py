@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,36 +63,55 @@ def reason(error: BaseException) -> str:
 # -------------------------------------------------------------------------------------------------- listing
 
 
-def list_pictures(folder: str | Path) -> list[Path]:
+class Found(NamedTuple):
+    """What a folder holds."""
+
+    pictures: list[Path]
+    problems: list[tuple[Path, str]]
+    """Files and folders that cannot be looked at, each with its reason."""
+
+
+def list_pictures(folder: str | Path) -> Found:
     """Every picture below `folder`, by suffix, sorted; hidden ones are left out and links followed once.
 
-    Raises DataError if the folder is missing, cannot be read or has no picture.
+    Raises DataError if the folder is missing or no picture is found in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         seen = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"{shown(folder)} {seen}, a folder of pictures expected: name another")
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{shown(error.filename)} cannot be listed ({reason(error)}): change its permissions")
-
     found: list[Path] = []
+    problems: list[tuple[Path, str]] = []
+
+    def unlisted(error: OSError) -> None:
+        problems.append((Path(error.filename), f"cannot be listed ({reason(error)}): change its permissions"))
+
     visited: set[str] = set()
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=unlisted):
         real = os.path.realpath(here)
         if real in visited:  # a link back up, or a second link to the same folder
             folders.clear()
             continue
         visited.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        paths = (Path(here, f) for f in files if not f.startswith("."))
-        found += [p for p in paths if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
+        for name in files:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in PICTURE_SUFFIXES:
+                continue
+            path = Path(here, name)
+            try:
+                if stat.S_ISREG(path.stat().st_mode):
+                    found.append(path)
+                else:
+                    problems.append((path, "not a file, a picture expected: remove it"))
+            except OSError as error:  # a link to nothing or to itself, a folder that cannot be entered
+                problems.append((path, f"cannot be opened ({reason(error)}): repair or remove it"))
     if not found:
+        first = f" ({shown(problems[0][0])} {problems[0][1]})" if problems else ""
         raise DataError(
-            f"no picture found in {shown(folder)}, files ending in .jpg, .png, .webp, ... expected: "
+            f"no picture found in {shown(folder)}{first}, files ending in .jpg, .png, .webp, ... expected: "
             "add pictures or name another folder"
         )
-    return sorted(found)
+    return Found(sorted(found), sorted(problems))
 
 
 # -------------------------------------------------------------------------------------------------- reading

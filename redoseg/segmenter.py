@@ -258,13 +258,12 @@ def _segment_folder(
 ) -> SegmentReport:
     if out.exists() and not out.is_dir():
         raise RedosegError(f"{shown(out)} is a file, a folder expected for the results: name another place")
-    pictures = list_pictures(source)
+    pictures, failed = list_pictures(source)
     if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
         pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
         if not pictures:
             raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
     inputs = {p.resolve() for p in pictures}
-    failed: list[tuple[Path, str]] = []
     written: list[Path] = []
     for i, (picture, name) in enumerate(zip(pictures, _names(pictures, source), strict=True)):
         target = out / name

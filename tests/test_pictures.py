@@ -46,7 +46,7 @@ def test_list_is_sorted_recursive_and_skips_what_is_hidden(tmp_path: Path) -> No
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "folder.png").mkdir()
-    found = [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path)]
+    found = [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path).pictures]
     assert found == ["a/z.png", "b.JPG", "c.jpeg"]
 
 
@@ -55,7 +55,13 @@ def test_list_ends_on_a_link_loop(tmp_path: Path) -> None:
     (tmp_path / "a" / "x.png").touch()
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nothing")
-    assert list_pictures(tmp_path) == [tmp_path / "a" / "x.png"]
+    (tmp_path / "itself.png").symlink_to(tmp_path / "itself.png")
+    found, problems = list_pictures(tmp_path)
+    assert found == [tmp_path / "a" / "x.png"]
+    assert [(p.name, why) for p, why in problems] == [
+        ("dangling.png", "cannot be opened (No such file or directory): repair or remove it"),
+        ("itself.png", "cannot be opened (Too many levels of symbolic links): repair or remove it"),
+    ]
 
 
 def test_list_of_a_missing_or_empty_folder(tmp_path: Path) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 
 from redoseg.data.benchmarks import READERS, flowers102, is_flowers102
 from redoseg.data.folder import list_folder
+from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import (
     AT_LEAST,
-    Item,
-    Listing,
     OnItem,
     PictureSet,
     Prepared,

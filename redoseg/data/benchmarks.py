@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.data.folder import labelled_folder, list_folder
-from redoseg.data.prepared import Item, Listing
+from redoseg.data.listing import Item, Listing
 from redoseg.errors import DataError
 from redoseg.pictures import BACKGROUND, OBJECT, read_picture, shown
 

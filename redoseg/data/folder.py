@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from redoseg.data.prepared import Item, Listing
+from redoseg.data.listing import Item, Listing
 from redoseg.errors import DataError
 from redoseg.pictures import list_pictures, shown
 
@@ -19,17 +19,20 @@ def list_folder(source: str | Path) -> Listing:
     """
     source = Path(source)
     if not (source / "images").is_dir():
-        return Listing(tuple(_items(list_pictures(source), source)))
-    pictures = list_pictures(source / "images")
+        pictures, problems = list_pictures(source)
+        return Listing(tuple(_items(pictures, source)), _shown_problems(problems, source))
+    pictures, problems = list_pictures(source / "images")
     items = _items(pictures, source / "images")
+    bad = list(_shown_problems(problems, source))
     if not (source / "masks").is_dir():
-        return Listing(tuple(items))
+        return Listing(tuple(items), tuple(bad))
     try:
-        masks = _by_stem(list_pictures(source / "masks"), source / "masks")
+        files, problems = list_pictures(source / "masks")
     except DataError:  # an empty folder of masks: nothing is labelled
-        return Listing(tuple(items), notes=("masks/ is empty",))
+        return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
+    bad += _shown_problems(problems, source)
+    masks = _by_stem(files, source / "masks")
     owners = _by_stem(pictures, source / "images")
-    bad: list[tuple[str, str]] = []
     found: list[Item] = []
     for item in items:
         stem = _stem(item.picture, source / "images")
@@ -66,6 +69,10 @@ def _stem(path: Path, folder: Path) -> str:
 
 def _shown(path: Path, folder: Path) -> str:
     return shown(path.relative_to(folder).as_posix())
+
+
+def _shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tuple[str, str], ...]:
+    return tuple((_shown(path, folder), why) for path, why in problems)
 
 
 def _by_stem(paths: list[Path], folder: Path) -> dict[str, list[Path]]:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from redoseg.data.listing import Item
 from redoseg.errors import DataError
 from redoseg.pictures import (
     BACKGROUND,
@@ -33,7 +34,6 @@ from redoseg.pictures import (
     fit_square,
     grid,
     outline,
-    read_mask,
     read_picture,
     reason,
     shown,
@@ -125,29 +125,6 @@ class PictureSet:
 
 
 # -------------------------------------------------------------------------------------------------- writing
-
-MaskReader = Callable[[Path], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture to prepare, and where its mask lies."""
-
-    name: str
-    picture: Path
-    mask: Path | None = None
-    split: str = ""
-    read_mask: MaskReader = read_mask
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a reader found in a source folder."""
-
-    items: tuple[Item, ...]
-    bad: tuple[tuple[str, str], ...] = ()
-    """Files that cannot be used, each with its reason."""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ to one; its metadata say what S, n and the object's region are.
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.machine import cores
 from redoseg.pictures import (
     PICTURE_SUFFIXES,
     cutout,
@@ -186,7 +186,7 @@ def _session(where: str, content: bytes, threads: int | None) -> tuple[Any, dict
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what matters is raised; the rest would land on stderr
     # Asked outright, because ONNX Runtime's own choice counts cores that a container may not use.
-    options.intra_op_num_threads = threads or _cores()
+    options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -197,12 +197,6 @@ def _session(where: str, content: bytes, threads: int | None) -> tuple[Any, dict
 
 def _values(session: Any) -> list[Any]:
     return [*session.get_inputs(), *session.get_outputs()]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------------------------------- files and folders

@@ -20,7 +20,7 @@ from PIL import Image
 
 from redoseg import __version__, cli, metrics
 from redoseg.config import Config
-from redoseg.data import open_data, prepare
+from redoseg.data import open_data, prepare, writing
 from redoseg.evaluate import evaluate
 from redoseg.recipe import recipe_names
 from redoseg.segmenter import Segmenter
@@ -119,7 +119,7 @@ def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -
         assert where >= 0, f"{name}: {about}"
         if field.default is MISSING or name == "methods":
             continue
-        shown = "''" if field.default == "" else str(field.default)
+        shown = {"": "''", (): ""}.get(field.default, str(field.default))
         assert text[where + len(about) :].startswith(squeezed(f"(default: {shown})")), name
     if verb == "train":
         assert len(listed) > 50
@@ -528,16 +528,76 @@ def test_prepare_and_data(call: Call, photos: Path) -> None:
     assert said.out.splitlines()[0] == "12 pictures prepared at 16 px in set"
     said = call("data", "set", "--sheet", "sheet.png")
     assert said.code == 0
-    assert said.out.splitlines()[0] == "pics: 12 pictures of 16 px (12 in no split)"
-    assert "with masks: 12; left out when it was made: 0" in said.out
+    here = os.getcwd()
+    assert said.out.splitlines()[:2] == [
+        f"pics: 12 pictures of 16 px, prepared from {here}/pics",
+        "in no split: 12 pictures, 12 with masks",
+    ]
+    share = re.search(r"the object covers (\d+\.\d) % of the labelled pixels\nleft out when it was made: 0", said.out)
+    assert share is not None
+    labels = open_data("set", 16).labels()
+    assert float(share[1]) == pytest.approx(100 * (labels == 1).mean(), abs=0.051)
     with Image.open("sheet.png") as sheet:
         assert sheet.format == "PNG"
+    said = call("prepare", "folder", "--source", "pics", "--out", "set", "--size", "16")
+    assert (said.code, said.out.splitlines()[0]) == (0, "12 pictures prepared at 16 px in set (12 of them found done)")
     said = call("prepare", "folder", "--source", "pics", "--out", "set")
     assert one_line(said) == "set exists, a new folder expected: remove it or name another"
     Path("pics/images/broken.png").write_bytes(b"no picture")
     said = call("prepare", "folder", "--source", "pics", "--out", "set2", "--size", "16")
     assert said.code == 1
     assert "left out: images/broken.png: not a picture of a known format" in said.out + said.err
+
+
+def test_prepare_a_mix_with_lists_of_names(call: Call, photos: Path) -> None:
+    shutil.copytree(photos, "a")
+    shutil.copytree(photos, "b")
+    Path("lists").mkdir()
+    Path("lists/test.txt").write_text("".join(f"a/{i:02}\nb/{i:02}\n" for i in range(4)))
+    command = ["prepare", "folder+folder", "--source", "a", "b", "--out", "set", "--size", "16"]
+    said = call(*command, "--splits", "lists")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[0] == "24 pictures prepared at 16 px in set"
+    data = open_data("set", 16)
+    assert (data.splits.count("train"), data.splits.count("test")) == (16, 8)
+    assert {"a/00", "b/11"} <= set(data.names)
+    assert data.labelled.all()
+    said = call("prepare", "folder", "--out", "other")
+    assert one_line(said) == "no --source, the folder of folder expected: add --source DIR, or --download"
+
+
+def test_prepare_stopped_by_hand_goes_on(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "COMMIT_ITEMS", 5)
+    shutil.copytree(photos, "pics")
+    add, added = writing._Writer.add, []
+
+    def stop_after_seven(self: Any, *rest: Any) -> None:
+        add(self, *rest)
+        added.append(1)
+        if len(added) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing._Writer, "add", stop_after_seven)
+    command = ["prepare", "folder", "--source", "pics", "--out", "set", "--size", "16"]
+    said = call(*command)
+    assert (said.code, said.out) == (130, "stopped by hand; the same command goes on where it stopped\n")
+    assert not Path("set").exists()
+    said = call(*command)
+    assert (said.code, said.out) == (0, "12 pictures prepared at 16 px in set (5 of them found done)\n")
+
+
+def test_bench_prepare(call: Call) -> None:
+    command = ["bench", "prepare", "--pictures", "2", "--rounds", "2", "--size", "64", "--small", "60", "--json"]
+    said = call(*command)
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    assert {name: len(speeds) for name, speeds in result["per_second"].items()} == {"plain loop": 2, "redoseg": 2}
+    ratio = result["ratio"]["redoseg"]
+    assert 0 < ratio["least"] <= ratio["median"] <= ratio["most"]
+    assert result["megapixels"] >= 4
+    assert 0 < result["mean_difference_grey_levels"] < 2
+    assert result["mask_pixels_changed"] == 0
+    assert result["small"]["pictures"] == 60
 
 
 def test_doctor(call: Call) -> None:

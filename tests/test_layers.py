@@ -21,6 +21,7 @@ PACKAGE = Path(redoseg.__file__).parent
 RANKS = {
     "errors": 0,
     "config": 1,
+    "machine": 1,
     "recipe": 2,
     "pictures": 2,
     "losses": 2,
@@ -32,12 +33,15 @@ RANKS = {
     "export": 4,
     "report": 4,
     "segmenter": 4,
+    "bench": 5,
     "evaluate": 5,
     "train": 5,
     "cli": 6,
 }
 TORCH = {"torch", "safetensors", "onnx", "onnxscript", "jaxtyping", "matplotlib"}
-FREE_OF_TORCH = {"errors", "config", "recipe", "pictures", "metrics", "data", "baselines", "segmenter", "evaluate"}
+FREE_OF_TORCH = {
+    "errors", "config", "machine", "recipe", "pictures", "metrics", "data", "baselines", "segmenter", "evaluate",
+}  # fmt: skip
 
 
 def files() -> list[Path]:

@@ -3,16 +3,13 @@
 import json
 import os
 import shutil
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.io import savemat
 
-from redoseg.data import Item, PictureSet, contact_sheet, open_data, open_prepared, prepare, write_prepared
-from redoseg.data.benchmarks import flowers102, read_mat
+from redoseg.data import PictureSet, contact_sheet, open_data, open_prepared, prepare
 from redoseg.errors import DataError
 
 
@@ -166,24 +163,6 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert os.listdir(out) == []
 
 
-def test_nothing_is_left_of_a_stopped_or_failed_run(
-    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare("folder", labelled, tmp_path / "out", 16, on_item=stop)
-    assert sorted(os.listdir(tmp_path)) == ["set"]
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    assert "cannot be written (No space left on device): free space" in refused("folder", labelled, tmp_path / "out")
-    assert sorted(os.listdir(tmp_path)) == ["set"]
-
-
 def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
     good = tmp_path / "good"
     prepare("folder", labelled, good, 16)
@@ -219,17 +198,6 @@ def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert "holds uint8" in opened("dataset.json", json.dumps(about | {"size": 8}).encode())
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     assert "is damaged" in opened("images.npy", (tmp_path / "objects.npy").read_bytes())
-
-
-def test_memory_stays_flat(tmp_path: Path) -> None:
-    one = picture(tmp_path / "x.png")
-    items = [Item(str(i), one) for i in range(300)]
-    tracemalloc.start()
-    write_prepared(tmp_path / "out", "x", items, 64, source=tmp_path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (tmp_path / "out/images.npy").stat().st_size > 3_600_000
-    assert peak < 1_000_000
 
 
 def test_opening_at_another_size(labelled: Path, tmp_path: Path) -> None:
@@ -286,38 +254,6 @@ def test_built_in_pictures() -> None:
     assert set(np.unique(held_out.labels())) == {0, 1}
     three = open_data("shapes", 32, regions=3, count=8)
     assert set(np.unique(three.labels())) == {0, 1, 2}
-
-
-def test_flowers102_in_its_own_layout(tmp_path: Path) -> None:
-    source = tmp_path / "flowers"
-    for number in range(1, 11):
-        picture(source / "jpg" / f"image_{number:05d}.jpg", 10 * number)
-    segmim = np.full((30, 40, 3), (0, 0, 254), np.uint8)
-    segmim[10:20, 10:30] = (200, 90, 80)
-    segmim[12, 12] = (200, 90, 254)
-    (source / "segmim").mkdir()
-    # Stored without loss under the official name: the rule needs exact values.
-    Image.fromarray(segmim).save(source / "segmim" / "segmim_00002.jpg", "PNG")
-    ids = {"trnid": [1, 2], "valid": [3], "tstid": [*range(4, 10), 99]}
-    arrays = {key: np.array([value], np.uint16) for key, value in ids.items()}
-    for compressed in (True, False):
-        savemat(source / "setid.mat", arrays, do_compression=compressed)
-        read = read_mat(source / "setid.mat")
-        assert {key: value.astype(int).tolist() for key, value in read.items()} == ids
-    listing = flowers102(source)
-    assert "train: 6 of the official 6149 pictures are here" in listing.notes
-    assert "8 of 9 pictures have no mask in segmim/" in listing.notes
-    report = prepare("flowers102", source, tmp_path / "out", 30)
-    assert (report.pictures, report.labelled) == (9, 1)
-    data = open_prepared(tmp_path / "out")
-    assert data.splits == ("train",) * 6 + ("val",) + ("test",) * 2
-    labels = data.labels([data.names.index("image_00002")])[0]
-    assert (labels == 1).sum() == 10 * 20 - 1
-    # The same folder opened by its path is recognised: segmentations are no pictures.
-    assert len(open_data(source, 16)) == 9
-    (source / "setid.mat").write_bytes(b"MATLAB")
-    with pytest.raises(DataError, match=r"setid\.mat: cannot be read .*a MATLAB 5 file expected: fetch it again"):
-        flowers102(source)
 
 
 def test_contact_sheet(labelled: Path) -> None:

@@ -5,23 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from redoseg.data.benchmarks import READERS, flowers102, is_flowers102
-from redoseg.data.folder import list_folder
+from redoseg.data.benchmarks import READERS, list_set, recognise
 from redoseg.data.listing import Item, Listing
-from redoseg.data.prepared import (
-    AT_LEAST,
-    OnItem,
-    PictureSet,
-    Prepared,
-    contact_sheet,
-    is_prepared,
-    open_prepared,
-    write_prepared,
-)
+from redoseg.data.prepared import AT_LEAST, PictureSet, contact_sheet, is_prepared, open_prepared
+from redoseg.data.writing import OnItem, Prepared, fingerprint, write_prepared
 from redoseg.errors import DataError
 from redoseg.pictures import shown
 
@@ -46,33 +38,32 @@ BUILT_IN = ("shapes", "shapes-hard")
 
 def prepare(
     name: str,
-    source: str | Path,
+    sources: str | Path | Sequence[str | Path],
     out: str | Path,
     size: int = 128,
     nearest: bool = False,
+    splits: str | Path | None = None,
+    workers: int = 0,
     on_item: OnItem | None = None,
 ) -> Prepared:
-    """Prepare the set `name` (one of READERS) from the folder `source` into the new folder `out`.
+    """Prepare the set `name` from the folder `sources` into the new folder `out`.
 
-    `nearest` takes nearest pixels, as the published runs did, instead of smoothed ones.
+    Args:
+        name: one of READERS, or several to mix, as in "flowers102+lfw".
+        sources: the set's folder in its own layout; for a mix one folder a part, in the same order.
+        out: folder to make.
+        size: side of the pictures [pixels].
+        nearest: take nearest pixels, as the published runs did, instead of smoothed ones.
+        splits: file or folder with lists of names, in place of the set's own splits.
+        workers: processes that decode; 0 for one a core.
+        on_item: called with the items done and their total.
 
-    Raises DataError: an unknown name, another layout than expected, too few pictures, `out` exists.
+    Stopped at any moment, the same call goes on where it was. Raises DataError: an unknown name, another layout than
+    expected, too few pictures, `out` exists and is another set, it cannot be written.
     """
-    if name not in READERS:
-        raise DataError(f"set {name!r} is not known, one of these expected: {', '.join(READERS)}")
-    listing = READERS[name](source)
-    return write_prepared(
-        out,
-        # A folder is known by its own name.
-        Path(source).absolute().name if name == "folder" else name,
-        listing.items,
-        size,
-        source=source,
-        bad=listing.bad,
-        notes=listing.notes,
-        nearest=nearest,
-        on_item=on_item,
-    )
+    folders = [sources] if isinstance(sources, str | Path) else sources
+    display, root, listing = list_set(name, [Path(f) for f in folders], None if splits is None else Path(splits))
+    return write_prepared(out, display, listing, size, source=root, nearest=nearest, workers=workers, on_item=on_item)
 
 
 def open_data(
@@ -87,7 +78,7 @@ def open_data(
 ) -> PictureSet:
     """Open DATA at `size` [pixels]: a prepared set, `shapes`, `shapes-hard`, or any folder of pictures.
 
-    A folder (with `images/` and `masks/`, in the layout of Flowers-102, or simply with pictures in it) is
+    A folder (with `images/` and `masks/`, in the layout of a research set, or simply with pictures in it) is
     prepared into the user's cache on first use, and again when its files change.
 
     Args:
@@ -148,39 +139,23 @@ def open_shapes(
 
 
 def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None) -> PictureSet:
-    listing = flowers102(folder) if is_flowers102(folder) else list_folder(folder)
+    listing = READERS[recognise(folder)](folder)
     real = folder.resolve()
-    files = hashlib.sha256()
-    for path in sorted(p for item in listing.items for p in (item.picture, item.mask) if p is not None):
-        state = path.stat()
-        files.update(os.fsencode(path.relative_to(folder)) + b"\0")
-        files.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
-    files.update(repr((listing.bad, listing.notes)).encode("utf-8", "backslashreplace"))
     key = hashlib.sha256(os.fsencode(real)).hexdigest()[:16] + f"-{size}-"
-    out = _cache() / (key + files.hexdigest()[:16])
+    noted = repr((listing.bad, listing.notes)).encode("utf-8", "backslashreplace")
+    state = hashlib.sha256(fingerprint(listing.items, folder).encode() + noted).hexdigest()[:16]
+    out = _cache() / (key + state)
     if out.is_dir():
         try:
             return open_prepared(out)
         except DataError:  # damaged: ours to make again
             shutil.rmtree(out, ignore_errors=True)
-    try:
-        write_prepared(
-            out,
-            real.name or "pictures",
-            listing.items,
-            size,
-            source=folder,
-            bad=listing.bad,
-            notes=listing.notes,
-            at_least=at_least,
-            on_item=on_item,
-        )
-    except DataError:
-        if not out.is_dir():  # else another run was faster
-            raise
-    for old in _cache().glob(key + "*"):  # the same folder before its files changed
-        if old != out:
-            shutil.rmtree(old, ignore_errors=True)
+    name = real.name or "pictures"
+    write_prepared(out, name, listing, size, source=folder, at_least=at_least, wait=True, on_item=on_item)
+    for pattern in (f"{key}*", f".{key}*.partial"):  # the same folder before its files changed
+        for old in _cache().glob(pattern):
+            if old != out:
+                shutil.rmtree(old, ignore_errors=True)
     return open_prepared(out)
 
 

@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from redoseg.data.listing import Item, Listing
+from redoseg.data.splits import apply_splits, read_splits
 from redoseg.errors import DataError
 from redoseg.pictures import list_pictures, shown
+
+SPLIT_FILES = ("splits.csv", "splits.txt")
 
 
 def list_folder(source: str | Path) -> Listing:
     """The pictures of a folder, sorted, with their masks where `images/` and `masks/` lie in it.
 
     `masks/` may be missing or hold only some. A stem that two pictures or two masks share says not which mask
-    is whose: those are kept without a mask and listed. Raises DataError for a missing or empty folder.
+    is whose: those are kept without a mask and listed. Splits are those of `splits.csv` or `splits.txt` in the
+    folder. Raises DataError for a missing or empty folder, and for a wrong file of splits.
     """
     source = Path(source)
+    listing = _without_splits(source)
+    files = [source / name for name in SPLIT_FILES if (source / name).is_file()]
+    if len(files) > 1:
+        raise DataError(f"{shown(source)} has {' and '.join(SPLIT_FILES)}, one of them expected: remove the other")
+    return apply_splits(listing, read_splits(files[0]), shown(files[0])) if files else listing
+
+
+def labelled_folder(source: str | Path) -> Listing:
+    """`images/` and `masks/` with every third picture, from the first, in split "dev", the rest in "test".
+
+    A file of splits in the folder counts before that. Raises DataError if there is no `images/`, and as `list_folder`.
+    """
+    if not Path(source, "images").is_dir():
+        raise DataError(f"{shown(source)} has no images, images/ and masks/ expected: name the folder that holds them")
+    listing = list_folder(source)
+    if any(item.split for item in listing.items):
+        return listing
+    items = tuple(replace(item, split="test" if i % 3 else "dev") for i, item in enumerate(listing.items))
+    return replace(listing, items=items)
+
+
+def shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tuple[str, str], ...]:
+    """What `list_pictures` could not look at, with each path relative to `folder`."""
+    return tuple((_shown(path, folder), why) for path, why in problems)
+
+
+def _without_splits(source: Path) -> Listing:
     if not (source / "images").is_dir():
         pictures, problems = list_pictures(source)
-        return Listing(tuple(_items(pictures, source)), _shown_problems(problems, source))
+        return Listing(tuple(_items(pictures, source)), shown_problems(problems, source))
     pictures, problems = list_pictures(source / "images")
     items = _items(pictures, source / "images")
-    bad = list(_shown_problems(problems, source))
+    bad = list(shown_problems(problems, source))
     if not (source / "masks").is_dir():
         return Listing(tuple(items), tuple(bad))
     try:
         files, problems = list_pictures(source / "masks")
     except DataError:  # an empty folder of masks: nothing is labelled
         return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
-    bad += _shown_problems(problems, source)
+    bad += shown_problems(problems, source)
     masks = _by_stem(files, source / "masks")
     owners = _by_stem(pictures, source / "images")
     found: list[Item] = []
@@ -39,7 +70,7 @@ def list_folder(source: str | Path) -> Listing:
         candidates = masks.get(stem, [])
         if candidates and len(owners[stem]) > 1:
             names = ", ".join(shown(p.name) for p in owners[stem])
-            bad.append((_shown(item.picture, source), f"shares the mask {candidates[0].name} with {names}"))
+            bad.append((_shown(item.picture, source), f"shares the mask {shown(candidates[0].name)} with {names}"))
         elif len(candidates) > 1:
             names = ", ".join(shown(p.name) for p in candidates)
             bad.append((_shown(item.picture, source), f"has more than one mask: {names}"))
@@ -56,23 +87,12 @@ def list_folder(source: str | Path) -> Listing:
     return Listing(tuple(found), tuple(bad), tuple(notes))
 
 
-def labelled_folder(source: str | Path) -> Listing:
-    """`images/` and `masks/` with every third picture, from the first, in split "dev", the rest in "test"."""
-    listing = list_folder(source)
-    items = tuple(replace(item, split="test" if i % 3 else "dev") for i, item in enumerate(listing.items))
-    return replace(listing, items=items)
-
-
 def _stem(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _shown(path: Path, folder: Path) -> str:
     return shown(path.relative_to(folder).as_posix())
-
-
-def _shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tuple[str, str], ...]:
-    return tuple((_shown(path, folder), why) for path, why in problems)
 
 
 def _by_stem(paths: list[Path], folder: Path) -> dict[str, list[Path]]:
@@ -83,7 +103,7 @@ def _by_stem(paths: list[Path], folder: Path) -> dict[str, list[Path]]:
 
 
 def _items(paths: list[Path], folder: Path) -> list[Item]:
-    groups = _by_stem(paths, folder)
-    return [
-        Item(stem if len(groups[stem := _stem(p, folder)]) == 1 else p.relative_to(folder).as_posix(), p) for p in paths
-    ]
+    """One a picture, named by its stem, or by its whole name if that stem is another's stem or name."""
+    whole = [p.relative_to(folder).as_posix() for p in paths]
+    taken = Counter([*(_stem(p, folder) for p in paths), *whole])
+    return [Item(stem if taken[stem := _stem(p, folder)] == 1 else w, p) for p, w in zip(paths, whole, strict=True)]

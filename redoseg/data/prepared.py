@@ -1,43 +1,25 @@
 """A prepared set: pictures decoded once into arrays on disk that are memory-mapped.
 
 A folder with `images.npy` (N, H, W, 3), `masks.npy` (N, H, W; left out if nothing is labelled), `items.csv`
-(name, source, split, labelled) and `dataset.json`, which says from what and how it was made. The folder is
-written under another name and renamed when it is whole.
+(name, source, split, labelled) and `dataset.json`, which says from what and how it was made. `writing` makes it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import json
-import os
-import secrets
-import shutil
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg.data.listing import Item
+from redoseg.data.decoding import square_mask
 from redoseg.errors import DataError
-from redoseg.pictures import (
-    BACKGROUND,
-    OBJECT,
-    UNLABELLED,
-    fit_square,
-    grid,
-    outline,
-    read_picture,
-    reason,
-    shown,
-)
+from redoseg.pictures import BACKGROUND, fit_square, grid, outline, reason, shown
 
 FORMAT = 1
 AT_LEAST = 8  # pictures: fewer teach nothing
@@ -72,6 +54,8 @@ class PictureSet:
     """Files that were left out, each with its reason."""
     notes: tuple[str, ...] = ()
     """What is missing or was decided when the set was prepared."""
+    source: str = ""
+    """What it was prepared from."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,6 +66,16 @@ class PictureSet:
         if self.masks is None:
             return np.full((len(chosen), self.size, self.size), -1, np.int8)
         return _LABELS[self.masks[chosen]]
+
+    def object_share(self) -> float | None:
+        """Share of the labelled pixels that are object; None if nothing is labelled."""
+        if self.masks is None:
+            return None
+        counts = np.zeros(256, np.int64)
+        for mask in self.masks:  # one by one: they may be more than memory holds
+            counts += np.bincount(mask.ravel(), minlength=256)
+        known = counts[_LABELS >= 0].sum()
+        return float(counts[_LABELS > 0].sum() / known) if known else None
 
     def take(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> PictureSet:
         """The set of these pictures; still memory-mapped if the indices are consecutive, else a copy."""
@@ -120,216 +114,8 @@ class PictureSet:
         for i in range(len(self)):
             images[i] = np.asarray(fit_square(Image.fromarray(self.images[i]), size))
             if masks is not None and self.masks is not None:
-                masks[i] = _square_mask(self.masks[i], size)
+                masks[i] = square_mask(self.masks[i], size)
         return replace(self, size=size, images=images, masks=masks)
-
-
-# -------------------------------------------------------------------------------------------------- writing
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What came of preparing a set."""
-
-    out: Path
-    pictures: int
-    labelled: int
-    bad: tuple[tuple[str, str], ...] = field(default=())
-    notes: tuple[str, ...] = ()
-
-
-OnItem = Callable[[int, int], None]
-"""Called with the pictures done and their total."""
-
-
-def write_prepared(
-    out: str | Path,
-    name: str,
-    items: Sequence[Item],
-    size: int,
-    *,
-    source: str | Path,
-    bad: Sequence[tuple[str, str]] = (),
-    notes: Sequence[str] = (),
-    at_least: int = AT_LEAST,
-    nearest: bool = False,
-    on_item: OnItem | None = None,
-) -> Prepared:
-    """Decode `items` one by one into a prepared set of side `size` [pixels] in the new folder `out`.
-
-    `nearest` takes nearest pixels of the whole picture, as the published runs did, instead of smoothed ones.
-
-    A picture that cannot be read is listed with its reason and the rest goes on; one whose mask cannot be
-    used is kept as not labelled. Raises DataError if `out` exists, fewer than `at_least` pictures are good or
-    the disk is full; nothing is left behind then.
-    """
-    out = Path(out)
-    if os.path.lexists(out):
-        raise DataError(f"{shown(out)} exists, a new folder expected: remove it or name another")
-    if not 4 <= size <= 2048:
-        raise DataError(f"size {size} px, 4 to 2048 expected: choose another size")
-    if len(items) < at_least:
-        raise DataError(
-            f"{len(items)} pictures found in {shown(source)}, at least {at_least} expected: "
-            "add pictures or name another folder"
-        )
-    # Splits lie together, so that one split is a slice of the mapped file.
-    ordered = sorted(items, key=lambda item: SPLITS.index(item.split))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out)
-        partial = out.with_name(f".{out.name}.partial-{secrets.token_hex(4)}")
-        partial.mkdir()
-        try:
-            done = _fill(partial, out, name, ordered, size, Path(source), bad, notes, at_least, nearest, on_item)
-            os.rename(partial, out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise DataError(
-            f"{shown(out)}: cannot be written ({reason(error)}): free space or name another place"
-        ) from error
-    return done
-
-
-def _sweep(out: Path) -> None:
-    """Remove what runs that were killed a day or more ago left beside `out`."""
-    for old in out.parent.glob(f".{out.name}.partial-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > 86400:
-                shutil.rmtree(old, ignore_errors=True)
-
-
-def _fill(
-    partial: Path,
-    out: Path,
-    name: str,
-    items: Sequence[Item],
-    size: int,
-    source: Path,
-    bad: Sequence[tuple[str, str]],
-    notes: Sequence[str],
-    at_least: int,
-    nearest: bool,
-    on_item: OnItem | None,
-) -> Prepared:
-    rows: list[tuple[str, str, str, int]] = []
-    problems = list(bad)
-    with_masks = any(item.mask is not None for item in items)
-    with contextlib.ExitStack() as stack:
-        images = stack.enter_context(_array(partial / "images.npy", (size, size, 3)))
-        masks = stack.enter_context(_array(partial / "masks.npy", (size, size))) if with_masks else None
-        for i, item in enumerate(items):
-            picture, mask, why = prepare_item(item, size, nearest)
-            problems += [(_relative(path, source), text) for path, text in why]
-            if picture is not None:
-                images.write(picture.tobytes())
-                if masks is not None:
-                    blank = np.full((size, size), UNLABELLED, np.uint8)
-                    masks.write((blank if mask is None else mask).tobytes())
-                where = _relative(item.picture, source)
-                rows.append((shown(item.name), where, item.split, int(mask is not None)))
-            if on_item is not None:
-                on_item(i + 1, len(items))
-    if len(rows) < at_least:
-        raise DataError(
-            f"{len(rows)} of {len(items)} pictures in {shown(source)} can be read, "
-            f"at least {at_least} expected: replace the broken ones, "
-            f"first of all {problems[0][0]} ({problems[0][1]})"
-        )
-    labelled = sum(row[3] for row in rows)
-    if with_masks and not labelled:
-        (partial / "masks.npy").unlink()
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("name", "source", "split", "labelled"))
-    writer.writerows(rows)
-    _write(partial / "items.csv", table.getvalue())
-    about = {
-        "format": FORMAT,
-        "name": name,
-        "size": size,
-        "regions": 2,
-        "pictures": len(rows),
-        "labelled": labelled,
-        "splits": dict(Counter(row[2] for row in rows if row[2])),
-        "source": shown(source.absolute()),
-        "made": "shorter side to the size, centre crop; "
-        f"pictures {'nearest' if nearest else 'bilinear (antialiased)'}, masks nearest",
-        "mask_values": {"background": BACKGROUND, "object": OBJECT, "not labelled": UNLABELLED},
-        "notes": list(notes),
-        "bad": [list(pair) for pair in problems],
-    }
-    # Last: a folder without it is not a set.
-    _write(partial / "dataset.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-    return Prepared(out, len(rows), labelled, tuple(problems), tuple(notes))
-
-
-Problem = tuple[Path, str]
-
-
-def prepare_item(
-    item: Item, size: int, nearest: bool = False
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, list[Problem]]:
-    """Picture (H, W, 3) or None, mask (H, W) or None, and which files could not be used and why."""
-    try:
-        image = read_picture(item.picture, None if nearest else size)
-        resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-        picture = np.asarray(fit_square(image, size, resample))
-    except DataError as error:
-        return None, None, [(item.picture, _why(error, item.picture))]
-    if item.mask is None:
-        return picture, None, []
-    kept = "; its picture is kept as not labelled"
-    try:
-        mask = item.read_mask(item.mask)
-    except DataError as error:
-        return picture, None, [(item.mask, _why(error, item.mask) + kept)]
-    (height, width), (w, h) = mask.shape, image.size
-    # A JPEG that was decoded reduced is up to a pixel off.
-    if abs(np.log(width * h / (height * w))) > max(0.03, 1.5 / min(w, h)):
-        why = f"mask of {width}x{height} beside a picture of other proportions{kept}"
-        return picture, None, [(item.mask, why)]
-    return picture, _square_mask(mask, size), []
-
-
-def _square_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    return np.asarray(fit_square(Image.fromarray(mask), size, Image.Resampling.NEAREST))
-
-
-def _why(error: DataError, path: Path) -> str:
-    return str(error).removeprefix(f"{shown(path)}: ")
-
-
-def _relative(path: Path, source: Path) -> str:
-    return shown(path.relative_to(source).as_posix() if path.is_relative_to(source) else path)
-
-
-@contextlib.contextmanager
-def _array(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
-    """A .npy file to write items of `shape` to, one by one; how many is put in its header at the end."""
-    with open(path, "xb") as file:
-        header = _header(0, shape)
-        file.write(header)
-        yield file
-        count = (file.tell() - len(header)) // int(np.prod(shape))
-        file.seek(0)
-        file.write(_header(count, shape))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _header(count: int, shape: tuple[int, ...]) -> bytes:
-    """Version 1.0 .npy header of 128 bytes, whatever the count."""
-    text = repr({"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
-    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with open(path, "x", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 # -------------------------------------------------------------------------------------------------- opening
@@ -366,6 +152,7 @@ def open_prepared(folder: str | Path) -> PictureSet:
             labelled=has_mask,
             bad=tuple((str(path), str(why)) for path, why in about["bad"]),
             notes=tuple(str(note) for note in about["notes"]),
+            source=str(about["source"]),
         )
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name

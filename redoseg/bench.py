@@ -1,0 +1,230 @@
+"""Speed and memory, measured side by side in one run: what is timed takes turns, and only ratios are claimed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+
+from redoseg import __version__
+from redoseg.data import Item, Listing, open_prepared, write_prepared
+from redoseg.data.decoding import decode_item
+from redoseg.data.folder import list_folder
+from redoseg.data.shapes import generate
+from redoseg.errors import DataError
+from redoseg.machine import cores
+from redoseg.pictures import fit_square, shown
+
+DISTINCT = 32  # large pictures that are made; the others are links to them
+
+
+def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> dict[str, Any]:
+    """Time each way of doing `count` things, in turns; the first is the reference that the others are divided by.
+
+    Returns `per_second` (way -> one figure a round) and `ratio` (way -> median, least and most over the rounds).
+    """
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        # back and forth, so that neither always runs on the warmer machine
+        for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
+            started = time.perf_counter()
+            ways[name]()
+            speeds[name].append(count / (time.perf_counter() - started))
+    reference, *others = ways
+    ratios = {name: [a / b for a, b in zip(speeds[name], speeds[reference], strict=True)] for name in others}
+    return {
+        "per_second": {name: [round(v, 2) for v in values] for name, values in speeds.items()},
+        "ratio": {
+            name: {
+                "median": round(statistics.median(values), 2),
+                "least": round(min(values), 2),
+                "most": round(max(values), 2),
+            }
+            for name, values in ratios.items()
+        },
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {
+        "processor": model,
+        "cores": cores(),
+        "python": platform.python_version(),
+        "redoseg": __version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- prepare
+
+
+def plain_loop(path: Path, size: int) -> NDArray[np.uint8]:
+    """The reference: open, convert, resize the full picture, crop. Returns (size, size, 3)."""
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def bench_prepare(
+    source: Path | None = None,
+    pictures: int = 256,
+    size: int = 128,
+    rounds: int = 5,
+    workers: int = 0,
+    small: int = 0,
+) -> dict[str, Any]:
+    """Preparing against a plain loop over the same large JPEGs, what reduced decoding changes, and peak memory.
+
+    Args:
+        source: folder of one's own JPEGs; if None, photograph-like ones of 2,000 to 3,200 pixels are made.
+        pictures: how many to make.
+        size: side to prepare at [pixels].
+        rounds: times that both take turns.
+        workers: processes that decode; 0 for one a core.
+        small: also prepare so many small pictures and watch the memory; 0 leaves that out.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        if source is None:
+            source = place / "large"
+            _make_large(source, pictures)
+        items = list_folder(source).items
+        if not items:
+            raise DataError(f"no picture found in {shown(source)}, JPEGs expected: name another folder")
+        unlabelled = Listing(tuple(Item(i.name, i.picture) for i in items))
+
+        def ours() -> None:
+            write_prepared(place / "out", "bench", unlabelled, size, source=source, workers=workers, at_least=1)
+            shutil.rmtree(place / "out")
+
+        def plain() -> None:
+            for item in items:
+                plain_loop(item.picture, size)
+
+        plain_loop(items[0].picture, size)  # what is read once is in the page cache for both
+        result: dict[str, Any] = {
+            "bench": "prepare",
+            "pictures": len(items),
+            "megapixels": round(float(np.median([_megapixels(i.picture) for i in items[:DISTINCT]])), 2),
+            "size": size,
+            "workers": workers or cores(),
+            "hardware": hardware(),
+        }
+        result |= side_by_side({"plain loop": plain, "redoseg": ours}, len(items), rounds)
+        result |= _differences(items[:DISTINCT], size)
+        if small:
+            result["small"] = _memory(place, small, size, workers)
+        return result
+
+
+def _differences(items: Sequence[Item], size: int) -> dict[str, float]:
+    """What reduced decoding changes: mean grey levels of pictures, pixels of masks."""
+    grey, pixels = [], 0
+    for item in items:
+        reduced = decode_item(item, size)
+        with Image.open(item.picture) as file:
+            full = np.asarray(fit_square(file.convert("RGB"), size))
+        assert reduced.picture is not None
+        grey.append(np.abs(reduced.picture.astype(int) - full).mean())
+        if item.mask is not None:
+            with Image.open(item.mask) as file:
+                mask = np.asarray(fit_square(file, size, Image.Resampling.NEAREST))
+            pixels += mask.size if reduced.mask is None else int(np.not_equal(reduced.mask, mask).sum())
+    return {
+        "mean_difference_grey_levels": round(float(np.mean(grey)), 3),
+        "largest_mean_difference_grey_levels": round(float(np.max(grey)), 3),
+        "mask_pixels_changed": pixels,
+    }
+
+
+def _megapixels(path: Path) -> float:
+    with Image.open(path) as image:
+        return image.width * image.height / 1e6
+
+
+def _make_large(folder: Path, pictures: int) -> None:
+    """Built-in pictures blown up with a camera's noise on them, and their masks."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    images, labels = generate("shapes-hard", min(pictures, DISTINCT), 128, seed=0)
+    for i in range(pictures):
+        picture, mask = folder / "images" / f"{i:05}.jpg", folder / "masks" / f"{i:05}.png"
+        if i < len(images):
+            width, height = (int(v) for v in rng.integers(2000, 3200, 2))
+            large = Image.fromarray(images[i]).resize((width, height), Image.Resampling.BICUBIC)
+            noise = rng.normal(0, 6, (height, width, 1)) + rng.normal(0, 2, (height, width, 3))
+            pixels = (np.asarray(large) + noise).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(picture, quality=90)
+            label = Image.fromarray(labels[i].astype(np.uint8) * 255)
+            label.resize((width, height), Image.Resampling.NEAREST).save(mask, compress_level=1)
+        else:
+            for path in (picture, mask):
+                os.link(path.with_stem(f"{i % len(images):05}"), path)
+
+
+def _memory(place: Path, pictures: int, size: int, workers: int) -> dict[str, Any]:
+    """Peak memory of `redoseg prepare` on many small pictures, all its processes together."""
+    folder = place / "small"
+    images, _ = generate("shapes-hard", 256, 160, seed=1)
+    for i in range(pictures):
+        here = folder / f"{i // 1000:04}"
+        if i % 1000 == 0:
+            here.mkdir(parents=True)
+        path = here / f"{i:07}.jpg"
+        if i < len(images):
+            Image.fromarray(images[i]).save(path, quality=90)
+        else:
+            os.link(folder / "0000" / f"{i % len(images):07}.jpg", path)
+    command = [sys.executable, "-m", "redoseg", "prepare", "folder", "--size", str(size), "--workers", str(workers)]
+    started, peak = time.perf_counter(), 0
+    places = ["--source", str(folder), "--out", str(place / "many")]
+    with subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, own_memory(process.pid))
+            time.sleep(0.05)
+    if process.returncode:
+        raise DataError(f"preparing {pictures} small pictures ended with {process.returncode}, 0 expected: see above")
+    seconds = time.perf_counter() - started
+    return {
+        "pictures": len(open_prepared(place / "many")),
+        "per_second": round(pictures / seconds, 1),
+        "peak_own_memory_mb": round(peak / 1e6, 1),
+    }
+
+
+def own_memory(pid: int) -> int:
+    """Memory of its own of a process and its children [bytes], mapped files not counted; 0 where /proc is missing."""
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1]) * 1024
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return total
+    return total + sum(own_memory(int(child)) for child in children)

@@ -1,0 +1,236 @@
+"""Which picture is in which split: as a file says, or drawn here so that the draw stays the same."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from redoseg.data.listing import Item, Listing
+from redoseg.errors import DataError
+from redoseg.pictures import reason, shown
+
+NAMES = ("train", "val", "dev", "test")
+
+# What a note on where splits come from begins with; the note goes when others take their place.
+_NOTE = "splits "
+
+
+# -------------------------------------------------------------------------------------------------- reading
+
+
+def read_splits(path: str | Path) -> dict[str, str]:
+    """Name of a picture -> its split, from a file or a folder of lists.
+
+    A file has a header with the columns `name` and `split` (as the `items.csv` of a prepared set; an empty
+    split there is one of its own) or lines `NAME SPLIT` with a comma, tab or spaces between. A folder has any of
+    train.txt, val.txt, dev.txt and test.txt, one name a line. Blank lines and those that begin with # are skipped.
+
+    Raises DataError: not there, no UTF-8, no name, no split or an unknown one, a name in two splits.
+    """
+    path = Path(path)
+    found: dict[str, str] = {}
+    for where, name, split in _listed_in_folder(path) if path.is_dir() else _listed(path):
+        if not name:
+            raise DataError(f"{where} has no name, a picture's name and its split expected: correct the line")
+        if found.setdefault(name, split) != split:
+            raise DataError(
+                f"{where}: {_short(name)} is in split {split!r}, in {found[name]!r} before, "
+                "one split for each name expected: remove one of the lines"
+            )
+    if not any(found.values()):
+        raise DataError(
+            f"{shown(path)} puts no picture in a split, names in {', '.join(NAMES)} expected: name another file"
+        )
+    return found
+
+
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """The lines of a UTF-8 file without the blank ones, each as (file and line number, text).
+
+    Raises DataError if it cannot be read or is not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{shown(path)}, line {line} is not UTF-8, a text file expected: save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(
+            f"{shown(path)}: cannot be read ({reason(error)}), a text file expected: name another"
+        ) from error
+    lines = [line.strip() for line in re.split(r"\r\n?|\n", text)]
+    return [(f"{shown(path)}, line {number}", line) for number, line in enumerate(lines, 1) if line]
+
+
+def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(place, name, split) of each line of a file."""
+    lines = read_lines(path)
+    start = next((i for i, (_, line) in enumerate(lines) if not line.startswith("#")), len(lines))
+    if start < len(lines):
+        where, header = lines[start]
+        delimiter = "\t" if "\t" in header else ","
+        columns = _fields(header, delimiter, where)
+        if "name" in columns and "split" in columns:
+            yield from _listed_in_table(lines[start + 1 :], columns, delimiter)
+            return
+    for where, line in lines[start:]:
+        if line.startswith("#"):
+            continue
+        at = max(line.rfind(c) for c in ", \t")
+        if at < 0:
+            raise DataError(f"{where}: {_short(line)} has no split, NAME SPLIT expected: add {', '.join(NAMES)}")
+        yield where, line[:at].rstrip(", \t"), _known(line[at + 1 :], where)
+
+
+def _listed_in_table(
+    lines: Sequence[tuple[str, str]], columns: Sequence[str], delimiter: str
+) -> Iterator[tuple[str, str, str]]:
+    """(place, name, split) of each row below a header."""
+    name, split = columns.index("name"), columns.index("split")
+    for where, line in lines:
+        row = _fields(line, delimiter, where)
+        whole = len(row) == len(columns)
+        # A name may begin with #, too: such a row is told from a comment by its split.
+        if line.startswith("#") and not (whole and row[split] in (*NAMES, "")):
+            continue
+        if not whole:
+            raise DataError(
+                f"{where} has {len(row)} fields, {len(columns)} as in the header expected: correct the line"
+            )
+        yield where, row[name], row[split] and _known(row[split], where)
+
+
+def _listed_in_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """(place, name, split) of each line of a folder's lists."""
+    there = [split for split in NAMES if (folder / f"{split}.txt").is_file()]
+    if not there:
+        raise DataError(f"{shown(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one")
+    for split in there:
+        for where, line in read_lines(folder / f"{split}.txt"):
+            if not line.startswith("#"):
+                yield where, line, split
+
+
+def _fields(line: str, delimiter: str, where: str) -> list[str]:
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error as error:  # a field of 128 KiB
+        raise DataError(f"{where}: {error}, a name and a split expected: correct the line") from None
+
+
+def _known(split: str, where: str) -> str:
+    if split not in NAMES:
+        raise DataError(f"{where}: split {_short(split)}, one of {', '.join(NAMES)} expected: correct the line")
+    return split
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+# ------------------------------------------------------------------------------------------------- applying
+
+
+def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Listing:
+    """The listing with the splits that `read_splits` read from `where`, in place of any it has.
+
+    A name is the item's name or else the end of its picture's path, with or without the suffix. Pictures that
+    are not named go to "train" if nothing else is in it, else to no split.
+
+    Raises DataError: a name of several pictures, a picture that is named for two splits, no picture is named.
+    """
+    items = listing.items
+    names: dict[str, list[int]] = defaultdict(list)
+    for i, item in enumerate(items):
+        names[shown(item.name)].append(i)
+    keys = {key: PurePosixPath(shown(key)).parts for key in splits}
+    by_end = _by_end(items, {len(parts) for parts in keys.values() if parts})
+    named: dict[int, str] = {}
+    unknown = 0
+    for key, parts in keys.items():
+        found = names.get(shown(key)) or next((ends[parts] for ends in by_end if parts in ends), [])
+        if len(found) > 1:
+            pictures = " and ".join(shown(items[i].picture) for i in found[:2])
+            raise DataError(f"{where}: {_short(key)} may be {pictures}, one picture expected: write more of its path")
+        if not found:
+            unknown += 1
+        elif splits[named.setdefault(found[0], key)] != splits[key]:
+            raise DataError(
+                f"{where}: {_short(named[found[0]])} and {_short(key)} are one picture in two splits, "
+                "one split expected: remove one of them"
+            )
+    if not named:
+        here = _short(shown(items[0].name)) if items else "none"
+        raise DataError(
+            f"{where} names no picture that is here, names such as {here} expected, "
+            f"{_short(next(iter(splits), ''))} seen: name the list of this set"
+        )
+    rest = "" if "train" in splits.values() else "train"
+    result = tuple(replace(item, split=splits[named[i]] if i in named else rest) for i, item in enumerate(items))
+    note = f"{_NOTE}from {where}: {_counts(result)}"
+    if len(named) < len(items):
+        note += f"; pictures it does not name: {len(items) - len(named):,}, {f'in {rest}' if rest else 'in no split'}"
+    if unknown:
+        note += f"; names without a picture: {unknown:,}"
+    return replace(listing, items=result, notes=(*drop_splits(listing).notes, note))
+
+
+def drop_splits(listing: Listing) -> Listing:
+    """The listing with every picture in no split, and without the notes on splits."""
+    return replace(
+        listing,
+        items=tuple(replace(item, split="") for item in listing.items),
+        notes=tuple(note for note in listing.notes if not note.startswith(_NOTE)),
+    )
+
+
+def _by_end(items: Sequence[Item], depths: set[int]) -> tuple[dict[tuple[str, ...], list[int]], ...]:
+    """The last parts of each picture's path, so many as in `depths` -> the pictures; with suffix and without."""
+    whole: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    bare: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for i, item in enumerate(items):
+        path = PurePosixPath(shown(item.picture.absolute()))
+        for depth in depths:
+            if depth <= len(path.parts):
+                whole[path.parts[-depth:]].append(i)
+                bare[path.with_suffix("").parts[-depth:]].append(i)
+    return whole, bare
+
+
+# -------------------------------------------------------------------------------------------------- drawing
+
+
+def draw_splits(
+    items: Sequence[Item], sizes: Mapping[str, int], official: int, salt: str
+) -> tuple[tuple[Item, ...], str]:
+    """A fixed draw for a set whose list of names is not published: the items with their splits, and a note.
+
+    Args:
+        items: the pictures that are here; splits are drawn from the labelled ones if there are any.
+        sizes: split -> pictures in it, drawn in this order; all others are "train".
+        official: pictures of the whole set. Where fewer are here, or too few to draw from, sizes shrink alike.
+        salt: what makes the draw this set's own. With it a name alone decides the order of the draw, so that
+            a picture keeps its place whatever else is here.
+    """
+    eligible = [item for item in items if item.mask is not None] or list(items)
+    share = min(1.0, len(items) / official, len(eligible) / sum(sizes.values()))
+    order = sorted((hashlib.sha256(f"{salt}:{shown(item.name)}".encode()).digest(), item.name) for item in eligible)
+    split: dict[str, str] = {}
+    for name, size in sizes.items():
+        split |= {drawn: name for _, drawn in order[len(split) : len(split) + round(size * share)]}
+    result = tuple(replace(item, split=split.get(item.name, "train")) for item in items)
+    return result, (
+        f"{_NOTE}drawn here (fixed): {_counts(result)}; the paper's list of names is not published: "
+        "give it with --splits"
+    )
+
+
+def _counts(items: Sequence[Item]) -> str:
+    counts = Counter(item.split for item in items)
+    return ", ".join(f"{counts[name]:,} {name}" for name in NAMES if counts[name]) or "none"

@@ -1,0 +1,391 @@
+"""Write a prepared set: decode in parallel, append in order, go on where an earlier call was stopped.
+
+While it is written a set is the hidden folder `.NAME.partial` beside its place:
+
+    plan         digest of everything that the result depends on; another plan starts anew
+    done.jsonl   what is finished, a line for every few hundred items, written after their pixels are on disk
+    set/         what becomes the set; renamed to its place when it is whole
+
+Nothing but that last rename makes a set, so a half-written one is never taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import PIL
+
+from redoseg import __version__
+from redoseg.data.decoding import decode
+from redoseg.data.listing import Item, Listing
+from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, is_prepared, open_prepared
+from redoseg.errors import DataError
+from redoseg.machine import cores
+from redoseg.pictures import BACKGROUND, OBJECT, UNLABELLED, reason, shown
+
+# What is decoded but not yet noted in done.jsonl is lost in a kill.
+COMMIT_ITEMS = 1024
+COMMIT_SECONDS = 5.0
+
+LEFT_OUT, NO_MASK, WITH_MASK = "-", "o", "m"  # what became of an item, in done.jsonl
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of preparing a set."""
+
+    out: Path
+    pictures: int
+    labelled: int
+    bad: tuple[tuple[str, str], ...] = ()
+    """Files that could not be used, each with its reason."""
+    notes: tuple[str, ...] = ()
+    found: int = 0
+    """Items that an earlier, stopped call had already done."""
+
+
+OnItem = Callable[[int, int], None]
+"""Called with the items done and their total."""
+
+
+def write_prepared(
+    out: str | Path,
+    name: str,
+    listing: Listing,
+    size: int,
+    *,
+    source: str | Path,
+    nearest: bool = False,
+    at_least: int = AT_LEAST,
+    workers: int = 0,
+    wait: bool = False,
+    on_item: OnItem | None = None,
+) -> Prepared:
+    """Decode a listing into a prepared set of side `size` [pixels] in the new folder `out`.
+
+    A picture that cannot be read is listed with its reason and the rest goes on; one whose mask cannot be used is
+    kept as not labelled. Called again after a stop of any kind, it goes on where it was, and the result has the
+    same bytes; where the very same set is there already, nothing is done.
+
+    Args:
+        name: the set's.
+        source: folder that the items' paths are given relative to in the set.
+        nearest: take nearest pixels of the whole picture, as the published runs did, instead of smoothed ones.
+        at_least: fewer good pictures are refused.
+        workers: processes that decode; 0 for one a core.
+        wait: for another process that writes the same set, instead of refusing.
+
+    Raises DataError: `out` exists and is not this set, fewer than `at_least` pictures are good, another process is
+    writing it, or it cannot be written (full disk ...); what is done is then kept for the next call.
+    """
+    out, source = Path(out), Path(source)
+    if not 4 <= size <= 2048:
+        raise DataError(f"size {size} px, 4 to 2048 expected: choose another size")
+    if len(listing.items) < at_least:
+        raise DataError(
+            f"{len(listing.items)} pictures found in {shown(source)}, at least {at_least} expected: "
+            "add pictures or name another folder"
+        )
+    # Splits lie together, so that one split is a slice of the mapped file.
+    items = sorted(listing.items, key=lambda item: SPLITS.index(item.split))
+    plan = _plan(name, items, listing, size, source, nearest)
+    try:
+        with contextlib.ExitStack() as stack:
+            partial = out.with_name(f".{out.name}.partial")
+            if not os.path.lexists(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(_locked(partial, out, wait))
+            if os.path.lexists(out):
+                done = _already(out, plan)
+                if done is None:
+                    raise DataError(f"{shown(out)} exists, a new folder expected: remove it or name another")
+                shutil.rmtree(partial, ignore_errors=True)
+                return done
+            writer = _Writer(partial, plan, size, with_masks=any(item.mask for item in items))
+            _refuse_without_space(out.parent, size, len(items) - writer.items, writer.with_masks)
+            found = writer.items
+            if on_item is not None and found:
+                on_item(found, len(items))
+            with writer:
+                for decoded in decode(items[found:], size, nearest, workers or cores()):
+                    why = [(_relative(path, source), text) for path, text in decoded.problems]
+                    writer.add(decoded.picture, decoded.mask, why)
+                    if on_item is not None:
+                        on_item(writer.items, len(items))
+            problems = [*listing.bad, *writer.problems]
+            if writer.pictures < at_least:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise DataError(
+                    f"{writer.pictures} of {len(items)} pictures in {shown(source)} can be read, "
+                    f"at least {at_least} expected: replace the broken ones, "
+                    f"first of all {problems[0][0]} ({problems[0][1]})"
+                )
+            about = {
+                "format": FORMAT,
+                "name": name,
+                "size": size,
+                "regions": 2,
+                "pictures": writer.pictures,
+                "labelled": writer.labelled,
+                "splits": dict(
+                    Counter(i.split for i, s in zip(items, writer.statuses, strict=True) if s != LEFT_OUT and i.split)
+                ),
+                "source": shown(source.absolute()),
+                "made": "shorter side to the size, centre crop; pictures "
+                + ("nearest" if nearest else "bilinear (antialiased), large JPEGs decoded at reduced size")
+                + ", masks nearest",
+                "made_with": {"redoseg": __version__, "pillow": PIL.__version__, "numpy": np.__version__},
+                "plan": plan,
+                "mask_values": {"background": BACKGROUND, "object": OBJECT, "not labelled": UNLABELLED},
+                "notes": list(listing.notes),
+                "bad": [list(pair) for pair in problems],
+            }
+            writer.finish(out, items, source, about)
+            return Prepared(out, writer.pictures, writer.labelled, tuple(problems), listing.notes, found)
+    except OSError as error:
+        raise DataError(
+            f"{shown(out)}: cannot be written ({reason(error)}): free space and run the same again, it goes on "
+            "where it stopped, or name another place"
+        ) from error
+
+
+def fingerprint(items: Sequence[Item], source: Path) -> str:
+    """Digest of the items and of the state (size, time of change) of their files."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item.name}\0{item.split}\0{item.read_mask.__qualname__}".encode("utf-8", "backslashreplace"))
+        for path in (item.picture, item.mask):
+            if path is not None:
+                digest.update(b"\0" + os.fsencode(os.path.relpath(path, source)))
+                with contextlib.suppress(OSError):
+                    state = path.stat()
+                    digest.update(f"\0{state.st_size} {state.st_mtime_ns}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _plan(name: str, items: Sequence[Item], listing: Listing, size: int, source: Path, nearest: bool) -> str:
+    made_with = (FORMAT, __version__, PIL.__version__, np.__version__)
+    settings = repr((made_with, name, size, nearest, str(source.absolute()), listing.bad, listing.notes))
+    digest = hashlib.sha256(settings.encode("utf-8", "backslashreplace"))
+    digest.update(fingerprint(items, source).encode())
+    return digest.hexdigest()
+
+
+def _already(out: Path, plan: str) -> Prepared | None:
+    """The set that is there, if it is what this plan would make."""
+    if not is_prepared(out):
+        return None
+    with contextlib.suppress(DataError, OSError, ValueError):
+        there = open_prepared(out)
+        if json.loads((out / "dataset.json").read_text("utf-8")).get("plan") == plan:
+            return Prepared(out, len(there), int(there.labelled.sum()), there.bad, there.notes, len(there))
+    return None
+
+
+@contextlib.contextmanager
+def _locked(partial: Path, out: Path, wait: bool) -> Iterator[None]:
+    """Only one process writes a set; where the system has no flock, nothing guards it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        partial.mkdir(exist_ok=True)
+        yield
+        return
+    while True:
+        with contextlib.suppress(FileExistsError):
+            partial.mkdir()
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+        except FileNotFoundError:  # another process has just finished
+            continue
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise DataError(
+                    f"{shown(out)} is being written by another process, a folder of one's own expected: "
+                    "wait for it or name another"
+                ) from None
+            if os.path.lexists(out) or _same(partial, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _same(path: Path, descriptor: int) -> bool:
+    """Whether the open folder still is the one of that name."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False
+
+
+def _refuse_without_space(folder: Path, size: int, items: int, with_masks: bool) -> None:
+    needed, free = items * size * size * (4 if with_masks else 3), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{free / 1e6:,.0f} MB free in {shown(folder)}, {needed / 1e6:,.0f} MB expected for {items:,} pictures: "
+            "free space, name another place or a smaller size"
+        )
+
+
+def _relative(path: Path, source: Path) -> str:
+    return shown(path.relative_to(source).as_posix() if path.is_relative_to(source) else path)
+
+
+class _Writer:
+    """The partial folder: what is done in it, and what is added."""
+
+    def __init__(self, partial: Path, plan: str, size: int, with_masks: bool) -> None:
+        self.partial, self.set, self.size, self.with_masks = partial, partial / "set", size, with_masks
+        self.statuses = ""
+        self.problems: list[tuple[str, str]] = []
+        self.pending: tuple[list[str], list[tuple[str, str]]] = ([], [])
+        self.committed = time.monotonic()
+        planned = partial / "plan"
+        if not (planned.is_file() and planned.read_bytes() == plan.encode() and self._read_journal()):
+            _empty(partial)
+            self.statuses, self.problems = "", []
+            self.set.mkdir()
+            (partial / "done.jsonl").touch()
+            planned.write_text(plan)
+
+    @property
+    def items(self) -> int:
+        return len(self.statuses) + len(self.pending[0])
+
+    @property
+    def pictures(self) -> int:
+        return len(self.statuses) - self.statuses.count(LEFT_OUT)
+
+    @property
+    def labelled(self) -> int:
+        return self.statuses.count(WITH_MASK)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {"images.npy": (self.size, self.size, 3)}
+        if self.with_masks:
+            shapes["masks.npy"] = (self.size, self.size)
+        return shapes
+
+    def _read_journal(self) -> bool:
+        """What is done; False if the files do not hold it (after a power cut), so that nothing of it counts."""
+        journal = self.partial / "done.jsonl"
+        whole = 0
+        try:
+            with open(journal, "rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):  # torn
+                        break
+                    statuses, problems = json.loads(line)
+                    self.statuses += statuses
+                    self.problems += [(path, why) for path, why in problems]
+                    whole += len(line)
+            os.truncate(journal, whole)
+            return all(
+                (self.set / name).stat().st_size >= _HEADER + self.pictures * int(np.prod(shape))
+                for name, shape in self._shapes().items()
+                if self.statuses
+            )
+        except (OSError, ValueError, TypeError):
+            return False
+
+    def __enter__(self) -> _Writer:
+        with contextlib.ExitStack() as stack:
+            self.arrays: list[IO[bytes]] = []
+            for name, shape in self._shapes().items():
+                file = stack.enter_context(open(self.set / name, "ab"))
+                if not self.statuses:
+                    file.truncate(0)
+                    file.write(_header(0, shape))
+                file.flush()
+                file.truncate(_HEADER + self.pictures * int(np.prod(shape)))
+                self.arrays.append(file)
+            self.journal = stack.enter_context(open(self.partial / "done.jsonl", "ab"))
+            self.files = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self.files:
+            if kind is None:
+                self._commit()
+
+    def add(self, picture: Any, mask: Any, problems: list[tuple[str, str]]) -> None:
+        """Append one item's pixels and what became of it."""
+        if picture is not None:
+            self.arrays[0].write(picture.tobytes())
+            if self.with_masks:
+                blank = np.full((self.size, self.size), UNLABELLED, np.uint8)
+                self.arrays[1].write((blank if mask is None else mask).tobytes())
+        self.pending[0].append(LEFT_OUT if picture is None else NO_MASK if mask is None else WITH_MASK)
+        self.pending[1].extend(problems)
+        if len(self.pending[0]) >= COMMIT_ITEMS or time.monotonic() - self.committed > COMMIT_SECONDS:
+            self._commit()
+
+    def _commit(self) -> None:
+        for file in self.arrays:
+            _through(file)
+        statuses, problems = "".join(self.pending[0]), self.pending[1]
+        self.journal.write(json.dumps([statuses, problems]).encode() + b"\n")
+        _through(self.journal)
+        self.statuses += statuses
+        self.problems += problems
+        self.pending = ([], [])
+        self.committed = time.monotonic()
+
+    def finish(self, out: Path, items: Sequence[Item], source: Path, about: dict[str, Any]) -> None:
+        """Write headers and tables, and put the whole set in its place."""
+        for name, shape in self._shapes().items():
+            with open(self.set / name, "r+b") as array:
+                array.write(_header(self.pictures, shape))
+                _through(array)
+        if self.with_masks and not self.labelled:
+            (self.set / "masks.npy").unlink()
+        with open(self.set / "items.csv", "w", encoding="utf-8", newline="") as table:
+            rows = csv.writer(table, lineterminator="\n")
+            rows.writerow(("name", "source", "split", "labelled"))
+            for item, status in zip(items, self.statuses, strict=True):
+                if status != LEFT_OUT:
+                    where = _relative(item.picture, source)
+                    rows.writerow((shown(item.name), where, item.split, int(status == WITH_MASK)))
+            _through(table)
+        with open(self.set / "dataset.json", "wb") as described:
+            described.write(json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
+            _through(described)
+        os.rename(self.set, out)
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def _through(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+_HEADER = 128  # bytes
+
+
+def _header(count: int, shape: tuple[int, ...]) -> bytes:
+    """Version 1.0 .npy header of 128 bytes, whatever the count."""
+    text = repr({"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+    return b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + text.ljust(_HEADER - 11).encode() + b"\n"

@@ -25,7 +25,7 @@ from redoseg.data.decoding import decode_item
 from redoseg.data.folder import list_folder
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
-from redoseg.machine import cores
+from redoseg.machine import cores, own_memory
 from redoseg.pictures import fit_square, shown
 
 DISTINCT = 32  # large pictures that are made; the others are links to them
@@ -215,16 +215,3 @@ def _memory(place: Path, pictures: int, size: int, workers: int) -> dict[str, An
         "per_second": round(pictures / seconds, 1),
         "peak_own_memory_mb": round(peak / 1e6, 1),
     }
-
-
-def own_memory(pid: int) -> int:
-    """Memory of its own of a process and its children [bytes], mapped files not counted; 0 where /proc is missing."""
-    total = 0
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                total += int(line.split()[1]) * 1024
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has just ended
-        return total
-    return total + sum(own_memory(int(child)) for child in children)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from pathlib import Path
+
+UNTOLD = 8 * 2**30  # bytes of memory, where the system does not tell
 
 
 def cores() -> int:
@@ -10,3 +15,27 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """What the host can give without swapping, within the limit of a container [bytes]."""
+    free = UNTOLD
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        free = int(found[1]) * 1024 if found else free
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free
+
+
+def own_memory(pid: int) -> int:
+    """Memory of its own of a process and its children [bytes], mapped files not counted; 0 where /proc is missing."""
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1]) * 1024
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return total
+    return total + sum(own_memory(int(child)) for child in children)

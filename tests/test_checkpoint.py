@@ -15,8 +15,8 @@ from redoseg import checkpoint
 from redoseg.config import Config
 from redoseg.data import open_shapes
 from redoseg.errors import DataError, ModelError
+from redoseg.train.feed import PictureBank
 from redoseg.train.loop import Hooks, train
-from redoseg.train.measure import PictureBank
 from redoseg.train.state import TrainState
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from redoseg.config import Config, NetConfig, ObjectiveConfig, OptimConfig
 from redoseg.data import open_shapes
+from redoseg.train.feed import PictureBank
 from redoseg.train.loop import Hooks, train
-from redoseg.train.measure import PictureBank
 from redoseg.train.players import Critic, MovingAverage, Redrawer
 from redoseg.train.state import TrainState
 

@@ -21,7 +21,8 @@ from redoseg.config import Config
 from redoseg.data.shapes import generate
 from redoseg.errors import RunError
 from redoseg.train import refine, run
-from redoseg.train.measure import PictureBank, soft_masks
+from redoseg.train.feed import PictureBank
+from redoseg.train.measure import soft_masks
 from redoseg.train.run import open_training_pictures
 from redoseg.train.state import TrainState
 

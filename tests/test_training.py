@@ -28,7 +28,8 @@ from redoseg.errors import DataError, RunError
 from redoseg.evaluate import evaluate
 from redoseg.segmenter import Segmenter
 from redoseg.train import health, loop, run
-from redoseg.train.measure import PictureBank, soft_masks
+from redoseg.train.feed import PictureBank
+from redoseg.train.measure import soft_masks
 from redoseg.train.state import TrainState
 
 Tiny = Callable[..., Config]

@@ -11,9 +11,9 @@ import torch
 
 from redoseg.errors import RunError
 from redoseg.train import health
-from redoseg.train.draws import Draws
+from redoseg.train.feed import Feed, PictureBank
 from redoseg.train.log import Entry
-from redoseg.train.measure import PictureBank, Watched, look
+from redoseg.train.measure import Watched, look
 from redoseg.train.precision import autocast
 from redoseg.train.state import TrainState
 
@@ -46,85 +46,82 @@ def train(
     """
     config, watch, device = state.config, state.config.watch, bank.device
     objective = config.objective
-    started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
-
-    def fresh_draws() -> Draws:
-        return Draws(state.seed, len(bank), config.batch, config.nets.regions, config.nets.latent)
-
-    draws = fresh_draws()
     precision = autocast(config.precision, device)
-    while state.step < config.steps and not hooks.stop():
-        step = state.step + 1
-        drawn = draws.step(step)
-        flips = drawn.flips if config.data.flip else (None, None)
-        latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
+    started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
+    with Feed(bank, config) as feed:
+        feed.begin(state.seed, state.step + 1)
+        while state.step < config.steps and not hooks.stop():
+            step = state.step + 1
+            batch = feed.take()
+            drawn, pictures = batch.drawn, batch.pictures
+            latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
 
-        # the redrawer's step, against a constant discriminator
-        pictures = bank(drawn.redrawn, flips[0])
-        with precision:
-            centre = objective.centre_weight * max(0.0, 1 - step / objective.centre_steps)
-            redrawn = state.redrawer(pictures, latents, chosen, state.critic, centre)
-        refuse_non_finite(redrawn["total"], "redrawer", step)
-        state.redrawer_optimiser.zero_grad()
-        redrawn["total"].backward()
-        state.redrawer_optimiser.step()
+            # the redrawer's step, against a constant discriminator
+            with precision:
+                centre = objective.centre_weight * max(0.0, 1 - step / objective.centre_steps)
+                redrawn = state.redrawer(pictures, latents, chosen, state.critic, centre)
+            refuse_non_finite(redrawn["total"], "redrawer", step)
+            state.redrawer_optimiser.zero_grad()
+            redrawn["total"].backward()
+            state.redrawer_optimiser.step()
 
-        # the discriminator's step, on fakes of the networks just updated
-        fakes = redrawn["fakes"]
-        if objective.fresh_fakes:
-            fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
-            with torch.no_grad(), precision:
-                fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
-        real = bank(drawn.real, flips[1]) if objective.other_real else pictures
-        with precision:
-            judged = state.critic(real, fakes)
-        refuse_non_finite(judged["total"], "discriminator", step)
-        state.critic_optimiser.zero_grad()
-        judged["total"].backward()
-        state.critic_optimiser.step()
+            # the discriminator's step, on fakes of the networks just updated
+            fakes = redrawn["fakes"]
+            if objective.fresh_fakes:
+                fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
+                with torch.no_grad(), precision:
+                    fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
+            with precision:
+                judged = state.critic(batch.real, fakes)
+            refuse_non_finite(judged["total"], "discriminator", step)
+            state.critic_optimiser.zero_grad()
+            judged["total"].backward()
+            state.critic_optimiser.step()
 
-        state.average.update(state.redrawer, step)
-        state.step = step
+            state.average.update(state.redrawer, step)
+            state.step = step
 
-        # what is due after this step
-        last = step == config.steps
-        look_due = last or step % watch.evaluate_every == 0 or health.looks_due(step, watch)
-        sample_due = last or step % watch.sample_every == 0
-        if not (look_due or sample_due or step % watch.log_every == 0 or step % watch.checkpoint_every == 0):
-            continue
+            # what is due after this step
+            last = step == config.steps
+            look_due = last or step % watch.evaluate_every == 0 or health.looks_due(step, watch)
+            sample_due = last or step % watch.sample_every == 0
+            if not (look_due or sample_due or step % watch.log_every == 0 or step % watch.checkpoint_every == 0):
+                continue
 
-        now = time.monotonic()
-        entry: Entry = {
-            "step": step,
-            "pictures": step * config.batch,
-            "restarts": state.restarts,
-            "seconds": round(now - started, 2),
-            "steps_per_s": round((step - counted) / max(now - since, 1e-9), 3),
-            "sizes": [round(s, 5) for s in redrawn["sizes"].tolist()],
-        }
-        for losses in (redrawn, judged):
-            entry |= {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
-        if look_due:
-            entry |= look(state, bank, watched, config.data.evaluate_pictures)
-        if sample_due:
-            hooks.sample(state, entry.get("object_region", 0))
+            now = time.monotonic()
+            entry: Entry = {
+                "step": step,
+                "pictures": step * config.batch,
+                "restarts": state.restarts,
+                "seconds": round(now - started, 2),
+                "steps_per_s": round((step - counted) / max(now - since, 1e-9), 3),
+                "waited": round(feed.waited_share(), 5),
+                "sizes": [round(s, 5) for s in redrawn["sizes"].tolist()],
+            }
+            for losses in (redrawn, judged):
+                entry |= {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
+            if look_due:
+                entry |= look(state, bank, watched, config.data.evaluate_pictures)
+            if sample_due:
+                hooks.sample(state, entry.get("object_region", 0))
 
-        # has a region collapsed?
-        if look_due and health.looks_due(step, watch):
-            seen = [entry[k] for k in ("average_sizes", "watched_sizes") if k in entry]
-            region = health.collapsed_region(watch, *seen)
-            if region is not None:
-                entry["collapsed"] = region
-                if state.restarts < watch.restarts:
-                    hooks.log(entry)
-                    state = TrainState.fresh(config, device, state.restarts + 1)
-                    draws, since, counted = fresh_draws(), time.monotonic(), 0
-                    hooks.save(state)
-                    continue
-        hooks.log(entry)
-        if step % watch.checkpoint_every == 0:
-            hooks.save(state)
-        since += time.monotonic() - now  # looking is not training
+            # has a region collapsed?
+            if look_due and health.looks_due(step, watch):
+                seen = [entry[k] for k in ("average_sizes", "watched_sizes") if k in entry]
+                region = health.collapsed_region(watch, *seen)
+                if region is not None:
+                    entry["collapsed"] = region
+                    if state.restarts < watch.restarts:
+                        hooks.log(entry)
+                        state = TrainState.fresh(config, device, state.restarts + 1)
+                        feed.begin(state.seed, 1)
+                        since, counted = time.monotonic(), 0
+                        hooks.save(state)
+                        continue
+            hooks.log(entry)
+            if step % watch.checkpoint_every == 0:
+                hooks.save(state)
+            since += time.monotonic() - now  # looking is not training
     return state
 
 

@@ -7,49 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from redoseg import metrics
 from redoseg.config import Config
 from redoseg.data import PictureSet
+from redoseg.train.feed import PictureBank
 from redoseg.train.state import TrainState
 
-RESIDENT_LIMIT = 4 * 2**30  # bytes: a set up to this size lives in the device's memory
 CHUNK = 64  # pictures in one forward pass
 LOOKED_AT = 256  # training pictures that region sizes and the choice of the object are taken from
 SAMPLE_PICTURES = 8
-
-
-class PictureBank:
-    """Pictures as bytes, given out as float batches in the networks' value range, on the device."""
-
-    def __init__(self, pictures: PictureSet, config: Config, device: torch.device) -> None:
-        self.images = pictures.images
-        self.signed, self.device = config.data.value_range == "signed", device
-        fits = pictures.images.nbytes <= RESIDENT_LIMIT
-        self.resident = torch.from_numpy(np.array(pictures.images)).to(device) if fits else None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __call__(
-        self, indices: Int[np.ndarray, " b"], flips: Bool[np.ndarray, " b"] | None = None
-    ) -> Float[Tensor, "b 3 h w"]:
-        """The pictures of these numbers, mirrored where `flips` is true."""
-        if self.resident is None:
-            order = np.sort(np.unique(indices))  # a memory map likes to be read in order
-            taken = torch.from_numpy(self.images[order][np.searchsorted(order, indices)]).to(self.device)
-        else:
-            taken = self.resident[torch.from_numpy(indices).to(self.device)]
-        batch = taken.permute(0, 3, 1, 2).float() / (127.5 if self.signed else 255)
-        if self.signed:
-            batch = batch - 1
-        if flips is not None and flips.any():
-            where = torch.from_numpy(flips).to(self.device)
-            batch = torch.where(where[:, None, None, None], batch.flip(3), batch)
-        return batch.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from redoseg.errors import RunError
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.loop import refuse_non_finite
-from redoseg.train.measure import PictureBank, soft_masks, spread
+from redoseg.train.measure import soft_masks, spread
 from redoseg.train.precision import autocast
 from redoseg.train.state import TrainState
 

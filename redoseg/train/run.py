@@ -29,9 +29,10 @@ from redoseg.pictures import write_atomic
 from redoseg.recipe import differences, from_values, to_values
 from redoseg.report import write_report
 from redoseg.train import health
+from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
-from redoseg.train.measure import LOOKED_AT, PictureBank, Watched, sample_rows, soft_masks, spread
+from redoseg.train.measure import LOOKED_AT, Watched, sample_rows, soft_masks, spread
 from redoseg.train.precision import has_fast_bfloat16
 from redoseg.train.refine import refine
 from redoseg.train.state import SEEDS_APART, TrainState

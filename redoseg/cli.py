@@ -254,17 +254,14 @@ def _segment(arguments: Sequence[str]) -> int:
 
 def _prepare(arguments: Sequence[str]) -> int:
     command = _arguments(Prepare, "prepare", arguments)
-    from redoseg.data import prepare
+    from redoseg.data import cache_folder, fetch, parts_of, prepare
 
     console = _console()
     sources = list(command.source)
     if command.download:
-        from redoseg.data.download import cache_folder, fetch
-
-        names = command.name.split("+")
-        sources = sources or [cache_folder(name) for name in names]
+        sources = sources or [cache_folder(name) for name in command.name.split("+")]
         with _progress("downloading", in_bytes=True) as advance:
-            for name, folder in zip(names, sources, strict=False):
+            for name, folder in parts_of(command.name, sources):
                 for note in fetch(name, folder, lambda file, done, total: advance(done, total, file)):
                     _say(console, f"note: {note}")
     if not sources:
@@ -408,6 +405,7 @@ def run_command(arguments: Sequence[str]) -> int:
             "onnxscript",
             "matplotlib",
             "jaxtyping",
+            "requests",
         ):
             raise
         raise RedosegError(

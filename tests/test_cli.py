@@ -566,6 +566,26 @@ def test_prepare_a_mix_with_lists_of_names(call: Call, photos: Path) -> None:
     assert one_line(said) == "no --source, the folder of folder expected: add --source DIR, or --download"
 
 
+def test_prepare_with_download_takes_what_is_there(call: Call) -> None:
+    for number in range(1, 10):
+        flower = np.full((30, 40, 3), (200, 10, 60), np.uint8)
+        trimap = np.full((30, 40, 3), (0, 0, 128), np.uint8)
+        trimap[10:20, 10:30] = (128, 0, 0)
+        for folder, pixels, suffix in (("jpg", flower, "jpg"), ("trimaps", trimap, "png")):
+            Path("seventeen", folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(f"seventeen/{folder}/image_{number:04}.{suffix}")
+    said = call("prepare", "flowers17", "--download", "--source", "seventeen", "--out", "set", "--size", "16")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[:2] == [
+        "9 pictures prepared at 16 px in set",
+        "note: 9 of the official 1,360 pictures are here",
+    ]
+    said = call("prepare", "horses", "--download", "--out", "set2")
+    assert one_line(said).startswith("set 'horses' cannot be downloaded, one of these expected: flowers102, ")
+    said = call("prepare", "lfw+flowers17", "--download", "--source", "seventeen", "--out", "set2")
+    assert one_line(said).startswith("1 source folders for lfw+flowers17, 2 expected: name one for each part")
+
+
 def test_prepare_stopped_by_hand_goes_on(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "COMMIT_ITEMS", 5)
     shutil.copytree(photos, "pics")

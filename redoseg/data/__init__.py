@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from redoseg.data.benchmarks import READERS, list_set, recognise
+from redoseg.data.benchmarks import READERS, list_set, parts_of, recognise
+from redoseg.data.download import cache_folder, fetch
 from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import AT_LEAST, PictureSet, contact_sheet, is_prepared, open_prepared
 from redoseg.data.writing import OnItem, Prepared, fingerprint, write_prepared
@@ -24,11 +25,14 @@ __all__ = [
     "Listing",
     "PictureSet",
     "Prepared",
+    "cache_folder",
     "contact_sheet",
+    "fetch",
     "is_prepared",
     "open_data",
     "open_prepared",
     "open_shapes",
+    "parts_of",
     "prepare",
     "write_prepared",
 ]

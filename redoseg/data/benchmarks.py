@@ -298,6 +298,19 @@ def recognise(source: str | Path) -> str:
 # --------------------------------------------------------------------------------------------- sets and mixes
 
 
+def parts_of(name: str, sources: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Each part of a set or mix, one of READERS, with its folder. Raises DataError: an unknown name, other numbers."""
+    kinds = name.split("+")
+    for kind in kinds:
+        if kind not in READERS:
+            raise DataError(f"set {kind!r} is not known, one of these expected: {', '.join(READERS)}")
+    if len(sources) != len(kinds):
+        raise DataError(
+            f"{len(sources)} source folders for {name}, {len(kinds)} expected: name one for each part, in its order"
+        )
+    return list(zip(kinds, sources, strict=True))
+
+
 def list_set(name: str, sources: Sequence[Path], splits: Path | None = None) -> tuple[str, Path, Listing]:
     """Lists the set `name`, one of READERS, or a mix of them as "flowers102+lfw".
 
@@ -313,14 +326,7 @@ def list_set(name: str, sources: Sequence[Path], splits: Path | None = None) -> 
     Raises:
         DataError: an unknown name, too few or too many folders, another layout than expected, wrong splits.
     """
-    kinds = name.split("+")
-    for kind in kinds:
-        if kind not in READERS:
-            raise DataError(f"set {kind!r} is not known, one of these expected: {', '.join(READERS)}")
-    if len(sources) != len(kinds):
-        raise DataError(
-            f"{len(sources)} source folders for {name}, {len(kinds)} expected: name one for each part, in its order"
-        )
+    kinds = [kind for kind, _ in parts_of(name, sources)]
     if len(kinds) == 1:
         root = sources[0]
         display = _display(name, root)

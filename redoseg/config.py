@@ -26,6 +26,8 @@ class DataConfig:
     """Networks see pictures in -1..1 (signed) or 0..1 (unit) [name]"""
     flip: bool = False
     """Mirror pictures left to right at random [true/false]"""
+    resident: Literal["auto", "never"] = "auto"
+    """auto: pictures live in the device's memory if a quarter of what is free holds them, else are read ahead [name]"""
     evaluate_on: str = ""
     """Pictures with masks to score while training; they never steer it [path or name, empty for none]"""
     evaluate_split: str = ""

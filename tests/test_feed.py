@@ -87,6 +87,7 @@ def test_a_set_is_resident_up_to_the_limit(mapped: PictureSet, tiny: Tiny, monke
     resident = PictureBank(mapped, tiny(), CPU).resident
     assert resident is not None
     assert np.array_equal(resident.numpy(), mapped.images)
+    assert PictureBank(mapped, tiny({"data.resident": "never"}), CPU).resident is None
     monkeypatch.setattr(feed, "RESIDENT_MOST", mapped.images.nbytes - 1)
     assert PictureBank(mapped, tiny(), CPU).resident is None
 

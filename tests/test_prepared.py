@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redoseg.data import PictureSet, contact_sheet, open_data, open_prepared, prepare
+from redoseg.data import PictureSet, contact_sheet, open_data, open_prepared, prepare, prepared
 from redoseg.errors import DataError
 
 
@@ -200,7 +200,7 @@ def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert "is damaged" in opened("images.npy", (tmp_path / "objects.npy").read_bytes())
 
 
-def test_opening_at_another_size(labelled: Path, tmp_path: Path) -> None:
+def test_opening_at_another_size(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare("folder", labelled, tmp_path / "out", 16)
     small = open_data(tmp_path / "out", 8)
     assert small.images.shape == (10, 8, 8, 3)
@@ -209,6 +209,10 @@ def test_opening_at_another_size(labelled: Path, tmp_path: Path) -> None:
     assert set(np.unique(small.labels([0]))) == {0, 1}
     with pytest.raises(DataError, match=r"at 16 px, at least 32 px expected: prepare it again with --size 32"):
         open_data(tmp_path / "out", 32)
+    monkeypatch.setattr(prepared, "free_memory", lambda: 2 * 10 * 8 * 8 * 4 - 1)
+    with pytest.raises(DataError, match=r"at 8 px takes 0 MB of memory, .* again with --size 8, and it is read from"):
+        open_data(tmp_path / "out", 8)
+    assert len(open_data(tmp_path / "out", 16)) == 10  # mapped: takes none
 
 
 def test_a_folder_is_prepared_once_and_again_when_it_changes(labelled: Path) -> None:

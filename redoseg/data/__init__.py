@@ -14,7 +14,7 @@ from redoseg.data.benchmarks import READERS, list_set, parts_of, recognise
 from redoseg.data.download import cache_folder, fetch
 from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import AT_LEAST, PictureSet, contact_sheet, is_prepared, open_prepared
-from redoseg.data.writing import OnItem, Prepared, fingerprint, write_prepared
+from redoseg.data.writing import OnItem, Prepared, plan_of, write_prepared
 from redoseg.errors import DataError
 from redoseg.pictures import shown
 
@@ -144,17 +144,15 @@ def open_shapes(
 
 def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None) -> PictureSet:
     listing = READERS[recognise(folder)](folder)
-    real = folder.resolve()
+    real = folder.resolve()  # the same however it is named
+    name = real.name or "pictures"
     key = hashlib.sha256(os.fsencode(real)).hexdigest()[:16] + f"-{size}-"
-    noted = repr((listing.bad, listing.notes)).encode("utf-8", "backslashreplace")
-    state = hashlib.sha256(fingerprint(listing.items, folder).encode() + noted).hexdigest()[:16]
-    out = _cache() / (key + state)
+    out = _cache() / (key + plan_of(name, listing, size, folder)[:16])
     if out.is_dir():
         try:
             return open_prepared(out)
         except DataError:  # damaged: ours to make again
             shutil.rmtree(out, ignore_errors=True)
-    name = real.name or "pictures"
     write_prepared(out, name, listing, size, source=folder, at_least=at_least, wait=True, on_item=on_item)
     for pattern in (f"{key}*", f".{key}*.partial"):  # the same folder before its files changed
         for old in _cache().glob(pattern):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from redoseg.data.decoding import square_mask
 from redoseg.errors import DataError
+from redoseg.machine import free_memory
 from redoseg.pictures import BACKGROUND, fit_square, grid, outline, reason, shown
 
 FORMAT = 1
@@ -101,13 +102,19 @@ class PictureSet:
         return self.take(chosen)
 
     def resized(self, size: int) -> PictureSet:
-        """The same pictures at a smaller size [pixels], in memory. Raises DataError for a larger one."""
+        """The same pictures at a smaller size [pixels], in memory. Raises DataError for a larger one, or too many."""
         if size == self.size:
             return self
         if size > self.size:
             raise DataError(
                 f"{self.name} is prepared at {self.size} px, at least {size} px expected: "
                 f"prepare it again with --size {size}"
+            )
+        needed = len(self) * size * size * (3 if self.masks is None else 4)
+        if needed > free_memory() // 2:
+            raise DataError(
+                f"{self.name} at {size} px takes {needed / 1e6:,.0f} MB of memory, half of what is free expected: "
+                f"prepare it again with --size {size}, and it is read from disk"
             )
         images = np.empty((len(self), size, size, 3), np.uint8)
         masks = None if self.masks is None else np.empty((len(self), size, size), np.uint8)

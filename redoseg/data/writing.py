@@ -100,7 +100,7 @@ def write_prepared(
         )
     # Splits lie together, so that one split is a slice of the mapped file.
     items = sorted(listing.items, key=lambda item: SPLITS.index(item.split))
-    plan = _plan(name, items, listing, size, source, nearest)
+    plan = plan_of(name, listing, size, source, nearest)
     try:
         with contextlib.ExitStack() as stack:
             partial = out.with_name(f".{out.name}.partial")
@@ -161,26 +161,19 @@ def write_prepared(
         ) from error
 
 
-def fingerprint(items: Sequence[Item], source: Path) -> str:
-    """Digest of the items and of the state (size, time of change) of their files."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.name}\0{item.split}\0{item.read_mask.__qualname__}".encode("utf-8", "backslashreplace"))
+def plan_of(name: str, listing: Listing, size: int, source: Path, nearest: bool = False) -> str:
+    """Digest of all that a prepared set depends on: settings, versions, and name, size and time of every file."""
+    made_with = (FORMAT, __version__, PIL.__version__, np.__version__)
+    settings = repr((made_with, name, size, nearest, listing.bad, listing.notes))
+    digest = hashlib.sha256(settings.encode("utf-8", "backslashreplace"))
+    for item in listing.items:
+        digest.update(f"\n{item.name}\0{item.split}\0{item.read_mask.__qualname__}".encode("utf-8", "backslashreplace"))
         for path in (item.picture, item.mask):
             if path is not None:
                 digest.update(b"\0" + os.fsencode(os.path.relpath(path, source)))
                 with contextlib.suppress(OSError):
                     state = path.stat()
                     digest.update(f"\0{state.st_size} {state.st_mtime_ns}".encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
-
-
-def _plan(name: str, items: Sequence[Item], listing: Listing, size: int, source: Path, nearest: bool) -> str:
-    made_with = (FORMAT, __version__, PIL.__version__, np.__version__)
-    settings = repr((made_with, name, size, nearest, str(source.absolute()), listing.bad, listing.notes))
-    digest = hashlib.sha256(settings.encode("utf-8", "backslashreplace"))
-    digest.update(fingerprint(items, source).encode())
     return digest.hexdigest()
 
 

@@ -36,7 +36,8 @@ class PictureBank:
     def __init__(self, pictures: PictureSet, config: Config, device: torch.device) -> None:
         self.images = pictures.images
         self.signed, self.device = config.data.value_range == "signed", device
-        self.resident = self._copied() if self.images.nbytes <= resident_limit(device) else None
+        fits = config.data.resident == "auto" and self.images.nbytes <= resident_limit(device)
+        self.resident = self._copied() if fits else None
 
     def _copied(self) -> UInt8[Tensor, "p h w 3"]:
         """All pictures in the device's memory, part by part: they may be more than the host's can hold."""

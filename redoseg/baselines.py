@@ -159,6 +159,11 @@ def centred_disc(labels: NDArray[np.int8]) -> Scores:
     return _best([distance <= radius for radius in np.linspace(0.05, 1.45, 29)], labels)
 
 
+def floors(labels: NDArray[np.int8]) -> dict[str, Scores]:
+    """The trivial masks that any model must beat, at their best. Labels (N, H, W)."""
+    return {"mean mask": mean_mask(labels), "centred disc": centred_disc(labels)}
+
+
 def beside(
     images: NDArray[np.uint8], labels: NDArray[np.int8], methods: Sequence[str] = ("kmeans", "grabcut")
 ) -> dict[str, Scores]:
@@ -181,7 +186,7 @@ def beside(
             f"pictures have shape {images.shape} and labels {labels.shape}; expected (N, H, W, 3) and "
             "(N, H, W); resize the labels to the pictures"
         )
-    rows = {"mean mask": mean_mask(labels), "centred disc": centred_disc(labels)}
+    rows = floors(labels)
     for name in methods:
         rows[name] = score(np.stack([METHODS[name](picture) for picture in images]), labels)
     return rows

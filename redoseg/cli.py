@@ -121,6 +121,22 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Study:
+    """A table of many runs: rows of settings, several seeds each. Stopped, the same command goes on."""
+
+    study: tyro.conf.Positional[str]
+    """A TOML file, or the name of a study that ships with redoseg [file or name]"""
+    out: Path | None = None
+    """Folder for its runs, results and table; studies/NAME if not given [folder]"""
+    jobs: int = 0
+    """Runs side by side, one thread each; 0 takes one a core, or one a GPU [runs]"""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to train [name]"""
+    minutes: float = 0.0
+    """Start no further run after so long; 0 is no limit [minutes]"""
+
+
+@dataclass(frozen=True)
 class Bench:
     """Speed as a ratio to a plain way that takes turns with ours in one run, and memory."""
 
@@ -313,6 +329,30 @@ def _data(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def _study(arguments: Sequence[str]) -> int:
+    command = _arguments(Study, "study", arguments)
+    from redoseg.study import StudyFolder, floors_of, load_study, run_study, write_table
+
+    study = load_study(command.study)
+    out = command.out or Path("studies") / study.name
+    console = _console()
+
+    def report(result: dict[str, Any], done: int, total: int) -> None:
+        iou = result["outcome"].get("scores", {}).get("iou")
+        figure = "diverged" if iou is None else f"iou {iou:.3f}"
+        _say(console, f"{done}/{total}  {result['row']}, seed {result['seed']}: {figure}, {result['seconds']:.0f} s")
+
+    try:
+        results, missing = run_study(study, out, command.jobs, command.device, command.minutes, report)
+    except KeyboardInterrupt:
+        _say(console, f"stopped by hand; go on with: redoseg study {command.study} --out {out}")
+        return STOPPED
+    _say(console, write_table(study, results, floors_of(study), StudyFolder(out)))
+    if missing:
+        _say(console, f"{missing} runs are not done; go on with: redoseg study {command.study} --out {out}")
+    return IN_PART if missing else DONE
+
+
 def _bench(arguments: Sequence[str]) -> int:
     command = _arguments(Bench, "bench", arguments)
     from redoseg.bench import bench_prepare
@@ -372,6 +412,7 @@ VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
     "segment": (Segment, _segment),
     "prepare": (Prepare, _prepare),
     "data": (Data, _data),
+    "study": (Study, _study),
     "bench": (Bench, _bench),
     "doctor": (Doctor, _doctor),
 }

@@ -26,3 +26,7 @@ class MissingError(RedosegError):
 
 class RunError(RedosegError):
     """A training run cannot start, go on or end well."""
+
+
+class DivergedError(RunError):
+    """A loss or a weight is no longer finite."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 UNTOLD = 8 * 2**30  # bytes of memory, where the system does not tell
@@ -12,9 +13,36 @@ UNTOLD = 8 * 2**30  # bytes of memory, where the system does not tell
 
 def cores() -> int:
     """Processor cores that this process may use: fewer than the machine has where a container or taskset says so."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        share, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
+        here = min(here, max(1, -(-share // period)))
+    return here
+
+
+@contextlib.contextmanager
+def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Whether the folder is this process's alone within the block; if `wait`, it is waited for.
+
+    The lock ends with the process, however that ends. Where the system or the file system has none, nothing guards.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        mine = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            mine = False
+        except OSError:  # a file system without locks
+            pass
+        yield mine
+    finally:
+        os.close(descriptor)
 
 
 def free_memory() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import json
 import math
 import tomllib
 from importlib import resources
@@ -50,7 +51,8 @@ RANGES: dict[str, tuple[float, float]] = {
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with the package."""
     folder = resources.files("redoseg") / "recipes"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    found = [f.name for f in folder.iterdir()] + [f"seed/{f.name}" for f in (folder / "seed").iterdir()]
+    return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
 
 
 def load_recipe(recipe: str) -> Config:
@@ -93,6 +95,29 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return items
+
+
+def nested(items: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    values: dict[str, Any] = {}
+    for key, value in items.items():
+        *tables, name = key.split(".")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return values
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as a recipe that names every setting."""
+    values = to_values(config)
+    # numbers, texts, true and false are written in TOML as in JSON
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for table, settings in values.items():
+        if isinstance(settings, dict):
+            lines += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+    return "\n".join(lines) + "\n"
 
 
 def differences(old: Config, new: Config) -> list[str]:

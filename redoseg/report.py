@@ -42,6 +42,7 @@ def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries:
         "",
         f"- Ended: {ending(outcome)}, {outcome['step']} steps of {config.batch} pictures in "
         f"{seconds / 60:.1f} minutes, {outcome['restarts']} restarts.",
+        f"- Health at the end: {outcome['health']}.",
         f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",
         "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",
         "- Use: `redoseg segment FOLDER photo.jpg -o out/`.",

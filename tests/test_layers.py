@@ -34,9 +34,10 @@ RANKS = {
     "report": 4,
     "segmenter": 4,
     "bench": 5,
+    "study": 6,
     "evaluate": 5,
     "train": 5,
-    "cli": 6,
+    "cli": 7,
 }
 TORCH = {"torch", "safetensors", "onnx", "onnxscript", "jaxtyping", "matplotlib"}
 FREE_OF_TORCH = {

@@ -12,7 +12,7 @@ import torch
 
 from redoseg.config import Config
 from redoseg.errors import ConfigError
-from redoseg.recipe import check, differences, flat, from_values, load_recipe, recipe_names, to_values
+from redoseg.recipe import check, differences, flat, from_values, load_recipe, nested, recipe_names, to_toml, to_values
 from redoseg.train.players import Critic, Redrawer
 
 # what the paper leaves out or leaves unclear, and what the published runs did
@@ -89,7 +89,7 @@ def test_the_demos_recipe_is_there() -> None:
 
 def test_recipes_beside_the_package_are_those_in_it() -> None:
     folder = Path(__file__).parent.parent / "recipes"
-    assert sorted(p.stem for p in folder.glob("*.toml")) == recipe_names()
+    assert sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.toml")) == recipe_names()
     for name in recipe_names():
         assert load_recipe(str(folder / f"{name}.toml")) == load_recipe(name)
 
@@ -211,3 +211,11 @@ def test_a_recipe_file_fills_in_the_defaults(tmp_path: Path) -> None:
     path.write_text("steps = 3\n[nets]\nlatent = 3\n")
     expected = replace(Config(), steps=3, nets=replace(Config().nets, latent=3))
     assert load_recipe(str(path)) == expected
+
+
+def test_a_configuration_survives_being_written_as_a_recipe(tmp_path: Path) -> None:
+    for name in recipe_names():
+        config = replace(load_recipe(name), seed=7)
+        (tmp_path / "again.toml").write_text(to_toml(config))
+        assert load_recipe(str(tmp_path / "again.toml")) == config
+    assert nested(flat(to_values(config))) == to_values(config)

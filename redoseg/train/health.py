@@ -1,10 +1,11 @@
-"""Has a region collapsed? Told from its soft size alone, without labels."""
+"""How training is doing, told from what it logs and never from labels: collapse, and four other ways to fail."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redoseg.config import WatchConfig
+from redoseg.config import Config, WatchConfig
+from redoseg.train.log import Entry
 
 
 def looks_due(step: int, watch: WatchConfig) -> bool:
@@ -27,3 +28,50 @@ def collapsed_region(watch: WatchConfig, *sizes: Sequence[float]) -> int | None:
         if max(shares) < least_share(watch, len(sizes[0])):
             return region
     return None
+
+
+STARTING, HEALTHY = "starting", "healthy"
+ONE_REGION = "one region eats the picture"
+GREY = "masks stay grey"
+DISCRIMINATOR_WINS = "the discriminator wins"
+LATENT_IGNORED = "the latent is ignored"
+DIVERGED = "diverged"
+
+ADVICE = {
+    ONE_REGION: "raise --objective.self-redraw-weight or --objective.latent-weight, set --objective.floor 0.1 "
+    "--objective.floor-weight 10, or try another --seed",
+    GREY: "raise --optim.extractor-rate, or --objective.self-redraw-weight, under which blending never pays",
+    DISCRIMINATOR_WINS: "lower --optim.discriminator-rate, raise --optim.generator-rate, and keep --nets.spectral-norm",
+    LATENT_IGNORED: "raise --objective.latent-weight or --optim.encoder-rate: else regions may vanish",
+    DIVERGED: "lower the learning rates (--optim.*), or try another --seed",
+}
+
+WINDOW = 10  # log lines that are judged together
+GREYNESS = 0.15  # mean of M (1 - M), which is 0.25 for masks of one half everywhere
+WON = 0.1  # a player's mean loss on real and on fake pictures below which there is no game left
+READ = 0.01  # share of the latents' spread that the encoder should read at least
+# A rate times the steps made at it: before that much, grey masks and an unread latent are only early.
+EXTRACTOR_PATH, ENCODER_PATH = 0.04, 0.2
+
+
+def state(entries: Sequence[Entry], config: Config) -> str:
+    """One of the states above, from the last log lines of a run; STARTING while there are fewer than WINDOW."""
+    recent = [e for e in entries if "sizes" in e][-WINDOW:]
+    if len(recent) < WINDOW:
+        return STARTING
+
+    def mean(key: str) -> float:
+        values = [e[key] for e in recent if key in e]
+        return sum(values) / len(values) if values else float("nan")
+
+    step, regions = recent[-1]["step"], len(recent[-1]["sizes"])
+    least = min(sum(e["sizes"][k] for e in recent) / len(recent) for k in range(regions))
+    if least < least_share(config.watch, regions):
+        return ONE_REGION
+    if mean("grey") > GREYNESS:
+        return GREY if step * config.optim.extractor_rate >= EXTRACTOR_PATH else STARTING
+    if config.objective.adversarial_weight and max(mean("critic_real"), mean("critic_fake")) < WON:
+        return DISCRIMINATOR_WINS
+    if config.objective.latent_weight and mean("latent_read") < READ:
+        return LATENT_IGNORED if step * config.optim.encoder_rate >= ENCODER_PATH else STARTING
+    return HEALTHY

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from redoseg.errors import RunError
+from redoseg.errors import DivergedError
 from redoseg.train import health
 from redoseg.train.feed import Feed, PictureBank
 from redoseg.train.log import Entry
@@ -39,7 +39,7 @@ def train(
     hooks: Hooks,
     seconds: float = 0.0,
 ) -> TrainState:
-    """Train until the configured step, a stop, or a non-finite loss (RunError); returns the state reached.
+    """Train until the configured step, a stop, or a non-finite loss (DivergedError); returns the state reached.
 
     `seconds` is what earlier sittings of this run took. The returned state is another object than the one
     given where the run collapsed and started anew.
@@ -126,9 +126,9 @@ def train(
 
 
 def refuse_non_finite(total: torch.Tensor, player: str, step: int) -> None:
-    """Raise RunError where a loss is not finite, before an optimiser moves."""
+    """Raise DivergedError where a loss is not finite, before an optimiser moves."""
     if not math.isfinite(total.item()):
-        raise RunError(
+        raise DivergedError(
             f"the {player}'s loss is {total.item()} at step {step}, a finite number expected: "
             "the last good state is kept; lower the learning rates (--optim.*) or try another --seed"
         )

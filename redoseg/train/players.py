@@ -66,6 +66,8 @@ class Redrawer(nn.Module):
         if c.latent_weight:
             terms["latent"] = self.latent_error(fakes, parts, latents)
             total = total + c.latent_weight * terms["latent"]
+            # 0 where the encoder reads nothing off the picture, 1 where it reads all
+            terms["latent_read"] = 1 - terms["latent"].detach() / latents.square().mean()
         if c.floor_weight:
             terms["floor"] = losses.missing_share(masks, c.floor)
             total = total + c.floor_weight * terms["floor"]

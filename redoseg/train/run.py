@@ -6,6 +6,7 @@ import json
 import platform
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from redoseg import __version__, metrics
 from redoseg.checkpoint import load_checkpoint, restore, save_checkpoint
 from redoseg.config import Config
 from redoseg.data import BUILT_IN, PictureSet, open_data
-from redoseg.errors import RunError
+from redoseg.errors import DivergedError, RunError
 from redoseg.export import export_extractor
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import write_atomic
@@ -53,6 +54,7 @@ class RunFolder:
         self.refined = path / "refined.safetensors"
         self.onnx = path / "mask.onnx"
         self.report = path / "report.md"
+        self.outcome = path / "outcome.json"
 
 
 def read_run_config(path: Path) -> Config:
@@ -143,6 +145,8 @@ class Run:
     ) -> None:
         self.config, self.folder, self.bank, self.watched, self.status = config, folder, bank, watched, status
         self.latest_score: float | None = None
+        self.recent: deque[Entry] = deque(maxlen=health.WINDOW)
+        self.health = health.STARTING
 
     def go(self, resume: bool) -> dict[str, Any]:
         """Train until the end or a stop; returns how it ended."""
@@ -157,11 +161,18 @@ class Run:
         if extractor is None:
             folder.log.rewind(state.restarts, state.step)
         earlier = folder.log.entries()
+        self.recent.extend(e for e in earlier if "sizes" in e)
+        self.health = self.recent[-1].get("health", health.STARTING) if self.recent else health.STARTING
         seconds = earlier[-1]["seconds"] if earlier else 0.0
         with _asked_to_stop() as stop, self.status:
             hooks = Hooks(log=self._log, sample=self._sample, save=self._save, stop=lambda: bool(stop))
-            state = train(state, self.bank, self.watched, hooks, seconds)
-            self._save(state)
+            try:
+                state = train(state, self.bank, self.watched, hooks, seconds)
+                self._save(state)
+            except DivergedError:
+                reached = max((e["step"] for e in folder.log.entries()), default=0)
+                self._write_outcome({"step": reached, "steps": config.steps, "health": health.DIVERGED})
+                raise
             redrawn = self._outcome(state, state.average.nets["extractor"])
             if not config.refine.rounds or redrawn["stopped"] or redrawn["collapsed"]:
                 return self._finish(state, state.average.nets["extractor"], redrawn)
@@ -206,6 +217,7 @@ class Run:
             "object_region": region,
             "sizes": sizes,
             "collapsed": health.collapsed_region(self.config.watch, sizes) is not None,
+            "health": self.health,
         }
         if self.watched is not None:
             everything = np.arange(len(self.watched.pictures))
@@ -214,16 +226,27 @@ class Run:
         return outcome
 
     def _finish(self, state: TrainState, extractor: nn.Module, outcome: dict[str, Any]) -> dict[str, Any]:
-        """Write curves, samples, report and mask.onnx; returns the outcome."""
+        """Write outcome, curves, samples, report and mask.onnx; returns the outcome."""
         folder, region = self.folder, outcome["object_region"]
         draw_curves(folder.log.entries(), folder.curves)
         draw_samples(sample_rows(state, extractor, self.bank, self.watched, region), folder.samples / "last.png")
         write_report(folder.path, self.config, outcome, folder.log.entries())
         export_extractor(extractor, self.config, folder.onnx, folder.path.name, region)
+        self._write_outcome(outcome)
         return outcome
 
+    def _write_outcome(self, outcome: dict[str, Any]) -> None:
+        write_atomic(self.folder.outcome, (json.dumps(outcome, indent=1) + "\n").encode())
+
     def _log(self, entry: Entry) -> None:
+        if self.recent and entry["restarts"] != self.recent[-1]["restarts"]:
+            self.recent.clear()
+        self.recent.append(entry)
+        entry["health"] = health.state(self.recent, self.config)
         self.folder.log.append(entry)
+        if entry["health"] != self.health and entry["health"] in health.ADVICE:
+            self.status.say(f"step {entry['step']}: {entry['health']}; {health.ADVICE[entry['health']]}")
+        self.health = entry["health"]
         scored = "object_region" in entry
         self.latest_score = entry.get("iou", entry.get("iou_matched", self.latest_score))
         self.status.show(entry, self.latest_score, scored)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from redoseg import checkpoint
 from redoseg.config import Config, OptimConfig
-from redoseg.errors import RunError
+from redoseg.errors import DivergedError
 from redoseg.recipe import from_values, to_values
 from redoseg.train.players import Critic, MovingAverage, Redrawer
 
@@ -63,10 +63,10 @@ class TrainState:
         )
 
     def save(self, path: Path) -> None:
-        """Write everything that a resumed run needs. Raises RunError rather than save what is not finite."""
+        """Write everything that a resumed run needs. Raises DivergedError rather than save what is not finite."""
         nets = (self.redrawer, self.critic)
         if not all(p.isfinite().all() for net in nets for p in net.parameters()):
-            raise RunError(
+            raise DivergedError(
                 f"a weight is not finite after step {self.step}, finite ones expected: "
                 "the last good state is kept; lower the learning rates (--optim.*) or try another --seed"
             )

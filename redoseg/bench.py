@@ -21,7 +21,7 @@ from PIL import Image
 
 from redoseg import __version__
 from redoseg.data import Item, Listing, open_prepared, write_prepared
-from redoseg.data.decoding import decode_item
+from redoseg.data.decoding import decode, decode_item
 from redoseg.data.folder import list_folder
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
@@ -107,14 +107,19 @@ def bench_prepare(
         workers: processes that decode; 0 for one a core.
         small: also prepare so many small pictures and watch the memory; 0 leaves that out.
     """
+    if rounds < 1:
+        raise DataError(f"{rounds} rounds, 1 or more expected: choose another number")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if source is None:
             source = place / "large"
             _make_large(source, pictures)
-        items = list_folder(source).items
+        found = list_folder(source).items
+        # what is read once is in the page cache for both
+        seen = decode(found, size, workers=workers or cores())
+        items = [item for item, one in zip(found, seen, strict=True) if not one.problems]
         if not items:
-            raise DataError(f"no picture found in {shown(source)}, JPEGs expected: name another folder")
+            raise DataError(f"{shown(source)} has no picture that can be read, JPEGs expected: name another folder")
         unlabelled = Listing(tuple(Item(i.name, i.picture) for i in items))
 
         def ours() -> None:
@@ -125,7 +130,6 @@ def bench_prepare(
             for item in items:
                 plain_loop(item.picture, size)
 
-        plain_loop(items[0].picture, size)  # what is read once is in the page cache for both
         result: dict[str, Any] = {
             "bench": "prepare",
             "pictures": len(items),

@@ -207,7 +207,7 @@ def _train(arguments: Sequence[str]) -> int:
             "a TOML file, or a folder of pictures"
         )
     if given:
-        base = replace(base, data=replace(base.data, source=given, split="", evaluate_on="", evaluate_split=""))
+        base = replace(base, data=replace(base.data, source=given, split="train", evaluate_on="", evaluate_split=""))
     command = _arguments(Train, "train", arguments, default=Train(recipe=recipe, config=base))
     check(command.config)
     if command.dry_run:

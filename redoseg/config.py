@@ -17,7 +17,7 @@ class DataConfig:
     source: str = "shapes"
     """Training pictures: a prepared set, a folder of pictures, or the built-in shapes, shapes-hard [path or name]"""
     split: str = "train"
-    """Part of a prepared set to train on; a set without splits is used whole [name, empty for all]"""
+    """Part of a prepared set to train on; a set without a part "train" is used whole [name, empty for all]"""
     pictures: int = 4096
     """How many built-in pictures to generate for training [pictures]"""
     size: int = 128

@@ -620,6 +620,15 @@ def test_bench_prepare(call: Call) -> None:
     assert result["small"]["pictures"] == 60
 
 
+def test_bench_prepare_on_ones_own_pictures(call: Call, photos: Path) -> None:
+    shutil.copytree(photos, "mine")
+    Path("mine/images/00.png").write_bytes(b"broken")
+    said = call("bench", "prepare", "--source", "mine", "--rounds", "1", "--size", "16", "--json")
+    assert (said.code, said.err, json.loads(said.out)["pictures"]) == (0, "", 11)
+    said = call("bench", "prepare", "--source", "mine", "--rounds", "0")
+    assert (said.code, said.err) == (2, "redoseg: 0 rounds, 1 or more expected: choose another number\n")
+
+
 def test_doctor(call: Call) -> None:
     said = call("doctor")
     assert said.code == 0

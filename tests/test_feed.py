@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from redoseg import machine
 from redoseg.config import Config
 from redoseg.data import PictureSet, open_data
 from redoseg.train import feed
@@ -79,6 +80,13 @@ def test_how_large_a_set_may_be_to_be_resident(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="told by Linux alone")
 def test_the_hosts_memory() -> None:
     assert 2**26 < feed.free_memory() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_cores_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
+    for told, expected in (("max 100000", 16), ("250000 100000", 3), ("10000 100000", 1), ("9900000 100000", 16)):
+        monkeypatch.setattr(Path, "read_text", lambda _, told=told: told + "\n")
+        assert machine.cores() == expected
 
 
 def test_a_set_is_resident_up_to_the_limit(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

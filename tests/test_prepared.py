@@ -239,6 +239,57 @@ def test_a_folder_is_prepared_once_and_again_when_it_changes(labelled: Path) -> 
     assert opened()[1] == 11
 
 
+def test_a_folder_that_changes_while_it_is_prepared(labelled: Path) -> None:
+    pytest.importorskip("fcntl")
+    seen: list[int] = []
+
+    def change(done: int, total: int) -> None:
+        if done == 5:
+            picture(labelled / "images" / "new.png")
+            seen.append(len(open_data(labelled, 16)))
+
+    assert len(open_data(labelled, 16, on_item=change)) == 10  # its work is not taken for what a stopped call left
+    assert seen == [11]
+
+
+def test_a_place_without_a_name(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(labelled)
+    for out in (".", "/"):
+        assert refused("folder", labelled, out) == f"{out} exists, a new folder expected: remove it or name another"
+
+
+def test_pictures_beside_images_are_counted(labelled: Path, tmp_path: Path) -> None:
+    picture(labelled / "other.PNG")
+    picture(labelled / ".hidden.png")
+    assert prepare("folder", labelled, tmp_path / "with", 16).notes == ("1 of 10 pictures have no mask",)
+    shutil.rmtree(labelled / "masks")
+    assert prepare("folder", labelled, tmp_path / "out", 16).notes == ("pictures beside images/, left out: 1",)
+
+
+def test_masks_that_cannot_be_found(labelled: Path, tmp_path: Path) -> None:
+    for path in (labelled / "masks").iterdir():
+        path.rename(path.with_suffix(".npy"))
+    why = "holds no mask that can be looked at, files ending in .png, .jpg, ... expected: repair or remove it"
+    assert prepare("folder", labelled, tmp_path / "other", 16).bad == (("masks", why),)
+    shutil.rmtree(labelled / "masks")
+    (labelled / "masks").mkdir()
+    report = prepare("folder", labelled, tmp_path / "empty", 16)
+    assert (report.bad, report.notes) == ((), ("masks/ is empty",))
+
+
+def test_a_folder_that_may_be_listed_but_not_entered(labelled: Path, tmp_path: Path) -> None:
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        pytest.skip("nothing is forbidden")
+    labelled.chmod(0o644)
+    try:
+        assert "no picture found in" in refused("folder", labelled, tmp_path / "out")
+        assert "cannot be read" in refused("folder", tmp_path, tmp_path / "out", splits=labelled / "list")
+        with pytest.raises(DataError, match="no picture found in"):
+            open_data(labelled, 16)
+    finally:
+        labelled.chmod(0o755)
+
+
 def test_open_data_says_what_it_takes(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,

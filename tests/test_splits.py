@@ -207,6 +207,12 @@ def test_notes_on_other_splits_go_and_all_else_stays() -> None:
     assert ([item.split for item in dropped.items], dropped.notes) == (["", ""], ("8 masks are missing",))
 
 
+def test_names_with_spaces_at_their_ends(tmp_path: Path) -> None:
+    items = tuple(Item(name, Path(f"/x/{name}.jpg")) for name in (" a", "b ", "c d"))
+    splits = read_splits(written(tmp_path, "name,source,split\n a, a.jpg,val\nb ,b .jpg,test\nc d,c d.jpg,train\n"))
+    assert [item.split for item in apply_splits(Listing(items), splits, "x").items] == ["val", "test", "train"]
+
+
 # -------------------------------------------------------------------------------------------------- drawing
 
 SIZES = {"val": 788, "test": 1000}

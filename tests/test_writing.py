@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import tracemalloc
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,8 @@ from redoseg.data import Item, Listing, open_prepared, prepare, write_prepared, 
 from redoseg.data.decoding import decode
 from redoseg.data.folder import list_folder
 from redoseg.data.writing import Prepared
-from redoseg.errors import DataError
+from redoseg.errors import DataError, RedosegError
+from redoseg.pictures import read_mask
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -98,10 +101,63 @@ def test_a_picture_that_crashes_its_decoder_is_listed(
     assert report.pictures == 115
 
 
+def crash_once(path: Path) -> np.ndarray:
+    """A mask reader whose process is killed the first time, as a system without memory would."""
+    mark = Path(os.environ["MARKS"], path.stem)
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read_mask(path)
+
+
+def test_a_process_killed_by_others_costs_no_picture(
+    source: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for the workers to find `crash_once`
+    (tmp_path / "marks").mkdir()
+    monkeypatch.setenv("MARKS", str(tmp_path / "marks"))
+    listing = list_folder(source)
+    items = list(listing.items)
+    for i in (5, 7, 80, 119):
+        items[i] = replace(items[i], read_mask=crash_once)
+    listing = replace(listing, items=tuple(items))
+    write_prepared(tmp_path / "out", source.name, listing, 24, source=source, workers=2)
+    assert len(os.listdir(tmp_path / "marks")) >= 3
+    made = bytes_of(tmp_path / "out")
+    assert all(made[name] == undisturbed[name] for name in ("images.npy", "masks.npy", "items.csv"))
+
+
+def test_a_reader_that_no_other_process_finds(source: Path, tmp_path: Path) -> None:
+    listing = list_folder(source)
+    items = tuple(replace(item, read_mask=lambda path: read_mask(path)) for item in listing.items)
+    report = write_prepared(tmp_path / "out", "x", replace(listing, items=items), 16, source=source, workers=2)
+    assert (report.pictures, report.labelled) == (118, 88)
+
+
+def test_processes_that_cannot_be_started(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def limited(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        if len(started) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        started.append(popen(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    with pytest.raises(
+        RedosegError, match=r"^a process that .* cannot be started \(Too many open files\), one expected"
+    ):
+        prepare("folder", source, tmp_path / "out", 24, workers=3)
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
+    with pytest.raises(DataError, match=r"^-1 workers, 1 or more expected, or 0"):
+        prepare("folder", source, tmp_path / "out", 24, workers=-1)
+
+
 # ------------------------------------------------------------------------------------------------- stopped
 
 
-def preparing(source: Path, out: Path, first: str = "") -> subprocess.Popen[str]:
+def preparing(source: Path, out: Path, first: str = "", **how: Any) -> subprocess.Popen[str]:
     """`prepare` in a process of its own, which notes what is done every seven pictures."""
     code = f"""
 from redoseg.data import prepare, writing
@@ -109,7 +165,8 @@ writing.COMMIT_ITEMS = 7
 {first}
 print(prepare("folder", {str(source)!r}, {str(out)!r}, 24, workers=2).found)
 """
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True, **how)
 
 
 def test_killed_at_any_moment_it_goes_on(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
@@ -289,6 +346,34 @@ def test_workers_end_with_a_killed_parent(source: Path, tmp_path: Path) -> None:
     while any(Path(f"/proc/{pid}/cmdline").exists() and b"work" in _command(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.02)
+
+
+def test_ctrl_c_is_for_the_parent(source: Path, tmp_path: Path) -> None:
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("needs /proc")
+    for delay in (0.05, 0.1, 0.15, 0.2, 0.25):  # they are at their imports
+        with preparing(source, tmp_path / "out", SLOWLY + "writing.decode = slowly", start_new_session=True) as process:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while len(children.read_text().split()) < 2:
+                time.sleep(0.002)
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        assert said.count("Traceback") == 1  # the parent's
+        assert said.endswith("KeyboardInterrupt\n")
+
+
+def test_a_file_system_without_locks(
+    source: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    prepare("folder", source, tmp_path / "out", 24)
+    assert bytes_of(tmp_path / "out") == undisturbed
 
 
 def _command(pid: str) -> bytes:

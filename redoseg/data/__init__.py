@@ -14,7 +14,7 @@ from redoseg.data.benchmarks import READERS, list_set, parts_of, recognise
 from redoseg.data.download import cache_folder, fetch
 from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import AT_LEAST, PictureSet, contact_sheet, is_prepared, open_prepared
-from redoseg.data.writing import OnItem, Prepared, plan_of, write_prepared
+from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
 from redoseg.errors import DataError
 from redoseg.pictures import shown
 
@@ -101,8 +101,8 @@ def open_data(
     if str(spec) in BUILT_IN:
         return open_shapes(str(spec), size, regions, split or "test", seed, count)
     path = Path(spec).expanduser()
-    if not path.is_dir():
-        seen = "is a file" if path.exists() else "does not exist"
+    if not os.path.isdir(path):
+        seen = "is a file" if os.path.exists(path) else "does not exist"
         raise DataError(
             f"{shown(path)} {seen}, a prepared set, a folder of pictures, {' or '.join(BUILT_IN)} expected: "
             "name one of these"
@@ -154,10 +154,11 @@ def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None)
         except DataError:  # damaged: ours to make again
             shutil.rmtree(out, ignore_errors=True)
     write_prepared(out, name, listing, size, source=folder, at_least=at_least, wait=True, on_item=on_item)
-    for pattern in (f"{key}*", f".{key}*.partial"):  # the same folder before its files changed
-        for old in _cache().glob(pattern):
-            if old != out:
-                shutil.rmtree(old, ignore_errors=True)
+    for old in _cache().glob(f"{key}*"):  # the same folder before its files changed
+        if old != out:
+            shutil.rmtree(old, ignore_errors=True)
+    for old in _cache().glob(f".{key}*.partial"):
+        remove_partial(old)
     return open_prepared(out)
 
 

@@ -2,7 +2,7 @@
 
 The workers are plain Python processes that are fed over a pipe: unlike a `multiprocessing` pool they need no
 `if __name__ == "__main__"` in the caller's script, end with their parent however that ends, and a decoder that
-crashes on a damaged file costs that one picture.
+crashes on a damaged file costs that one picture (with a single worker there is no other process, and all is over).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg.data.listing import Item
+from redoseg.data.listing import Item, MaskReader
 from redoseg.errors import DataError, RedosegError
-from redoseg.pictures import fit_square, read_picture, shown
+from redoseg.pictures import fit_square, read_picture, reason, shown
 
 CHUNK_BYTES = 2**20  # about this much is under way to and from each worker
 WORTH_A_POOL = 48  # pictures: fewer are done before the workers have started
@@ -84,10 +84,11 @@ def _why(error: DataError, path: Path) -> str:
 
 def decode(items: Sequence[Item], size: int, nearest: bool = False, workers: int = 1) -> Iterator[Decoded]:
     """What becomes of each item, in their order. With `workers` above 1, that many processes share the work."""
-    if min(workers, len(items)) < 2 or len(items) < WORTH_A_POOL:
+    workers = min(workers, len(items))
+    if workers < 2 or len(items) < WORTH_A_POOL or not all(map(_named, {item.read_mask for item in items})):
         yield from (decode_item(item, size, nearest) for item in items)
         return
-    chunk = max(1, min(32, CHUNK_BYTES // (4 * size * size)))
+    chunk = max(1, min(32, CHUNK_BYTES // (4 * size * size), len(items) // (4 * workers)))
     with _Pool(workers, size, nearest) as pool:
         waiting: deque[Future[list[Decoded]]] = deque()
         rest = iter(items)
@@ -105,11 +106,16 @@ class _Pool:
     def __init__(self, workers: int, size: int, nearest: bool) -> None:
         self.size, self.nearest = size, nearest
         self.closing = threading.Event()
-        self.workers = [_Worker(size, nearest) for _ in range(workers)]
-        self.idle: SimpleQueue[_Worker] = SimpleQueue()
-        for worker in self.workers:
-            self.idle.put(worker)
         self.threads = ThreadPoolExecutor(workers)
+        self.idle: SimpleQueue[_Worker] = SimpleQueue()
+        self.workers: list[_Worker] = []
+        try:
+            for _ in range(workers):
+                self.workers.append(_Worker(size, nearest))
+                self.idle.put(self.workers[-1])
+        except BaseException:  # no more processes, or Ctrl-C
+            self.__exit__()
+            raise
 
     def __enter__(self) -> _Pool:
         return self
@@ -129,12 +135,17 @@ class _Pool:
         worker = self.idle.get()
         try:
             done: list[Decoded] = []
+            suspect = -1
             while len(done) < len(items) and not self.closing.is_set():
                 done += worker.decode(items[len(done) :])
-                if len(done) < len(items) and not self.closing.is_set():  # it died of the next one
-                    why = f"its decoder crashed ({worker.ended()}), a whole picture expected: replace or remove it"
-                    done.append(Decoded(None, None, ((items[len(done)].picture, why),)))
+                if len(done) < len(items) and not self.closing.is_set():  # it died at the next one
+                    how = worker.ended()
                     worker.start()
+                    if suspect != len(done):  # once may be another's doing: a system without memory kills
+                        suspect = len(done)
+                        continue
+                    why = f"its decoder crashed ({how}), a whole picture expected: replace or remove it"
+                    done.append(Decoded(None, None, ((items[len(done)].picture, why),)))
             return done
         finally:
             self.idle.put(worker)
@@ -153,9 +164,17 @@ class _Worker:
         command = [sys.executable, "-P", "-c", "from redoseg.data.decoding import work; work()", *self.arguments]
         here = str(Path(__file__).parents[2])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=2**17
-        )
+        pipe = subprocess.PIPE
+        try:
+            # a group of its own: Ctrl-C is for the parent
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, env=environment, bufsize=2**17, process_group=0
+            )
+        except OSError as error:
+            raise RedosegError(
+                f"a process that decodes pictures cannot be started ({reason(error)}), one expected: "
+                "try again with fewer --workers"
+            ) from error
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.to, self.answers = self.process.stdin, self.process.stdout
@@ -199,6 +218,12 @@ class _Worker:
         self.process.wait()
 
 
+def _named(reader: MaskReader) -> bool:
+    """Whether a worker finds the function by its name: not one within another, nor one of the caller's script."""
+    module, name = reader.__module__, getattr(reader, "__qualname__", "")
+    return module != "__main__" and getattr(sys.modules.get(module), name, None) is reader
+
+
 def _described(item: Item) -> list[str | None]:
     reader = item.read_mask
     return [
@@ -218,7 +243,7 @@ def _items(line: bytes) -> Iterable[Item]:
 
 def work() -> None:
     """A worker process: chunks of items on stdin, answers on stdout, until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows knows no groups
     size, nearest = int(sys.argv[1]), sys.argv[2] == "1"
     answers: IO[bytes] = os.fdopen(os.dup(1), "wb", buffering=2**17)
     with open(os.devnull, "wb") as nowhere:  # libtiff and others chatter

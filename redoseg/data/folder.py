@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 from redoseg.data.listing import Item, Listing
 from redoseg.data.splits import apply_splits, read_splits
 from redoseg.errors import DataError
-from redoseg.pictures import list_pictures, shown
+from redoseg.pictures import PICTURE_SUFFIXES, list_pictures, shown
 
 SPLIT_FILES = ("splits.csv", "splits.txt")
 
@@ -23,7 +25,7 @@ def list_folder(source: str | Path) -> Listing:
     """
     source = Path(source)
     listing = _without_splits(source)
-    files = [source / name for name in SPLIT_FILES if (source / name).is_file()]
+    files = [source / name for name in SPLIT_FILES if os.path.isfile(source / name)]
     if len(files) > 1:
         raise DataError(f"{shown(source)} has {' and '.join(SPLIT_FILES)}, one of them expected: remove the other")
     return apply_splits(listing, read_splits(files[0]), shown(files[0])) if files else listing
@@ -34,7 +36,7 @@ def labelled_folder(source: str | Path) -> Listing:
 
     A file of splits in the folder counts before that. Raises DataError if there is no `images/`, and as `list_folder`.
     """
-    if not Path(source, "images").is_dir():
+    if not os.path.isdir(Path(source, "images")):
         raise DataError(f"{shown(source)} has no images, images/ and masks/ expected: name the folder that holds them")
     listing = list_folder(source)
     if any(item.split for item in listing.items):
@@ -49,18 +51,26 @@ def shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tupl
 
 
 def _without_splits(source: Path) -> Listing:
-    if not (source / "images").is_dir():
+    if not os.path.isdir(source / "images"):
         pictures, problems = list_pictures(source)
         return Listing(tuple(_items(pictures, source)), shown_problems(problems, source))
     pictures, problems = list_pictures(source / "images")
     items = _items(pictures, source / "images")
     bad = list(shown_problems(problems, source))
-    if not (source / "masks").is_dir():
-        return Listing(tuple(items), tuple(bad))
+    if not os.path.isdir(source / "masks"):
+        beside = 0
+        with contextlib.suppress(OSError):
+            beside = sum(p.suffix.lower() in PICTURE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
+        notes = (f"pictures beside images/, left out: {beside:,}",) if beside else ()
+        return Listing(tuple(items), tuple(bad), notes)
     try:
         files, problems = list_pictures(source / "masks")
-    except DataError:  # an empty folder of masks: nothing is labelled
-        return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
+    except DataError:  # nothing is labelled
+        with contextlib.suppress(OSError):
+            if not os.listdir(source / "masks"):
+                return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
+        why = "holds no mask that can be looked at, files ending in .png, .jpg, ... expected: repair or remove it"
+        return Listing(tuple(items), (*bad, ("masks", why)))
     bad += shown_problems(problems, source)
     masks = _by_stem(files, source / "masks")
     owners = _by_stem(pictures, source / "images")
@@ -77,14 +87,14 @@ def _without_splits(source: Path) -> Listing:
         elif candidates:
             item = replace(item, mask=candidates[0])
         found.append(item)
-    notes = []
+    said = []
     without = sum(item.mask is None for item in found)
     if without:
-        notes.append(f"{without} of {len(found)} pictures have no mask")
+        said.append(f"{without} of {len(found)} pictures have no mask")
     orphans = len(masks.keys() - owners.keys())
     if orphans:
-        notes.append(f"{orphans} masks have no picture")
-    return Listing(tuple(found), tuple(bad), tuple(notes))
+        said.append(f"{orphans} masks have no picture")
+    return Listing(tuple(found), tuple(bad), tuple(said))
 
 
 def _stem(path: Path, folder: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,7 +131,7 @@ class PictureSet:
 
 def is_prepared(folder: str | Path) -> bool:
     """Whether the folder is, or was meant to be, a prepared set."""
-    return any(Path(folder, name).is_file() for name in ("dataset.json", "images.npy"))
+    return any(os.path.isfile(Path(folder, name)) for name in ("dataset.json", "images.npy"))
 
 
 def open_prepared(folder: str | Path) -> PictureSet:

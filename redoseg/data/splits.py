@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ def read_splits(path: str | Path) -> dict[str, str]:
     """
     path = Path(path)
     found: dict[str, str] = {}
-    for where, name, split in _listed_in_folder(path) if path.is_dir() else _listed(path):
+    for where, name, split in _listed_in_folder(path) if os.path.isdir(path) else _listed(path):
         if not name:
             raise DataError(f"{where} has no name, a picture's name and its split expected: correct the line")
         if found.setdefault(name, split) != split:
@@ -108,7 +109,7 @@ def _listed_in_table(
 
 def _listed_in_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
     """(place, name, split) of each line of a folder's lists."""
-    there = [split for split in NAMES if (folder / f"{split}.txt").is_file()]
+    there = [split for split in NAMES if os.path.isfile(folder / f"{split}.txt")]
     if not there:
         raise DataError(f"{shown(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one")
     for split in there:
@@ -148,13 +149,13 @@ def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Lis
     items = listing.items
     names: dict[str, list[int]] = defaultdict(list)
     for i, item in enumerate(items):
-        names[shown(item.name)].append(i)
+        names[shown(item.name).strip()].append(i)  # as lines are read
     keys = {key: PurePosixPath(shown(key)).parts for key in splits}
     by_end = _by_end(items, {len(parts) for parts in keys.values() if parts})
     named: dict[int, str] = {}
     unknown = 0
     for key, parts in keys.items():
-        found = names.get(shown(key)) or next((ends[parts] for ends in by_end if parts in ends), [])
+        found = names.get(shown(key).strip()) or next((ends[parts] for ends in by_end if parts in ends), [])
         if len(found) > 1:
             pictures = " and ".join(shown(items[i].picture) for i in found[:2])
             raise DataError(f"{where}: {_short(key)} may be {pictures}, one picture expected: write more of its path")

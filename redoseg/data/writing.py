@@ -93,6 +93,8 @@ def write_prepared(
     out, source = Path(out), Path(source)
     if not 4 <= size <= 2048:
         raise DataError(f"size {size} px, 4 to 2048 expected: choose another size")
+    if workers < 0:
+        raise DataError(f"{workers} workers, 1 or more expected, or 0 for one a core: choose another number")
     if len(listing.items) < at_least:
         raise DataError(
             f"{len(listing.items)} pictures found in {shown(source)}, at least {at_least} expected: "
@@ -103,7 +105,7 @@ def write_prepared(
     plan = plan_of(name, listing, size, source, nearest)
     try:
         with contextlib.ExitStack() as stack:
-            partial = out.with_name(f".{out.name}.partial")
+            partial = out.parent / f".{out.name}.partial"
             if not os.path.lexists(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(_locked(partial, out, wait))
@@ -190,7 +192,7 @@ def _already(out: Path, plan: str) -> Prepared | None:
 
 @contextlib.contextmanager
 def _locked(partial: Path, out: Path, wait: bool) -> Iterator[None]:
-    """Only one process writes a set; where the system has no flock, nothing guards it."""
+    """Only one process writes a set; where the system or the file system has no flock, nothing guards it."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -212,11 +214,19 @@ def _locked(partial: Path, out: Path, wait: bool) -> Iterator[None]:
                     f"{shown(out)} is being written by another process, a folder of one's own expected: "
                     "wait for it or name another"
                 ) from None
+            except OSError:  # a file system without locks
+                pass
             if os.path.lexists(out) or _same(partial, descriptor):
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+def remove_partial(partial: Path) -> None:
+    """Remove what a stopped call left; nothing if another process is writing it."""
+    with contextlib.suppress(DataError, OSError), _locked(partial, partial, wait=False):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _same(path: Path, descriptor: int) -> bool:

@@ -22,7 +22,7 @@ from torch import nn
 from redoseg import __version__, metrics
 from redoseg.checkpoint import load_checkpoint, restore, save_checkpoint
 from redoseg.config import Config
-from redoseg.data import BUILT_IN, PictureSet, open_data
+from redoseg.data import BUILT_IN, PictureSet, is_prepared, open_data
 from redoseg.errors import DivergedError, RunError
 from redoseg.export import export_extractor
 from redoseg.nets.mask_extractor import MaskExtractor
@@ -90,8 +90,10 @@ def open_training_pictures(config: Config) -> PictureSet:
         pictures = open_data(data.source, data.size, config.nets.regions, "train", count=data.pictures)
     else:
         whole = open_data(data.source, data.size, config.nets.regions)
-        pictures = whole.subset(data.split) if data.split and any(whole.splits) else whole
-    return replace(pictures, masks=None)
+        everything = not data.split or not any(whole.splits) or (data.split == "train" and "train" not in whole.splits)
+        pictures = whole if everything else whole.subset(data.split)
+    # what was left out when a set was prepared was said then
+    return replace(pictures, masks=None, bad=() if is_prepared(data.source) else pictures.bad)
 
 
 def open_watched_pictures(config: Config) -> PictureSet | None:
@@ -128,6 +130,13 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
     watched = None
     if watched_pictures is not None:
         watched = Watched(watched_pictures, PictureBank(watched_pictures, config, device))
+    parts = ", ".join(sorted(set(pictures.splits) - {""}))
+    console.print(
+        f"training on {len(pictures):,} pictures of {pictures.name}{f' ({parts})' if parts else ''}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     if config.precision == "auto":
         console.print(f"computing in {'bfloat16' if has_fast_bfloat16(device) else 'float32'}", highlight=False)
     for path, why in pictures.bad:

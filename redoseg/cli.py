@@ -117,7 +117,7 @@ class Data:
     path: tyro.conf.Positional[Path]
     """Prepared set [folder]"""
     sheet: Path | None = None
-    """Where to write the contact sheet; contact-sheet.png in the current folder if not given [file]"""
+    """Where to write the contact sheet; contact-sheet.png in the set's own folder if not given [file]"""
 
 
 @dataclass(frozen=True)
@@ -270,10 +270,12 @@ def _segment(arguments: Sequence[str]) -> int:
 
 def _prepare(arguments: Sequence[str]) -> int:
     command = _arguments(Prepare, "prepare", arguments)
-    from redoseg.data import cache_folder, fetch, parts_of, prepare
+    from redoseg.data import ARCHIVES, READERS, cache_folder, fetch, parts_of, prepare, read_splits
 
     console = _console()
     sources = list(command.source)
+    if command.splits:
+        read_splits(command.splits)  # a mistake in it should be known before the work
     if command.download:
         sources = sources or [cache_folder(name) for name in command.name.split("+")]
         with _progress("downloading", in_bytes=True) as advance:
@@ -281,7 +283,14 @@ def _prepare(arguments: Sequence[str]) -> int:
                 for note in fetch(name, folder, lambda file, done, total: advance(done, total, file)):
                     _say(console, f"note: {note}")
     if not sources:
-        raise ConfigError(f"no --source, the folder of {command.name} expected: add --source DIR, or --download")
+        if command.name not in READERS and Path(command.name).exists():
+            raise ConfigError(
+                f"{command.name!r} is a place, the name of a set expected: redoseg prepare folder --source"
+            )
+        parts_of(command.name, [Path()] * len(command.name.split("+")))  # is it the name of a set at all?
+        what = "a folder of pictures" if command.name == "folder" else f"the folder of {command.name}"
+        fetched = all(name in ARCHIVES for name in command.name.split("+"))
+        raise ConfigError(f"no --source, {what} expected: add --source DIR{', or --download' if fetched else ''}")
     with _progress("preparing") as advance:
         try:
             prepared = prepare(
@@ -321,7 +330,7 @@ def _data(arguments: Sequence[str]) -> int:
     _say(console, f"left out when it was made: {len(pictures.bad)}")
     for note in pictures.notes:
         _say(console, f"note: {note}")
-    sheet = command.sheet or Path("contact-sheet.png")
+    sheet = command.sheet or command.path / "contact-sheet.png"
     buffer = io.BytesIO()
     contact_sheet(pictures).save(buffer, "PNG")
     write_atomic(sheet, buffer.getvalue())

@@ -25,19 +25,24 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Whether the folder is this process's alone within the block; if `wait`, it is waited for.
 
     The lock ends with the process, however that ends. Where the system or the file system has none, nothing guards.
+    Raises FileNotFoundError if the folder is not there, or no longer once it is free.
     """
     try:
         import fcntl
     except ImportError:  # Windows
         yield True
         return
+    mine = True
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        mine = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if not os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+                raise FileNotFoundError(folder)  # another of that name
         except BlockingIOError:
             mine = False
+        except FileNotFoundError:
+            raise
         except OSError:  # a file system without locks
             pass
         yield mine

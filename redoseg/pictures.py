@@ -6,6 +6,7 @@ is treated the same when a data set is prepared and when a photograph is segment
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -27,6 +28,11 @@ from redoseg.errors import DataError
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
+)  # fmt: skip
+
+# Pictures that Pillow does not read: whoever has some should hear of it.
+OTHER_SUFFIXES = (
+    ".heic", ".heif", ".jxl", ".dng", ".raw", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".raf", ".rw2", ".psd", ".svg",
 )  # fmt: skip
 
 # A 108-megapixel phone picture passes; a file that claims more is taken for a decompression bomb.
@@ -80,6 +86,15 @@ def reason(error: BaseException) -> str:
     return _printable(" ".join(text.split()))[:200] or type(error).__name__
 
 
+def cure(error: OSError) -> str:
+    """What to do about a file that cannot be written."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "change its permissions or name another place"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "make its folder or name another place"
+    return "free space or name another place"
+
+
 # -------------------------------------------------------------------------------------------------- listing
 
 
@@ -128,6 +143,8 @@ def list_pictures(folder: str | Path) -> Found:
                         problems.append((path, "not a file, a picture expected: remove it"))
                 except OSError as error:  # a link to nothing or to itself, a folder that cannot be entered
                     problems.append((path, f"cannot be opened ({reason(error)}): repair or remove it"))
+            elif os.path.splitext(name)[1].lower() in OTHER_SUFFIXES:
+                problems.append((path, "a format that is not read, JPEG, PNG, WebP ... expected: export it as one"))
         waiting += reversed(folders)
     if not found:
         first = f" ({shown(problems[0][0])} {problems[0][1]})" if problems else ""
@@ -355,13 +372,15 @@ def fit_square(image: Image.Image, size: int, resample: Image.Resampling = Image
 def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
     """A mask file as (H, W) of 0 background, 255 object, 127 not labelled; nearest pixels only.
 
-    Grey 126 to 129 is not labelled, all else is cut at 128; a mask of only 0 and 1 has its object at 1; in a
-    coloured palette entry 0 is the background. With `size` the result is the centre square of that side.
-    Raises DataError like `read_picture`.
+    Grey 126 to 129 is not labelled, all else is cut at 128; a mask of only 0 and 1, or 0 and 128, has its object
+    there; in a coloured palette entry 0 is the background. With `size` the result is the centre square of that side.
+    Raises DataError like `read_picture`, and for a mask in colour, which does not say what is the object.
     """
     path = Path(path)
     with _one_line(path):
         image = _decode(path, None)
+        if image.getbands()[:3] == ("R", "G", "B"):
+            _refuse_colour(path, np.asarray(image)[..., :3])
         values = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
         if image.mode == "P":
             colours = np.array(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
@@ -372,10 +391,20 @@ def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
                 values = np.asarray(image.convert("RGB").convert("L"))
         object_from = 1 if values.max() == 1 else 128
         mask = np.where(values >= object_from, np.uint8(OBJECT), np.uint8(BACKGROUND))
-        mask[(values >= 126) & (values <= 129)] = UNLABELLED
+        if not (values.max() == 128 and set(np.unique(values)) == {0, 128}):
+            mask[(values >= 126) & (values <= 129)] = UNLABELLED
         if size is not None:
             mask = np.asarray(fit_square(Image.fromarray(mask), size, Image.Resampling.NEAREST))
         return mask
+
+
+def _refuse_colour(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Raise DataError if more than a thousandth of (H, W, 3) is clearly no grey."""
+    spread = pixels.max(-1).astype(np.int16) - pixels.min(-1)
+    if (spread > 48).mean() > 0.001:
+        raise DataError(
+            f"{shown(path)}: a mask in colour, grey expected (0 background, 255 object): save it as grey or remove it"
+        )
 
 
 # -------------------------------------------------------------------------------------------------- drawing
@@ -438,6 +467,4 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(
-            f"{shown(path)}: cannot be written ({reason(error)}): free space or name another place"
-        ) from error
+        raise DataError(f"{shown(path)}: cannot be written ({reason(error)}): {cure(error)}") from error

@@ -260,9 +260,7 @@ def _result(job: _Job, folder: Path) -> Result:
     except (OSError, ValueError) as error:
         said = folder.with_suffix(".txt").read_text(errors="replace").strip().splitlines()
         why = said[-1] if said else str(error)
-        raise RunError(
-            f"{folder} did not come to its end ({why}), a whole run expected: run the study again"
-        ) from None
+        raise RunError(f"{folder} did not come to its end ({why}), a whole run expected: run the study again") from None
     entries = RunLog(folder / "log.jsonl").entries()
     course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
     last = next((e for e in reversed(entries) if "grey" in e), {})

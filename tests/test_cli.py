@@ -224,7 +224,7 @@ def train_hint(what: str) -> str:
             "model gone does not exist: name a run folder, a model folder, an .onnx file or weights that come "
             "with redoseg (",
         ),
-        ("data gone", "gone has no dataset.json, a whole prepared set expected: prepare it again"),
+        ("data gone", "gone does not exist, a prepared one expected: make it with `redoseg prepare`"),
         (
             "prepare folder --source gone --out set",
             "gone does not exist, a folder of pictures expected: name another",
@@ -521,6 +521,20 @@ def test_train_goes_on_past_a_broken_picture(call: Call, photos: Path) -> None:
     assert json.loads(Path("run/config.json").read_text())["trained_on"]["pictures"] == 12
 
 
+def test_training_takes_the_part_called_train(call: Call, photos: Path) -> None:
+    shutil.copytree(photos, "pics")
+    Path("pics/splits.csv").write_text("".join(f"{i:02},{'test' if i < 3 else 'train'}\n" for i in range(12)))
+    Path("pics/images/broken.png").write_bytes(b"no picture")
+    assert call("prepare", "folder", "--source", "pics", "--out", "set", "--size", "32").code == 1
+    said = call("train", *TINY, "--watch.collapse-share=0", "--data", "set", "--refine.rounds=0", "--out", "run")
+    # what was left out was said when the set was prepared
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[0] == "training on 9 pictures of pics (train)"
+    command = ["--watch.collapse-share=0", "--data.split=", "--data", "set", "--refine.rounds=0", "--out", "run2"]
+    said = call("train", *TINY, *command)
+    assert said.out.splitlines()[0] == "training on 12 pictures of pics (test, train)"
+
+
 def test_prepare_and_data(call: Call, photos: Path) -> None:
     shutil.copytree(photos, "pics")
     said = call("prepare", "folder", "--source", "pics", "--out", "set", "--size", "16")
@@ -542,7 +556,10 @@ def test_prepare_and_data(call: Call, photos: Path) -> None:
     said = call("prepare", "folder", "--source", "pics", "--out", "set", "--size", "16")
     assert (said.code, said.out.splitlines()[0]) == (0, "12 pictures prepared at 16 px in set (12 of them found done)")
     said = call("prepare", "folder", "--source", "pics", "--out", "set")
-    assert one_line(said) == "set exists, a new folder expected: remove it or name another"
+    assert one_line(said) == (
+        "set is a set prepared from other pictures or settings (12 pictures, 16 px), "
+        "a new folder expected: name another"
+    )
     Path("pics/images/broken.png").write_bytes(b"no picture")
     said = call("prepare", "folder", "--source", "pics", "--out", "set2", "--size", "16")
     assert said.code == 1
@@ -562,8 +579,12 @@ def test_prepare_a_mix_with_lists_of_names(call: Call, photos: Path) -> None:
     assert (data.splits.count("train"), data.splits.count("test")) == (16, 8)
     assert {"a/00", "b/11"} <= set(data.names)
     assert data.labelled.all()
+    said = call("prepare", "a", "--out", "other")
+    assert one_line(said).startswith("'a' is a place, the name of a set expected: redoseg prepare folder --source")
+    said = call("prepare", "lfw", "--out", "other")
+    assert one_line(said) == "no --source, the folder of lfw expected: add --source DIR, or --download"
     said = call("prepare", "folder", "--out", "other")
-    assert one_line(said) == "no --source, the folder of folder expected: add --source DIR, or --download"
+    assert one_line(said) == "no --source, a folder of pictures expected: add --source DIR"
 
 
 def test_prepare_with_download_takes_what_is_there(call: Call) -> None:
@@ -603,7 +624,7 @@ def test_prepare_stopped_by_hand_goes_on(call: Call, photos: Path, monkeypatch: 
     assert (said.code, said.out) == (130, "stopped by hand; the same command goes on where it stopped\n")
     assert not Path("set").exists()
     said = call(*command)
-    assert (said.code, said.out) == (0, "12 pictures prepared at 16 px in set (5 of them found done)\n")
+    assert (said.code, said.out) == (0, "12 pictures prepared at 16 px in set (7 of them found done)\n")
 
 
 def test_bench_prepare(call: Call) -> None:

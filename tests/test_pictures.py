@@ -257,3 +257,29 @@ def test_outline_dims_the_background_only() -> None:
     drawn = np.asarray(outline(Image.new("RGB", (60, 40), "white"), mask))
     assert drawn[20, 30].tolist() == [255, 255, 255]
     assert drawn[2, 2].max() < 200
+
+
+def test_formats_that_are_not_read_are_listed(tmp_path: Path) -> None:
+    photo().save(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.dng", "d.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    found, problems = list_pictures(tmp_path)
+    assert [p.name for p in found] == ["a.png"]
+    why = "a format that is not read, JPEG, PNG, WebP ... expected: export it as one"
+    assert [(p.name, w) for p, w in problems] == [("b.HEIC", why), ("c.dng", why)]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"no picture found in .*b\.HEIC a format that is not read"):
+        list_pictures(tmp_path)
+
+
+def test_masks_of_two_values_and_masks_in_colour(tmp_path: Path) -> None:
+    two = np.array([[0, 128], [128, 0]], np.uint8)
+    Image.fromarray(two).save(tmp_path / "two.png")
+    assert read_mask(tmp_path / "two.png").tolist() == [[0, 255], [255, 0]]
+    Image.fromarray(np.array([[0, 127], [0, 0]], np.uint8)).save(tmp_path / "open.png")
+    assert read_mask(tmp_path / "open.png").tolist() == [[0, 127], [0, 0]]
+    Image.fromarray(np.stack([two, two, two], -1)).save(tmp_path / "grey.png")
+    assert read_mask(tmp_path / "grey.png").tolist() == [[0, 255], [255, 0]]
+    Image.new("RGB", (4, 4), (200, 40, 40)).save(tmp_path / "red.png")
+    with pytest.raises(DataError, match=r"red\.png: a mask in colour, grey expected \(0 background, 255 object\)"):
+        read_mask(tmp_path / "red.png")

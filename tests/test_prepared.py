@@ -159,7 +159,9 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert not out.exists()
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
     out.mkdir()
-    assert f"{out} exists, a new folder expected: remove it or name another" == refused("folder", labelled, out)
+    assert f"{out} exists and is no prepared set, a new folder expected: name another" == refused(
+        "folder", labelled, out
+    )
     assert os.listdir(out) == []
 
 
@@ -255,7 +257,10 @@ def test_a_folder_that_changes_while_it_is_prepared(labelled: Path) -> None:
 def test_a_place_without_a_name(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(labelled)
     for out in (".", "/"):
-        assert refused("folder", labelled, out) == f"{out} exists, a new folder expected: remove it or name another"
+        assert (
+            refused("folder", labelled, out)
+            == f"{out} exists and is no prepared set, a new folder expected: name another"
+        )
 
 
 def test_pictures_beside_images_are_counted(labelled: Path, tmp_path: Path) -> None:
@@ -328,3 +333,10 @@ def test_nearest_takes_pixels_as_they_are(tmp_path: Path) -> None:
     assert set(np.unique(open_prepared(sharp.out).images)) == {0, 255}
     assert len(np.unique(open_prepared(smooth.out).images)) > 2
     assert "nearest, masks" in (tmp_path / "sharp" / "dataset.json").read_text()
+
+
+def test_folders_in_capitals_are_found(labelled: Path, tmp_path: Path) -> None:
+    (labelled / "images").rename(labelled / "Images")
+    (labelled / "masks").rename(labelled / "MASKS")
+    assert prepare("folder", labelled, tmp_path / "out", 16).labelled == 9
+    assert prepare("horses", labelled, tmp_path / "dev", 16).labelled == 9

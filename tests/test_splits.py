@@ -73,10 +73,19 @@ def test_a_folder_of_lists(tmp_path: Path) -> None:
         "PATH/test.txt, line 2: 'a' is in split 'test', in 'train' before, one split for each name expected: "
         "remove one of the lines"
     )
+    written(tmp_path, "g\n", "validation.txt")
+    assert refused(tmp_path) == (
+        "PATH holds validation.txt, lists called train.txt, val.txt, dev.txt, test.txt expected: rename or remove it"
+    )
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path / "empty") == (
         "PATH has no list, any of train.txt, val.txt, dev.txt, test.txt expected: add one"
     )
+
+
+def test_lists_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    lines = 'a;Train\n"b, c",TEST\n"d; e";val\n'
+    assert read_splits(written(tmp_path, lines)) == {"a": "train", "b, c": "test", "d; e": "val"}
 
 
 def test_mistakes_in_a_list(tmp_path: Path) -> None:
@@ -84,7 +93,7 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
         return refused(written(tmp_path, text))
 
     known = "one of train, val, dev, test expected: correct the line"
-    assert of("a train\n\nb Train\n") == f"PATH, line 3: split 'Train', {known}"
+    assert of("a train\n\nb Trainn\n") == f"PATH, line 3: split 'trainn', {known}"
     assert of("a,train\nb,\n") == f"PATH, line 2: split '', {known}"
     assert of("name,split\na,train\nb,tset\n") == f"PATH, line 3: split 'tset', {known}"
     assert of("name,split\na,train\nb,test,dev\n") == (
@@ -94,7 +103,7 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
         "PATH, line 3: 'a' is in split 'val', in 'train' before, one split for each name expected: "
         "remove one of the lines"
     )
-    assert of("a train\nb\n") == "PATH, line 2: 'b' has no split, NAME SPLIT expected: add train, val, dev, test"
+    assert of("a train\nb\n") == "PATH, line 2: 'b' has no split, NAME,SPLIT expected: add train, val, dev, test"
     assert of(", train") == "PATH, line 1 has no name, a picture's name and its split expected: correct the line"
     assert of("name,split\n,train") == (
         "PATH, line 2 has no name, a picture's name and its split expected: correct the line"
@@ -104,7 +113,7 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
     nothing = "PATH puts no picture in a split, names in train, val, dev, test expected: name another file"
     assert of("") == of("# a train\n\n") == of("name,split\n") == of("name,split\na,\n") == nothing
     assert of("x" * 500) == (
-        f"PATH, line 1: '{'x' * 77}...' has no split, NAME SPLIT expected: add train, val, dev, test"
+        f"PATH, line 1: '{'x' * 77}...' has no split, NAME,SPLIT expected: add train, val, dev, test"
     )
     assert "line 2: field larger than field limit (131072)" in of(f"name,split\n{'x' * 140_000},train")
     assert refused(tmp_path / "gone") == (

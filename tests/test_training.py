@@ -112,6 +112,7 @@ def test_the_run_folder_explains_itself(trained: Any) -> None:
         "curves.png",
         "log.jsonl",
         "mask.onnx",
+        "outcome.json",
         "report.md",
         "samples/0-000006.png",
         "samples/0-000012.png",

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from redoseg.data.benchmarks import READERS, list_set, parts_of, recognise
-from redoseg.data.download import cache_folder, fetch
+from redoseg.data.download import ARCHIVES, cache_folder, fetch
 from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import AT_LEAST, PictureSet, contact_sheet, is_prepared, open_prepared
+from redoseg.data.splits import read_splits
 from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
 from redoseg.errors import DataError
 from redoseg.pictures import shown
 
 __all__ = [
+    "ARCHIVES",
     "AT_LEAST",
     "READERS",
     "Item",
@@ -34,6 +36,7 @@ __all__ = [
     "open_shapes",
     "parts_of",
     "prepare",
+    "read_splits",
     "write_prepared",
 ]
 

@@ -18,7 +18,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, NamedTuple
@@ -93,11 +92,22 @@ def decode(items: Sequence[Item], size: int, nearest: bool = False, workers: int
         waiting: deque[Future[list[Decoded]]] = deque()
         rest = iter(items)
         while True:
-            while len(waiting) < 3 * workers and (some := list(islice(rest, chunk))):
+            while len(waiting) < 3 * workers and (some := _chunk(rest, chunk)):
                 waiting.append(pool.submit(some))
             if not waiting:
                 return
             yield from waiting.popleft().result()
+
+
+def _chunk(items: Iterator[Item], most: int) -> list[Item]:
+    """The next items: up to `most`, fewer of large files, so that what is done is soon written."""
+    chunk: list[Item] = []
+    size = 0
+    while len(chunk) < most and size < CHUNK_BYTES and (item := next(items, None)):
+        chunk.append(item)
+        with contextlib.suppress(OSError):
+            size += os.path.getsize(item.picture)
+    return chunk
 
 
 class _Pool:

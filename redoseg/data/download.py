@@ -21,7 +21,7 @@ from http.client import responses
 from pathlib import Path
 
 from redoseg.errors import DataError
-from redoseg.pictures import reason, shown
+from redoseg.pictures import cure, reason, shown
 
 TIMEOUT = 30.0  # seconds without a byte after which a connection counts as cut
 PAUSE = 1.0  # seconds before the next try, doubled after each that brought nothing
@@ -139,9 +139,7 @@ def fetch(
                     if archive.md5 is None:
                         notes.append(f"{archive.name}: checksum not known, not checked")
     except OSError as error:
-        raise DataError(
-            f"{shown(folder)}: cannot be written ({reason(error)}): free space or name another place"
-        ) from error
+        raise DataError(f"{shown(folder)}: cannot be written ({reason(error)}): {cure(error)}") from error
     return tuple(notes)
 
 

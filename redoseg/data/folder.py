@@ -36,7 +36,7 @@ def labelled_folder(source: str | Path) -> Listing:
 
     A file of splits in the folder counts before that. Raises DataError if there is no `images/`, and as `list_folder`.
     """
-    if not os.path.isdir(Path(source, "images")):
+    if not os.path.isdir(_within(Path(source), "images")):
         raise DataError(f"{shown(source)} has no images, images/ and masks/ expected: name the folder that holds them")
     listing = list_folder(source)
     if any(item.split for item in listing.items):
@@ -51,32 +51,33 @@ def shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tupl
 
 
 def _without_splits(source: Path) -> Listing:
-    if not os.path.isdir(source / "images"):
+    images, masks_folder = _within(source, "images"), _within(source, "masks")
+    if not os.path.isdir(images):
         pictures, problems = list_pictures(source)
         return Listing(tuple(_items(pictures, source)), shown_problems(problems, source))
-    pictures, problems = list_pictures(source / "images")
-    items = _items(pictures, source / "images")
+    pictures, problems = list_pictures(images)
+    items = _items(pictures, images)
     bad = list(shown_problems(problems, source))
-    if not os.path.isdir(source / "masks"):
+    if not os.path.isdir(masks_folder):
         beside = 0
         with contextlib.suppress(OSError):
             beside = sum(p.suffix.lower() in PICTURE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
         notes = (f"pictures beside images/, left out: {beside:,}",) if beside else ()
         return Listing(tuple(items), tuple(bad), notes)
     try:
-        files, problems = list_pictures(source / "masks")
+        files, problems = list_pictures(masks_folder)
     except DataError:  # nothing is labelled
         with contextlib.suppress(OSError):
-            if not os.listdir(source / "masks"):
+            if not os.listdir(masks_folder):
                 return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
         why = "holds no mask that can be looked at, files ending in .png, .jpg, ... expected: repair or remove it"
-        return Listing(tuple(items), (*bad, ("masks", why)))
+        return Listing(tuple(items), (*bad, (shown(masks_folder.name), why)))
     bad += shown_problems(problems, source)
-    masks = _by_stem(files, source / "masks")
-    owners = _by_stem(pictures, source / "images")
+    masks = _by_stem(files, masks_folder)
+    owners = _by_stem(pictures, images)
     found: list[Item] = []
     for item in items:
-        stem = _stem(item.picture, source / "images")
+        stem = _stem(item.picture, images)
         candidates = masks.get(stem, [])
         if candidates and len(owners[stem]) > 1:
             names = ", ".join(shown(p.name) for p in owners[stem])
@@ -95,6 +96,14 @@ def _without_splits(source: Path) -> Listing:
     if orphans:
         said.append(f"{orphans} masks have no picture")
     return Listing(tuple(found), tuple(bad), tuple(said))
+
+
+def _within(source: Path, name: str) -> Path:
+    """The sub-folder of that name, also in capitals."""
+    if not os.path.isdir(source / name):
+        with contextlib.suppress(OSError):
+            return next((p for p in source.iterdir() if p.name.lower() == name and p.is_dir()), source / name)
+    return source / name
 
 
 def _stem(path: Path, folder: Path) -> str:

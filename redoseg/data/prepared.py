@@ -163,6 +163,11 @@ def open_prepared(folder: str | Path) -> PictureSet:
             source=str(about["source"]),
         )
     except FileNotFoundError as error:
+        if not is_prepared(folder):
+            seen = "is no prepared set" if folder.is_dir() else "does not exist"
+            raise DataError(
+                f"{shown(folder)} {seen}, a prepared one expected: make it with `redoseg prepare`"
+            ) from None
         missing = Path(str(error.filename)).name
         raise DataError(f"{shown(folder)} has no {missing}, a whole prepared set expected: prepare it again") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:

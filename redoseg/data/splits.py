@@ -17,6 +17,8 @@ from redoseg.pictures import reason, shown
 
 NAMES = ("train", "val", "dev", "test")
 
+_OTHER_NAMES = ("training", "trn", "validation", "valid", "eval", "testing", "tests", "tst")  # what they get called
+
 # What a note on where splits come from begins with; the note goes when others take their place.
 _NOTE = "splits "
 
@@ -83,10 +85,14 @@ def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
     for where, line in lines[start:]:
         if line.startswith("#"):
             continue
-        at = max(line.rfind(c) for c in ", \t")
+        if line.startswith('"'):  # as a spreadsheet writes a name with a comma in it
+            name, *rest = _fields(line, ";" if '";' in line else ",", where)
+            yield where, name, _known("".join(rest), where)
+            continue
+        at = max(line.rfind(c) for c in ",; \t")
         if at < 0:
-            raise DataError(f"{where}: {_short(line)} has no split, NAME SPLIT expected: add {', '.join(NAMES)}")
-        yield where, line[:at].rstrip(", \t"), _known(line[at + 1 :], where)
+            raise DataError(f"{where}: {_short(line)} has no split, NAME,SPLIT expected: add {', '.join(NAMES)}")
+        yield where, line[:at].rstrip(",; \t"), _known(line[at + 1 :], where)
 
 
 def _listed_in_table(
@@ -110,6 +116,10 @@ def _listed_in_table(
 def _listed_in_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
     """(place, name, split) of each line of a folder's lists."""
     there = [split for split in NAMES if os.path.isfile(folder / f"{split}.txt")]
+    meant = [f"{other}.txt" for other in _OTHER_NAMES if os.path.isfile(folder / f"{other}.txt")]
+    if meant:
+        expected = ", ".join(f"{s}.txt" for s in NAMES)
+        raise DataError(f"{shown(folder)} holds {meant[0]}, lists called {expected} expected: rename or remove it")
     if not there:
         raise DataError(f"{shown(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one")
     for split in there:
@@ -126,6 +136,7 @@ def _fields(line: str, delimiter: str, where: str) -> list[str]:
 
 
 def _known(split: str, where: str) -> str:
+    split = split.strip().lower()
     if split not in NAMES:
         raise DataError(f"{where}: split {_short(split)}, one of {', '.join(NAMES)} expected: correct the line")
     return split

@@ -32,12 +32,12 @@ from redoseg.data.decoding import decode
 from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, is_prepared, open_prepared
 from redoseg.errors import DataError
-from redoseg.machine import cores
-from redoseg.pictures import BACKGROUND, OBJECT, UNLABELLED, reason, shown
+from redoseg.machine import cores, locked
+from redoseg.pictures import BACKGROUND, OBJECT, UNLABELLED, cure, reason, shown
 
 # What is decoded but not yet noted in done.jsonl is lost in a kill.
 COMMIT_ITEMS = 1024
-COMMIT_SECONDS = 5.0
+COMMIT_SECONDS = 2.0
 
 LEFT_OUT, NO_MASK, WITH_MASK = "-", "o", "m"  # what became of an item, in done.jsonl
 
@@ -108,11 +108,11 @@ def write_prepared(
             partial = out.parent / f".{out.name}.partial"
             if not os.path.lexists(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(_locked(partial, out, wait))
+                stack.enter_context(_alone(partial, out, wait))
             if os.path.lexists(out):
                 done = _already(out, plan)
                 if done is None:
-                    raise DataError(f"{shown(out)} exists, a new folder expected: remove it or name another")
+                    raise DataError(f"{shown(out)} {_what_is_there(out)}, a new folder expected: name another")
                 shutil.rmtree(partial, ignore_errors=True)
                 return done
             writer = _Writer(partial, plan, size, with_masks=any(item.mask for item in items))
@@ -158,8 +158,8 @@ def write_prepared(
             return Prepared(out, writer.pictures, writer.labelled, tuple(problems), listing.notes, found)
     except OSError as error:
         raise DataError(
-            f"{shown(out)}: cannot be written ({reason(error)}): free space and run the same again, it goes on "
-            "where it stopped, or name another place"
+            f"{shown(out)}: cannot be written ({reason(error)}): {cure(error)}; what is done is kept, "
+            "and the same command goes on from there"
         ) from error
 
 
@@ -190,50 +190,37 @@ def _already(out: Path, plan: str) -> Prepared | None:
     return None
 
 
+def _what_is_there(out: Path) -> str:
+    with contextlib.suppress(DataError):
+        there = open_prepared(out)
+        return f"is a set prepared from other pictures or settings ({len(there):,} pictures, {there.size} px)"
+    return "exists and is no prepared set"
+
+
 @contextlib.contextmanager
-def _locked(partial: Path, out: Path, wait: bool) -> Iterator[None]:
-    """Only one process writes a set; where the system or the file system has no flock, nothing guards it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        partial.mkdir(exist_ok=True)
-        yield
-        return
-    while True:
-        with contextlib.suppress(FileExistsError):
-            partial.mkdir()
-        try:
-            descriptor = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:  # another process has just finished
-            continue
-        try:
+def _alone(partial: Path, out: Path, wait: bool) -> Iterator[None]:
+    """Only one process writes a set."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            partial.mkdir(exist_ok=True)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise DataError(
-                    f"{shown(out)} is being written by another process, a folder of one's own expected: "
-                    "wait for it or name another"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
-            if os.path.lexists(out) or _same(partial, descriptor):
-                yield
-                return
-        finally:
-            os.close(descriptor)
+                mine = stack.enter_context(locked(partial, wait))
+                break
+            except FileNotFoundError:  # another process has just finished
+                continue
+        if not mine:
+            raise DataError(
+                f"{shown(out)} is being written by another process, a folder of one's own expected: "
+                "wait for it or name another"
+            )
+        yield
 
 
 def remove_partial(partial: Path) -> None:
     """Remove what a stopped call left; nothing if another process is writing it."""
-    with contextlib.suppress(DataError, OSError), _locked(partial, partial, wait=False):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _same(path: Path, descriptor: int) -> bool:
-    """Whether the open folder still is the one of that name."""
-    with contextlib.suppress(OSError):
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    return False
+    with contextlib.suppress(OSError), locked(partial) as mine:
+        if mine:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _refuse_without_space(folder: Path, size: int, items: int, with_masks: bool) -> None:
@@ -246,7 +233,8 @@ def _refuse_without_space(folder: Path, size: int, items: int, with_masks: bool)
 
 
 def _relative(path: Path, source: Path) -> str:
-    return shown(path.relative_to(source).as_posix() if path.is_relative_to(source) else path)
+    inside = path.is_relative_to(source) and source != Path(source.anchor)
+    return shown(path.relative_to(source).as_posix() if inside else path)
 
 
 class _Writer:
@@ -323,7 +311,7 @@ class _Writer:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self.files:
-            if kind is None:
+            if kind is None or not issubclass(kind, OSError):  # also on Ctrl-C: nothing that is done is lost
                 self._commit()
 
     def add(self, picture: Any, mask: Any, problems: list[tuple[str, str]]) -> None:

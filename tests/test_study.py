@@ -125,7 +125,7 @@ def test_a_stopped_study_leaves_no_process_and_goes_on_in_the_middle_of_a_run(sm
         while not (logs := [p for p in out.glob("runs/*/log.jsonl") if p.read_text().count("\n") > 7]):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGTERM)  # as Ctrl-C
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 130
     assert f"go on with: redoseg study {smoke} --out {out}" in said

@@ -321,10 +321,12 @@ def kind(study: Study, result: Result, floor: float) -> str:
         return DIVERGED
     if outcome["collapsed"]:
         return ONE_REGION
+    iou = outcome["scores"]["iou"]
+    if iou >= study.good:
+        return GOOD
     if (result["grey"] or 0) > GREYNESS:
         return GREY
-    iou = outcome["scores"]["iou"]
-    return GOOD if iou >= study.good else PARTIAL if iou > floor else RANDOM
+    return PARTIAL if iou > floor else RANDOM
 
 
 def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -> list[dict[str, Any]]:

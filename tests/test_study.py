@@ -214,7 +214,8 @@ def test_what_became_of_the_masks(smoke: Path) -> None:
     assert told(result("x", 0, 0.61)) == "good"
     assert told(result("x", 0, 0.59)) == "partial"
     assert told(result("x", 0, 0.39)) == "random"
-    assert told(result("x", 0, 0.61, grey=0.2)) == "grey"
+    assert told(result("x", 0, 0.59, grey=0.2)) == "grey"
+    assert told(result("x", 0, 0.61, grey=0.2)) == "good"  # soft, and right where it is cut
     assert told(result("x", 0, 0.61, collapsed=True)) == "one region"
     assert told({"row": "x", "grey": None, "outcome": {"step": 3, "health": "diverged"}}) == "diverged"
 

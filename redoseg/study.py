@@ -384,6 +384,9 @@ def write_table(study: Study, results: Sequence[Result], floors: dict[str, float
             f"| {line['row']} | {100 * line['median']:.1f} | {100 * line['worst']:.1f} | "
             f"{100 * line['best']:.1f} | {line['runs']} | {100 * line['collapsed']:.0f} % | {kinds} |"
         )
+    told = Counter((r["row"], r["outcome"].get("health", "not known")) for r in results)
+    text += ["", "Health that training named at the end:", ""]
+    text += [f"- {row}: {count} {state}" for (row, state), count in told.items()]
     table = "\n".join(text) + "\n"
     write_atomic(folder.table, table.encode())
     _draw(study, results, floors, lines, folder.figure)

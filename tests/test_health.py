@@ -37,6 +37,8 @@ def log(steps: int = 5000, lines: int = 40, **figures: Any) -> list[dict[str, An
         ({"grey": 0.22}, health.GREY),
         ({"critic_real": 0.01, "critic_fake": 0.02}, health.DISCRIMINATOR_WINS),
         ({"critic_real": 0.01}, health.HEALTHY),  # still fooled by the fakes
+        ({"critic_real": 1e8}, health.DIVERGED),
+        ({"critic_real": 0.01, "critic_fake": 0.02, "grey": 0.25}, health.DISCRIMINATOR_WINS),
         ({"latent_read": -0.01}, health.LATENT_IGNORED),
         # the first of several is named: what follows from it is not
         ({"sizes": [0.99, 0.01], "latent_read": -0.01, "critic_real": 0, "critic_fake": 0}, health.ONE_REGION),

@@ -48,7 +48,8 @@ ADVICE = {
 
 WINDOW = 10  # log lines that are judged together
 GREYNESS = 0.15  # mean of M (1 - M), which is 0.25 for masks of one half everywhere
-WON = 0.1  # a player's mean loss on real and on fake pictures below which there is no game left
+# The discriminator's loss, real and fake together: 2 (hinge) or 1.4 (cross-entropy) where it cannot tell them apart.
+WON, BEYOND = 0.5, 100.0
 READ = 0.01  # share of the latents' spread that the encoder should read at least
 # A rate times the steps made at it: before that much, grey masks and an unread latent are only early.
 EXTRACTOR_PATH, ENCODER_PATH = 0.04, 0.2
@@ -66,12 +67,15 @@ def state(entries: Sequence[Entry], config: Config) -> str:
 
     step, regions = recent[-1]["step"], len(recent[-1]["sizes"])
     least = min(sum(e["sizes"][k] for e in recent) / len(recent) for k in range(regions))
+    judged = mean("critic_real") + mean("critic_fake")
+    if judged > BEYOND:
+        return DIVERGED
     if least < least_share(config.watch, regions):
         return ONE_REGION
+    if config.objective.adversarial_weight and judged < WON:
+        return DISCRIMINATOR_WINS
     if mean("grey") > GREYNESS:
         return GREY if step * config.optim.extractor_rate >= EXTRACTOR_PATH else STARTING
-    if config.objective.adversarial_weight and max(mean("critic_real"), mean("critic_fake")) < WON:
-        return DISCRIMINATOR_WINS
     if config.objective.latent_weight and mean("latent_read") < READ:
         return LATENT_IGNORED if step * config.optim.encoder_rate >= ENCODER_PATH else STARTING
     return HEALTHY

@@ -146,7 +146,12 @@ class StudyFolder:
         self.results = path / "results.jsonl"
         self.table = path / "table.md"
         self.figure = path / "figure.png"
+        self.masks = path / "masks.png"
         self.runs = path / "runs"
+
+    def run(self, row: str, seed: int, key: str) -> Path:
+        """The folder of one run."""
+        return self.runs / f"{_slug(row)}-seed{seed}-{key}"
 
     def read(self) -> list[Result]:
         """The finished runs; a line that a kill broke is left out."""
@@ -196,7 +201,7 @@ def run_study(
                 late = minutes and time.monotonic() - started > 60 * minutes
                 while waiting and not late and len(running.jobs) < (jobs or gpus or cores()):
                     job = waiting.pop(0)
-                    running.start(job, folder.runs / f"{_slug(job.row.name)}-seed{job.seed}-{job.key}", device, gpus)
+                    running.start(job, folder.run(job.row.name, job.seed, job.key), device, gpus)
                 for done, run_folder, result in running.finished():
                     results[done.key] = result
                     with open(folder.results, "a") as file:
@@ -348,6 +353,7 @@ def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -
                 "best": ious[-1],
                 "collapsed": kinds[ONE_REGION] / len(mine),
                 "kinds": {k: kinds[k] for k in KINDS if kinds[k]},
+                "health": dict(Counter(r["outcome"].get("health", "not known") for r in mine)),
                 "minutes": statistics.median(r["seconds"] for r in mine) / 60,
             }
         )
@@ -369,28 +375,61 @@ def floors_of(study: Study) -> dict[str, float]:
 
 
 def write_table(study: Study, results: Sequence[Result], floors: dict[str, float], folder: StudyFolder) -> str:
-    """`table.md` and `figure.png` in the study's folder; returns the table."""
+    """`table.md`, `figure.png` and `masks.png` in the study's folder; returns the table."""
     lines = summary(study, results, floors)
     text: list[str] = [f"# {study.title}", ""]
     text += [f"Best trivial IoU on {name}: {100 * floor:.1f}. " for name, floor in floors.items()]
-    head = "| {} | IoU: median | worst | best | runs | collapsed | what became of the masks |"
+    head = "| {} | IoU: median | worst | best | runs | collapsed | what became of the masks | what training said |"
     group: str | None = None
     for line in lines:
         if line["group"] != group:
             group = str(line["group"])
-            text += ["", head.format(group or "row"), "|---|---|---|---|---|---|---|"]
-        kinds = ", ".join(f"{count} {name}" for name, count in line["kinds"].items())
+            text += ["", head.format(group or "row"), "|---|---|---|---|---|---|---|---|"]
+        kinds, health = (
+            ", ".join(f"{count} {name}" for name, count in line[key].items()) for key in ("kinds", "health")
+        )
         text.append(
             f"| {line['row']} | {100 * line['median']:.1f} | {100 * line['worst']:.1f} | "
-            f"{100 * line['best']:.1f} | {line['runs']} | {100 * line['collapsed']:.0f} % | {kinds} |"
+            f"{100 * line['best']:.1f} | {line['runs']} | {100 * line['collapsed']:.0f} % | {kinds} | {health} |"
         )
-    told = Counter((r["row"], r["outcome"].get("health", "not known")) for r in results)
-    text += ["", "Health that training named at the end:", ""]
-    text += [f"- {row}: {count} {state}" for (row, state), count in told.items()]
     table = "\n".join(text) + "\n"
     write_atomic(folder.table, table.encode())
     _draw(study, results, floors, lines, folder.figure)
+    _draw_masks(study, results, folder)
     return table
+
+
+def _draw_masks(study: Study, results: Sequence[Result], folder: StudyFolder) -> None:
+    """Pictures, and below them what each row's run of the first seed made of them."""
+    import io
+
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    strips: list[tuple[str, Image.Image]] = []
+    for row in study.rows:
+        mine = [r for r in results if r["row"] == row.name and r["seed"] == study.seeds[0]]
+        sheets = [folder.run(row.name, r["seed"], r["key"]) / "samples" / "last.png" for r in mine]
+        if sheets and sheets[0].is_file() and row.config.nets.regions == 2:
+            with Image.open(sheets[0]) as sheet:
+                # rows of a sample grid: pictures, object masks, two regions drawn, the truth
+                height = sheet.height // 5
+                if not strips:
+                    strips.append(("pictures", sheet.crop((0, 0, sheet.width, height))))
+                strips.append((row.name, sheet.crop((0, height, sheet.width, 2 * height))))
+    if not strips:
+        return
+    figure = Figure(figsize=(9, 0.72 * len(strips)))
+    figure.subplots_adjust(0.32, 0, 1, 1, hspace=0.05)
+    for axes, (name, strip) in zip(figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True):
+        axes.imshow(strip)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100)
+    write_atomic(folder.masks, buffer.getvalue())
 
 
 def _draw(
@@ -415,7 +454,8 @@ def _draw(
         axes.axvline(100 * floor, color="#999999", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(lines)), [line["row"] for line in lines])
     axes.invert_yaxis()
-    axes.set(xlabel="IoU, object region fixed once without labels [%]", xlim=(-2, 102), title=study.title)
+    axes.set(xlabel="IoU, object region fixed once without labels [%]", xlim=(-2, 102))
+    figure.suptitle(study.title, fontsize=10)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     marks = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in KINDS.items()]

@@ -82,8 +82,9 @@ def test_a_study_runs_stops_and_goes_on(smoke: Path, tmp_path: Path) -> None:
 
     table = write_table(study, results, studies.floors_of(study), StudyFolder(out))
     assert (out / "table.md").read_text() == table
-    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "| too fast | 0.0 | 0.0 | 0.0 | 1 | 0 % | 1 diverged |" in table
+    for name in ("figure.png", "masks.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert "| too fast | 0.0 | 0.0 | 0.0 | 1 | 0 % | 1 diverged | 1 diverged |" in table
     assert "| the report's | IoU: median | worst" in table
 
     smoke.write_text(SMOKE.replace("1e30", "2e30"))  # only what has changed is run again

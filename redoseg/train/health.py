@@ -49,7 +49,7 @@ ADVICE = {
 WINDOW = 10  # log lines that are judged together
 GREYNESS = 0.15  # mean of M (1 - M), which is 0.25 for masks of one half everywhere
 # The discriminator's loss, real and fake together: 2 (hinge) or 1.4 (cross-entropy) where it cannot tell them apart.
-WON, BEYOND = 0.5, 100.0
+WON, BEYOND = 0.8, 100.0
 READ = 0.01  # share of the latents' spread that the encoder should read at least
 # A rate times the steps made at it: before that much, grey masks and an unread latent are only early.
 EXTRACTOR_PATH, ENCODER_PATH = 0.04, 0.2

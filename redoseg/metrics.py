@@ -44,8 +44,9 @@ class Scores:
 def object_region(masks: NDArray[np.floating]) -> int:
     """Which region is the object, decided once for a model and without labels.
 
-    The object touches the border of its picture less than its size would suggest, so it is the region with
-    the lowest ratio of its share of the border ring to its share of the whole area, over all pictures.
+    The object is near the border of its picture less than its size would suggest, so it is the region with the lowest
+    ratio of its share of the border to its share of the whole area, over all pictures. The border is the band from
+    1/16 to 3/16 of the side: padding draws a frame of a pixel or two around some masks, which should not decide.
 
     Args:
         masks: soft masks (N, n, H, W) that sum to one over n >= 2 regions.
@@ -60,8 +61,11 @@ def object_region(masks: NDArray[np.floating]) -> int:
         )
     area = masks.mean(axis=(0, 2, 3), dtype=np.float64)
     height, width = masks.shape[2:]
+    side = min(height, width)
+    outer, inner = side // 16, max(1, 3 * side // 16)
     ring = np.zeros((height, width), bool)
-    ring[[0, -1], :] = ring[:, [0, -1]] = True
+    ring[outer : height - outer, outer : width - outer] = True
+    ring[inner : height - inner, inner : width - inner] = False
     border = masks[:, :, ring].mean(axis=(0, 2), dtype=np.float64)
     # A region that has vanished has no ratio worth comparing: it is never the object.
     ratio = np.where(area > 1e-6, border / np.maximum(area, 1e-6), np.inf)

@@ -81,6 +81,14 @@ def test_a_large_object_is_still_the_object() -> None:
     assert object_region(np.stack([1 - inner, inner])[None]) == 1
 
 
+def test_a_thin_frame_does_not_decide() -> None:
+    """Padding may draw a line around the background's mask."""
+    inner = square(5, 11, side=16).astype(np.float32)
+    background = 1 - inner
+    background[[0, -1]] = background[:, [0, -1]] = 0
+    assert object_region(np.stack([background, 1 - background])[None]) == 1
+
+
 def test_the_region_is_one_for_the_model() -> None:
     # One picture in four has the regions swapped: the majority decides.
     inner = square(2, 6).astype(np.float32)

@@ -363,7 +363,8 @@ def fit_square(image: Image.Image, size: int, resample: Image.Resampling = Image
     left, top, right, bottom = extent if seen == image.size else (0, 0, *image.size)
     side = min(right - left, bottom - top)
     left, top = (left + right - side) / 2, (top + bottom - side) / 2
-    box = (left, top, left + side, top + side)
+    # a sum of fractions may end a hair beyond the picture
+    box = (max(left, 0.0), max(top, 0.0), min(left + side, image.width), min(top + side, image.height))
     square = image.resize((size, size), resample, box=box, reducing_gap=3.0)
     square.info.pop(_EXTENT, None)
     return square

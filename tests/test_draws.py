@@ -53,9 +53,11 @@ def test_shapes_and_distributions() -> None:
     draws = Draws(0, 50, 400, 3, 5)
     drawn = draws.step(7)
     assert {f.name for f in fields(drawn)} == {
-        "redrawn", "real", "flips", "latents", "fresh_latents", "chosen"
+        "redrawn", "real", "flips", "latents", "fresh_latents", "chosen", "changes"
     }  # fmt: skip
     assert drawn.latents.shape == (400, 3, 5)
+    assert drawn.changes.shape == (2, 400 * 4, 5)
+    assert 0 <= drawn.changes.min() < 0.01 < 0.99 < drawn.changes.max() < 1
     assert drawn.latents.mean().abs() < 0.05
     assert drawn.latents.std().item() == pytest.approx(1, abs=0.05)
     assert drawn.flips.mean() == pytest.approx(0.5, abs=0.1)

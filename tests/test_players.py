@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from redoseg.config import Config, NetConfig, ObjectiveConfig, OptimConfig
 from redoseg.data import open_shapes
+from redoseg.study import load_study
 from redoseg.train.feed import PictureBank
 from redoseg.train.loop import Hooks, train
 from redoseg.train.players import Critic, MovingAverage, Redrawer
@@ -185,13 +186,22 @@ SWITCHES: dict[str, Case] = {
     "objective.mask_drawings": (False, ALL, (), {}),
     "objective.adversarial": ("bce", ("extractor", "generators", "critic"), ("encoder",), {}),
     "objective.adversarial_weight": (3.0, ("extractor", "generators"), ("encoder",), {}),
+    "objective.augment": (True, ("extractor", "generators", "critic"), ("encoder",), {}),
+    "objective.gradient_penalty": (1.0, ("critic",), REDRAWER, {}),
     "objective.fresh_fakes": (False, ("critic",), REDRAWER, {}),
     "objective.same_latents": (False, ("critic",), REDRAWER, {}),
     "objective.other_real": (False, ("critic",), REDRAWER, {}),
     "objective.latent_weight": (1.0, ("extractor", "generators"), (), {}),
+    "objective.latent_warm_up": (10, ("extractor", "generators"), (), {}),
     "objective.latent_from": ("composites", REDRAWER, (), {}),
     "objective.floor": (0.5, ("extractor",), ("generators", "encoder"), {"objective.floor_weight": 5.0}),
     "objective.floor_weight": (5.0, ("extractor",), ("generators", "encoder"), {"objective.floor": 0.5}),
+    "objective.floor_steps": (
+        2,
+        ("extractor",),
+        ("generators", "encoder"),
+        {"objective.floor": 0.5, "objective.floor_weight": 5.0},
+    ),
     "objective.binary_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
     "objective.centre_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
     "objective.centre_steps": (7, ("extractor",), ("generators", "encoder"), {"objective.centre_weight": 5.0}),
@@ -238,6 +248,26 @@ def test_switch_changes_the_first_update(name: str, tiny: Tiny) -> None:
     after = first_updates(tiny({"steps": 1} | others | {name: value}), others.get("steps", 1))
     assert {p for p in changed if equal(before[p], after[p])} == set()
     assert {p for p in same if not equal(before[p], after[p])} == set()
+
+
+def smaller(config: Config) -> Config:
+    """The same settings with tiny networks, one step of four pictures."""
+    shrunk = {"extractor_width": 4, "generator_width": 2, "discriminator_width": 4, "encoder_width": 4, "latent": 4}
+    data = replace(config.data, size=16, pictures=24)
+    return replace(config, steps=1, batch=4, precision="float32", data=data, nets=replace(config.nets, **shrunk))
+
+
+def test_every_row_of_the_study_changes_the_first_update() -> None:
+    """What is taken away or added in `redoseg study missing` does something, row by row."""
+    rows = {row.name: smaller(row.config) for row in load_study("missing").rows}
+    bases = {name: first_updates(rows[name]) for name in ("published objective", "bce")}
+    idle = []
+    for name, config in rows.items():
+        base = bases["bce" if name.startswith("bce") else "published objective"]
+        after = first_updates(config)
+        if all(equal(base[part], after[part]) for part in PARTS):
+            idle.append(name)
+    assert idle == ["published objective", "bce"]
 
 
 @pytest.mark.parametrize("redraw", ["object", "together"])

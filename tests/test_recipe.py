@@ -44,7 +44,11 @@ PUBLISHED = {
     "objective.latent_weight": 5.0,
     "objective.latent_from": "drawings",
     # what this project adds is off
+    "objective.augment": False,
+    "objective.gradient_penalty": 0.0,
+    "objective.latent_warm_up": 0,
     "objective.floor": 0.0,
+    "objective.floor_steps": 0,
     "objective.floor_weight": 0.0,
     "objective.binary_weight": 0.0,
     "objective.borrowed_latents": 0.0,

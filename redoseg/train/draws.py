@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # one independent stream of random numbers for each purpose
-REDRAWN, REAL, LATENTS, FRESH_LATENTS, CHOSEN, FLIPS = range(6)
+REDRAWN, REAL, LATENTS, FRESH_LATENTS, CHOSEN, FLIPS, CHANGES = range(7)
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class StepDraws:
     latents: Float[Tensor, "b n d"]
     fresh_latents: Float[Tensor, "b n d"]
     chosen: Int[Tensor, " b"]
+    changes: Float[Tensor, "2 k 5"]
+    """Numbers in 0..1 that say how what the discriminator sees is augmented, in each player's step; k = b (n + 1)."""
 
 
 class Draws:
@@ -63,4 +65,7 @@ class Draws:
             latents=self._normal(LATENTS, step),
             fresh_latents=self._normal(FRESH_LATENTS, step),
             chosen=torch.from_numpy(self._generator(CHOSEN, step).integers(0, self.regions, self.batch)),
+            changes=torch.from_numpy(
+                self._generator(CHANGES, step).random((2, self.batch * (self.regions + 1), 5), dtype=np.float32)
+            ),
         )

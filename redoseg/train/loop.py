@@ -55,11 +55,11 @@ def train(
             batch = feed.take()
             drawn, pictures = batch.drawn, batch.pictures
             latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
+            changes = drawn.changes.to(device)
 
             # the redrawer's step, against a constant discriminator
             with precision:
-                centre = objective.centre_weight * max(0.0, 1 - step / objective.centre_steps)
-                redrawn = state.redrawer(pictures, latents, chosen, state.critic, centre)
+                redrawn = state.redrawer(pictures, latents, chosen, state.critic, step, changes[0])
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
             redrawn["total"].backward()
@@ -72,7 +72,7 @@ def train(
                 with torch.no_grad(), precision:
                     fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
             with precision:
-                judged = state.critic(batch.real, fakes)
+                judged = state.critic(batch.real, fakes, changes[1])
             refuse_non_finite(judged["total"], "discriminator", step)
             state.critic_optimiser.zero_grad()
             judged["total"].backward()

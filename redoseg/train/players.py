@@ -14,6 +14,7 @@ from redoseg.config import Config
 from redoseg.nets.image_encoder import discriminator, latent_encoder
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
+from redoseg.train.augment import augmented
 
 
 class Redrawer(nn.Module):
@@ -48,9 +49,10 @@ class Redrawer(nn.Module):
         latents: Float[Tensor, "b n d"],
         chosen: Int[Tensor, " b"],
         critic: Critic,
-        centre: float = 0.0,
+        step: int = 1,
+        changes: Float[Tensor, "k 5"] | None = None,
     ) -> dict[str, Tensor]:
-        """The losses and their `total`, in which `centre` is the present weight of the pull to the centre.
+        """The losses and their `total` at this `step`, counted from 1; `changes` augment what the critic sees.
 
         Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
         """
@@ -61,16 +63,18 @@ class Redrawer(nn.Module):
             borrowers = round(c.borrowed_latents * len(latents))
             latents = torch.cat([read.detach().roll(1, 0)[:borrowers], latents[borrowers:]])
         fakes, parts, masks = self.redraw(pictures, latents, chosen)
-        terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes), c.adversarial)}
+        terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes, changes), c.adversarial)}
         total = c.adversarial_weight * terms["redrawer"]
         if c.latent_weight:
             terms["latent"] = self.latent_error(fakes, parts, latents)
-            total = total + c.latent_weight * terms["latent"]
+            total = total + c.latent_weight * min(1.0, step / max(c.latent_warm_up, 1)) * terms["latent"]
             # 0 where the encoder reads nothing off the picture, 1 where it reads all
             terms["latent_read"] = 1 - terms["latent"].detach() / latents.square().mean()
         if c.floor_weight:
             terms["floor"] = losses.missing_share(masks, c.floor)
-            total = total + c.floor_weight * terms["floor"]
+            faded = max(0.0, 1 - step / c.floor_steps) if c.floor_steps else 1.0
+            total = total + c.floor_weight * faded * terms["floor"]
+        centre = c.centre_weight * max(0.0, 1 - step / c.centre_steps)
         if centre:
             total = total + centre * losses.off_centre(masks)
         if c.binary_weight:
@@ -105,23 +109,45 @@ class Critic(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.adversarial = config.objective.adversarial
+        self.config = config.objective
         self.discriminator = discriminator(config.nets, config.data.size)
 
-    def score_as_constant(self, pictures: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m 1"]:
+    def score_as_constant(
+        self, pictures: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None = None
+    ) -> Float[Tensor, "m 1"]:
         """Scores whose gradient reaches the pictures and never the discriminator's weights."""
         self.requires_grad_(False)
         try:
-            return self.discriminator(pictures)
+            return self.discriminator(self._seen(pictures, changes))
         finally:
             self.requires_grad_(True)
 
-    def forward(self, real: Float[Tensor, "b 3 h w"], fake: Float[Tensor, "m 3 h w"]) -> dict[str, Tensor]:
-        """The losses on real and on redrawn pictures, their sum as `total`."""
+    def _seen(
+        self, pictures: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None
+    ) -> Float[Tensor, "m 3 h w"]:
+        if not self.config.augment or changes is None:
+            return pictures
+        return augmented(pictures, changes[: len(pictures)])
+
+    def forward(
+        self,
+        real: Float[Tensor, "b 3 h w"],
+        fake: Float[Tensor, "m 3 h w"],
+        changes: Float[Tensor, "k 5"] | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses on real and on redrawn pictures, their sum as `total`; `changes` augment both."""
+        c = self.config
+        if c.gradient_penalty:
+            real = real.detach().requires_grad_()
         # one pass over both: half the spectral norms, and the nets have no batch statistics
-        scores = self.discriminator(torch.cat([real, fake]))
-        on_real, on_fake = losses.critic_adversarial(scores[: len(real)], scores[len(real) :], self.adversarial)
-        return {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
+        scores = self.discriminator(self._seen(torch.cat([real, fake]), changes))
+        on_real, on_fake = losses.critic_adversarial(scores[: len(real)], scores[len(real) :], c.adversarial)
+        terms, total = {"critic_real": on_real, "critic_fake": on_fake}, on_real + on_fake
+        if c.gradient_penalty:
+            (slope,) = torch.autograd.grad(scores[: len(real)].float().sum(), real, create_graph=True)
+            terms["critic_slope"] = slope.float().square().sum((1, 2, 3)).mean()
+            total = total + c.gradient_penalty * terms["critic_slope"]
+        return terms | {"total": total}
 
 
 class MovingAverage:

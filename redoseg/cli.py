@@ -340,7 +340,8 @@ def _data(arguments: Sequence[str]) -> int:
 
 def _study(arguments: Sequence[str]) -> int:
     command = _arguments(Study, "study", arguments)
-    from redoseg.study import StudyFolder, floors_of, load_study, run_study, write_table
+    from redoseg.study import StudyFolder, load_study, run_study
+    from redoseg.study_table import floors_of, write_table
 
     study = load_study(command.study)
     out = command.out or Path("studies") / study.name

@@ -12,14 +12,12 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import threading
 import time
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -30,18 +28,6 @@ from redoseg.errors import ConfigError, RunError
 from redoseg.machine import cores, locked
 from redoseg.pictures import write_atomic
 from redoseg.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
-
-# what became of a run's masks, in the order of the table's legend
-GOOD, PARTIAL, RANDOM, GREY, ONE_REGION, DIVERGED = "good", "partial", "random", "grey", "one region", "diverged"
-KINDS = {
-    GOOD: "#2a9d8f",
-    PARTIAL: "#e9c46a",
-    RANDOM: "#9a7fb8",
-    GREY: "#8d99ae",
-    ONE_REGION: "#c0392b",
-    DIVERGED: "#000000",
-}
-GREYNESS = 0.15  # mean of M (1 - M), which is 0.25 for masks of one half everywhere
 
 Result = dict[str, Any]
 
@@ -147,6 +133,8 @@ class StudyFolder:
         self.table = path / "table.md"
         self.figure = path / "figure.png"
         self.masks = path / "masks.png"
+        self.course = path / "course.png"
+        self.losses = path / "losses.png"
         self.runs = path / "runs"
 
     def run(self, row: str, seed: int, key: str) -> Path:
@@ -314,153 +302,3 @@ def _gpus() -> int:
 
 def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")[:48]
-
-
-# ------------------------------------------------------------------------------------------------------ table
-
-
-def kind(study: Study, result: Result, floor: float) -> str:
-    """What became of a run's masks: one of KINDS. `floor` is the best trivial IoU on the same pictures."""
-    outcome = result["outcome"]
-    if "sizes" not in outcome:
-        return DIVERGED
-    if outcome["collapsed"]:
-        return ONE_REGION
-    iou = outcome["scores"]["iou"]
-    if iou >= study.good:
-        return GOOD
-    if (result["grey"] or 0) > GREYNESS:
-        return GREY
-    return PARTIAL if iou > floor else RANDOM
-
-
-def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -> list[dict[str, Any]]:
-    """A line for each row that has a finished run."""
-    lines = []
-    for row in study.rows:
-        mine = [r for r in results if r["row"] == row.name]
-        if not mine:
-            continue
-        kinds = Counter(kind(study, r, floors[row.config.data.evaluate_on]) for r in mine)
-        ious = sorted(r["outcome"].get("scores", {}).get("iou", 0.0) for r in mine)
-        lines.append(
-            {
-                "group": row.group,
-                "row": row.name,
-                "runs": len(mine),
-                "median": statistics.median(ious),
-                "worst": ious[0],
-                "best": ious[-1],
-                "collapsed": kinds[ONE_REGION] / len(mine),
-                "kinds": {k: kinds[k] for k in KINDS if kinds[k]},
-                "health": dict(Counter(r["outcome"].get("health", "not known") for r in mine)),
-                "minutes": statistics.median(r["seconds"] for r in mine) / 60,
-            }
-        )
-    return lines
-
-
-def floors_of(study: Study) -> dict[str, float]:
-    """The best trivial IoU (mean mask, centred disc) on each set of pictures that rows are scored on."""
-    from redoseg import baselines
-    from redoseg.data import open_data
-
-    found = {}
-    for row in study.rows:
-        data = row.config.data
-        if data.evaluate_on not in found:
-            pictures = open_data(data.evaluate_on, data.size, row.config.nets.regions, data.evaluate_split or None)
-            found[data.evaluate_on] = max(s.iou for s in baselines.floors(pictures.labels()).values())
-    return found
-
-
-def write_table(study: Study, results: Sequence[Result], floors: dict[str, float], folder: StudyFolder) -> str:
-    """`table.md`, `figure.png` and `masks.png` in the study's folder; returns the table."""
-    lines = summary(study, results, floors)
-    text: list[str] = [f"# {study.title}", ""]
-    text += [f"Best trivial IoU on {name}: {100 * floor:.1f}. " for name, floor in floors.items()]
-    head = "| {} | IoU: median | worst | best | runs | collapsed | what became of the masks | what training said |"
-    group: str | None = None
-    for line in lines:
-        if line["group"] != group:
-            group = str(line["group"])
-            text += ["", head.format(group or "row"), "|---|---|---|---|---|---|---|---|"]
-        kinds, health = (
-            ", ".join(f"{count} {name}" for name, count in line[key].items()) for key in ("kinds", "health")
-        )
-        text.append(
-            f"| {line['row']} | {100 * line['median']:.1f} | {100 * line['worst']:.1f} | "
-            f"{100 * line['best']:.1f} | {line['runs']} | {100 * line['collapsed']:.0f} % | {kinds} | {health} |"
-        )
-    table = "\n".join(text) + "\n"
-    write_atomic(folder.table, table.encode())
-    _draw(study, results, floors, lines, folder.figure)
-    _draw_masks(study, results, folder)
-    return table
-
-
-def _draw_masks(study: Study, results: Sequence[Result], folder: StudyFolder) -> None:
-    """Pictures, and below them what each row's run of the first seed made of them."""
-    import io
-
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    strips: list[tuple[str, Image.Image]] = []
-    for row in study.rows:
-        mine = [r for r in results if r["row"] == row.name and r["seed"] == study.seeds[0]]
-        sheets = [folder.run(row.name, r["seed"], r["key"]) / "samples" / "last.png" for r in mine]
-        if sheets and sheets[0].is_file() and row.config.nets.regions == 2:
-            with Image.open(sheets[0]) as sheet:
-                # rows of a sample grid: pictures, object masks, two regions drawn, the truth
-                height = sheet.height // 5
-                if not strips:
-                    strips.append(("pictures", sheet.crop((0, 0, sheet.width, height))))
-                strips.append((row.name, sheet.crop((0, height, sheet.width, 2 * height))))
-    if not strips:
-        return
-    figure = Figure(figsize=(9, 0.72 * len(strips)))
-    figure.subplots_adjust(0.32, 0, 1, 1, hspace=0.05)
-    for axes, (name, strip) in zip(figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True):
-        axes.imshow(strip)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100)
-    write_atomic(folder.masks, buffer.getvalue())
-
-
-def _draw(
-    study: Study, results: Sequence[Result], floors: dict[str, float], lines: list[dict[str, Any]], path: Path
-) -> None:
-    """A dot for each run, a line for each row."""
-    import io
-
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    figure = Figure(figsize=(9, 1.4 + 0.32 * len(lines)), layout="constrained")
-    axes = figure.subplots()
-    sets = {row.name: row.config.data.evaluate_on for row in study.rows}
-    for height, line in enumerate(lines):
-        for result in (r for r in results if r["row"] == line["row"]):
-            iou = result["outcome"].get("scores", {}).get("iou", 0.0)
-            colour = KINDS[kind(study, result, floors[sets[line["row"]]])]
-            axes.plot(100 * iou, height, "o", color=colour, markersize=7, alpha=0.75, markeredgewidth=0)
-        axes.plot(100 * line["median"], height, "|", color="#222222", markersize=14)
-    for floor in floors.values():
-        axes.axvline(100 * floor, color="#999999", linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(lines)), [line["row"] for line in lines])
-    axes.invert_yaxis()
-    axes.set(xlabel="IoU, object region fixed once without labels [%]", xlim=(-2, 102))
-    figure.suptitle(study.title, fontsize=10)
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    marks = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in KINDS.items()]
-    marks.append(Line2D([], [], linestyle=":", color="#999999", label="best trivial"))
-    figure.legend(handles=marks, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100)
-    write_atomic(path, buffer.getvalue())

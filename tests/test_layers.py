@@ -35,9 +35,10 @@ RANKS = {
     "segmenter": 4,
     "bench": 5,
     "study": 6,
+    "study_table": 7,
     "evaluate": 5,
     "train": 5,
-    "cli": 7,
+    "cli": 8,
 }
 TORCH = {"torch", "safetensors", "onnx", "onnxscript", "jaxtyping", "matplotlib"}
 FREE_OF_TORCH = {

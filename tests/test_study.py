@@ -18,7 +18,8 @@ from redoseg import study as studies
 from redoseg.errors import ConfigError, RunError
 from redoseg.machine import locked
 from redoseg.recipe import differences, flat, load_recipe, recipe_names, to_values
-from redoseg.study import Study, StudyFolder, kind, load_study, run_study, study_names, summary, write_table
+from redoseg.study import Study, StudyFolder, load_study, run_study, study_names
+from redoseg.study_table import floors_of, kind, summary, write_table
 
 SMOKE = """
 title = "Smoke"
@@ -80,9 +81,9 @@ def test_a_study_runs_stops_and_goes_on(smoke: Path, tmp_path: Path) -> None:
     assert {p.name for p in folder.iterdir()} >= {"log.jsonl", "samples", "config.json", "report.md"}
     assert not list((out / "runs").glob("*/*.safetensors"))  # can be made again
 
-    table = write_table(study, results, studies.floors_of(study), StudyFolder(out))
+    table = write_table(study, results, floors_of(study), StudyFolder(out))
     assert (out / "table.md").read_text() == table
-    for name in ("figure.png", "masks.png"):
+    for name in ("figure.png", "masks.png", "course.png", "losses.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert "| too fast | 0.0 | 0.0 | 0.0 | 1 | 0 % | 1 diverged | 1 diverged |" in table
     assert "| the report's | IoU: median | worst" in table

@@ -328,6 +328,16 @@ def test_bad_pictures_leave_no_run_folder(quick: Quick, tiny: Tiny, tmp_path: Pa
 # --------------------------------------------------------------------------------------- labels do not steer
 
 
+def test_a_sample_grid_shows_the_region_that_is_the_object_then(
+    quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(run.Run, "_sample", lambda _, state, region: shown.append(region))
+    monkeypatch.setattr("redoseg.metrics.object_region", lambda masks: 1)
+    quick(tiny({"watch.sample_every": 4, "watch.evaluate_every": 6}), tmp_path / "run")
+    assert shown == [1, 1, 1]
+
+
 def test_without_masks_the_weights_are_the_same(quick: Quick, tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     for name in ("with", "without"):
         shutil.copytree(photos / "images", tmp_path / name / "images")

@@ -83,9 +83,9 @@ def train(
 
             # what is due after this step
             last = step == config.steps
-            look_due = last or step % watch.evaluate_every == 0 or health.looks_due(step, watch)
-            sample_due = last or step % watch.sample_every == 0
-            if not (look_due or sample_due or step % watch.log_every == 0 or step % watch.checkpoint_every == 0):
+            sample_due = last or step % watch.sample_every == 0  # it shows the object region, so look first
+            look_due = sample_due or step % watch.evaluate_every == 0 or health.looks_due(step, watch)
+            if not (look_due or step % watch.log_every == 0 or step % watch.checkpoint_every == 0):
                 continue
 
             now = time.monotonic()
@@ -103,7 +103,7 @@ def train(
             if look_due:
                 entry |= look(state, bank, watched, config.data.evaluate_pictures)
             if sample_due:
-                hooks.sample(state, entry.get("object_region", 0))
+                hooks.sample(state, entry["object_region"])
 
             # has a region collapsed?
             if look_due and health.looks_due(step, watch):

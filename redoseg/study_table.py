@@ -65,6 +65,7 @@ def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -
                 "median": statistics.median(ious),
                 "worst": ious[0],
                 "best": ious[-1],
+                "behind": max((_behind(r["course"]) for r in mine), default=0.0),
                 "collapsed": kinds[ONE_REGION] / len(mine),
                 "kinds": {k: kinds[k] for k in KINDS if kinds[k]},
                 "health": dict(Counter(r["outcome"].get("health", "not known") for r in mine)),
@@ -72,6 +73,11 @@ def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -
             }
         )
     return lines
+
+
+def _behind(course: Sequence[Sequence[float]]) -> float:
+    """How far the last weights score below the best scored ones of the run, which only labels can tell."""
+    return max((iou for _, iou in course), default=0.0) - course[-1][1] if course else 0.0
 
 
 def floors_of(study: Study) -> dict[str, float]:
@@ -93,18 +99,24 @@ def write_table(study: Study, results: Sequence[Result], floors: dict[str, float
     lines = summary(study, results, floors)
     text: list[str] = [f"# {study.title}", ""]
     text += [f"Best trivial IoU on {name}: {100 * floor:.1f}. " for name, floor in floors.items()]
-    head = "| {} | IoU: median | worst | best | runs | collapsed | what became of the masks | what training said |"
+    head = "| {} | IoU: median | worst | best | runs | collapsed | behind | what became of the masks | what training said |"
+    text += [
+        "",
+        "`behind`: how far the last weights, which are kept, score below the best of any run's log at most.",
+        "",
+    ]
     group: str | None = None
     for line in lines:
         if line["group"] != group:
             group = str(line["group"])
-            text += ["", head.format(group or "row"), "|---|---|---|---|---|---|---|---|"]
+            text += ["", head.format(group or "row"), "|---|---|---|---|---|---|---|---|---|"]
         kinds, health = (
             ", ".join(f"{count} {name}" for name, count in line[key].items()) for key in ("kinds", "health")
         )
         text.append(
             f"| {line['row']} | {100 * line['median']:.1f} | {100 * line['worst']:.1f} | "
-            f"{100 * line['best']:.1f} | {line['runs']} | {100 * line['collapsed']:.0f} % | {kinds} | {health} |"
+            f"{100 * line['best']:.1f} | {line['runs']} | {100 * line['collapsed']:.0f} % | "
+            f"{100 * line['behind']:.1f} | {kinds} | {health} |"
         )
     table = "\n".join(text) + "\n"
     write_atomic(folder.table, table.encode())

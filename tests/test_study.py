@@ -85,7 +85,7 @@ def test_a_study_runs_stops_and_goes_on(smoke: Path, tmp_path: Path) -> None:
     assert (out / "table.md").read_text() == table
     for name in ("figure.png", "masks.png", "course.png", "losses.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
-    assert "| too fast | 0.0 | 0.0 | 0.0 | 1 | 0 % | 1 diverged | 1 diverged |" in table
+    assert "| too fast | 0.0 | 0.0 | 0.0 | 1 | 0 % | 0.0 | 1 diverged | 1 diverged |" in table
     assert "| the report's | IoU: median | worst" in table
 
     smoke.write_text(SMOKE.replace("1e30", "2e30"))  # only what has changed is run again
@@ -207,7 +207,7 @@ def test_the_reports_variants_are_recipes() -> None:
 
 def result(row: str, seed: int, iou: float, collapsed: bool = False, grey: float = 0.02) -> dict[str, Any]:
     outcome = {"collapsed": collapsed, "sizes": [0.5, 0.5], "scores": {"iou": iou}}
-    return {"row": row, "seed": seed, "grey": grey, "seconds": 60.0, "outcome": outcome}
+    return {"row": row, "seed": seed, "grey": grey, "seconds": 60.0, "course": [], "outcome": outcome}
 
 
 def test_what_became_of_the_masks(smoke: Path) -> None:
@@ -229,3 +229,11 @@ def test_the_table_counts(smoke: Path) -> None:
     assert (line["median"], line["worst"], line["best"], line["runs"]) == (0.7, 0.3, 0.9, 3)
     assert line["collapsed"] == pytest.approx(1 / 3)
     assert line["kinds"] == {"good": 2, "one region": 1}
+
+
+def test_the_last_weights_against_the_best_of_the_log(smoke: Path) -> None:
+    study: Study = load_study(str(smoke))
+    slipped = result("published", 0, 0.6) | {"course": [[1, 0.5], [2, 0.75], [3, 0.6]]}
+    level = result("published", 1, 0.9) | {"course": [[1, 0.5], [3, 0.9]]}
+    (line,) = summary(study, [slipped, level], {"shapes": 0.4})
+    assert line["behind"] == pytest.approx(0.15)

@@ -99,7 +99,10 @@ def write_table(study: Study, results: Sequence[Result], floors: dict[str, float
     lines = summary(study, results, floors)
     text: list[str] = [f"# {study.title}", ""]
     text += [f"Best trivial IoU on {name}: {100 * floor:.1f}. " for name, floor in floors.items()]
-    head = "| {} | IoU: median | worst | best | runs | collapsed | behind | what became of the masks | what training said |"
+    head = (
+        "| {} | IoU: median | worst | best | runs | collapsed | behind "
+        "| what became of the masks | what training said |"
+    )
     text += [
         "",
         "`behind`: how far the last weights, which are kept, score below the best of any run's log at most.",

@@ -1,13 +1,12 @@
-"""What tests/test_ranks.py runs in several processes at once: the gradients of both players, and what they hold.
+"""What tests/test_ranks.py runs in two processes at once, and once alone: both players' gradients, and all they hold.
 
-Arguments: the settings as JSON (a list of {"nets.norm": ...}), and the file to write to. Alone, it does the same.
+Arguments: the settings as JSON, a list of {"objective.redraw": ...}, and the file to write to.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import torch
 from conftest import TINY
@@ -22,6 +21,11 @@ from redoseg.train.loop import _of_batch
 from redoseg.train.state import TrainState
 
 STEPS = 2  # power iterations and moments have moved by then
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """`Tensor.float` that leaves float64 as it is: the networks end in float32 whatever they compute in."""
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
 
 
 def gradients(settings: dict[str, object]) -> dict[str, Tensor]:
@@ -57,18 +61,21 @@ def gradients(settings: dict[str, object]) -> dict[str, Tensor]:
     return found
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    torch.Tensor.float = lambda self: self if self.dtype == torch.float64 else self.to(torch.float32)  # type: ignore[method-assign]
+def several(settings: list[dict[str, object]]) -> dict[str, Tensor]:
+    """The same of each of these settings, names led by their number."""
     found: dict[str, Tensor] = {}
+    for number, some in enumerate(settings):
+        found |= {f"{number}.{k}": t.detach().contiguous().clone() for k, t in gradients(some).items()}
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.Tensor.float = wide  # type: ignore[method-assign]
     with ranks.joined():
-        for number, settings in enumerate(json.loads(sys.argv[1])):
-            found |= {f"{number}.{k}": t.detach().contiguous().clone() for k, t in gradients(settings).items()}
-        # is what follows from the weights the same on every rank, to the bit?
-        for k, t in found.items():
-            everywhere = ranks.gathered(t[None])
-            assert ".loss." in k or all(torch.equal(other, t) for other in everywhere), k
-    save_file(found, Path(sys.argv[2]).with_suffix(f".{ranks.rank()}"))
-
-
-main()
+        found = several(json.loads(sys.argv[1]))
+        # what follows from the weights is the same in both, to the bit
+        for name, tensor in found.items():
+            assert all(torch.equal(other, tensor) for other in ranks.gathered(tensor[None])), name
+    if ranks.first():
+        save_file(found, sys.argv[2])

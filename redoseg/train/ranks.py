@@ -64,10 +64,11 @@ def joined() -> Iterator[None]:
             raise
         if not _speaks():
             raise SystemExit(MISTAKE) from None
-        count, seen = place().size, " ".join(str(error).split())
+        # gloo's first sentence says it, after the place in its source
+        count, seen = place().size, re.sub(r"^\[\S+\] ", "", " ".join(str(error).split())).split(". ")[0]
         raise LostRankError(
-            f"a process of {count} has gone ({seen[:160]}), all {count} expected until the end: "
-            "the state saved last is kept; see what ended it, then go on with the same command and --resume"
+            f"one of {count} processes has gone ({seen[:160]}), all of them expected until the end: "
+            "the last saved state is kept; see what ended it, then give the same command with --resume"
         ) from None
     finally:
         if dist.is_initialized():

@@ -200,9 +200,8 @@ def _lead(
         soft_wrap=True,
     )
     if ranks.size() > 1:
-        console.print(
-            f"{ranks.size()} processes, {config.batch // ranks.size()} pictures of a batch each", highlight=False
-        )
+        share = config.batch // ranks.size()
+        console.print(f"in {ranks.size()} processes, {share} pictures of each batch in each", highlight=False)
     if config.precision == "auto":
         console.print(f"computing in {'bfloat16' if has_fast_bfloat16(bank.device) else 'float32'}", highlight=False)
     for path, why in pictures.bad:
@@ -419,7 +418,7 @@ def _asked_to_stop() -> Iterator[list[int]]:
     block: when one process fails torchrun stops the others, which should have said and written all by then.
     """
     asked: list[int] = []
-    alone = not dist.is_torchelastic_launched()
+    alone = place().size == 1 and not dist.is_torchelastic_launched()
 
     def ask(number: int, _: FrameType | None) -> None:
         if alone and asked and number == signal.SIGINT:

@@ -1,6 +1,6 @@
 """What tests/test_ranks.py runs in two processes at once, and once alone: both players' gradients, and all they hold.
 
-Arguments: the settings as JSON, a list of {"objective.redraw": ...}, and the file to write to.
+Arguments: a list of configurations as JSON, and the file to write to.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import json
 import sys
 
 import torch
-from conftest import TINY
 from safetensors.torch import save_file
 from torch import Tensor
 
+from redoseg.config import Config
 from redoseg.data import open_shapes
-from redoseg.recipe import flat, from_values, nested
+from redoseg.recipe import from_values
 from redoseg.train import ranks
 from redoseg.train.feed import Feed, PictureBank
 from redoseg.train.loop import _of_batch
@@ -28,9 +28,8 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
 
 
-def gradients(settings: dict[str, object]) -> dict[str, Tensor]:
+def gradients(config: Config) -> dict[str, Tensor]:
     """Gradients, losses, weights, buffers and the moving average after STEPS steps in float64."""
-    config = from_values(nested(flat(TINY) | settings), "tests")
     state = TrainState.fresh(config, torch.device("cpu"))
     for module in (state.redrawer, state.critic, state.average.nets):
         module.double()
@@ -61,11 +60,11 @@ def gradients(settings: dict[str, object]) -> dict[str, Tensor]:
     return found
 
 
-def several(settings: list[dict[str, object]]) -> dict[str, Tensor]:
-    """The same of each of these settings, names led by their number."""
+def several(configs: list[Config]) -> dict[str, Tensor]:
+    """The same of each of these, names led by their number."""
     found: dict[str, Tensor] = {}
-    for number, some in enumerate(settings):
-        found |= {f"{number}.{k}": t.detach().contiguous().clone() for k, t in gradients(some).items()}
+    for number, config in enumerate(configs):
+        found |= {f"{number}.{k}": t.detach().contiguous().clone() for k, t in gradients(config).items()}
     return found
 
 
@@ -73,7 +72,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.Tensor.float = wide  # type: ignore[method-assign]
     with ranks.joined():
-        found = several(json.loads(sys.argv[1]))
+        found = several([from_values(values, "tests") for values in json.loads(sys.argv[1])])
         # what follows from the weights is the same in both, to the bit
         for name, tensor in found.items():
             assert all(torch.equal(other, tensor) for other in ranks.gathered(tensor[None])), name

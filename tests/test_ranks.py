@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ from redoseg.train.state import TrainState
 Tiny = Callable[..., Config]
 Start = Callable[..., subprocess.Popen[str]]
 HERE = Path(__file__).parent
+# the command line without the export and the curves, which take seconds
+QUICK = """
+from redoseg import cli
+from redoseg.train import run
+run.export_extractor = run.draw_curves = lambda *_: None
+cli.main()
+"""
 
 
 def free_port() -> int:
@@ -120,7 +128,6 @@ def ours(complaints: str) -> list[str]:
 
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"objective.redraw": "object"},  # one generator's drawings go nowhere
     {"objective.redraw": "one", "objective.augment": True, "objective.latent_weight": 0.0},  # an encoder that is idle
     {
         "objective.self_redraw_weight": 5.0,
@@ -129,6 +136,7 @@ SETTINGS: list[dict[str, Any]] = [
         "data.flip": True,
     },
     {
+        "objective.redraw": "object",  # the other generators' drawings go nowhere
         "objective.gradient_penalty": 1.0,
         "objective.augment": True,
         "objective.latent_from": "composites",
@@ -139,13 +147,15 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def test_two_ranks_of_half_a_batch_give_the_gradients_of_one(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float64. So are their losses, sizes, weights, spectral vectors and moving averages after two steps."""
-    said = both(start, str(HERE / "ranks_job.py"), json.dumps(SETTINGS), str(tmp_path / "two"))
+    configs = [tiny(settings) for settings in SETTINGS]
+    values = json.dumps([to_values(config) for config in configs])
+    said = both(start, str(HERE / "ranks_job.py"), values, str(tmp_path / "two"))
     assert [code for code, _, _ in said] == [0, 0], said
     monkeypatch.setattr(torch.Tensor, "float", ranks_job.wide)
-    one, two = ranks_job.several(SETTINGS), load_file(tmp_path / "two")
+    one, two = ranks_job.several(configs), load_file(tmp_path / "two")
     assert one.keys() == two.keys()
     assert sum(".gradient." in name for name in one) > 500
     assert {t.dtype for t in one.values()} == {torch.float64}
@@ -181,7 +191,7 @@ def test_a_run_in_two_processes_is_that_run(
     config = tiny(settings)
     monkeypatch.setattr(run, "export_extractor", lambda *_: None)
     monkeypatch.setattr(run, "draw_curves", lambda *_: None)
-    said = both(start, *training(config, tmp_path / "two"))
+    said = both(start, "-c", QUICK, *training(config, tmp_path / "two")[2:])
     run.run(config, tmp_path / "one", False, "cpu", Console(file=io.StringIO()))
     assert [code for code, _, _ in said] == [1, 0], said  # 1: it ends collapsed, as such settings will have it
     assert "in 2 processes, 2 pictures of each batch in each" in said[0][1]
@@ -236,7 +246,7 @@ def test_a_mistake_is_told_once(start: Start, tiny: Tiny, tmp_path: Path) -> Non
         (tiny(), "there", f"{tmp_path / 'there'} exists, a new run folder expected"),
         (tiny({"batch": 5}), "new", "a batch of 5 pictures for 2 processes, a multiple of 2 expected"),
         (tiny({"data.source": str(tmp_path / "no")}), "new", "no"),
-        (tiny({"batch": 0}), "new", "batch is 0, at least"),
+        (replace(tiny(), batch=0), "new", "batch is 0, at least"),
     ):
         said = both(start, *training(config, tmp_path / folder))
         assert [code for code, _, _ in said] == [2, 0], said
@@ -337,7 +347,7 @@ def test_a_killed_process_ends_the_job_with_one_line(who: int, start: Start, tin
 def test_two_machines_and_a_second_stage(start: Start, tiny: Tiny, tmp_path: Path) -> None:
     """Two torchruns that meet at an address, and a second stage that the first process does alone."""
     folder = tmp_path / "run"
-    config = tiny({"steps": 6, "refine.rounds": 1, "refine.steps": 5, "refine.batch": 4})
+    config = tiny({"steps": 6, "refine.rounds": 1, "refine.steps": 20, "refine.batch": 4})
     meeting = f"--rdzv-endpoint=127.0.0.1:{free_port()}"
     machines = [
         torchrun(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -506,6 +507,16 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         code = DONE
+    except SystemExit as stop:
+        if place().size == 1:
+            raise
+        code = stop.code if isinstance(stop.code, int) else DONE
+    if place().size > 1:
+        # threads that talk to other processes may still run, and would abort this one while Python is taken down
+        with contextlib.suppress(ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
     raise SystemExit(code)
 
 

@@ -6,6 +6,7 @@ Arguments: a list of configurations as JSON, and the file to write to.
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import torch
@@ -47,7 +48,9 @@ def gradients(config: Config) -> dict[str, Tensor]:
             state.redrawer_optimiser.zero_grad()
             out["total"].backward()
             state.redrawer_optimiser.step()
-            judged = critic(batch.real.double(), out["fakes"], changes[1])
+            with torch.no_grad():
+                fakes = state.redrawer.redraw(batch.pictures.double(), latents, batch.drawn.chosen)[0]
+            judged = critic(batch.real.double(), fakes, changes[1])
             state.critic_optimiser.zero_grad()
             judged["total"].backward()
             state.critic_optimiser.step()
@@ -78,3 +81,4 @@ if __name__ == "__main__":
             assert all(torch.equal(other, tensor) for other in ranks.gathered(tensor[None])), name
     if ranks.first():
         save_file(found, sys.argv[2])
+    os._exit(0)  # as the command line does

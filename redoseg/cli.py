@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ import tyro
 from redoseg import __version__
 from redoseg.config import Config
 from redoseg.errors import ConfigError, RedosegError
+from redoseg.machine import forget_place, place
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,7 +185,49 @@ def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | 
 
 
 def _train(arguments: Sequence[str]) -> int:
-    from redoseg.recipe import check, load_recipe, to_values
+    if place().size == 1:
+        return _train_here(arguments, contextlib.nullcontext())
+    from redoseg.train.ranks import in_step, joined
+
+    with contextlib.ExitStack() as stack:
+        if place().rank:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(joined())
+        return _train_here(arguments, in_step())
+
+
+def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextManager[None]) -> int:
+    from redoseg.recipe import to_values
+
+    with in_step:
+        command, stem = _train_command(arguments)
+    if command.dry_run:
+        print(json.dumps(to_values(command.config), indent=2))
+        return DONE
+
+    import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
+    import onnxscript  # noqa: F401
+
+    from redoseg.report import ending
+    from redoseg.train.run import run
+
+    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
+    console = _console()
+    outcome = run(command.config, folder, command.resume, command.device, console)
+    if not outcome:  # the first of several processes tells how it ended
+        return DONE
+    scores = outcome.get("scores", {})
+    figure = next((f", {k} {scores[k]:.3f}" for k in ("iou", "iou_matched") if k in scores), "")
+    _say(console, f"{ending(outcome)}{figure}; run folder: {folder}")
+    if outcome["stopped"]:
+        _say(console, f"go on with: redoseg train --resume --out {folder}")
+        return STOPPED
+    return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
+
+
+def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
+    """The command in full, and the name of what it trains."""
+    from redoseg.recipe import check, load_recipe
 
     # the recipe gives the defaults of every other setting, so it is looked for before the rest is read
     first = _arguments(Train, "train", [a for a in arguments if a not in ("-h", "--help")], default=Train())
@@ -210,27 +254,7 @@ def _train(arguments: Sequence[str]) -> int:
         base = replace(base, data=replace(base.data, source=given, split="train", evaluate_on="", evaluate_split=""))
     command = _arguments(Train, "train", arguments, default=Train(recipe=recipe, config=base))
     check(command.config)
-    if command.dry_run:
-        print(json.dumps(to_values(command.config), indent=2))
-        return DONE
-
-    import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
-    import onnxscript  # noqa: F401
-
-    from redoseg.report import ending
-    from redoseg.train.run import run
-
-    stem = Path(recipe).stem if recipe else Path(given).resolve().name
-    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
-    console = _console()
-    outcome = run(command.config, folder, command.resume, command.device, console)
-    scores = outcome.get("scores", {})
-    figure = next((f", {k} {scores[k]:.3f}" for k in ("iou", "iou_matched") if k in scores), "")
-    _say(console, f"{ending(outcome)}{figure}; run folder: {folder}")
-    if outcome["stopped"]:
-        _say(console, f"go on with: redoseg train --resume --out {folder}")
-        return STOPPED
-    return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
+    return command, Path(recipe).stem if recipe else Path(given).resolve().name
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
@@ -446,6 +470,12 @@ def run_command(arguments: Sequence[str]) -> int:
         return DONE
     if arguments[0] not in VERBS:
         raise ConfigError(f"verb {arguments[0]!r} seen, one of {', '.join(VERBS)} expected: see `redoseg --help`")
+    if arguments[0] != "train":
+        if place().size > 1:
+            raise ConfigError(
+                f"{arguments[0]} in {place().size} processes, train alone expected: start it without torchrun"
+            )
+        forget_place()
     try:
         return VERBS[arguments[0]][1](arguments[1:])
     except ModuleNotFoundError as error:
@@ -477,6 +507,16 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         code = DONE
+    except SystemExit as stop:
+        if place().size == 1:
+            raise
+        code = stop.code if isinstance(stop.code, int) else DONE
+    if place().size > 1:
+        # threads that talk to other processes may still run, and would abort this one while Python is taken down
+        with contextlib.suppress(ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
     raise SystemExit(code)
 
 

@@ -30,3 +30,7 @@ class RunError(RedosegError):
 
 class DivergedError(RunError):
     """A loss or a weight is no longer finite."""
+
+
+class LostRankError(RunError):
+    """Another process of a run on several devices has gone."""

@@ -6,9 +6,36 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 UNTOLD = 8 * 2**30  # bytes of memory, where the system does not tell
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what it tells each process that it starts
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those of its job: `rank` of `size`, and the same among those on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+
+def place() -> Place:
+    """What torchrun said when it started this process; rank 0 of 1 where it did not."""
+    try:
+        return Place(*(int(os.environ[name]) for name in TORCHRUN))
+    except (KeyError, ValueError):
+        return Place(0, 1, 0, 1)
+
+
+def forget_place() -> None:
+    """Programs that this one starts are on their own, and not of its job."""
+    for name in list(os.environ):
+        if name in TORCHRUN or name.startswith(("TORCHELASTIC_", "MASTER_")):
+            del os.environ[name]
 
 
 def cores() -> int:

@@ -29,6 +29,22 @@ class StepDraws:
     changes: Float[Tensor, "2 k 5"]
     """Numbers in 0..1 that say how what the discriminator sees is augmented, in each player's step; k = b (n + 1)."""
 
+    def part(self, rank: int, size: int) -> StepDraws:
+        """What rank `rank` of `size` takes of this batch: one of `size` equal parts, in order."""
+        if size == 1:
+            return self
+        own = slice(rank * len(self.redrawn) // size, (rank + 1) * len(self.redrawn) // size)
+        by_region = self.changes.view(2, -1, len(self.redrawn), 5)  # real and redrawn pictures go batch by batch
+        return StepDraws(
+            redrawn=self.redrawn[own],
+            real=self.real[own],
+            flips=self.flips[:, own],
+            latents=self.latents[own],
+            fresh_latents=self.fresh_latents[own],
+            chosen=self.chosen[own],
+            changes=by_region[:, :, own].flatten(1, 2),
+        )
+
 
 class Draws:
     """The draws of a run over `pictures` pictures."""

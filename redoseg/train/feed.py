@@ -15,7 +15,8 @@ from torch import Tensor
 
 from redoseg.config import Config
 from redoseg.data import PictureSet
-from redoseg.machine import free_memory
+from redoseg.machine import free_memory, place
+from redoseg.train import ranks
 from redoseg.train.draws import Draws, StepDraws
 
 RESIDENT_SHARE = 0.25  # of the device's free memory: a set up to this size lives there
@@ -26,7 +27,7 @@ AHEAD = 4  # steps whose pictures are read before they are asked for
 
 def resident_limit(device: torch.device) -> int:
     """The size up to which a set is kept in the memory of the device, or of the host that is one [bytes]."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory() // place().local_size
     return min(int(RESIDENT_SHARE * free), RESIDENT_MOST)
 
 
@@ -86,7 +87,7 @@ class Batch:
 
 
 class Feed:
-    """The batches of a run, step after step.
+    """The batches of a run, step after step; of several ranks, each has its part of them.
 
     Pictures that are not resident are read AHEAD steps early by a thread of this object, which ends with the `with`
     block. It can, since what a step draws depends on no earlier step. Its errors are raised where the batch is taken.
@@ -132,9 +133,10 @@ class Feed:
         if self._stream is not None:  # made on that stream: not to be used again before this one is done with it
             taken.record_stream(torch.cuda.current_stream(self.bank.device))
         flips = drawn.flips if self.config.data.flip else (None, None)
-        pictures = real = self.bank.floats(taken[: self.config.batch], flips[0])
+        count = len(drawn.redrawn)
+        pictures = real = self.bank.floats(taken[:count], flips[0])
         if self.config.objective.other_real:
-            real = self.bank.floats(taken[self.config.batch :], flips[1])
+            real = self.bank.floats(taken[count:], flips[1])
         return Batch(drawn, pictures, real)
 
     def waited_share(self) -> float:
@@ -155,7 +157,7 @@ class Feed:
 
     def _read(self, draws: Draws, step: int) -> tuple[StepDraws, UInt8[Tensor, "b h w 3"]]:
         """A step's draws and its pictures, the real ones after those to redraw: all are read at once."""
-        drawn = draws.step(step)
+        drawn = draws.step(step).part(ranks.rank(), ranks.size())
         wanted = [drawn.redrawn, drawn.real] if self.config.objective.other_real else [drawn.redrawn]
         return drawn, self.bank.stored(np.concatenate(wanted))
 

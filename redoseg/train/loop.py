@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from redoseg.errors import DivergedError
-from redoseg.train import health
+from redoseg.train import health, ranks
 from redoseg.train.feed import Feed, PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.measure import Watched, look
@@ -42,15 +43,17 @@ def train(
     """Train until the configured step, a stop, or a non-finite loss (DivergedError); returns the state reached.
 
     `seconds` is what earlier sittings of this run took. The returned state is another object than the one
-    given where the run collapsed and started anew.
+    given where the run collapsed and started anew. With several ranks each is asked to stop, and all do after the
+    same step; the first alone looks, logs and samples, and says whether to start anew.
     """
     config, watch, device = state.config, state.config.watch, bank.device
     objective = config.objective
     precision = autocast(config.precision, device)
     started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
+    redrawer, critic = _together(state)
     with Feed(bank, config) as feed:
         feed.begin(state.seed, state.step + 1)
-        while state.step < config.steps and not hooks.stop():
+        while state.step < config.steps and not ranks.agree(hooks.stop()):
             step = state.step + 1
             batch = feed.take()
             drawn, pictures = batch.drawn, batch.pictures
@@ -59,7 +62,7 @@ def train(
 
             # the redrawer's step, against a constant discriminator
             with precision:
-                redrawn = state.redrawer(pictures, latents, chosen, state.critic, step, changes[0])
+                redrawn = redrawer(pictures, latents, chosen, state.critic, step, changes[0])
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
             redrawn["total"].backward()
@@ -72,7 +75,7 @@ def train(
                 with torch.no_grad(), precision:
                     fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
             with precision:
-                judged = state.critic(batch.real, fakes, changes[1])
+                judged = critic(batch.real, fakes, changes[1])
             refuse_non_finite(judged["total"], "discriminator", step)
             state.critic_optimiser.zero_grad()
             judged["total"].backward()
@@ -89,6 +92,7 @@ def train(
                 continue
 
             now = time.monotonic()
+            redrawn, judged = _of_batch(redrawn), _of_batch(judged)
             entry: Entry = {
                 "step": step,
                 "pictures": step * config.batch,
@@ -100,20 +104,21 @@ def train(
             }
             for losses in (redrawn, judged):
                 entry |= {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
-            if look_due:
+            if look_due and ranks.first():
                 entry |= look(state, bank, watched, config.data.evaluate_pictures)
-            if sample_due:
+            if sample_due and ranks.first():
                 hooks.sample(state, entry["object_region"])
 
             # has a region collapsed?
             if look_due and health.looks_due(step, watch):
                 seen = [entry[k] for k in ("average_sizes", "watched_sizes") if k in entry]
-                region = health.collapsed_region(watch, *seen)
+                region = ranks.decided(health.collapsed_region(watch, *seen) if ranks.first() else None)
                 if region is not None:
                     entry["collapsed"] = region
                     if state.restarts < watch.restarts:
                         hooks.log(entry)
                         state = TrainState.fresh(config, device, state.restarts + 1)
+                        redrawer, critic = _together(state)
                         feed.begin(state.seed, 1)
                         since, counted = time.monotonic(), 0
                         hooks.save(state)
@@ -125,10 +130,21 @@ def train(
     return state
 
 
-def refuse_non_finite(total: torch.Tensor, player: str, step: int) -> None:
-    """Raise DivergedError where a loss is not finite, before an optimiser moves."""
-    if not math.isfinite(total.item()):
+def _together(state: TrainState) -> tuple[nn.Module, nn.Module]:
+    """Both players, with gradients over all ranks' pictures."""
+    return ranks.together(state.redrawer, all_learn=state.redrawer.reads), ranks.together(state.critic)
+
+
+def _of_batch(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The means among what a player gave, over all ranks' pictures; the rest is left out."""
+    return {name: ranks.mean(term) for name, term in terms.items() if term.ndim == 0 or name == "sizes"}
+
+
+def refuse_non_finite(total: Tensor, player: str, step: int) -> None:
+    """Raise DivergedError where a loss is not finite on any rank, before an optimiser moves."""
+    loss = ranks.mean(total).item()
+    if not math.isfinite(loss):
         raise DivergedError(
-            f"the {player}'s loss is {total.item()} at step {step}, a finite number expected: "
+            f"the {player}'s loss is {loss} at step {step}, a finite number expected: "
             "the last good state is kept; lower the learning rates (--optim.*) or try another --seed"
         )

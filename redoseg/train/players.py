@@ -14,6 +14,7 @@ from redoseg.config import Config
 from redoseg.nets.image_encoder import discriminator, latent_encoder
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
+from redoseg.train import ranks
 from redoseg.train.augment import augmented
 
 
@@ -27,6 +28,11 @@ class Redrawer(nn.Module):
         self.extractor = MaskExtractor(nets)
         self.generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
         self.encoder = latent_encoder(nets, data.size)
+
+    @property
+    def reads(self) -> bool:
+        """Whether the encoder takes part in a loss; else its weights get no gradient."""
+        return bool(self.config.latent_weight or self.config.self_redraw_weight)
 
     def draw(self, latents: Float[Tensor, "b n d"], masks: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n 3 h w"]:
         """Each region drawn over the whole picture from its latent."""
@@ -55,13 +61,16 @@ class Redrawer(nn.Module):
         """The losses and their `total` at this `step`, counted from 1; `changes` augment what the critic sees.
 
         Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
+        With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
         """
         c = self.config
         if c.self_redraw_weight or c.borrowed_latents:
             read = self.encoder(pictures).view_as(latents)
         if c.borrowed_latents:
+            # of the whole batch: the neighbour may be on another rank
+            read_off, latents = ranks.gathered(read.detach()), ranks.gathered(latents)
             borrowers = round(c.borrowed_latents * len(latents))
-            latents = torch.cat([read.detach().roll(1, 0)[:borrowers], latents[borrowers:]])
+            latents = ranks.own_part(torch.cat([read_off.roll(1, 0)[:borrowers], latents[borrowers:]]))
         fakes, parts, masks = self.redraw(pictures, latents, chosen)
         terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes, changes), c.adversarial)}
         total = c.adversarial_weight * terms["redrawer"]
@@ -69,7 +78,7 @@ class Redrawer(nn.Module):
             terms["latent"] = self.latent_error(fakes, parts, latents)
             total = total + c.latent_weight * min(1.0, step / max(c.latent_warm_up, 1)) * terms["latent"]
             # 0 where the encoder reads nothing off the picture, 1 where it reads all
-            terms["latent_read"] = 1 - terms["latent"].detach() / latents.square().mean()
+            terms["latent_read"] = 1 - terms["latent"].detach() / ranks.mean(latents.square().mean())
         if c.floor_weight:
             terms["floor"] = losses.missing_share(masks, c.floor)
             faded = max(0.0, 1 - step / c.floor_steps) if c.floor_steps else 1.0
@@ -82,7 +91,8 @@ class Redrawer(nn.Module):
         if c.self_redraw_weight:
             # the generators see these masks as a constant, else masks would carry the picture to them
             drawings = self.draw(read, masks.detach())
-            colours = losses.whitening(pictures) if c.self_redraw_colours == "whitened" else None
+            whitened = c.self_redraw_colours == "whitened"
+            colours = losses.whitening(ranks.gathered(pictures)) if whitened else None
             terms["self_redraw"] = losses.region_error(pictures, drawings, masks, colours)
             total = total + c.self_redraw_weight * terms["self_redraw"]
         terms["grey"] = losses.greyness(masks.detach())

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from torch import nn
 
@@ -25,11 +26,12 @@ from redoseg.config import Config
 from redoseg.data import BUILT_IN, PictureSet, is_prepared, open_data
 from redoseg.errors import DivergedError, RunError
 from redoseg.export import export_extractor
+from redoseg.machine import place
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import write_atomic
-from redoseg.recipe import differences, from_values, to_values
+from redoseg.recipe import differences, flat, from_values, to_values
 from redoseg.report import write_report
-from redoseg.train import health
+from redoseg.train import health, ranks
 from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
@@ -83,6 +85,40 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def own_device(name: str) -> torch.device:
+    """The device of this rank: of several on a machine, each takes the GPU of its number there."""
+    device, here = pick_device(name), place()
+    if here.size == 1:
+        return device
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if here.local_size > count:
+            raise RunError(
+                f"{here.local_size} processes on a machine of {count} GPUs, a GPU for each expected: "
+                f"say --nproc-per-node {count}, or --device cpu"
+            )
+        device = torch.device("cuda", here.local_rank)
+        torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        raise RunError(f"several processes on {device.type}, cpu or cuda expected: start it without torchrun")
+    return device
+
+
+def refuse_unshareable(config: Config, size: int) -> None:
+    """Raises RunError where `size` ranks cannot share the batches of these settings."""
+    if config.batch % size:
+        more = -(-config.batch // size) * size
+        raise RunError(
+            f"a batch of {config.batch} pictures for {size} processes, a multiple of {size} expected: "
+            f"set --batch {more}, or start another number of processes"
+        )
+    if size > 1 and config.nets.norm == "batch":
+        raise RunError(
+            f"nets.norm batch in {size} processes, instance expected, since each would norm by its own part of the "
+            "batch: train in one process, or set --nets.norm instance"
+        )
+
+
 def open_training_pictures(config: Config) -> PictureSet:
     """What the run learns from: never its masks."""
     data = config.data
@@ -107,29 +143,55 @@ def open_watched_pictures(config: Config) -> PictureSet | None:
 def run(config: Config, out: Path, resume: bool, device_name: str, console: Console) -> dict[str, Any]:
     """Train `config` in the folder `out`; returns how it ended: step, stopped, collapsed, scores ...
 
-    Raises RunError (folder exists, changed settings, a number that is not finite), DataError, ConfigError.
+    Raises RunError (folder exists, changed settings, a number that is not finite), DataError, ConfigError. Started by
+    torchrun, each process trains on its part of every batch and the first writes and prints; the others return {}.
     """
-    if resume:
-        _refuse_changes(read_run_config(out), config, out)
-    elif out.exists():
-        raise RunError(f"{out} exists, a new run folder expected: add --resume to go on, or name another --out")
-    device = pick_device(device_name)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
-    with console.status("reading pictures"):  # a folder is prepared on first use
-        pictures = open_training_pictures(config)
-        watched_pictures = open_watched_pictures(config)
-    folder = RunFolder(out)
-    try:
-        folder.samples.mkdir(parents=True, exist_ok=resume)
-    except OSError as error:
-        raise RunError(f"{out} cannot be made ({error.strerror}), a folder expected: name another --out") from None
-    _write_config(folder, config, device, pictures)
-    bank = PictureBank(pictures, config, device)
+    with ranks.joined():
+        with ranks.in_step():
+            if ranks.first():
+                if resume:
+                    _refuse_changes(read_run_config(out), config, out)
+                elif out.exists():
+                    raise RunError(
+                        f"{out} exists, a new run folder expected: add --resume to go on, or name another --out"
+                    )
+            refuse_unshareable(config, ranks.size())
+            device = own_device(device_name)
+            if config.threads:
+                torch.set_num_threads(config.threads)
+            torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
+            with console.status("reading pictures"):  # a folder is prepared on first use
+                pictures = open_training_pictures(config)
+                watched_pictures = open_watched_pictures(config) if ranks.first() else None
+            bank = PictureBank(pictures, config, device)
+            if ranks.first():
+                try:
+                    (out / "samples").mkdir(parents=True, exist_ok=resume)
+                except OSError as error:
+                    raise RunError(
+                        f"{out} cannot be made ({error.strerror}), a folder expected: name another --out"
+                    ) from None
+        bank = PictureBank(pictures, config, device)
+        if not ranks.first():
+            _follow(config, RunFolder(out), bank, resume)
+            return {}
+        return _lead(config, RunFolder(out), pictures, watched_pictures, bank, resume, console)
+
+
+def _lead(
+    config: Config,
+    folder: RunFolder,
+    pictures: PictureSet,
+    watched_pictures: PictureSet | None,
+    bank: PictureBank,
+    resume: bool,
+    console: Console,
+) -> dict[str, Any]:
+    """What the first process does: train, write and print."""
+    _write_config(folder, config, bank.device, pictures)
     watched = None
     if watched_pictures is not None:
-        watched = Watched(watched_pictures, PictureBank(watched_pictures, config, device))
+        watched = Watched(watched_pictures, PictureBank(watched_pictures, config, bank.device))
     parts = ", ".join(sorted(set(pictures.splits) - {""}))
     console.print(
         f"training on {len(pictures):,} pictures of {pictures.name}{f' ({parts})' if parts else ''}",
@@ -137,13 +199,45 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
         highlight=False,
         soft_wrap=True,
     )
+    if ranks.size() > 1:
+        share = config.batch // ranks.size()
+        console.print(f"in {ranks.size()} processes, {share} pictures of each batch in each", highlight=False)
     if config.precision == "auto":
-        console.print(f"computing in {'bfloat16' if has_fast_bfloat16(device) else 'float32'}", highlight=False)
+        console.print(f"computing in {'bfloat16' if has_fast_bfloat16(bank.device) else 'float32'}", highlight=False)
     for path, why in pictures.bad:
         console.print(f"left out: {path}: {why}", markup=False, highlight=False, soft_wrap=True)
     return Run(config, folder, bank, watched, StatusLine(console, config.steps)).go(resume) | {
         "left_out": len(pictures.bad)
     }
+
+
+def _follow(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -> None:
+    """What every other process does: train, until the first needs it no longer."""
+    state = _begin(config, folder, bank, resume)
+    hooks = Hooks(
+        log=lambda _: None, sample=lambda *_: None, save=TrainState.refuse_non_finite, stop=lambda: bool(asked)
+    )
+    with _asked_to_stop() as asked:
+        train(state, bank, None, hooks).refuse_non_finite()
+        ranks.leave()
+
+
+def _begin(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -> TrainState:
+    """The state to go on from: the saved one, or a new one, which is saved. The same in every process."""
+    with ranks.in_step():
+        if resume and folder.state.exists():
+            state = TrainState.load(folder.state, bank.device)
+            state.config = config  # it differs in the number of steps at most
+        else:
+            state = TrainState.fresh(config, bank.device)
+    ranks.same_start(
+        {f"{name}:": value for name, value in flat(to_values(config)).items()}
+        | {"pictures:": len(bank), "run at step": state.step, "restarts:": state.restarts}
+        | {"bfloat16:": config.precision == "auto" and has_fast_bfloat16(bank.device)}
+    )
+    if ranks.first() and not (resume and folder.state.exists()):
+        state.save(folder.state)  # so that there is a good state from the start
+    return state
 
 
 class Run:
@@ -160,12 +254,7 @@ class Run:
     def go(self, resume: bool) -> dict[str, Any]:
         """Train until the end or a stop; returns how it ended."""
         config, folder = self.config, self.folder
-        if resume and folder.state.exists():
-            state = TrainState.load(folder.state, self.bank.device)
-            state.config = config  # it differs in the number of steps at most
-        else:
-            state = TrainState.fresh(config, self.bank.device)
-            state.save(folder.state)  # so that there is a good state from the start
+        state = _begin(config, folder, self.bank, resume)
         extractor = self._refined_before(state)
         if extractor is None:
             folder.log.rewind(state.restarts, state.step)
@@ -178,6 +267,7 @@ class Run:
             try:
                 state = train(state, self.bank, self.watched, hooks, seconds)
                 self._save(state)
+                ranks.leave()
             except DivergedError:
                 reached = max((e["step"] for e in folder.log.entries()), default=0)
                 self._write_outcome({"step": reached, "steps": config.steps, "health": health.DIVERGED})
@@ -322,11 +412,16 @@ def _write_config(folder: RunFolder, config: Config, device: torch.device, pictu
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM, so that a step is never cut in half; a second Ctrl-C cuts through."""
+    """Collects Ctrl-C and SIGTERM, so that a step is never cut in half; a second Ctrl-C cuts through.
+
+    Under torchrun it does not, since that repeats what the terminal has said already. Nor does it then end with the
+    block: when one process fails torchrun stops the others, which should have said and written all by then.
+    """
     asked: list[int] = []
+    alone = place().size == 1 and not dist.is_torchelastic_launched()
 
     def ask(number: int, _: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
+        if alone and asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
 
@@ -334,5 +429,5 @@ def _asked_to_stop() -> Iterator[list[int]]:
     try:
         yield asked
     finally:
-        for number, handler in old.items():
+        for number, handler in old.items() if alone else ():
             signal.signal(number, handler)

@@ -62,14 +62,18 @@ class TrainState:
             restarts=restarts,
         )
 
-    def save(self, path: Path) -> None:
-        """Write everything that a resumed run needs. Raises DivergedError rather than save what is not finite."""
+    def refuse_non_finite(self) -> None:
+        """Raises DivergedError where a weight is not finite, so that it is not saved."""
         nets = (self.redrawer, self.critic)
         if not all(p.isfinite().all() for net in nets for p in net.parameters()):
             raise DivergedError(
                 f"a weight is not finite after step {self.step}, finite ones expected: "
                 "the last good state is kept; lower the learning rates (--optim.*) or try another --seed"
             )
+
+    def save(self, path: Path) -> None:
+        """Write everything that a resumed run needs. Raises DivergedError rather than save what is not finite."""
+        self.refuse_non_finite()
         tensors: dict[str, Tensor] = {}
         for name, state in {
             "redrawer": self.redrawer.state_dict(),

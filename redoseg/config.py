@@ -82,8 +82,6 @@ class ObjectiveConfig:
     """Weight of fooling the discriminator [factor]"""
     augment: bool = False
     """The discriminator sees real and redrawn pictures with other colours and shifted, at random [true/false]"""
-    gradient_penalty: float = 0.0
-    """Weight of the squared gradient of the discriminator's score at real pictures [factor]"""
     fresh_fakes: bool = True
     """Redraw the discriminator's fakes with the updated networks, else use the redrawer's own [true/false]"""
     same_latents: bool = True
@@ -92,24 +90,16 @@ class ObjectiveConfig:
     """The discriminator's real pictures are another batch, else those that were redrawn [true/false]"""
     latent_weight: float = 5.0
     """Weight of recovering the latents from the redrawn picture [factor]"""
-    latent_warm_up: int = 0
-    """Steps over which that weight grows from 0 [steps]"""
     latent_from: Literal["drawings", "composites"] = "drawings"
     """Recover latents from the picture in which every region is drawn, or from each composite [name]"""
     floor: float = 0.0
     """Least share of its picture that a region should have [share of the picture]"""
     floor_weight: float = 0.0
     """Weight of the shares missing to that floor [factor]"""
-    floor_steps: int = 0
-    """Steps until that weight has faded to nothing; 0 leaves it constant [steps]"""
-    binary_weight: float = 0.0
-    """Weight of M (1 - M), which is least where masks are 0 or 1 [factor]"""
     centre_weight: float = 0.0
     """Weight of pulling region 0 to a centred disc, fading out over the first centre_steps [factor]"""
     centre_steps: int = 100
     """Steps until that pull is gone [steps]"""
-    borrowed_latents: float = 0.0
-    """Share of a batch redrawn with latents that the encoder reads off another picture, not drawn [share]"""
     self_redraw_weight: float = 0.0
     """Weight of redrawing each picture from the latents that the encoder reads off it [factor]"""
     self_redraw_colours: Literal["plain", "whitened"] = "plain"

@@ -30,7 +30,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "nets.encoder_width": (1, math.inf),
     "objective.floor": (0, 0.5),
     "objective.centre_steps": (1, math.inf),
-    "objective.borrowed_latents": (0, 1),
     "optim.beta1": (0, 0.9999),
     "optim.beta2": (0, 0.999999),
     "optim.average": (0, 0.999999),

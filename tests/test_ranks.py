@@ -132,12 +132,10 @@ SETTINGS: list[dict[str, Any]] = [
     {
         "objective.self_redraw_weight": 5.0,
         "objective.self_redraw_colours": "whitened",
-        "objective.borrowed_latents": 0.75,
         "data.flip": True,
     },
     {
         "objective.redraw": "object",  # the other generators' drawings go nowhere
-        "objective.gradient_penalty": 1.0,
         "objective.augment": True,
         "objective.latent_from": "composites",
         "objective.adversarial": "bce",

@@ -45,13 +45,8 @@ PUBLISHED = {
     "objective.latent_from": "drawings",
     # what this project adds is off
     "objective.augment": False,
-    "objective.gradient_penalty": 0.0,
-    "objective.latent_warm_up": 0,
     "objective.floor": 0.0,
-    "objective.floor_steps": 0,
     "objective.floor_weight": 0.0,
-    "objective.binary_weight": 0.0,
-    "objective.borrowed_latents": 0.0,
     "objective.centre_weight": 0.0,
     "objective.centre_steps": 100,
     "objective.self_redraw_weight": 0.0,

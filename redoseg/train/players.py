@@ -64,30 +64,22 @@ class Redrawer(nn.Module):
         With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
         """
         c = self.config
-        if c.self_redraw_weight or c.borrowed_latents:
+        if c.self_redraw_weight:
             read = self.encoder(pictures).view_as(latents)
-        if c.borrowed_latents:
-            # of the whole batch: the neighbour may be on another rank
-            read_off, latents = ranks.gathered(read.detach()), ranks.gathered(latents)
-            borrowers = round(c.borrowed_latents * len(latents))
-            latents = ranks.own_part(torch.cat([read_off.roll(1, 0)[:borrowers], latents[borrowers:]]))
         fakes, parts, masks = self.redraw(pictures, latents, chosen)
         terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes, changes), c.adversarial)}
         total = c.adversarial_weight * terms["redrawer"]
         if c.latent_weight:
             terms["latent"] = self.latent_error(fakes, parts, latents)
-            total = total + c.latent_weight * min(1.0, step / max(c.latent_warm_up, 1)) * terms["latent"]
+            total = total + c.latent_weight * terms["latent"]
             # 0 where the encoder reads nothing off the picture, 1 where it reads all
             terms["latent_read"] = 1 - terms["latent"].detach() / ranks.mean(latents.square().mean())
         if c.floor_weight:
             terms["floor"] = losses.missing_share(masks, c.floor)
-            faded = max(0.0, 1 - step / c.floor_steps) if c.floor_steps else 1.0
-            total = total + c.floor_weight * faded * terms["floor"]
+            total = total + c.floor_weight * terms["floor"]
         centre = c.centre_weight * max(0.0, 1 - step / c.centre_steps)
         if centre:
             total = total + centre * losses.off_centre(masks)
-        if c.binary_weight:
-            total = total + c.binary_weight * losses.greyness(masks)
         if c.self_redraw_weight:
             # the generators see these masks as a constant, else masks would carry the picture to them
             drawings = self.draw(read, masks.detach())
@@ -147,17 +139,10 @@ class Critic(nn.Module):
     ) -> dict[str, Tensor]:
         """The losses on real and on redrawn pictures, their sum as `total`; `changes` augment both."""
         c = self.config
-        if c.gradient_penalty:
-            real = real.detach().requires_grad_()
         # one pass over both: half the spectral norms, and the nets have no batch statistics
         scores = self.discriminator(self._seen(torch.cat([real, fake]), changes))
         on_real, on_fake = losses.critic_adversarial(scores[: len(real)], scores[len(real) :], c.adversarial)
-        terms, total = {"critic_real": on_real, "critic_fake": on_fake}, on_real + on_fake
-        if c.gradient_penalty:
-            (slope,) = torch.autograd.grad(scores[: len(real)].float().sum(), real, create_graph=True)
-            terms["critic_slope"] = slope.float().square().sum((1, 2, 3)).mean()
-            total = total + c.gradient_penalty * terms["critic_slope"]
-        return terms | {"total": total}
+        return {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
 
 
 class MovingAverage:

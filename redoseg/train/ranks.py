@@ -167,11 +167,6 @@ def gathered(part: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "whole ..."]:
     return torch.cat(parts)
 
 
-def own_part(whole: Shaped[Tensor, "whole ..."]) -> Shaped[Tensor, "b ..."]:
-    """This process's part of what belongs to the whole batch."""
-    return whole if size() == 1 else whole.chunk(size())[rank()]
-
-
 def together(player: nn.Module, all_learn: bool = True) -> nn.Module:
     """The player with gradients that are means over the processes; itself where there is one process.
 

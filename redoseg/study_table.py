@@ -13,6 +13,7 @@ from PIL import Image
 
 from redoseg.pictures import write_atomic
 from redoseg.study import Result, Row, Study, StudyFolder
+from redoseg.train.health import GREYNESS
 from redoseg.train.log import RunLog
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ KINDS = {
     ONE_REGION: "#c0392b",
     DIVERGED: "#000000",
 }
-GREYNESS = 0.15  # mean of M (1 - M), which is 0.25 for masks of one half everywhere
 TIMES = 8  # columns of the figure over time, at most
 SHOWN = 2  # pictures in each of its cells
 

@@ -285,10 +285,12 @@ def test_masks_that_cannot_be_found(labelled: Path, tmp_path: Path) -> None:
 def test_a_folder_that_may_be_listed_but_not_entered(labelled: Path, tmp_path: Path) -> None:
     if not hasattr(os, "geteuid") or os.geteuid() == 0:
         pytest.skip("nothing is forbidden")
+    entered = tmp_path / "entered"
+    shutil.copytree(labelled, entered)
     labelled.chmod(0o644)
     try:
         assert "no picture found in" in refused("folder", labelled, tmp_path / "out")
-        assert "cannot be read" in refused("folder", tmp_path, tmp_path / "out", splits=labelled / "list")
+        assert "cannot be read" in refused("folder", entered, tmp_path / "out", splits=labelled / "list")
         with pytest.raises(DataError, match="no picture found in"):
             open_data(labelled, 16)
     finally:

@@ -171,7 +171,6 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
                     raise RunError(
                         f"{out} cannot be made ({error.strerror}), a folder expected: name another --out"
                     ) from None
-        bank = PictureBank(pictures, config, device)
         if not ranks.first():
             _follow(config, RunFolder(out), bank, resume)
             return {}

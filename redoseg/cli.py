@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -140,10 +140,13 @@ class Study:
 
 @dataclass(frozen=True)
 class Bench:
-    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory."""
+    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: bench prepare."""
 
-    what: tyro.conf.Positional[Literal["prepare"]]
-    """prepare: against a plain loop over the same large JPEGs [name]"""
+
+@dataclass(frozen=True)
+class BenchPrepare:
+    """Preparing pictures, against a plain loop over the same large JPEGs."""
+
     source: Path | None = None
     """Your own JPEGs; photograph-like ones of 2,000 to 3,200 pixels are made if none is given [folder]"""
     pictures: int = 256
@@ -388,23 +391,45 @@ def _study(arguments: Sequence[str]) -> int:
 
 
 def _bench(arguments: Sequence[str]) -> int:
-    command = _arguments(Bench, "bench", arguments)
-    from redoseg.bench import bench_prepare
-
-    result = bench_prepare(
-        command.source, command.pictures, command.size, command.rounds, command.workers, command.small
-    )
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(
+            "\n".join(
+                ["usage: redoseg bench WHAT ...", "", *_listed(BENCHES), "", "--help after one lists its settings."]
+            )
+        )
+        return DONE
+    what, *rest = arguments
+    if what not in BENCHES:
+        raise ConfigError(f"bench {what!r} seen, one of {', '.join(BENCHES)} expected: see `redoseg bench --help`")
+    kind, measure = BENCHES[what]
+    command = _arguments(kind, f"bench {what}", rest)
+    result = {"bench": what} | measure(command)
     if command.as_json:
         print(json.dumps(result))
-        return DONE
-    console = _console()
-    for name, speeds in result["per_second"].items():
-        _say(console, f"{name}: {', '.join(f'{s:.1f}' for s in speeds)} a second")
-    for name, ratio in result["ratio"].items():
+    else:
+        _say_measured(_console(), result)
+    return DONE
+
+
+def _bench_prepare(command: BenchPrepare) -> dict[str, Any]:
+    from redoseg.bench.prepare import bench_prepare
+
+    return bench_prepare(command.source, command.pictures, command.size, command.rounds, command.workers, command.small)
+
+
+def _say_measured(console: Console, result: dict[str, Any]) -> None:
+    """What a benchmark found: speeds and ratios as lines, the rest as JSON."""
+    for name, speeds in result.get("per_second", {}).items():
+        _say(console, f"{name}: {', '.join(f'{s:.4g}' for s in speeds)} a second")
+    for name, ratio in result.get("ratio", {}).items():
         _say(console, f"{name}: {ratio['median']:.2f} times as fast ({ratio['least']:.2f} to {ratio['most']:.2f})")
     rest = {k: v for k, v in result.items() if k not in ("per_second", "ratio")}
     _say(console, json.dumps(rest, indent=1))
-    return DONE
+
+
+BENCHES: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
+    "prepare": (BenchPrepare, _bench_prepare),
+}
 
 
 def _doctor(arguments: Sequence[str]) -> int:
@@ -452,11 +477,16 @@ VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
 }
 
 
+def _listed(verbs: Mapping[str, tuple[type[Any], Any]]) -> list[str]:
+    return [f"  {verb:<10}{(kind.__doc__ or '').splitlines()[0]}" for verb, (kind, _) in verbs.items()]
+
+
 def _usage() -> str:
-    verbs = "\n".join(f"  {verb:<10}{(kind.__doc__ or '').splitlines()[0]}" for verb, (kind, _) in VERBS.items())
     return (
         f"redoseg {__version__}: cut objects out of pictures, learnt without a single mask\n\n"
-        f"usage: redoseg VERB ...\n\n{verbs}\n\nredoseg VERB --help lists the settings of a verb."
+        "usage: redoseg VERB ...\n\n"
+        + "\n".join(_listed(VERBS))
+        + "\n\nredoseg VERB --help lists the settings of a verb."
     )
 
 

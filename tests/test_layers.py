@@ -33,7 +33,7 @@ RANKS = {
     "export": 4,
     "report": 4,
     "segmenter": 4,
-    "bench": 5,
+    "bench": 6,
     "study": 6,
     "study_table": 7,
     "evaluate": 5,
@@ -139,7 +139,7 @@ def described(kind: type) -> dict[str, str]:
 
 
 CONFIGS = [kind for kind in vars(config).values() if isinstance(kind, type) and is_dataclass(kind)]
-VERBS = [kind for kind, _ in cli.VERBS.values()]
+VERBS = [kind for kind, _ in [*cli.VERBS.values(), *cli.BENCHES.values()]]
 
 
 @pytest.mark.parametrize("kind", CONFIGS + VERBS, ids=lambda kind: kind.__name__)

@@ -1,25 +1,22 @@
-"""Speed and memory, measured side by side in one run: what is timed takes turns, and only ratios are claimed."""
+"""Preparing pictures, against a plain loop over the same files."""
 
 from __future__ import annotations
 
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg import __version__
+from redoseg.bench.timing import hardware, side_by_side
 from redoseg.data import Item, Listing, open_prepared, write_prepared
 from redoseg.data.decoding import decode, decode_item
 from redoseg.data.folder import list_folder
@@ -29,54 +26,6 @@ from redoseg.machine import cores, own_memory
 from redoseg.pictures import fit_square, shown
 
 DISTINCT = 32  # large pictures that are made; the others are links to them
-
-
-def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> dict[str, Any]:
-    """Time each way of doing `count` things, in turns; the first is the reference that the others are divided by.
-
-    Returns `per_second` (way -> one figure a round) and `ratio` (way -> median, least and most over the rounds).
-    """
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds):
-        # back and forth, so that neither always runs on the warmer machine
-        for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
-            started = time.perf_counter()
-            ways[name]()
-            speeds[name].append(count / (time.perf_counter() - started))
-    reference, *others = ways
-    ratios = {name: [a / b for a, b in zip(speeds[name], speeds[reference], strict=True)] for name in others}
-    return {
-        "per_second": {name: [round(v, 2) for v in values] for name, values in speeds.items()},
-        "ratio": {
-            name: {
-                "median": round(statistics.median(values), 2),
-                "least": round(min(values), 2),
-                "most": round(max(values), 2),
-            }
-            for name, values in ratios.items()
-        },
-    }
-
-
-def hardware() -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {
-        "processor": model,
-        "cores": cores(),
-        "python": platform.python_version(),
-        "redoseg": __version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }
-
-
-# ---------------------------------------------------------------------------------------------------- prepare
 
 
 def plain_loop(path: Path, size: int) -> NDArray[np.uint8]:
@@ -131,7 +80,6 @@ def bench_prepare(
                 plain_loop(item.picture, size)
 
         result: dict[str, Any] = {
-            "bench": "prepare",
             "pictures": len(items),
             "megapixels": round(float(np.median([_megapixels(i.picture) for i in items[:DISTINCT]])), 2),
             "size": size,

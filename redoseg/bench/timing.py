@@ -1,0 +1,61 @@
+"""What is timed takes turns in one run, and only ratios are claimed."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from redoseg import __version__
+from redoseg.machine import cores
+
+
+def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> dict[str, Any]:
+    """Time each way of doing `count` things, in turns; the first is the reference that the others are divided by.
+
+    Returns `per_second` (way -> one figure a round) and `ratio` (way -> median, least and most over the rounds).
+    """
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        # back and forth, so that neither always runs on the warmer machine
+        for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
+            started = time.perf_counter()
+            ways[name]()
+            speeds[name].append(count / (time.perf_counter() - started))
+    reference, *others = ways
+    ratios = {name: [a / b for a, b in zip(speeds[name], speeds[reference], strict=True)] for name in others}
+    return {
+        "per_second": {name: [round(v, 2) for v in values] for name, values in speeds.items()},
+        "ratio": {
+            name: {
+                "median": round(statistics.median(values), 2),
+                "least": round(min(values), 2),
+                "most": round(max(values), 2),
+            }
+            for name, values in ratios.items()
+        },
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {
+        "processor": model,
+        "cores": cores(),
+        "python": platform.python_version(),
+        "redoseg": __version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }

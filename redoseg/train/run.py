@@ -32,11 +32,11 @@ from redoseg.pictures import write_atomic
 from redoseg.recipe import differences, flat, from_values, to_values
 from redoseg.report import write_report
 from redoseg.train import health, ranks
+from redoseg.train.compute import has_fast_bfloat16
 from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, Watched, sample_rows, soft_masks, spread
-from redoseg.train.precision import has_fast_bfloat16
 from redoseg.train.refine import refine
 from redoseg.train.state import SEEDS_APART, TrainState
 
@@ -262,7 +262,7 @@ class Run:
         self.health = self.recent[-1].get("health", health.STARTING) if self.recent else health.STARTING
         seconds = earlier[-1]["seconds"] if earlier else 0.0
         with _asked_to_stop() as stop, self.status:
-            hooks = Hooks(log=self._log, sample=self._sample, save=self._save, stop=lambda: bool(stop))
+            hooks = Hooks(self._log, self._sample, self._save, stop=lambda: bool(stop), say=self.status.say)
             try:
                 state = train(state, self.bank, self.watched, hooks, seconds)
                 self._save(state)

@@ -140,7 +140,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Bench:
-    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: bench prepare."""
+    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: bench prepare, bench train."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,30 @@ class BenchPrepare:
     """Also prepare so many small pictures and watch the memory; 0 leaves that out [pictures]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class BenchTrain:
+    """Training steps, against the plain version of the same step: float32, nothing merged, nothing kept."""
+
+    recipe: tyro.conf.Positional[str] = "shapes"
+    """Recipe whose steps are timed, on built-in pictures of its size [file or name]"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one [name]"""
+    rounds: int = 5
+    """Times that both take turns [rounds]"""
+    turn: int = 10
+    """Steps in a turn [steps]"""
+    same: int = 0
+    """Also train both so many steps from one seed and tell how far their losses are apart; 0 leaves it out [steps]"""
+    each: bool = False
+    """Also time the plain version with each of our ways alone [true/false]"""
+    roofline: bool = False
+    """Also tell what bounds each layer: arithmetic or bytes [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings that override the recipe's"""
 
 
 @dataclass(frozen=True)
@@ -402,7 +426,13 @@ def _bench(arguments: Sequence[str]) -> int:
     if what not in BENCHES:
         raise ConfigError(f"bench {what!r} seen, one of {', '.join(BENCHES)} expected: see `redoseg bench --help`")
     kind, measure = BENCHES[what]
-    command = _arguments(kind, f"bench {what}", rest)
+    default = None
+    if kind is BenchTrain:  # as in training, the recipe gives the defaults of every other setting
+        from redoseg.recipe import load_recipe
+
+        recipe = _arguments(kind, "bench train", [a for a in rest if a not in ("-h", "--help")]).recipe
+        default = BenchTrain(recipe=recipe, config=load_recipe(recipe))
+    command = _arguments(kind, f"bench {what}", rest, default)
     result = {"bench": what} | measure(command)
     if command.as_json:
         print(json.dumps(result))
@@ -417,6 +447,25 @@ def _bench_prepare(command: BenchPrepare) -> dict[str, Any]:
     return bench_prepare(command.source, command.pictures, command.size, command.rounds, command.workers, command.small)
 
 
+def _bench_train(command: BenchTrain) -> dict[str, Any]:
+    import torch
+
+    from redoseg.bench.train import bench_train
+    from redoseg.train.run import pick_device
+
+    if command.config.threads:
+        torch.set_num_threads(command.config.threads)
+    return bench_train(
+        command.config,
+        pick_device(command.device),
+        command.rounds,
+        command.turn,
+        command.same,
+        command.each,
+        command.roofline,
+    )
+
+
 def _say_measured(console: Console, result: dict[str, Any]) -> None:
     """What a benchmark found: speeds and ratios as lines, the rest as JSON."""
     for name, speeds in result.get("per_second", {}).items():
@@ -429,6 +478,7 @@ def _say_measured(console: Console, result: dict[str, Any]) -> None:
 
 BENCHES: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
     "prepare": (BenchPrepare, _bench_prepare),
+    "train": (BenchTrain, _bench_train),
 }
 
 

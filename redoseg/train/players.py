@@ -71,9 +71,9 @@ class Redrawer(nn.Module):
         With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
         """
         with parametrize.cached():  # a spectral norm once a step, not at each use of its weight
-            return self._losses(pictures, latents, chosen, critic, changes, centre)
+            return self.terms(pictures, latents, chosen, critic, changes, centre)
 
-    def _losses(
+    def terms(
         self,
         pictures: Float[Tensor, "b 3 h w"],
         latents: Float[Tensor, "b n d"],
@@ -82,6 +82,7 @@ class Redrawer(nn.Module):
         changes: Float[Tensor, "k 5"] | None,
         centre: Float[Tensor, ""] | None,
     ) -> dict[str, Tensor]:
+        """What `forward` gives."""
         c = self.config
         if c.self_redraw_weight:
             read = self.encoder(pictures).view_as(latents)

@@ -85,6 +85,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(device: torch.device) -> str:
+    """What to call it in files."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def own_device(name: str) -> torch.device:
     """The device of this rank: of several on a machine, each takes the GPU of its number there."""
     device, here = pick_device(name), place()
@@ -402,7 +407,7 @@ def _write_config(folder: RunFolder, config: Config, device: torch.device, pictu
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+            "device": device_name(device),
             "threads": torch.get_num_threads(),
         },
     }

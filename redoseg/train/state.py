@@ -37,11 +37,17 @@ class TrainState:
         return self.config.seed + self.restarts * SEEDS_APART
 
     @classmethod
-    def fresh(cls, config: Config, device: torch.device, restarts: int = 0) -> TrainState:
+    def fresh(
+        cls,
+        config: Config,
+        device: torch.device,
+        restarts: int = 0,
+        players: tuple[type[Redrawer], type[Critic]] = (Redrawer, Critic),
+    ) -> TrainState:
         """New networks, drawn from the seed of attempt number `restarts`."""
         torch.manual_seed(config.seed + restarts * SEEDS_APART)
         # drawn on the CPU, so that every device starts from the same weights
-        redrawer, critic = placed(Redrawer(config), config, device), placed(Critic(config), config, device)
+        redrawer, critic = (placed(player(config), config, device) for player in players)
         optim = config.optim
         groups = [
             {

@@ -134,8 +134,8 @@ class SpeedConfig:
 
     channels_last: bool = True
     """Keep the channels of a pixel together in memory, as convolutions like it best [true/false]"""
-    fold_resampling: bool = True
-    """Make one convolution of each that up- or downsampling stands beside: the same sums, faster [true/false]"""
+    rewrite_convs: bool = True
+    """Compute some convolutions another way, up- and downsampling within: the same sums, faster [true/false]"""
     fused_optimiser: bool = True
     """One pass over the weights for all of Adam [true/false]"""
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"

@@ -650,6 +650,47 @@ def test_bench_prepare_on_ones_own_pictures(call: Call, photos: Path) -> None:
     assert (said.code, said.err) == (2, "redoseg: 0 rounds, 1 or more expected: choose another number\n")
 
 
+TINY_STEPS = [
+    *("--data.size", "16", "--batch", "4", "--precision", "bfloat16", "--nets.latent", "4"),
+    *("--nets.extractor-width", "4", "--nets.generator-width", "2"),
+    *("--nets.discriminator-width", "4", "--nets.encoder-width", "4"),
+]
+
+
+def test_bench_train(call: Call) -> None:
+    measured = ["--rounds", "2", "--turn", "1", "--same", "2", "--each", "--roofline", "--device", "cpu", "--json"]
+    said = call("bench", "train", "shapes", *TINY_STEPS, *measured)
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    ways = ["channels_last", "fused_optimiser", "precision bfloat16", "rewrite_convs"]
+    assert sorted(result["ratio"]) == [*ways[:3], "redoseg", *ways[3:]]
+    assert {len(speeds) for speeds in result["per_second"].values()} == {2}
+    flop = result["gflop_a_step"]
+    assert 0 < flop["redoseg"] < flop["plain"]
+    same, other = result["same"]["redoseg in float32"], result["same"]["plain from another seed"]
+    assert same["first step"] < 0.1 * other["first step"]
+    layers = result["roofline"]["layers"]
+    assert {row["bound"] for row in layers} <= {"arithmetic", "bytes"}
+    assert any(row["layer"].startswith("UpsampledConv(") and row["gflop"] > 0 for row in layers)
+    assert [row["ms"] for row in layers] == sorted((row["ms"] for row in layers), reverse=True)
+    said = call("bench", "train", "shapes", *TINY_STEPS, "--turn", "0")
+    assert (said.code, said.err) == (
+        2, "redoseg: 5 rounds of 0 steps, 1 or more of each expected: choose other numbers\n"
+    )  # fmt: skip
+
+
+def test_benches_are_listed(call: Call) -> None:
+    for arguments in (["bench"], ["bench", "--help"]):
+        said = call(*arguments)
+        assert said.code == 0
+        assert re.findall(r"^  (\w+) ", said.out, re.M) == list(cli.BENCHES)
+    said = call("bench", "trian")
+    listed = ", ".join(cli.BENCHES)
+    assert (said.code, said.err) == (
+        2, f"redoseg: bench 'trian' seen, one of {listed} expected: see `redoseg bench --help`\n"
+    )  # fmt: skip
+
+
 def test_doctor(call: Call) -> None:
     said = call("doctor")
     assert said.code == 0

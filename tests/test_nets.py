@@ -18,6 +18,7 @@ from redoseg.nets.blocks import (
     FlatBlock,
     LayerMaker,
     PooledConv,
+    RowsConv,
     SelfAttention,
     UpBlock,
     UpsampledConv,
@@ -303,15 +304,26 @@ def test_up_block() -> None:
     assert block.conv1.bias is None
 
 
-@pytest.mark.parametrize("kind", [UpsampledConv, PooledConv])
 @pytest.mark.parametrize("bias", [True, False])
-def test_folding_gives_the_same_outputs_and_gradients(kind: type[UpsampledConv | PooledConv], bias: bool) -> None:
-    folded, plain = kind(3, 5, bias).double(), kind(3, 5, bias).double()
-    plain.fold = False
-    plain.load_state_dict(folded.state_dict())
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda bias: UpsampledConv(3, 5, bias),
+        lambda bias: PooledConv(3, 5, bias),
+        lambda bias: RowsConv(3, 1, 3, bias=bias),
+        lambda bias: RowsConv(3, 4, 5, bias=bias),
+    ],
+)
+def test_rewritten_convolutions_have_the_same_outputs_and_gradients(
+    make: Callable[[bool], nn.Conv2d], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # all in float64
+    rewritten, plain = make(bias).double(), make(bias).double()
+    plain.rewritten = False
+    plain.load_state_dict(rewritten.state_dict())
     x = torch.randn(2, 3, 6, 8, dtype=torch.float64, requires_grad=True)
     found = []
-    for layer in (folded, plain):
+    for layer in (rewritten, plain):
         out = layer(x)
         sought = [x, *layer.parameters()]
         found.append([out, *torch.autograd.grad((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum(), sought)])

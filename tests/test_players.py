@@ -263,7 +263,7 @@ def test_every_switch_has_a_case() -> None:
     assert set(SWITCHES) == names | {"precision", "data.value_range", "data.flip"}
 
 
-WAYS = {"speed.fold_resampling": False, "speed.channels_last": False, "speed.fused_optimiser": False}
+WAYS = {"speed.rewrite_convs": False, "speed.channels_last": False, "speed.fused_optimiser": False}
 
 
 @pytest.mark.parametrize("name", WAYS)

@@ -18,7 +18,7 @@ from redoseg.config import Config, SpeedConfig
 from redoseg.train.players import Critic, Redrawer
 from redoseg.train.state import TrainState
 
-PLAIN_WAYS = SpeedConfig(channels_last=False, fold_resampling=False, fused_optimiser=False)
+PLAIN_WAYS = SpeedConfig(channels_last=False, rewrite_convs=False, fused_optimiser=False)
 
 
 def plain_settings(config: Config) -> Config:

@@ -38,16 +38,16 @@ def summed_over_2x2(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o i 4 4"
 class UpsampledConv(nn.Conv2d):
     """Nearest upsampling by 2, then a 3x3 convolution with padding 1.
 
-    `fold` makes one transposed convolution of both: the same sums with 4 products for 9, and no upsampled copy.
+    `rewritten` makes one transposed convolution of both: the same sums with 4 products for 9, and no upsampled copy.
     """
 
-    fold = True
+    rewritten = True
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=bias)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
-        if not self.fold:
+        if not self.rewritten:
             return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
         kernel = summed_over_2x2(self.weight).flip(2, 3).transpose(0, 1)
         return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
@@ -56,18 +56,38 @@ class UpsampledConv(nn.Conv2d):
 class PooledConv(nn.Conv2d):
     """A 3x3 convolution with padding 1, then the means over squares of 2x2.
 
-    `fold` makes one convolution of stride 2 of both: the same sums with 4 products for 9, and nothing at full size.
+    `rewritten` makes one convolution of stride 2 of both: 4 products for 9, and nothing at full size.
     """
 
-    fold = True
+    rewritten = True
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=bias)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
-        if not self.fold:
+        if not self.rewritten:
             return F.avg_pool2d(super().forward(x), 2)
         return F.conv2d(x, summed_over_2x2(self.weight) / 4, self.bias, stride=2, padding=1)
+
+
+class RowsConv(nn.Conv2d):
+    """A convolution with a large square kernel to few channels, its input padded before.
+
+    `rewritten` makes one of 1 x k kernels of it, each row of the kernel a channel of its own, and sums those shifted
+    by a row each: libraries are slow where there are many products for each of few outputs.
+    """
+
+    rewritten = True
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
+        if not self.rewritten:
+            return super().forward(x)
+        outputs, inputs, side, _ = self.weight.shape
+        rows = self.weight.permute(2, 0, 1, 3).reshape(side * outputs, inputs, 1, side)
+        parts = torch.split(F.conv2d(x, rows).float(), outputs, 1)  # summed in float32
+        height = x.shape[-2] - side + 1
+        total = torch.stack([part[:, :, row : row + height] for row, part in enumerate(parts)]).sum(0)
+        return total if self.bias is None else total + self.bias[:, None, None]
 
 
 def cat_channels(parts: Sequence[Float[Tensor, "b _ h w"]]) -> Float[Tensor, "b c h w"]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg.config import NetConfig
-from redoseg.nets.blocks import UpsampledConv, cat_channels, initialise
+from redoseg.nets.blocks import RowsConv, UpsampledConv, cat_channels, initialise
 
 POOL_CELLS = (1, 2, 3, 6)
 
@@ -73,12 +73,13 @@ class MaskExtractor(nn.Module):
         # odd names, as in the files of runs made when upsampling was a layer of its own
         self.up = nn.Sequential(OrderedDict(zip(("1", "3"), map(normed, convs), strict=True)))
         logits = 1 if self.regions == 2 else self.regions
-        self.head = nn.Conv2d(wide // 4, logits, 7, padding=3, padding_mode="reflect")
+        self.head = RowsConv(wide // 4, logits, 7)
         if config.initialisation != "default":
             initialise(self, config.initialisation_gain)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n h w"]:
-        logits = self.head(self.up(self.down(pictures))).float()
+        features = F.pad(self.up(self.down(pictures)), (3, 3, 3, 3), mode="reflect")
+        logits = self.head(features).float()
         if self.regions > 2:
             return logits.softmax(1)
         mask = logits.sigmoid()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from redoseg.config import Config, SpeedConfig
-from redoseg.nets.blocks import PooledConv, UpsampledConv
+from redoseg.nets.blocks import PooledConv, RowsConv, UpsampledConv
 from redoseg.pictures import reason
 
 
@@ -41,8 +41,8 @@ def memory_layout(speed: SpeedConfig) -> torch.memory_format:
 def placed(net: nn.Module, config: Config, device: torch.device) -> Any:
     """The net on the device, set up to compute as the settings say."""
     for module in net.modules():
-        if isinstance(module, UpsampledConv | PooledConv):
-            module.fold = config.speed.fold_resampling
+        if isinstance(module, UpsampledConv | PooledConv | RowsConv):
+            module.rewritten = config.speed.rewrite_convs
     return net.to(device=device, memory_format=memory_layout(config.speed))  # type: ignore[call-overload]
 
 

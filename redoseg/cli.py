@@ -140,7 +140,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Bench:
-    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: bench prepare, bench train."""
+    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: `redoseg bench` lists them."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,30 @@ class BenchTrain:
     """Also time the plain version with each of our ways alone [true/false]"""
     roofline: bool = False
     """Also tell what bounds each layer: arithmetic or bytes [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings that override the recipe's"""
+
+
+@dataclass(frozen=True)
+class BenchScaling:
+    """How training's cost grows with resolution, regions, pictures and processes, on a CPU; many devices as a model."""
+
+    recipe: tyro.conf.Positional[str] = "shapes"
+    """Recipe to start from, on built-in pictures [file or name]"""
+    sizes: tuple[int, ...] = (32, 64, 128, 256)
+    """Sides of the pictures; the first is the reference [pixels]"""
+    regions: tuple[int, ...] = (2, 3, 4)
+    """Numbers of regions; the first is the reference [regions]"""
+    pictures: tuple[int, ...] = (1_000, 10_000, 100_000)
+    """Sizes of the set, of 64-pixel pictures [pictures]"""
+    processes: tuple[int, ...] = (1, 2)
+    """Processes that train together, one thread each [processes]"""
+    rounds: int = 3
+    """Times that all take turns [rounds]"""
+    turn: int = 3
+    """Steps in a turn [steps]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object and nothing else [true/false]"""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
@@ -427,11 +451,11 @@ def _bench(arguments: Sequence[str]) -> int:
         raise ConfigError(f"bench {what!r} seen, one of {', '.join(BENCHES)} expected: see `redoseg bench --help`")
     kind, measure = BENCHES[what]
     default = None
-    if kind is BenchTrain:  # as in training, the recipe gives the defaults of every other setting
+    if kind in (BenchTrain, BenchScaling):  # as in training, the recipe gives the defaults of every other setting
         from redoseg.recipe import load_recipe
 
-        recipe = _arguments(kind, "bench train", [a for a in rest if a not in ("-h", "--help")]).recipe
-        default = BenchTrain(recipe=recipe, config=load_recipe(recipe))
+        recipe = _arguments(kind, f"bench {what}", [a for a in rest if a not in ("-h", "--help")]).recipe
+        default = kind(recipe=recipe, config=load_recipe(recipe))
     command = _arguments(kind, f"bench {what}", rest, default)
     result = {"bench": what} | measure(command)
     if command.as_json:
@@ -466,6 +490,17 @@ def _bench_train(command: BenchTrain) -> dict[str, Any]:
     )
 
 
+def _bench_scaling(command: BenchScaling) -> dict[str, Any]:
+    import torch
+
+    from redoseg.bench.scaling import bench_scaling
+
+    if command.config.threads:
+        torch.set_num_threads(command.config.threads)
+    growing = (command.sizes, command.regions, command.pictures, command.processes)
+    return bench_scaling(command.config, *growing, command.rounds, command.turn)
+
+
 def _say_measured(console: Console, result: dict[str, Any]) -> None:
     """What a benchmark found: speeds and ratios as lines, the rest as JSON."""
     for name, speeds in result.get("per_second", {}).items():
@@ -479,6 +514,7 @@ def _say_measured(console: Console, result: dict[str, Any]) -> None:
 BENCHES: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
     "prepare": (BenchPrepare, _bench_prepare),
     "train": (BenchTrain, _bench_train),
+    "scaling": (BenchScaling, _bench_scaling),
 }
 
 

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from redoseg import __version__, cli, metrics
-from redoseg.config import Config
+from redoseg.config import Config, DataConfig, NetConfig
 from redoseg.data import open_data, prepare, writing
 from redoseg.evaluate import evaluate
 from redoseg.recipe import recipe_names
@@ -677,6 +677,33 @@ def test_bench_train(call: Call) -> None:
     assert (said.code, said.err) == (
         2, "redoseg: 5 rounds of 0 steps, 1 or more of each expected: choose other numbers\n"
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_bench_scaling(call: Call) -> None:
+    growing = "--sizes 16 32 --regions 2 3 --pictures 50 100 --processes 1 2 --rounds 1 --turn 1 --json".split()  # noqa: SIM905
+    said = call("bench", "scaling", "shapes", *TINY_STEPS, *growing)
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    for name in ("resolution", "regions"):
+        small, large = result[name]["gflop_a_step"].values()
+        assert large > small
+        small, large = result[name]["kept_for_backward_mb"].values()
+        assert large > small
+    assert result["pictures"]["100"]["mb_on_disk"] == pytest.approx(2 * result["pictures"]["50"]["mb_on_disk"], rel=0.1)
+    assert set(result["processes"]["pictures_per_second"]) == {"1", "2"}
+
+
+def test_the_model_of_devices() -> None:
+    from redoseg.bench.scaling import devices
+
+    found = devices(Config(data=DataConfig(size=32), nets=NetConfig(discriminator_width=8, encoder_width=8)))
+    by_link = {(row["link"], row["devices"]): row for row in found["rows"]}
+    slow, fast = by_link["Ethernet 100 Gb/s", 64], by_link["InfiniBand 400 Gb/s", 64]
+    # 2 * 63 / 64 of the gradients over 12.5 GB a second
+    assert slow["communication_ms"] == pytest.approx(2 * 63 / 64 * found["gradients_a_step_mb"] / 12.5, rel=0.01)
+    assert slow["communication_ms"] == pytest.approx(4 * fast["communication_ms"], rel=0.05)
+    assert found["gradients_a_step_mb"] == pytest.approx(4 * found["weights_million"], rel=0.1)
 
 
 def test_benches_are_listed(call: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,8 +90,8 @@ def test_training_goes_on_without_the_compiler(tiny: Callable[..., Config], monk
     assert set(said) == {"computing without torch.compile, which failed here: no C++ compiler found"}
 
 
-# The compiler's front end alone, which needs no C++; a break in the graph would be an error. It cannot look through
-# the checks of shapes that the tests put on every function, so this is a process of its own.
+# A break in the graph would be an error. The compiler cannot look through the checks of shapes that the tests put on
+# every function, so this is a process of its own.
 TRACED = """
 import json, sys, torch
 from redoseg.data import open_shapes
@@ -102,7 +103,7 @@ from redoseg.train.state import TrainState
 
 torch.set_num_threads(1)
 whole = torch.compile
-torch.compile = lambda f, mode, dynamic: whole(f, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+torch.compile = lambda f, mode, dynamic: whole(f, backend=sys.argv[2], fullgraph=True, dynamic=dynamic)
 found, said = [], []
 for mode in ("off", "default"):
     config = from_values(json.loads(sys.argv[1]) | {"speed": {"compile": mode}}, "test")
@@ -116,10 +117,20 @@ print(json.dumps([said, [[entry[name] for entry in losses for name in names] for
 """
 
 
-def test_compiled_players_trace_whole_and_train_alike(tiny: Callable[..., Config]) -> None:
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "aot_eager",  # the front end alone, which needs no C++
+        pytest.param(
+            "inductor",
+            marks=[pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")],
+        ),
+    ],
+)
+def test_compiled_players_trace_whole_and_train_alike(backend: str, tiny: Callable[..., Config]) -> None:
     settings = {"steps": 2, "objective.self_redraw_weight": 5.0, "objective.centre_weight": 1.0}
     values = json.dumps(to_values(tiny(settings)))
-    said = subprocess.run([sys.executable, "-c", TRACED, values], capture_output=True, text=True, check=True)
+    said = subprocess.run([sys.executable, "-c", TRACED, values, backend], capture_output=True, text=True, check=True)
     complaints, (plain, ours) = json.loads(said.stdout)
     assert complaints == []
     assert len(set(plain)) > 6

@@ -49,10 +49,10 @@ def bench_train(
     check(config)
     torch.backends.cudnn.benchmark = device.type == "cuda"
     said: list[str] = []
-    ways: dict[str, _Way] = {"plain": _Way(config, device, said, plain=True)}
+    ways: dict[str, Way] = {"plain": Way(config, device, said, plain=True)}
     if each:
-        ways |= {name: _Way(alone, device, said) for name, alone in _alone(config).items()}
-    ways["redoseg"] = _Way(config, device, said)
+        ways |= {name: Way(alone, device, said) for name, alone in _alone(config).items()}
+    ways["redoseg"] = Way(config, device, said)
     for way in ways.values():
         way.run(WARM)
 
@@ -65,7 +65,7 @@ def bench_train(
     }
     result |= side_by_side({name: partial(way.run, steps) for name, way in ways.items()}, steps, rounds)
     uncompiled = replace(config, speed=replace(config.speed, compile="off"))  # what is compiled is not counted
-    counted = {"plain": ways["plain"], "redoseg": _Way(uncompiled, device, said)}
+    counted = {"plain": ways["plain"], "redoseg": Way(uncompiled, device, said)}
     result["gflop_a_step"] = {name: round(way.flop() / 1e9, 2) for name, way in counted.items()}
     fastest = statistics.median(result["per_second"]["redoseg"])
     result["gflop_a_second"] = round(result["gflop_a_step"]["redoseg"] * fastest, 1)
@@ -86,11 +86,11 @@ def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any
     """
     seed = replace(config, seed=config.seed + 1)
     others = {
-        "redoseg in float32": _Way(replace(config, precision="float32"), device, []),
-        "redoseg": _Way(config, device, []),
-        "plain from another seed": _Way(seed, device, [], plain=True),
+        "redoseg in float32": Way(replace(config, precision="float32"), device, []),
+        "redoseg": Way(config, device, []),
+        "plain from another seed": Way(seed, device, [], plain=True),
     }
-    plain = _Way(config, device, [], plain=True).losses(steps)
+    plain = Way(config, device, [], plain=True).losses(steps)
     return {"steps": steps} | {name: _differences(plain, way.losses(steps)) for name, way in others.items()}
 
 
@@ -117,7 +117,7 @@ def _alone(config: Config) -> dict[str, Config]:
     return found
 
 
-class _Way:
+class Way:
     """A training that goes on for some steps when asked."""
 
     def __init__(self, config: Config, device: torch.device, said: list[str], plain: bool = False) -> None:
@@ -126,7 +126,7 @@ class _Way:
         # never the last step, and nothing is looked at or written
         watch = replace(config.watch, log_every=10**9, evaluate_every=10**9, sample_every=10**9, checkpoint_every=10**9)
         self.state.config = replace(self.state.config, steps=10**9, watch=replace(watch, collapse_every=10**9))
-        pictures = open_shapes("shapes", config.data.size, config.nets.regions, "train", count=PICTURES)
+        pictures = open_shapes("shapes", config.data.size, 2, "train", count=PICTURES)
         self.bank = PictureBank(pictures, self.state.config, device)
 
     def run(self, steps: int, log: Callable[[Entry], None] = lambda _: None) -> None:

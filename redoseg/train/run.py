@@ -206,6 +206,10 @@ def _lead(
     if ranks.size() > 1:
         share = config.batch // ranks.size()
         console.print(f"in {ranks.size()} processes, {share} pictures of each batch in each", highlight=False)
+    if config.data.resident == "auto" and bank.resident is None:
+        console.print(
+            "reading pictures ahead from disk, as they would fill more than a quarter of memory", highlight=False
+        )
     if config.precision == "auto":
         console.print(f"computing in {'bfloat16' if has_fast_bfloat16(bank.device) else 'float32'}", highlight=False)
     for path, why in pictures.bad:

@@ -207,9 +207,7 @@ def _lead(
         share = config.batch // ranks.size()
         console.print(f"in {ranks.size()} processes, {share} pictures of each batch in each", highlight=False)
     if config.data.resident == "auto" and bank.resident is None:
-        console.print(
-            "reading pictures ahead from disk, as they would fill more than a quarter of memory", highlight=False
-        )
+        console.print("reading pictures from disk, a quarter of the free memory being too small", highlight=False)
     if config.precision == "auto":
         console.print(f"computing in {'bfloat16' if has_fast_bfloat16(bank.device) else 'float32'}", highlight=False)
     for path, why in pictures.bad:

@@ -128,7 +128,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
                     feed.take()
                 found[f"{name}_ms_a_batch"] = round((time.perf_counter() - started) / batches * 1e3, 3)
             found[f"{name}_own_mb"] = round((own_memory(os.getpid()) - before) / 1e6, 1)
-            del bank, pictures
+            del bank, feed, pictures
         return found
 
 

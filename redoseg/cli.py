@@ -209,7 +209,7 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
         return DONE
 
     import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
-    import onnxscript  # noqa: F401
+    import onnx  # noqa: F401
 
     from redoseg.report import ending
     from redoseg.train.run import run
@@ -447,7 +447,6 @@ def _doctor(arguments: Sequence[str]) -> int:
         "torch",
         "safetensors",
         "onnx",
-        "onnxscript",
         "opencv-python-headless",
     ):
         try:
@@ -513,7 +512,6 @@ def run_command(arguments: Sequence[str]) -> int:
             "torch",
             "safetensors",
             "onnx",
-            "onnxscript",
             "matplotlib",
             "jaxtyping",
             "requests",

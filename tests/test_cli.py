@@ -664,7 +664,7 @@ BLOCK = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib", "jaxtyping"):
+        if name.split(".")[0] in ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Block())
 """

@@ -106,7 +106,9 @@ def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.
     assert isinstance(pyramid, PyramidPooling)
     x = graph.add("Concat", x, _pyramid_levels(graph, x, pyramid, size // 4), axis=1)
 
-    for layer in (extractor.up[1], extractor.up[3]):
+    for layer in extractor.up.children():
+        if not isinstance(layer, nn.Sequential):  # the upsampling, which becomes part of what follows
+            continue
         conv, norm, _ = layer.children()
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None

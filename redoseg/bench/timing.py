@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import PIL
 
 from redoseg import __version__
 from redoseg.machine import cores
@@ -51,11 +50,14 @@ def hardware() -> dict[str, Any]:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
+    versions = {}
+    for name in ("numpy", "pillow", "torch", "onnxruntime"):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # preparing needs neither of the last two
+            versions[name] = metadata.version(name)
     return {
         "processor": model,
         "cores": cores(),
         "python": platform.python_version(),
         "redoseg": __version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
+        **versions,
     }

@@ -1,7 +1,7 @@
 """Trained mask extractor -> mask.onnx, which `redoseg.segmenter` and any ONNX runtime can use.
 
 The graph is written operator by operator rather than traced, because three layers are much quicker in a form that
-gives the same numbers: nearest x2 with the convolution after it is one transposed convolution; the last convolution,
+gives the same numbers: nearest x2 with the convolution after it is one at the lower resolution; the last convolution,
 of one channel or few, works on blocks of pixels as channels; a level of the pyramid is a product with two matrices.
 """
 
@@ -104,16 +104,15 @@ def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.
         x = graph.norm_relu(graph.add("Add", x, inner), block.norm2)
 
     assert isinstance(pyramid, PyramidPooling)
-    x = graph.add("Concat", x, _pyramid_levels(graph, x, pyramid, size // 4), axis=1)
+    side = size // 4
+    x = graph.add("Concat", x, _pyramid_levels(graph, x, pyramid, side), axis=1)
 
     for layer in extractor.up.children():
-        if not isinstance(layer, nn.Sequential):  # the upsampling, which becomes part of what follows
-            continue
-        conv, norm, _ = layer.children()
-        assert isinstance(conv, nn.Conv2d)
-        assert conv.bias is not None
-        parameters = graph.constant(_after_nearest(conv.weight)), graph.constant(conv.bias)
-        x = graph.norm_relu(graph.add("ConvTranspose", x, *parameters, strides=[2, 2], pads=[1] * 4), norm)
+        if isinstance(layer, nn.Sequential):  # not the upsampling, which becomes part of what follows
+            conv, norm, _ = layer.children()
+            assert isinstance(conv, nn.Conv2d)
+            side *= 2
+            x = graph.norm_relu(_upsampled_conv(graph, x, conv, side), norm)
 
     logits = _head(graph, x, extractor.head, size)
     if regions == 2:
@@ -144,15 +143,19 @@ def _pyramid_levels(graph: _Graph, x: str, pyramid: PyramidPooling, side: int) -
     return graph.add("MatMul", levels, graph.constant(matrices.transpose(1, 2)))
 
 
-def _after_nearest(weight: Tensor) -> Tensor:
-    """Weights (in, out, 4, 4) of a transposed convolution of stride 2 and padding 1 that equals nearest x2 and then a
-    3x3 convolution of `weight` (out, in, 3, 3) with padding 1: each pixel below is seen as its four copies above."""
-    turned = weight.detach().flip(2, 3).transpose(0, 1)
-    result = turned.new_zeros(*turned.shape[:2], 4, 4)
-    for row in (0, 1):
-        for column in (0, 1):
-            result[:, :, row : row + 3, column : column + 3] += turned
-    return result
+def _upsampled_conv(graph: _Graph, x: str, conv: nn.Conv2d, side: int) -> str:
+    """Nearest x2, then a 3x3 convolution with padding 1: (b, c, side / 2, side / 2) -> (b, o, side, side).
+
+    Of three enlarged pixels in a row two are copies of one, so that a 2x2 convolution before enlarging sees all there
+    is, with one output for each of four places. Its window k gives the enlarged rows 2k - 1 and 2k, which is one row
+    too many at each end.
+    """
+    assert conv.bias is not None
+    copies = torch.tensor([[[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]])  # place, pixel, tap
+    weight = torch.einsum("apr,bqc,oirc->aboipq", copies, copies, conv.weight.detach().cpu().float())
+    x = graph.conv(x, weight.flatten(0, 2), conv.bias.repeat(4), padding=1)
+    x = graph.add("DepthToSpace", x, blocksize=2)
+    return graph.add("Slice", x, *map(graph.constant, ([1, 1], [side + 1, side + 1], [2, 3])))
 
 
 def _head(graph: _Graph, x: str, conv: nn.Conv2d, size: int) -> str:

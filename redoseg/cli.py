@@ -164,6 +164,28 @@ class BenchPrepare:
 
 
 @dataclass(frozen=True)
+class BenchSegment:
+    """Segmenting, against eager PyTorch and against a plain loop over the same photographs."""
+
+    pictures: int = 256
+    """Pictures that the network sees, made at its size [pictures]"""
+    rounds: int = 5
+    """Times that the ways take turns [rounds]"""
+    size: int = 128
+    """Side that the network sees [pixels]"""
+    starts: int = 7
+    """Times that `redoseg segment` is started for one photograph [starts]"""
+    folder: int = 1000
+    """Photographs of 640 x 480 to make, from decoding to the written mask [photographs]"""
+    small: int = 0
+    """Also segment so many of them and watch the memory; 0 leaves that out [photographs]"""
+    many: int = 0
+    """The same with another number, to see whether memory grows with it; 0 leaves that out [photographs]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
 class BenchTrain:
     """Training steps, against the plain version of the same step: float32, nothing merged, nothing kept."""
 
@@ -257,7 +279,7 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
         return DONE
 
     import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
-    import onnxscript  # noqa: F401
+    import onnx  # noqa: F401
 
     from redoseg.report import ending
     from redoseg.train.run import run
@@ -471,6 +493,13 @@ def _bench_prepare(command: BenchPrepare) -> dict[str, Any]:
     return bench_prepare(command.source, command.pictures, command.size, command.rounds, command.workers, command.small)
 
 
+def _bench_segment(command: BenchSegment) -> dict[str, Any]:
+    from redoseg.bench.segment import bench_segment
+
+    c = command
+    return bench_segment(c.pictures, c.rounds, c.size, c.starts, c.folder, c.small, c.many)
+
+
 def _bench_train(command: BenchTrain) -> dict[str, Any]:
     import torch
 
@@ -502,7 +531,10 @@ def _bench_scaling(command: BenchScaling) -> dict[str, Any]:
 
 
 def _say_measured(console: Console, result: dict[str, Any]) -> None:
-    """What a benchmark found: speeds and ratios as lines, the rest as JSON."""
+    """What a benchmark found, or parts of it: speeds and ratios as lines, the rest as JSON."""
+    for part in [name for name, value in result.items() if isinstance(value, dict) and "ratio" in value]:
+        _say(console, f"{part}:")
+        _say_measured(console, result.pop(part))
     for name, speeds in result.get("per_second", {}).items():
         _say(console, f"{name}: {', '.join(f'{s:.4g}' for s in speeds)} a second")
     for name, ratio in result.get("ratio", {}).items():
@@ -513,6 +545,7 @@ def _say_measured(console: Console, result: dict[str, Any]) -> None:
 
 BENCHES: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
     "prepare": (BenchPrepare, _bench_prepare),
+    "segment": (BenchSegment, _bench_segment),
     "train": (BenchTrain, _bench_train),
     "scaling": (BenchScaling, _bench_scaling),
 }
@@ -533,7 +566,6 @@ def _doctor(arguments: Sequence[str]) -> int:
         "torch",
         "safetensors",
         "onnx",
-        "onnxscript",
         "opencv-python-headless",
     ):
         try:
@@ -599,7 +631,6 @@ def run_command(arguments: Sequence[str]) -> int:
             "torch",
             "safetensors",
             "onnx",
-            "onnxscript",
             "matplotlib",
             "jaxtyping",
             "requests",

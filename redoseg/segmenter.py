@@ -6,13 +6,17 @@ to one; its metadata say what S, n and the object's region are.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections import Counter
-from collections.abc import Callable, Sequence
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +39,16 @@ from redoseg.pictures import (
 
 FORMAT = "1"
 MODEL_FILE = "mask.onnx"
-_BATCH = 32
+_BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
+_LARGE = 2**24  # pixels; what comes after decoding takes up to 60 bytes for each
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 
 PictureLike = str | Path | Image.Image | NDArray[np.uint8]
 Kind = Literal["mask", "soft", "cutout", "overlay"]
 KINDS: tuple[Kind, ...] = ("mask", "soft", "cutout", "overlay")
+
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 
 
 def weights() -> list[str]:
@@ -57,7 +65,7 @@ class Segmenter:
     Args:
         model: a run folder or model folder (with `mask.onnx` in it), an ONNX file, or the name of weights
             that come with the package.
-        threads: CPU threads; as many as this process may use if None.
+        threads: CPU threads, each with pictures of its own; as many as this process may use if None.
 
     Raises:
         ModelError: nothing there, or not a mask extractor.
@@ -69,10 +77,13 @@ class Segmenter:
     regions: int
     object_region: int
     """Which region is the object."""
+    threads: int
+    """How many pictures are worked on at a time."""
 
     def __init__(self, model: str | Path, threads: int | None = None) -> None:
         where, content = _model_bytes(model)
-        self._session, metadata = _session(where, content, threads)
+        self.threads = threads or cores()
+        self._session, metadata = _session(where, content)
         try:
             if metadata["redoseg_format"] != FORMAT:
                 raise ModelError(
@@ -101,10 +112,15 @@ class Segmenter:
             )
         height, width = images.shape[1:3]
         soft = np.empty((len(images), self.regions, height, width), np.float32)
-        for start in range(0, len(images), _BATCH):
+
+        def fill(start: int) -> None:
             small = np.stack([self._reduced(Image.fromarray(i)) for i in images[start : start + _BATCH]])
             for i, masks in enumerate(self._run(small), start):
                 soft[i] = [_enlarged(mask, (width, height)) for mask in masks]
+
+        with contextlib.closing(_in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
+            for _ in filled:
+                pass
         return soft
 
     def _reduced(self, picture: Image.Image) -> NDArray[np.uint8]:
@@ -136,6 +152,25 @@ class Segmenter:
     def __call__(self, image: PictureLike) -> NDArray[np.bool_]:
         """The object's mask (H, W) at the picture's own size: the soft mask cut at 0.5."""
         return self.soft(image) > 0.5
+
+
+def _in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: int) -> Generator[Result, None, None]:
+    """`work` of each thing, done on several threads and given in the things' order.
+
+    Twice as many things as threads are under way at most, however many there are. Threads are enough: Pillow, zlib
+    and ONNX Runtime let others run while they work. Closed early, it waits for what is under way.
+    """
+    pool = ThreadPoolExecutor(threads)
+    under_way: deque[Future[Result]] = deque()
+    try:
+        for thing in things:
+            under_way.append(pool.submit(work, thing))
+            if len(under_way) == 2 * threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _enlarged(mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -180,14 +215,13 @@ def _model_bytes(model: str | Path) -> tuple[str, bytes]:
     )
 
 
-def _session(where: str, content: bytes, threads: int | None) -> tuple[Any, dict[str, str]]:
+def _session(where: str, content: bytes) -> tuple[Any, dict[str, str]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what matters is raised; the rest would land on stderr
-    # Asked outright, because ONNX Runtime's own choice counts cores that a container may not use.
-    options.intra_op_num_threads = threads or cores()
-    options.inter_op_num_threads = 1
+    # Within one picture two threads wait for each other at every layer; two pictures at a time are much quicker.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # ONNX Runtime has no error tree of its own
@@ -241,7 +275,7 @@ def segment_paths(
     problem = _refusal(target, {source.resolve()}, overwrite)
     if problem:
         raise RedosegError(f"{shown(target)} {problem}")
-    write_atomic(target, _render(segmenter, source, kind))
+    write_atomic(target, _render(segmenter, source, kind, contextlib.nullcontext()))
     if on_item is not None:
         on_item(source, 1, 1, None)
     return SegmentReport(1, (), (target,))
@@ -258,41 +292,56 @@ def _segment_folder(
         if not pictures:
             raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
     inputs = {p.resolve() for p in pictures}
+    targets = [out / name for name in _names(pictures, source)]
+    one_large = threading.Lock()
+
+    def problem_of(job: tuple[Path, Path]) -> str | None:
+        """Segments one picture; why there is no result, if there is none."""
+        picture, target = job
+        refused = _refusal(target, inputs, overwrite)
+        if refused:
+            return f"{shown(target)} {refused}"
+        try:
+            data = _render(segmenter, picture, kind, one_large)
+            _folder(target.parent)
+            write_atomic(target, data)
+        except DataError as error:
+            return str(error).removeprefix(f"{shown(picture)}: ")
+        return None
+
     written: list[Path] = []
-    for i, (picture, name) in enumerate(zip(pictures, _names(pictures, source), strict=True)):
-        target = out / name
-        problem = _refusal(target, inputs, overwrite)
-        if problem is None:
-            try:
-                data = _render(segmenter, picture, kind)
-                _folder(target.parent)
-                write_atomic(target, data)
+    jobs = list(zip(pictures, targets, strict=True))
+    with contextlib.ExitStack() as stack:
+        # Held here once: threads that enter and leave it in turns would restore each other's filters.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        problems = stack.enter_context(contextlib.closing(_in_order(problem_of, jobs, segmenter.threads)))
+        for done, ((picture, target), problem) in enumerate(zip(jobs, problems, strict=True), 1):
+            if problem is None:
                 written.append(target)
-            except DataError as error:
-                problem = str(error).removeprefix(f"{shown(picture)}: ")
-        else:
-            problem = f"{shown(target)} {problem}"
-        if problem is not None:
-            failed.append((picture, problem))
-        if on_item is not None:
-            on_item(picture, i + 1, len(pictures), problem)
+            else:
+                failed.append((picture, problem))
+            if on_item is not None:
+                on_item(picture, done, len(jobs), problem)
     return SegmentReport(len(written), tuple(failed), tuple(written))
 
 
-def _render(segmenter: Segmenter, path: Path, kind: Kind) -> bytes:
+def _render(segmenter: Segmenter, path: Path, kind: Kind, one_large: contextlib.AbstractContextManager[Any]) -> bytes:
+    """A picture file's result as a PNG file. A large picture's is made within `one_large`."""
     picture = read_picture(path)
-    soft = segmenter.soft(picture)
-    if kind == "mask":
-        result = Image.fromarray(np.where(soft > 0.5, 255, 0).astype(np.uint8))
-    elif kind == "soft":
-        result = Image.fromarray(np.rint(soft * 255).astype(np.uint8))
-    elif kind == "cutout":
-        # Steeper than the network's own edge, which is as wide as its pixels are in the photograph.
-        result = cutout(picture, (soft * 4 - 1.5).clip(0, 1))
-    else:
-        result = outline(picture, soft > 0.5)
-    buffer = io.BytesIO()
-    result.save(buffer, "PNG", compress_level=3)
+    with one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext():
+        soft = segmenter.soft(picture)
+        if kind == "mask":
+            result = Image.fromarray(np.where(soft > 0.5, np.uint8(255), np.uint8(0)))
+        elif kind == "soft":
+            result = Image.fromarray(np.rint(soft * 255).astype(np.uint8))
+        elif kind == "cutout":
+            # Steeper than the network's own edge, which is as wide as its pixels are in the photograph.
+            result = cutout(picture, (soft * 4 - 1.5).clip(0, 1))
+        else:
+            result = outline(picture, soft > 0.5)
+        buffer = io.BytesIO()
+        result.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

@@ -48,8 +48,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     """Runs one command line in this process, in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(run, "export_extractor", lambda *_: None)  # takes seconds
-    monkeypatch.setattr(run, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(run, "draw_curves", lambda *_: None)  # takes seconds
 
     def go(*arguments: str | Path) -> Said:
         capsys.readouterr()
@@ -650,6 +649,25 @@ def test_bench_prepare_on_ones_own_pictures(call: Call, photos: Path) -> None:
     assert (said.code, said.err) == (2, "redoseg: 0 rounds, 1 or more expected: choose another number\n")
 
 
+def test_bench_segment(call: Call) -> None:
+    counts = "--pictures 5 --rounds 2 --size 32 --starts 1 --folder 3 --small 2 --many 4".split()  # noqa: SIM905
+    said = call("bench", "segment", *counts, "--json")
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    network, folder = result["network"], result["folder"]
+    assert {len(speeds) for speeds in network["per_second"].values()} == {2}
+    assert set(network["ratio"]) == {"eager PyTorch, batches of 32", "redoseg"}
+    assert 0 <= network["largest_difference"] < 1e-4
+    assert (network["pictures"], folder["pictures"]) == (5, 3)
+    assert set(folder["per_second"]) == {"plain loop", "redoseg"}
+    assert len(result["shell"]["seconds"]) == 1
+    assert [result[name]["pictures"] for name in ("small", "many")] == [2, 4]
+    assert result["many"]["peak_own_memory_mb"] > 10
+    assert {"torch", "onnxruntime"} < set(result["hardware"])
+    said = call("bench", "segment", "--folder", "0")
+    assert (said.code, said.err) == (2, "redoseg: 0 photographs, 1 or more expected: choose another number\n")
+
+
 TINY_STEPS = [
     *("--data.size", "16", "--batch", "4", "--precision", "bfloat16", "--nets.latent", "4"),
     *("--nets.extractor-width", "4", "--nets.generator-width", "2"),
@@ -732,7 +750,7 @@ BLOCK = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib", "jaxtyping"):
+        if name.split(".")[0] in ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Block())
 """

@@ -40,7 +40,7 @@ RANKS = {
     "train": 5,
     "cli": 8,
 }
-TORCH = {"torch", "safetensors", "onnx", "onnxscript", "jaxtyping", "matplotlib"}
+TORCH = {"torch", "safetensors", "onnx", "jaxtyping", "matplotlib"}
 FREE_OF_TORCH = {
     "errors", "config", "machine", "recipe", "pictures", "metrics", "data", "baselines", "segmenter", "evaluate",
 }  # fmt: skip

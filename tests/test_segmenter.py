@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,10 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from redoseg import segmenter as segmenter_module
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.segmenter import Segmenter, before_after, segment_paths
+from redoseg.pictures import read_picture
+from redoseg.segmenter import Kind, Segmenter, before_after, segment_paths
 
 SIZE = 16
 METADATA = {
@@ -262,6 +267,107 @@ def test_a_folder_goes_on_past_what_fails(segmenter: Segmenter, photos: Path, tm
     assert (out / "b.png").read_text() == "mine"
     assert segment_paths(segmenter, photos, out, overwrite=True).done == 4
     assert (out / "b.png").read_bytes()[1:4] == b"PNG"
+
+
+def noisy_folder(folder: Path, pictures: int) -> Path:
+    """Pictures that all differ, large and small in turns, so that later ones are often done first."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(pictures):
+        height, width = (300, 400) if i % 3 == 0 else (30 + i, 40)
+        small = Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8))
+        small.resize((width, height)).save(folder / f"{i:02}.png")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["mask", "soft", "cutout", "overlay"])
+def test_a_folder_on_many_threads_is_the_same_as_one_by_one(run: Path, kind: Kind, tmp_path: Path) -> None:
+    source = noisy_folder(tmp_path / "noisy", 20)
+    (source / "07.png").write_text("x")
+    results = {}
+    for threads in (1, 4):
+        out, seen = tmp_path / f"out{threads}", []
+        report = segment_paths(
+            Segmenter(run, threads=threads), source, out, kind, on_item=lambda *event, to=seen: to.append(event)
+        )
+        assert [path for path, *_ in seen] == sorted(source.iterdir())
+        assert [done for _, done, *_ in seen] == list(range(1, 21))
+        assert [path for path, *_, why in seen if why] == [path for path, _ in report.failed] == [source / "07.png"]
+        assert list(report.written) == [out / path.name for path in sorted(source.iterdir()) if path.stem != "07"]
+        results[threads] = {name: (out / name).read_bytes() for name in tree(out)}
+    assert len(results[1]) == 19
+    assert results[1] == results[4]
+    for name in ("00.png", "05.png"):  # and as one picture alone
+        segment_paths(Segmenter(run), source / name, tmp_path / "alone", kind)
+        assert (tmp_path / "alone" / name).read_bytes() == results[4][name]
+
+
+def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter.threads = 2
+    source = noisy_folder(tmp_path / "noisy", 30)
+    meeting, lock = threading.Barrier(2), threading.Lock()
+    read: list[str] = []
+
+    def reads(path: Path) -> Image.Image:
+        with lock:
+            read.append(path.name)
+        meeting.wait(timeout=30)  # one thread alone would never get past this
+        return read_picture(path)
+
+    monkeypatch.setattr(segmenter_module, "read_picture", reads)
+    ahead, callers = [], set()
+
+    def on_item(_path: Path, done: int, _total: int, _why: str | None) -> None:
+        callers.add(threading.current_thread())
+        time.sleep(0.005)
+        ahead.append(len(read) - done)
+
+    assert segment_paths(segmenter, source, tmp_path / "out", on_item=on_item).done == 30
+    assert max(ahead) <= 4
+    assert callers == {threading.main_thread()}
+
+
+def test_ctrl_c_in_a_folder_leaves_whole_files_and_ends_at_once(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter.threads = 2
+    source = noisy_folder(tmp_path / "noisy", 40)
+
+    def stop(_path: Path, done: int, _total: int, _why: str | None) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    filters = list(warnings.filters)
+    with pytest.raises(KeyboardInterrupt):
+        segment_paths(segmenter, source, tmp_path / "out", on_item=stop)
+    assert threading.active_count() == before
+    assert warnings.filters == filters
+    names = tree(tmp_path / "out")
+    assert 3 <= len(names) <= 3 + 2 * segmenter.threads
+    assert all(name.endswith(".png") for name in names)
+    for name in names:
+        with Image.open(tmp_path / "out" / name) as mask:
+            mask.load()
+
+
+def test_what_goes_wrong_in_a_thread_is_raised(
+    segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying = Segmenter(write_model(tmp_path / "m.onnx", METADATA | {"size": "8"}), threads=2)
+    with pytest.raises(ModelError, match="export it again"):
+        segment_paths(lying, photos, tmp_path / "out")
+    with pytest.raises(ModelError, match="export it again"):
+        lying.batch(np.zeros((40, 8, 8, 3), np.uint8))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(segmenter_module, "write_atomic", broken)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        segment_paths(segmenter, photos, tmp_path / "out")
 
 
 def test_results_among_the_inputs(segmenter: Segmenter, photos: Path) -> None:

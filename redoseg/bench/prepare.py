@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from redoseg.bench.made import DISTINCT, fill_folder, photograph, watched
 from redoseg.bench.timing import hardware, side_by_side
 from redoseg.data import Item, Listing, open_prepared, write_prepared
 from redoseg.data.decoding import decode, decode_item
 from redoseg.data.folder import list_folder
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
-from redoseg.machine import cores, own_memory
+from redoseg.machine import cores
 from redoseg.pictures import fit_square, shown
-
-DISTINCT = 32  # large pictures that are made; the others are links to them
 
 
 def plain_loop(path: Path, size: int) -> NDArray[np.uint8]:
@@ -128,10 +124,7 @@ def _make_large(folder: Path, pictures: int) -> None:
         picture, mask = folder / "images" / f"{i:05}.jpg", folder / "masks" / f"{i:05}.png"
         if i < len(images):
             width, height = (int(v) for v in rng.integers(2000, 3200, 2))
-            large = Image.fromarray(images[i]).resize((width, height), Image.Resampling.BICUBIC)
-            noise = rng.normal(0, 6, (height, width, 1)) + rng.normal(0, 2, (height, width, 3))
-            pixels = (np.asarray(large) + noise).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(picture, quality=90)
+            photograph(images[i], width, height, rng).save(picture, quality=90)
             label = Image.fromarray(labels[i].astype(np.uint8) * 255)
             label.resize((width, height), Image.Resampling.NEAREST).save(mask, compress_level=1)
         else:
@@ -141,29 +134,9 @@ def _make_large(folder: Path, pictures: int) -> None:
 
 def _memory(place: Path, pictures: int, size: int, workers: int) -> dict[str, Any]:
     """Peak memory of `redoseg prepare` on many small pictures, all its processes together."""
-    folder = place / "small"
     images, _ = generate("shapes-hard", 256, 160, seed=1)
-    for i in range(pictures):
-        here = folder / f"{i // 1000:04}"
-        if i % 1000 == 0:
-            here.mkdir(parents=True)
-        path = here / f"{i:07}.jpg"
-        if i < len(images):
-            Image.fromarray(images[i]).save(path, quality=90)
-        else:
-            os.link(folder / "0000" / f"{i % len(images):07}.jpg", path)
-    command = [sys.executable, "-m", "redoseg", "prepare", "folder", "--size", str(size), "--workers", str(workers)]
-    started, peak = time.perf_counter(), 0
-    places = ["--source", str(folder), "--out", str(place / "many")]
-    with subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            peak = max(peak, own_memory(process.pid))
-            time.sleep(0.05)
-    if process.returncode:
-        raise DataError(f"preparing {pictures} small pictures ended with {process.returncode}, 0 expected: see above")
-    seconds = time.perf_counter() - started
-    return {
-        "pictures": len(open_prepared(place / "many")),
-        "per_second": round(pictures / seconds, 1),
-        "peak_own_memory_mb": round(peak / 1e6, 1),
-    }
+    fill_folder(place / "small", [Image.fromarray(image) for image in images], pictures)
+    settings = f"--size {size} --workers {workers}".split()
+    result = watched(pictures, "prepare", "folder", *settings, "--source", place / "small", "--out", place / "many")
+    assert len(open_prepared(place / "many")) == pictures
+    return result

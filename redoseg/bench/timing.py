@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import PIL
 
 from redoseg import __version__
 from redoseg.machine import cores
@@ -31,16 +30,21 @@ def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int)
     reference, *others = ways
     ratios = {name: [a / b for a, b in zip(speeds[name], speeds[reference], strict=True)] for name in others}
     return {
-        "per_second": {name: [round(v, 2) for v in values] for name, values in speeds.items()},
+        "per_second": {name: [_digits(v) for v in values] for name, values in speeds.items()},
         "ratio": {
             name: {
-                "median": round(statistics.median(values), 2),
-                "least": round(min(values), 2),
-                "most": round(max(values), 2),
+                "median": _digits(statistics.median(values)),
+                "least": _digits(min(values)),
+                "most": _digits(max(values)),
             }
             for name, values in ratios.items()
         },
     }
+
+
+def _digits(value: float) -> float:
+    """The value to four digits, or whole."""
+    return round(value) if value >= 1000 else float(f"{value:.4g}")
 
 
 def hardware() -> dict[str, Any]:
@@ -51,11 +55,14 @@ def hardware() -> dict[str, Any]:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
+    versions = {}
+    for name in ("numpy", "pillow", "torch", "onnxruntime"):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # preparing needs neither of the last two
+            versions[name] = metadata.version(name)
     return {
         "processor": model,
         "cores": cores(),
         "python": platform.python_version(),
         "redoseg": __version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
+        **versions,
     }

@@ -1,0 +1,154 @@
+"""Segmenting: the network against eager PyTorch, one photograph from the shell, and a folder against a plain loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from redoseg.bench.made import DISTINCT, fill_folder, photograph, watched
+from redoseg.bench.timing import hardware, side_by_side
+from redoseg.config import Config, DataConfig
+from redoseg.data.shapes import generate
+from redoseg.errors import DataError
+from redoseg.export import export_extractor
+from redoseg.machine import cores
+from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.pictures import list_pictures
+from redoseg.segmenter import MODEL_FILE, Segmenter, segment_paths
+
+WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]
+
+
+def bench_segment(
+    pictures: int = 256,
+    rounds: int = 5,
+    size: int = 128,
+    starts: int = 7,
+    folder: int = 1000,
+    small: int = 0,
+    many: int = 0,
+) -> dict[str, Any]:
+    """The published extractor (with random weights) on made pictures; speed, agreement of masks, and peak memory.
+
+    Args:
+        pictures: how many the network sees, already of its size.
+        rounds: times that the ways take turns.
+        size: side that the network sees [pixels].
+        starts: times that `redoseg segment` is started for one photograph.
+        folder: photographs of 640 x 480 in a folder, from decoding to the written mask.
+        small: also segment a folder of so many and watch the memory; 0 leaves that out.
+        many: the same with another number, to see whether memory grows with it.
+    """
+    for what, number in (("pictures", pictures), ("rounds", rounds), ("starts", starts), ("photographs", folder)):
+        if number < 1:
+            raise DataError(f"{number} {what}, 1 or more expected: choose another number")
+    config = Config(data=DataConfig(size=size))
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        torch.manual_seed(0)
+        extractor = MaskExtractor(config.nets).eval()
+        for layer in extractor.modules():
+            if hasattr(layer, "rewritten"):
+                layer.rewritten = False  # type: ignore[assignment]  # the reference's layers are those of the paper
+        model = place / MODEL_FILE
+        export_extractor(extractor, config, model, "bench", 0)
+        rng = np.random.default_rng(0)
+        images, _ = generate("shapes-hard", DISTINCT, 128, seed=0)
+        photographs = [photograph(image, WIDTH, HEIGHT, rng) for image in images]
+        fill_folder(place / "folder", photographs, folder)
+
+        result: dict[str, Any] = {"size": size, "hardware": hardware()}
+        result["network"] = _network(extractor, Segmenter(model), pictures, rounds)
+        result["shell"] = _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts)
+        result["folder"] = _folder(model, place, rounds)
+        for key, count in (("small", small), ("many", many)):
+            if count:
+                fill_folder(place / key, photographs, count)
+                result[key] = watched(count, "segment", model, place / key, "-o", place / f"{key}-masks")
+        return result
+
+
+def _network(extractor: MaskExtractor, segmenter: Segmenter, pictures: int, rounds: int) -> dict[str, Any]:
+    """Bytes to soft masks, on all cores; eager PyTorch's reference is the batch that it is quickest with."""
+    images, _ = generate("shapes-hard", pictures, segmenter.size, seed=1)
+
+    def eager(batch: int) -> NDArray[np.float32]:
+        masks = []
+        with torch.inference_mode():
+            for start in range(0, pictures, batch):
+                planes = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float()
+                masks.append(extractor(planes / 127.5 - 1).numpy())
+        return np.concatenate(masks)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    try:
+        ways: dict[str, Callable[[], object]] = {
+            "eager PyTorch, batches of 4": lambda: eager(4),
+            "eager PyTorch, batches of 32": lambda: eager(32),
+            "redoseg": lambda: segmenter.batch(images),
+        }
+        difference = np.abs(eager(4) - segmenter.batch(images)).max()  # also warms both up
+        timed = side_by_side(ways, pictures, rounds)
+    finally:
+        torch.set_num_threads(threads)
+    return {"pictures": pictures, "largest_difference": float(f"{difference:.2g}"), **timed}
+
+
+def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:
+    """Whole processes, from the shell's point of view."""
+    command = [sys.executable, "-m", "redoseg", "segment", str(model), str(photo), "-o", str(out), "--overwrite"]
+    seconds = []
+    for _ in range(starts):
+        started = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": [round(s, 3) for s in seconds], "median": round(median(seconds), 3)}
+
+
+def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
+    """A folder of photographs, from files to files, against `plain_loop`."""
+    source = place / "folder"
+    pictures, _ = list_pictures(source)
+    segmenter = Segmenter(model)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    turn = 0
+
+    def fresh() -> Path:
+        nonlocal turn
+        turn += 1
+        return place / f"masks-{turn}"
+
+    def plain() -> None:
+        out = fresh()
+        out.mkdir()
+        for picture in pictures:
+            plain_loop(session, segmenter.size, picture, out / f"{picture.stem}.png")
+
+    ways: dict[str, Callable[[], object]] = {
+        "plain loop": plain,
+        "redoseg": lambda: segment_paths(segmenter, source, fresh()),
+    }
+    return {"pictures": len(pictures), **side_by_side(ways, len(pictures), rounds)}
+
+
+def plain_loop(session: onnxruntime.InferenceSession, size: int, picture: Path, target: Path) -> None:
+    """The reference, one picture after another: open, resize, run the network with its own settings, resize, save."""
+    with Image.open(picture) as file:
+        image = file.convert("RGB")
+    values = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32) / np.float32(127.5) - 1
+    soft = session.run(["masks"], {"picture": values.transpose(2, 0, 1)[None]})[0][0, 0]
+    large = np.asarray(Image.fromarray(soft).resize(image.size, Image.Resampling.BILINEAR))
+    Image.fromarray((large > 0.5).astype(np.uint8) * 255).save(target, compress_level=3)

@@ -8,6 +8,7 @@ discriminator's weights in the redrawer's step too, where nobody needs them.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +22,9 @@ from redoseg.train.state import TrainState
 PLAIN_WAYS = SpeedConfig(channels_last=False, rewrite_convs=False, fused_optimiser=False)
 
 
-def plain_settings(config: Config) -> Config:
-    """The same training, computed the plain way."""
-    return replace(config, precision="float32", speed=PLAIN_WAYS)
+def plain_settings(config: Config, **ways: Any) -> Config:
+    """The same training, computed the plain way; `ways` are fields of `speed` that are not."""
+    return replace(config, precision="float32", speed=replace(PLAIN_WAYS, **ways))
 
 
 class PlainRedrawer(Redrawer):
@@ -63,5 +64,5 @@ class PlainCritic(Critic):
 
 
 def plain_state(config: Config, device: torch.device) -> TrainState:
-    """A training to be computed the plain way, with the weights that `TrainState.fresh` draws for these settings."""
-    return TrainState.fresh(plain_settings(config), device, players=(PlainRedrawer, PlainCritic))
+    """A training by the plain players, with the weights that `TrainState.fresh` draws for these settings."""
+    return TrainState.fresh(config, device, players=(PlainRedrawer, PlainCritic))

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from redoseg.bench.plain import PLAIN_WAYS, plain_settings, plain_state
+from redoseg.bench.plain import plain_settings, plain_state
 from redoseg.bench.roofline import roofline
-from redoseg.bench.timing import hardware, side_by_side
+from redoseg.bench.timing import digits, hardware, side_by_side
 from redoseg.config import Config
 from redoseg.data import open_shapes
 from redoseg.errors import DataError
@@ -49,9 +49,10 @@ def bench_train(
     check(config)
     torch.backends.cudnn.benchmark = device.type == "cuda"
     said: list[str] = []
-    ways: dict[str, Way] = {"plain": Way(config, device, said, plain=True)}
+    ways: dict[str, Way] = {"plain": Way(plain_settings(config), device, said, plain=True)}
     if each:
-        ways |= {name: Way(alone, device, said) for name, alone in _alone(config).items()}
+        ways |= {name: Way(alone, device, said, plain=True) for name, alone in _alone(config).items()}
+        ways["fewer passes"] = Way(plain_settings(config), device, said)
     ways["redoseg"] = Way(config, device, said)
     for way in ways.values():
         way.run(WARM)
@@ -79,38 +80,44 @@ def bench_train(
 
 
 def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any]:
-    """How far losses are from the plain version's, over the same steps from the same seed and weights.
+    """How far losses are from the plain version's, over the first steps and over all, from the same seed and weights.
 
-    Training amplifies rounding, so the same is told of the plain version from another seed: what is no more alike
-    than that has nothing in common but its settings.
+    Training amplifies rounding. So the same is told of the plain version with its sums in another order, and from
+    another seed: as far as the first is no difference, as far as the second has nothing in common but its settings.
     """
-    seed = replace(config, seed=config.seed + 1)
+    plain = plain_settings(config)
     others = {
+        "plain, rounded otherwise": Way(plain_settings(config, channels_last=True), device, [], plain=True),
         "redoseg in float32": Way(replace(config, precision="float32"), device, []),
         "redoseg": Way(config, device, []),
-        "plain from another seed": Way(seed, device, [], plain=True),
+        "plain from another seed": Way(replace(plain, seed=config.seed + 1), device, [], plain=True),
     }
-    plain = Way(config, device, [], plain=True).losses(steps)
-    return {"steps": steps} | {name: _differences(plain, way.losses(steps)) for name, way in others.items()}
+    reference = Way(plain, device, [], plain=True).losses(steps)
+    found: dict[str, Any] = {}
+    for name, way in others.items():
+        losses = way.losses(steps)
+        found[name] = {
+            f"{upto} steps": _apart(reference[:upto], losses[:upto]) for upto in sorted({min(20, steps), steps})
+        }
+    return found
 
 
-def _differences(plain: list[Entry], ours: list[Entry]) -> dict[str, float]:
-    """For each loss the mean difference over the steps, divided by its mean size; and the largest of the first step."""
-    names = [name for name in LOSSES if name in plain[0]]
+def _apart(reference: list[Entry], losses: list[Entry]) -> dict[str, float]:
+    """For each loss the mean difference over the steps, divided by its mean size."""
     found: dict[str, float] = {}
-    for name in names:
-        apart = statistics.mean(abs(a[name] - b[name]) for a, b in zip(plain, ours, strict=True))
-        found[name] = round(apart / statistics.mean(abs(a[name]) for a in plain), 5)
-    return found | {"first step": round(max(abs(plain[0][name] - ours[0][name]) for name in names), 5)}
+    for name in (name for name in LOSSES if name in reference[0]):
+        apart = statistics.mean(abs(a[name] - b[name]) for a, b in zip(reference, losses, strict=True))
+        found[name] = digits(apart / statistics.mean(abs(a[name]) for a in reference))
+    return found
 
 
 def _alone(config: Config) -> dict[str, Config]:
     """The plain version with one of the ways of `config` at a time."""
     plain = plain_settings(config)
     found = {
-        name: replace(plain, speed=replace(PLAIN_WAYS, **{name: value}))
+        name: plain_settings(config, **{name: value})
         for name, value in vars(config.speed).items()
-        if value != getattr(PLAIN_WAYS, name)
+        if value != getattr(plain.speed, name)
     }
     if config.precision != plain.precision:
         found[f"precision {config.precision}"] = replace(plain, precision=config.precision)

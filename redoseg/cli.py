@@ -123,6 +123,18 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Quantize:
+    """Make an int8 copy of a model, about twice as fast. It looks at pictures like those to segment; no masks."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    pictures: tyro.conf.Positional[Path]
+    """Pictures to take ranges of values from; 256 of them are enough [folder]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Model to write, for `redoseg segment` as any other [file ending in .onnx]"""
+
+
+@dataclass(frozen=True)
 class Study:
     """A table of many runs: rows of settings, several seeds each. Stopped, the same command goes on."""
 
@@ -435,6 +447,15 @@ def _data(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def _quantize(arguments: Sequence[str]) -> int:
+    command = _arguments(Quantize, "quantize", arguments)
+    from redoseg.quantize import quantize
+
+    seen = quantize(command.model, command.pictures, command.out)
+    _say(_console(), f"int8 model, with ranges from {seen} pictures: {command.out}")
+    return DONE
+
+
 def _study(arguments: Sequence[str]) -> int:
     command = _arguments(Study, "study", arguments)
     from redoseg.study import StudyFolder, load_study, run_study
@@ -589,6 +610,7 @@ VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
     "segment": (Segment, _segment),
     "prepare": (Prepare, _prepare),
     "data": (Data, _data),
+    "quantize": (Quantize, _quantize),
     "study": (Study, _study),
     "bench": (Bench, _bench),
     "doctor": (Doctor, _doctor),

@@ -81,7 +81,7 @@ class Segmenter:
     """How many pictures are worked on at a time."""
 
     def __init__(self, model: str | Path, threads: int | None = None) -> None:
-        where, content = _model_bytes(model)
+        where, content = model_bytes(model)
         self.threads = threads or cores()
         self._session, metadata = _session(where, content)
         try:
@@ -114,8 +114,8 @@ class Segmenter:
         soft = np.empty((len(images), self.regions, height, width), np.float32)
 
         def fill(start: int) -> None:
-            small = np.stack([self._reduced(Image.fromarray(i)) for i in images[start : start + _BATCH]])
-            for i, masks in enumerate(self._run(small), start):
+            pictures = [Image.fromarray(image) for image in images[start : start + _BATCH]]
+            for i, masks in enumerate(self._run(pictures), start):
                 soft[i] = [_enlarged(mask, (width, height)) for mask in masks]
 
         with contextlib.closing(_in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
@@ -129,12 +129,16 @@ class Segmenter:
             return np.asarray(picture)
         return np.asarray(picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Soft masks (N, n, S, S) of pictures (N, S, S, 3)."""
-        planes = images.transpose(0, 3, 1, 2).astype(np.float32)
-        picture = np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
+    def network_input(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """What the network sees of RGB pictures of any size: (N, 3, S, S)."""
+        planes = np.stack([self._reduced(picture) for picture in pictures]).transpose(0, 3, 1, 2).astype(np.float32)
+        return np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
+
+    def _run(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Soft masks (N, n, S, S) of RGB pictures."""
+        values = self.network_input(pictures)
         try:
-            masks: NDArray[np.float32] = self._session.run(["masks"], {"picture": picture})[0]
+            masks: NDArray[np.float32] = self._session.run(["masks"], {"picture": values})[0]
         except Exception as error:  # ONNX Runtime has no error tree of its own
             raise ModelError(f"model {self.name} failed ({reason(error)}): export it again") from error
         return masks
@@ -146,7 +150,7 @@ class Segmenter:
         Raises DataError for a picture that cannot be read.
         """
         picture = _picture(image)
-        mask = self._run(self._reduced(picture)[None])[0, self.object_region]
+        mask = self._run([picture])[0, self.object_region]
         return _enlarged(mask, picture.size)
 
     def __call__(self, image: PictureLike) -> NDArray[np.bool_]:
@@ -194,7 +198,7 @@ def _picture(image: PictureLike) -> Image.Image:
 # ------------------------------------------------------------------------------------------ opening a model
 
 
-def _model_bytes(model: str | Path) -> tuple[str, bytes]:
+def model_bytes(model: str | Path) -> tuple[str, bytes]:
     """Where the model was found, in words, and the ONNX file's content."""
     path = Path(model).expanduser()
     ships = weights()

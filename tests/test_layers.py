@@ -37,6 +37,7 @@ RANKS = {
     "study": 6,
     "study_table": 7,
     "evaluate": 5,
+    "quantize": 5,
     "train": 5,
     "cli": 8,
 }

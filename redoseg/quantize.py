@@ -23,7 +23,7 @@ from redoseg.segmenter import Segmenter, model_bytes
 PICTURES = 256  # more change nothing that can be measured
 
 
-class _Inputs(quantization.CalibrationDataReader):
+class _Inputs(quantization.CalibrationDataReader):  # type: ignore[misc]
     """The pictures that can be read, one at a time, as ONNX Runtime asks for them."""
 
     def __init__(self, segmenter: Segmenter, pictures: list[Path]) -> None:

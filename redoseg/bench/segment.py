@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +27,7 @@ from redoseg.export import export_extractor
 from redoseg.machine import cores
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import list_pictures
+from redoseg.quantize import quantize
 from redoseg.segmenter import MODEL_FILE, Segmenter, segment_paths
 
 WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]
@@ -70,7 +72,9 @@ def bench_segment(
         fill_folder(place / "folder", photographs, folder)
 
         result: dict[str, Any] = {"size": size, "hardware": hardware()}
-        result["network"] = _network(extractor, Segmenter(model), pictures, rounds)
+        quantize(model, place / "folder", place / "int8.onnx")
+        segmenters = {"redoseg": Segmenter(model), "redoseg, int8": Segmenter(place / "int8.onnx")}
+        result["network"] = _network(extractor, segmenters, pictures, rounds)
         result["shell"] = _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts)
         result["folder"] = _folder(model, place, rounds)
         for key, count in (("small", small), ("many", many)):
@@ -80,9 +84,9 @@ def bench_segment(
         return result
 
 
-def _network(extractor: MaskExtractor, segmenter: Segmenter, pictures: int, rounds: int) -> dict[str, Any]:
+def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], pictures: int, rounds: int) -> dict[str, Any]:
     """Bytes to soft masks, on all cores; eager PyTorch's reference is the batch that it is quickest with."""
-    images, _ = generate("shapes-hard", pictures, segmenter.size, seed=1)
+    images, _ = generate("shapes-hard", pictures, segmenters["redoseg"].size, seed=1)
 
     def eager(batch: int) -> NDArray[np.float32]:
         masks = []
@@ -98,13 +102,14 @@ def _network(extractor: MaskExtractor, segmenter: Segmenter, pictures: int, roun
         ways: dict[str, Callable[[], object]] = {
             "eager PyTorch, batches of 4": lambda: eager(4),
             "eager PyTorch, batches of 32": lambda: eager(32),
-            "redoseg": lambda: segmenter.batch(images),
+            **{name: partial(segmenter.batch, images) for name, segmenter in segmenters.items()},
         }
-        difference = np.abs(eager(4) - segmenter.batch(images)).max()  # also warms both up
+        masks = eager(4)  # also warms all up
+        apart = {name: np.abs(masks - segmenter.batch(images)).max() for name, segmenter in segmenters.items()}
         timed = side_by_side(ways, pictures, rounds)
     finally:
         torch.set_num_threads(threads)
-    return {"pictures": pictures, "largest_difference": float(f"{difference:.2g}"), **timed}
+    return {"pictures": pictures, "largest_difference": {k: float(f"{v:.2g}") for k, v in apart.items()}, **timed}
 
 
 def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def bench_train(
     fastest = statistics.median(result["per_second"]["redoseg"])
     result["gflop_a_second"] = round(result["gflop_a_step"]["redoseg"] * fastest, 1)
     if device.type == "cuda":
-        result["peak_gpu_memory_mb"] = {name: round(way.peak_memory() / 1e6) for name, way in ways.items()}
+        result["gpu_memory_of_a_step_mb"] = {name: round(way.memory() / 1e6) for name, way in ways.items()}
     if same:
         result["same"] = _compared(config, device, same)
     if layers:
@@ -154,8 +154,9 @@ class Way:
             self.run(1)
         return int(counter.get_total_flops())
 
-    def peak_memory(self) -> int:
-        """Most memory of the GPU that a step has in use [bytes]."""
+    def memory(self) -> int:
+        """Most memory of the GPU that a step takes, beyond the weights and whatever else stays [bytes]."""
         torch.cuda.reset_peak_memory_stats()
+        kept = torch.cuda.memory_allocated()
         self.run(1)
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated() - kept

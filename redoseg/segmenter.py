@@ -275,7 +275,7 @@ def segment_paths(
     if source.is_dir():
         return _segment_folder(segmenter, source, out, kind, overwrite, on_item)
     target = _target(source, out)
-    _folder(target.parent)
+    make_folder(target.parent)
     problem = _refusal(target, {source.resolve()}, overwrite)
     if problem:
         raise RedosegError(f"{shown(target)} {problem}")
@@ -307,7 +307,7 @@ def _segment_folder(
             return f"{shown(target)} {refused}"
         try:
             data = _render(segmenter, picture, kind, one_large)
-            _folder(target.parent)
+            make_folder(target.parent)
             write_atomic(target, data)
         except DataError as error:
             return str(error).removeprefix(f"{shown(picture)}: ")
@@ -366,7 +366,8 @@ def _refusal(target: Path, inputs: set[Path], overwrite: bool) -> str | None:
     return None
 
 
-def _folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder for results and those above it. Raises DataError if it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

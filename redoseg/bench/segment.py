@@ -26,6 +26,7 @@ from redoseg.export import export_extractor
 from redoseg.machine import cores
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import list_pictures
+from redoseg.quantize import quantize
 from redoseg.segmenter import MODEL_FILE, Segmenter, segment_paths
 
 WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]
@@ -71,6 +72,8 @@ def bench_segment(
 
         result: dict[str, Any] = {"size": size, "hardware": hardware()}
         result["network"] = _network(extractor, Segmenter(model), pictures, rounds)
+        quantize(model, place / "folder", place / "int8.onnx")
+        result["int8"] = _int8(Segmenter(model), Segmenter(place / "int8.onnx"), pictures, rounds)
         result["shell"] = _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts)
         result["folder"] = _folder(model, place, rounds)
         for key, count in (("small", small), ("many", many)):
@@ -105,6 +108,18 @@ def _network(extractor: MaskExtractor, segmenter: Segmenter, pictures: int, roun
     finally:
         torch.set_num_threads(threads)
     return {"pictures": pictures, "largest_difference": float(f"{difference:.2g}"), **timed}
+
+
+def _int8(segmenter: Segmenter, in_int8: Segmenter, pictures: int, rounds: int) -> dict[str, Any]:
+    """The same network in int8, bytes to soft masks, on all cores."""
+    images, _ = generate("shapes-hard", pictures, segmenter.size, seed=1)
+    difference = np.abs(segmenter.batch(images) - in_int8.batch(images)).mean()
+    ways: dict[str, Callable[[], object]] = {
+        "redoseg": lambda: segmenter.batch(images),
+        "redoseg in int8": lambda: in_int8.batch(images),
+    }
+    timed = side_by_side(ways, pictures, rounds)
+    return {"pictures": pictures, "mean_difference": float(f"{difference:.2g}"), **timed}
 
 
 def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from test_export import trained_like
 
 from redoseg.config import Config
+from redoseg.data.shapes import generate
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.export import export_extractor
 from redoseg.nets.mask_extractor import MaskExtractor
@@ -72,3 +73,10 @@ def test_what_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
     quantize(model, photos / "images", tmp_path / "a.onnx")
     assert "exists: name another place" in refused(model, photos, "a.onnx", RedosegError)
     assert "is in int8 already, a float32 model expected" in refused(tmp_path / "a.onnx", photos, "b.onnx", ModelError)
+
+
+def test_the_flowers_that_ship_in_int8_are_those_in_float32() -> None:
+    images, _ = generate("shapes-hard", 8, 64, seed=0)
+    expected, got = (Segmenter(name, threads=1).batch(images) for name in ("flowers", "flowers-int8"))
+    assert expected.std() > 0.2
+    assert 0 < np.abs(got - expected).mean() < 0.02

@@ -152,7 +152,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Bench:
-    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: bench prepare, segment."""
+    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: `redoseg bench` lists them."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,54 @@ class BenchSegment:
     """The same with another number, to see whether memory grows with it; 0 leaves that out [photographs]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class BenchTrain:
+    """Training steps, against the plain version of the same step: float32, nothing merged, nothing kept."""
+
+    recipe: tyro.conf.Positional[str] = "shapes"
+    """Recipe whose steps are timed, on built-in pictures of its size [file or name]"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one [name]"""
+    rounds: int = 5
+    """Times that both take turns [rounds]"""
+    turn: int = 10
+    """Steps in a turn [steps]"""
+    same: int = 0
+    """Also train both so many steps from one seed and tell how far their losses are apart; 0 leaves it out [steps]"""
+    each: bool = False
+    """Also time the plain version with each of our ways alone [true/false]"""
+    roofline: bool = False
+    """Also tell what bounds each layer: arithmetic or bytes [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings that override the recipe's"""
+
+
+@dataclass(frozen=True)
+class BenchScaling:
+    """How training's cost grows with resolution, regions, pictures and processes, on a CPU; many devices as a model."""
+
+    recipe: tyro.conf.Positional[str] = "shapes"
+    """Recipe to start from, on built-in pictures [file or name]"""
+    sizes: tuple[int, ...] = (32, 64, 128, 256)
+    """Sides of the pictures; the first is the reference [pixels]"""
+    regions: tuple[int, ...] = (2, 3, 4)
+    """Numbers of regions; the first is the reference [regions]"""
+    pictures: tuple[int, ...] = (1_000, 10_000, 100_000)
+    """Sizes of the set, of 64-pixel pictures [pictures]"""
+    processes: tuple[int, ...] = (1, 2)
+    """Processes that train together, one thread each [processes]"""
+    rounds: int = 3
+    """Times that all take turns [rounds]"""
+    turn: int = 3
+    """Steps in a turn [steps]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings that override the recipe's"""
 
 
 @dataclass(frozen=True)
@@ -445,7 +493,13 @@ def _bench(arguments: Sequence[str]) -> int:
     if what not in BENCHES:
         raise ConfigError(f"bench {what!r} seen, one of {', '.join(BENCHES)} expected: see `redoseg bench --help`")
     kind, measure = BENCHES[what]
-    command = _arguments(kind, f"bench {what}", rest)
+    default = None
+    if kind in (BenchTrain, BenchScaling):  # as in training, the recipe gives the defaults of every other setting
+        from redoseg.recipe import load_recipe
+
+        recipe = _arguments(kind, f"bench {what}", [a for a in rest if a not in ("-h", "--help")]).recipe
+        default = kind(recipe=recipe, config=load_recipe(recipe))
+    command = _arguments(kind, f"bench {what}", rest, default)
     result = {"bench": what} | measure(command)
     if command.as_json:
         print(json.dumps(result))
@@ -467,6 +521,36 @@ def _bench_segment(command: BenchSegment) -> dict[str, Any]:
     return bench_segment(c.pictures, c.rounds, c.size, c.starts, c.folder, c.small, c.many)
 
 
+def _bench_train(command: BenchTrain) -> dict[str, Any]:
+    import torch
+
+    from redoseg.bench.train import bench_train
+    from redoseg.train.run import pick_device
+
+    if command.config.threads:
+        torch.set_num_threads(command.config.threads)
+    return bench_train(
+        command.config,
+        pick_device(command.device),
+        command.rounds,
+        command.turn,
+        command.same,
+        command.each,
+        command.roofline,
+    )
+
+
+def _bench_scaling(command: BenchScaling) -> dict[str, Any]:
+    import torch
+
+    from redoseg.bench.scaling import bench_scaling
+
+    if command.config.threads:
+        torch.set_num_threads(command.config.threads)
+    growing = (command.sizes, command.regions, command.pictures, command.processes)
+    return bench_scaling(command.config, *growing, command.rounds, command.turn)
+
+
 def _say_measured(console: Console, result: dict[str, Any]) -> None:
     """What a benchmark found, or parts of it: speeds and ratios as lines, the rest as JSON."""
     for part in [name for name, value in result.items() if isinstance(value, dict) and "ratio" in value]:
@@ -483,6 +567,8 @@ def _say_measured(console: Console, result: dict[str, Any]) -> None:
 BENCHES: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
     "prepare": (BenchPrepare, _bench_prepare),
     "segment": (BenchSegment, _bench_segment),
+    "train": (BenchTrain, _bench_train),
+    "scaling": (BenchScaling, _bench_scaling),
 }
 
 

@@ -129,6 +129,20 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class SpeedConfig:
+    """How the same sums are computed. Only rounding depends on it."""
+
+    channels_last: bool = True
+    """Keep the channels of a pixel together in memory, as convolutions like it best [true/false]"""
+    rewrite_convs: bool = True
+    """Compute some convolutions another way, up- and downsampling within: the same sums, faster [true/false]"""
+    fused_optimiser: bool = True
+    """One pass over the weights for all of Adam [true/false]"""
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """torch.compile's mode for both players (reduce-overhead: CUDA graphs); minutes at the start [name]"""
+
+
+@dataclass(frozen=True)
 class RefineConfig:
     """Second stage: a fresh extractor learns from the run's own smoothest masks."""
 
@@ -192,6 +206,8 @@ class Config:
     """Losses"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisers"""
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    """Ways to compute"""
     refine: RefineConfig = field(default_factory=RefineConfig)
     """Second stage"""
     watch: WatchConfig = field(default_factory=WatchConfig)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from redoseg.config import Config
+from redoseg.nets.blocks import UpsampledConv
 from redoseg.nets.mask_extractor import MaskExtractor, PyramidPooling, ResidualBlock
 from redoseg.pictures import write_atomic
 
@@ -107,12 +108,11 @@ def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.
     side = size // 4
     x = graph.add("Concat", x, _pyramid_levels(graph, x, pyramid, side), axis=1)
 
-    for layer in extractor.up.children():
-        if isinstance(layer, nn.Sequential):  # not the upsampling, which becomes part of what follows
-            conv, norm, _ = layer.children()
-            assert isinstance(conv, nn.Conv2d)
-            side *= 2
-            x = graph.norm_relu(_upsampled_conv(graph, x, conv, side), norm)
+    for layer in extractor.up:
+        conv, norm, _ = layer.children()
+        assert isinstance(conv, UpsampledConv)
+        side *= 2
+        x = graph.norm_relu(_upsampled_conv(graph, x, conv, side), norm)
 
     logits = _head(graph, x, extractor.head, size)
     if regions == 2:

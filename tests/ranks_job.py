@@ -44,12 +44,14 @@ def gradients(config: Config) -> dict[str, Tensor]:
         for step in range(1, STEPS + 1):
             batch = feed.take()
             latents, changes = batch.drawn.latents.double(), batch.drawn.changes.double()
-            out = redrawer(batch.pictures.double(), latents, batch.drawn.chosen, state.critic, step, changes[0])
+            drawn = (latents, batch.drawn.chosen)
+            centre = state.redrawer.centre_pull(step)
+            out = redrawer(batch.pictures.double(), *drawn, state.critic, changes[0], centre)
             state.redrawer_optimiser.zero_grad()
             out["total"].backward()
             state.redrawer_optimiser.step()
             with torch.no_grad():
-                fakes = state.redrawer.redraw(batch.pictures.double(), latents, batch.drawn.chosen)[0]
+                fakes = state.redrawer.redraw(batch.pictures.double(), *drawn)[0]
             judged = critic(batch.real.double(), fakes, changes[1])
             state.critic_optimiser.zero_grad()
             judged["total"].backward()

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from redoseg import __version__, cli, metrics
-from redoseg.config import Config
+from redoseg.config import Config, DataConfig, NetConfig
 from redoseg.data import open_data, prepare, writing
 from redoseg.evaluate import evaluate
 from redoseg.recipe import recipe_names
@@ -665,10 +665,8 @@ def test_bench_segment(call: Call) -> None:
     result = json.loads(said.out)
     network, folder = result["network"], result["folder"]
     assert {len(speeds) for speeds in network["per_second"].values()} == {2}
-    assert set(network["ratio"]) == {"eager PyTorch, batches of 32", "redoseg"}
-    assert 0 <= network["largest_difference"] < 1e-4
-    assert set(result["int8"]["ratio"]) == {"redoseg in int8"}
-    assert 0 < result["int8"]["mean_difference"] < 0.05
+    assert set(network["ratio"]) == {"eager PyTorch, batches of 32", "redoseg", "redoseg, int8"}
+    assert 0 <= network["largest_difference"]["redoseg"] < 1e-4 < network["largest_difference"]["redoseg, int8"] < 0.3
     assert (network["pictures"], folder["pictures"]) == (5, 3)
     assert set(folder["per_second"]) == {"plain loop", "redoseg"}
     assert len(result["shell"]["seconds"]) == 1
@@ -677,6 +675,75 @@ def test_bench_segment(call: Call) -> None:
     assert {"torch", "onnxruntime"} < set(result["hardware"])
     said = call("bench", "segment", "--folder", "0")
     assert (said.code, said.err) == (2, "redoseg: 0 photographs, 1 or more expected: choose another number\n")
+
+
+TINY_STEPS = [
+    *("--data.size", "16", "--batch", "4", "--precision", "bfloat16", "--nets.latent", "4"),
+    *("--nets.extractor-width", "4", "--nets.generator-width", "2"),
+    *("--nets.discriminator-width", "4", "--nets.encoder-width", "4"),
+]
+
+
+def test_bench_train(call: Call) -> None:
+    measured = ["--rounds", "2", "--turn", "1", "--same", "2", "--each", "--roofline", "--device", "cpu", "--json"]
+    said = call("bench", "train", "shapes", *TINY_STEPS, *measured)
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    ways = {"channels_last", "fused_optimiser", "precision bfloat16", "rewrite_convs", "fewer passes", "redoseg"}
+    assert set(result["ratio"]) == ways
+    assert {len(speeds) for speeds in result["per_second"].values()} == {2}
+    flop = result["gflop_a_step"]
+    assert 0 < flop["redoseg"] < flop["plain"]
+    same, other = (result["same"][name]["2 steps"] for name in ("redoseg in float32", "plain from another seed"))
+    assert same.keys() == other.keys() == {"redrawer", "latent", "self_redraw", "critic_real", "critic_fake"}
+    assert sum(same.values()) < 0.1 * sum(other.values())
+    layers = result["roofline"]["layers"]
+    assert {row["bound"] for row in layers} <= {"arithmetic", "bytes"}
+    assert any(row["layer"].startswith("UpsampledConv(") and row["gflop"] > 0 for row in layers)
+    assert [row["ms"] for row in layers] == sorted((row["ms"] for row in layers), reverse=True)
+    said = call("bench", "train", "shapes", *TINY_STEPS, "--turn", "0")
+    assert (said.code, said.err) == (
+        2, "redoseg: 5 rounds of 0 steps, 1 or more of each expected: choose other numbers\n"
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_bench_scaling(call: Call) -> None:
+    growing = "--sizes 16 32 --regions 2 3 --pictures 50 100 --processes 1 2 --rounds 1 --turn 1 --json".split()  # noqa: SIM905
+    said = call("bench", "scaling", "shapes", *TINY_STEPS, *growing)
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    for name in ("resolution", "regions"):
+        small, large = result[name]["gflop_a_step"].values()
+        assert large > small
+        small, large = result[name]["kept_for_backward_mb"].values()
+        assert large > small
+    assert result["pictures"]["100"]["mb_on_disk"] == pytest.approx(2 * result["pictures"]["50"]["mb_on_disk"], rel=0.1)
+    assert set(result["processes"]["pictures_per_second"]) == {"1", "2"}
+
+
+def test_the_model_of_devices() -> None:
+    from redoseg.bench.scaling import devices
+
+    found = devices(Config(data=DataConfig(size=32), nets=NetConfig(discriminator_width=8, encoder_width=8)))
+    by_link = {(row["link"], row["devices"]): row for row in found["rows"]}
+    slow, fast = by_link["Ethernet 100 Gb/s", 64], by_link["InfiniBand 400 Gb/s", 64]
+    # 2 * 63 / 64 of the gradients over 12.5 GB a second
+    assert slow["communication_ms"] == pytest.approx(2 * 63 / 64 * found["gradients_a_step_mb"] / 12.5, rel=0.01)
+    assert slow["communication_ms"] == pytest.approx(4 * fast["communication_ms"], rel=0.05)
+    assert found["gradients_a_step_mb"] == pytest.approx(4 * found["weights_million"], rel=0.1)
+
+
+def test_benches_are_listed(call: Call) -> None:
+    for arguments in (["bench"], ["bench", "--help"]):
+        said = call(*arguments)
+        assert said.code == 0
+        assert re.findall(r"^  (\w+) ", said.out, re.M) == list(cli.BENCHES)
+    said = call("bench", "trian")
+    listed = ", ".join(cli.BENCHES)
+    assert (said.code, said.err) == (
+        2, f"redoseg: bench 'trian' seen, one of {listed} expected: see `redoseg bench --help`\n"
+    )  # fmt: skip
 
 
 def test_doctor(call: Call) -> None:

@@ -17,10 +17,14 @@ from redoseg.nets.blocks import (
     DownBlock,
     FlatBlock,
     LayerMaker,
+    PooledConv,
+    RowsConv,
     SelfAttention,
     UpBlock,
+    UpsampledConv,
     attention_side,
     block_widths,
+    cat_channels,
 )
 from redoseg.nets.image_encoder import discriminator, latent_encoder
 from redoseg.nets.mask_extractor import MaskExtractor, PyramidPooling
@@ -274,7 +278,8 @@ def test_down_block(activation: str, reference: Callable[[Tensor], Tensor]) -> N
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     for first in (True, False):
         block = DownBlock(make, 3, 5, first=first).double()
-        inner = block.conv2(reference(block.conv1(x if first else reference(x))))
+        inner = reference(block.conv1(x if first else reference(x)))
+        inner = F.conv2d(inner, block.conv2.weight, block.conv2.bias, padding=1)
         expected = F.avg_pool2d(inner, 2) + block.shortcut(F.avg_pool2d(x, 2))
         assert torch.allclose(block(x), expected, atol=1e-12)
 
@@ -293,10 +298,45 @@ def test_up_block() -> None:
     def twice(y: Tensor) -> Tensor:
         return y.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
-    inner = block.conv1(twice(torch.cat([block.norm1(x, z).relu(), mask], 1)))
+    inner = F.conv2d(twice(torch.cat([block.norm1(x, z).relu(), mask], 1)), block.conv1.weight, padding=1)
     expected = block.conv2(block.norm2(inner, z).relu()) + block.shortcut(twice(x))
     assert torch.allclose(block(x, z, mask), expected, atol=1e-12)
     assert block.conv1.bias is None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda bias: UpsampledConv(3, 5, bias),
+        lambda bias: PooledConv(3, 5, bias),
+        lambda bias: RowsConv(3, 1, 3, bias=bias),
+        lambda bias: RowsConv(3, 4, 5, bias=bias),
+    ],
+)
+def test_rewritten_convolutions_have_the_same_outputs_and_gradients(
+    make: Callable[[bool], nn.Conv2d], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # all in float64
+    rewritten, plain = make(bias).double(), make(bias).double()
+    plain.rewritten = False
+    plain.load_state_dict(rewritten.state_dict())
+    x = torch.randn(2, 3, 6, 8, dtype=torch.float64, requires_grad=True)
+    found = []
+    for layer in (rewritten, plain):
+        out = layer(x)
+        sought = [x, *layer.parameters()]
+        found.append([out, *torch.autograd.grad((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum(), sought)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-11)
+
+
+def test_channels_put_together_keep_the_layout_of_the_first() -> None:
+    x, mask = torch.randn(2, 3, 4, 5), torch.rand(2, 1, 4, 5)
+    for layout in (torch.channels_last, torch.contiguous_format):
+        both = cat_channels([x.contiguous(memory_format=layout), mask])
+        assert torch.equal(both, torch.cat([x, mask], 1))
+        assert both.is_contiguous(memory_format=layout)
 
 
 def test_pyramid_pooling_drops_the_remainder() -> None:

@@ -83,9 +83,9 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     assert after > before + 0.15
 
 
-# masks of both regions within a few steps, and a short second stage
+# masks of both regions within a few steps, since one term outweighs all else, and a short second stage
 BOTH = {
-    "objective.centre_weight": 20.0,
+    "objective.centre_weight": 200.0,
     "objective.centre_steps": 1000,
     "optim.extractor_rate": 1e-2,
     "optim.average": 0.5,

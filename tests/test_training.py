@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from redoseg.data import open_data
 from redoseg.errors import DataError, RunError
 from redoseg.evaluate import evaluate
 from redoseg.segmenter import Segmenter
-from redoseg.train import health, loop, run
+from redoseg.train import feed, health, loop, run
 from redoseg.train.feed import PictureBank
 from redoseg.train.measure import soft_masks
 from redoseg.train.state import TrainState
@@ -552,3 +553,18 @@ def test_flips_and_value_ranges_of_the_bank(tiny: Tiny, photos: Path) -> None:
         assert np.abs(bank(order, flips).numpy() - scaled).max() < 1e-6
         bank.resident = None  # a set too large for memory, read from its file
         assert np.abs(bank(order, flips).numpy() - scaled).max() < 1e-6
+
+
+def test_what_falls_back_is_said(quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    said = quick(tiny({"steps": 1}), tmp_path / "as usual")["said"]
+    assert "disk" not in said
+    assert "compile" not in said
+    monkeypatch.setattr(feed, "RESIDENT_MOST", 0)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    said = quick(tiny({"steps": 1, "precision": "auto", "speed.compile": "default"}), tmp_path / "fallen back")["said"]
+    assert "reading pictures from disk, a quarter of the free memory being too small\n" in said
+    assert re.search("^computing in (bfloat16|float32)$", said, re.M)
+    assert "computing without torch.compile, which failed here: no compiler" in said

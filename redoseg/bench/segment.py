@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -71,9 +72,9 @@ def bench_segment(
         fill_folder(place / "folder", photographs, folder)
 
         result: dict[str, Any] = {"size": size, "hardware": hardware()}
-        result["network"] = _network(extractor, Segmenter(model), pictures, rounds)
         quantize(model, place / "folder", place / "int8.onnx")
-        result["int8"] = _int8(Segmenter(model), Segmenter(place / "int8.onnx"), pictures, rounds)
+        segmenters = {"redoseg": Segmenter(model), "redoseg, int8": Segmenter(place / "int8.onnx")}
+        result["network"] = _network(extractor, segmenters, pictures, rounds)
         result["shell"] = _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts)
         result["folder"] = _folder(model, place, rounds)
         for key, count in (("small", small), ("many", many)):
@@ -83,9 +84,9 @@ def bench_segment(
         return result
 
 
-def _network(extractor: MaskExtractor, segmenter: Segmenter, pictures: int, rounds: int) -> dict[str, Any]:
+def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], pictures: int, rounds: int) -> dict[str, Any]:
     """Bytes to soft masks, on all cores; eager PyTorch's reference is the batch that it is quickest with."""
-    images, _ = generate("shapes-hard", pictures, segmenter.size, seed=1)
+    images, _ = generate("shapes-hard", pictures, segmenters["redoseg"].size, seed=1)
 
     def eager(batch: int) -> NDArray[np.float32]:
         masks = []
@@ -101,25 +102,14 @@ def _network(extractor: MaskExtractor, segmenter: Segmenter, pictures: int, roun
         ways: dict[str, Callable[[], object]] = {
             "eager PyTorch, batches of 4": lambda: eager(4),
             "eager PyTorch, batches of 32": lambda: eager(32),
-            "redoseg": lambda: segmenter.batch(images),
+            **{name: partial(segmenter.batch, images) for name, segmenter in segmenters.items()},
         }
-        difference = np.abs(eager(4) - segmenter.batch(images)).max()  # also warms both up
+        masks = eager(4)  # also warms all up
+        apart = {name: np.abs(masks - segmenter.batch(images)).max() for name, segmenter in segmenters.items()}
         timed = side_by_side(ways, pictures, rounds)
     finally:
         torch.set_num_threads(threads)
-    return {"pictures": pictures, "largest_difference": float(f"{difference:.2g}"), **timed}
-
-
-def _int8(segmenter: Segmenter, in_int8: Segmenter, pictures: int, rounds: int) -> dict[str, Any]:
-    """The same network in int8, bytes to soft masks, on all cores."""
-    images, _ = generate("shapes-hard", pictures, segmenter.size, seed=1)
-    difference = np.abs(segmenter.batch(images) - in_int8.batch(images)).mean()
-    ways: dict[str, Callable[[], object]] = {
-        "redoseg": lambda: segmenter.batch(images),
-        "redoseg in int8": lambda: in_int8.batch(images),
-    }
-    timed = side_by_side(ways, pictures, rounds)
-    return {"pictures": pictures, "mean_difference": float(f"{difference:.2g}"), **timed}
+    return {"pictures": pictures, "largest_difference": {k: float(f"{v:.2g}") for k, v in apart.items()}, **timed}
 
 
 def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:

@@ -30,16 +30,21 @@ def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int)
     reference, *others = ways
     ratios = {name: [a / b for a, b in zip(speeds[name], speeds[reference], strict=True)] for name in others}
     return {
-        "per_second": {name: [round(v, 2) for v in values] for name, values in speeds.items()},
+        "per_second": {name: [digits(v) for v in values] for name, values in speeds.items()},
         "ratio": {
             name: {
-                "median": round(statistics.median(values), 2),
-                "least": round(min(values), 2),
-                "most": round(max(values), 2),
+                "median": digits(statistics.median(values)),
+                "least": digits(min(values)),
+                "most": digits(max(values)),
             }
             for name, values in ratios.items()
         },
     }
+
+
+def digits(value: float) -> float:
+    """The value to four digits, or whole."""
+    return round(value) if value >= 1000 else float(f"{value:.4g}")
 
 
 def hardware() -> dict[str, Any]:

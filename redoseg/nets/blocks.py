@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,75 @@ def initialise(module: nn.Module, gain: float) -> None:
             nn.init.orthogonal_(layer.weight, gain)
 
 
+def summed_over_2x2(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o i 4 4"]:
+    """Sums of a 3x3 weight over each square of 2x2, beyond its edges too: what equal neighbours add up to."""
+    weight = F.pad(weight, (1, 1, 1, 1))
+    weight = weight[:, :, 1:] + weight[:, :, :-1]
+    return weight[..., 1:] + weight[..., :-1]
+
+
+class UpsampledConv(nn.Conv2d):
+    """Nearest upsampling by 2, then a 3x3 convolution with padding 1.
+
+    `rewritten` makes one transposed convolution of both: the same sums with 4 products for 9, and no upsampled copy.
+    """
+
+    rewritten = True
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
+        if not self.rewritten:
+            return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+        kernel = summed_over_2x2(self.weight).flip(2, 3).transpose(0, 1)
+        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+class PooledConv(nn.Conv2d):
+    """A 3x3 convolution with padding 1, then the means over squares of 2x2.
+
+    `rewritten` makes one convolution of stride 2 of both: 4 products for 9, and nothing at full size.
+    """
+
+    rewritten = True
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
+        if not self.rewritten:
+            return F.avg_pool2d(super().forward(x), 2)
+        return F.conv2d(x, summed_over_2x2(self.weight) / 4, self.bias, stride=2, padding=1)
+
+
+class RowsConv(nn.Conv2d):
+    """A convolution with a large square kernel to few channels, its input padded before.
+
+    `rewritten` makes one of 1 x k kernels of it, each row of the kernel a channel of its own, and sums those shifted
+    by a row each: libraries are slow where there are many products for each of few outputs.
+    """
+
+    rewritten = True
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
+        if not self.rewritten:
+            return super().forward(x)
+        outputs, inputs, side, _ = self.weight.shape
+        rows = self.weight.permute(2, 0, 1, 3).reshape(side * outputs, inputs, 1, side)
+        parts = torch.split(F.conv2d(x, rows).float(), outputs, 1)  # summed in float32
+        height = x.shape[-2] - side + 1
+        total = torch.stack([part[:, :, row : row + height] for row, part in enumerate(parts)]).sum(0)
+        return total if self.bias is None else total + self.bias[:, None, None]
+
+
+def cat_channels(parts: Sequence[Float[Tensor, "b _ h w"]]) -> Float[Tensor, "b c h w"]:
+    """The parts' channels together, in the memory layout of the first; `torch.cat` may take another's."""
+    if parts[0].is_contiguous(memory_format=torch.channels_last):
+        return torch.cat([part.movedim(1, -1) for part in parts], -1).movedim(-1, 1)
+    return torch.cat(list(parts), 1)
+
+
 class LayerMaker:
     """Makes the layers of one network under the initialisation and spectral norm that the settings ask for.
 
@@ -41,7 +110,17 @@ class LayerMaker:
 
     def conv(self, inputs: int, outputs: int, kernel: int, bias: bool = True) -> nn.Module:
         """A convolution that keeps the picture's size."""
-        layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        return self._made(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias))
+
+    def upsampled_conv(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
+        """A 3x3 convolution that doubles the side first."""
+        return self._made(UpsampledConv(inputs, outputs, bias))
+
+    def pooled_conv(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
+        """A 3x3 convolution that halves the side afterwards."""
+        return self._made(PooledConv(inputs, outputs, bias))
+
+    def _made(self, layer: nn.Conv2d) -> nn.Module:
         if self.config.initialisation == "everywhere" or (
             self.config.initialisation == "as-published" and not self.normed
         ):
@@ -108,7 +187,7 @@ class UpBlock(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[make.config.activation]
         self.norm1 = ConditionalNorm(make, inputs, latent)
-        self.conv1 = make.conv(inputs + 1, outputs, 3, bias=False)
+        self.conv1 = make.upsampled_conv(inputs + 1, outputs, bias=False)
         self.norm2 = ConditionalNorm(make, outputs, latent)
         self.conv2 = make.conv(outputs, outputs, 3)
         self.shortcut = make.conv(inputs, outputs, 1)
@@ -116,8 +195,7 @@ class UpBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"], mask: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, "b o h2 w2"]:
-        inner = torch.cat([self.activation(self.norm1(x, z)), mask], 1)
-        inner = self.conv1(F.interpolate(inner, scale_factor=2, mode="nearest"))
+        inner = self.conv1(cat_channels([self.activation(self.norm1(x, z)), mask]))
         inner = self.conv2(self.activation(self.norm2(inner, z)))
         # a 1x1 convolution and nearest upsampling commute; this order costs a quarter
         return inner + F.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
@@ -131,14 +209,12 @@ class DownBlock(nn.Module):
         self.activation = ACTIVATIONS[make.config.activation]
         self.first = first
         self.conv1 = make.conv(inputs, outputs, 3)
-        self.conv2 = make.conv(outputs, outputs, 3)
+        self.conv2 = make.pooled_conv(outputs, outputs)
         self.shortcut = make.conv(inputs, outputs, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
-        inner = x if self.first else self.activation(x)
-        inner = self.conv2(self.activation(self.conv1(inner)))
-        # pooling is linear: one pass over the sum would need the shortcut at full size
-        return F.avg_pool2d(inner, 2) + self.shortcut(F.avg_pool2d(x, 2))
+        inner = self.conv1(x if self.first else self.activation(x))
+        return self.conv2(self.activation(inner)) + self.shortcut(F.avg_pool2d(x, 2))
 
 
 class FlatBlock(nn.Module):

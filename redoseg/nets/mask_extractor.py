@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import OrderedDict
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg.config import NetConfig
-from redoseg.nets.blocks import initialise
+from redoseg.nets.blocks import RowsConv, UpsampledConv, cat_channels, initialise
 
 POOL_CELLS = (1, 2, 3, 6)
 
@@ -47,7 +47,7 @@ class PyramidPooling(nn.Module):
             else:
                 pooled = F.adaptive_avg_pool2d(x, cells)
             levels.append(F.interpolate(conv(pooled), size=(h, w), mode="bilinear", align_corners=False))
-        return torch.cat(levels, 1)
+        return cat_channels(levels)
 
 
 class MaskExtractor(nn.Module):
@@ -58,37 +58,28 @@ class MaskExtractor(nn.Module):
         width, self.regions = config.extractor_width, config.regions
         wide = 4 * width + len(POOL_CELLS)
 
-        def layer(
-            inputs: int,
-            outputs: int,
-            kernel: int,
-            stride: int = 1,
-            bias: bool = True,
-            mode: Literal["zeros", "reflect"] = "zeros",
-        ) -> nn.Sequential:
-            conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode=mode)
-            return nn.Sequential(conv, nn.InstanceNorm2d(outputs, affine=True), nn.ReLU(inplace=True))
+        def normed(conv: nn.Conv2d) -> nn.Sequential:
+            return nn.Sequential(conv, nn.InstanceNorm2d(conv.out_channels, affine=True), nn.ReLU(inplace=True))
 
         self.down = nn.Sequential(
-            layer(3, width, 7, bias=False, mode="reflect"),
-            layer(width, 2 * width, 3, stride=2, bias=False),
-            layer(2 * width, 4 * width, 3, stride=2, bias=False),
+            normed(nn.Conv2d(3, width, 7, padding=3, bias=False, padding_mode="reflect")),
+            normed(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)),
+            normed(nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1, bias=False)),
             *(ResidualBlock(4 * width) for _ in range(3)),
             PyramidPooling(4 * width),
         )
-        self.up = nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            layer(wide, wide // 2, 3),
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            layer(wide // 2, wide // 4, 3),
-        )
+        up = [(wide, wide // 2), (wide // 2, wide // 4)]
+        convs = [UpsampledConv(inputs, outputs) for inputs, outputs in up]
+        # odd names, as in the files of runs made when upsampling was a layer of its own
+        self.up = nn.Sequential(OrderedDict(zip(("1", "3"), map(normed, convs), strict=True)))
         logits = 1 if self.regions == 2 else self.regions
-        self.head = nn.Conv2d(wide // 4, logits, 7, padding=3, padding_mode="reflect")
+        self.head = RowsConv(wide // 4, logits, 7)
         if config.initialisation != "default":
             initialise(self, config.initialisation_gain)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n h w"]:
-        logits = self.head(self.up(self.down(pictures))).float()
+        features = F.pad(self.up(self.down(pictures)), (3, 3, 3, 3), mode="reflect")
+        logits = self.head(features).float()
         if self.regions > 2:
             return logits.softmax(1)
         mask = logits.sigmoid()

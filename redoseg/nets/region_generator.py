@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg.config import NetConfig
@@ -15,6 +15,7 @@ from redoseg.nets.blocks import (
     UpBlock,
     attention_side,
     block_widths,
+    cat_channels,
 )
 
 
@@ -45,5 +46,5 @@ class RegionGenerator(nn.Module):
             x = block(x, z, F.avg_pool2d(mask, mask.shape[-1] // x.shape[-1]))
             if index == self.attention_after:
                 x = self.attention(x)
-        drawing = self.out(cat([self.activation(self.norm(x, z)), mask], 1)).float()
+        drawing = self.out(cat_channels([self.activation(self.norm(x, z)), mask])).float()
         return drawing.sigmoid() if self.unit else drawing.tanh()

@@ -17,6 +17,7 @@ from redoseg.config import Config
 from redoseg.data import PictureSet
 from redoseg.machine import free_memory, place
 from redoseg.train import ranks
+from redoseg.train.compute import memory_layout
 from redoseg.train.draws import Draws, StepDraws
 
 RESIDENT_SHARE = 0.25  # of the device's free memory: a set up to this size lives there
@@ -37,6 +38,7 @@ class PictureBank:
     def __init__(self, pictures: PictureSet, config: Config, device: torch.device) -> None:
         self.images = pictures.images
         self.signed, self.device = config.data.value_range == "signed", device
+        self.layout = memory_layout(config.speed)
         fits = config.data.resident == "auto" and self.images.nbytes <= resident_limit(device)
         self.resident = self._copied() if fits else None
 
@@ -74,7 +76,7 @@ class PictureBank:
         if flips is not None and flips.any():
             where = torch.from_numpy(flips).to(self.device)
             batch = torch.where(where[:, None, None, None], batch.flip(3), batch)
-        return batch.contiguous(memory_format=torch.channels_last)
+        return batch.contiguous(memory_format=self.layout)
 
 
 @dataclass(frozen=True)

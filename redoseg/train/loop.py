@@ -6,17 +6,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from redoseg.errors import DivergedError
 from redoseg.train import health, ranks
+from redoseg.train.compute import autocast, begin_step, compiled
 from redoseg.train.feed import Feed, PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.measure import Watched, look
-from redoseg.train.precision import autocast
 from redoseg.train.state import TrainState
+
+Player = Callable[..., Any]
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Hooks:
     """A checkpoint is due."""
     stop: Callable[[], bool]
     """Asked after each step: has someone asked to stop?"""
+    say: Callable[[str], None] = lambda _: None
+    """Something that the user should know, in one line."""
 
 
 def train(
@@ -50,19 +55,20 @@ def train(
     objective = config.objective
     precision = autocast(config.precision, device)
     started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
-    redrawer, critic = _together(state)
+    redrawer, critic, redraw = _ready(state, hooks)
     with Feed(bank, config) as feed:
         feed.begin(state.seed, state.step + 1)
         while state.step < config.steps and not ranks.agree(hooks.stop()):
             step = state.step + 1
+            begin_step(config.speed.compile, device)
             batch = feed.take()
             drawn, pictures = batch.drawn, batch.pictures
             latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
-            changes = drawn.changes.to(device)
+            changes, centre = drawn.changes.to(device), state.redrawer.centre_pull(step)
 
             # the redrawer's step, against a constant discriminator
             with precision:
-                redrawn = redrawer(pictures, latents, chosen, state.critic, step, changes[0])
+                redrawn = redrawer(pictures, latents, chosen, state.critic, changes[0], centre)
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
             redrawn["total"].backward()
@@ -73,7 +79,7 @@ def train(
             if objective.fresh_fakes:
                 fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
                 with torch.no_grad(), precision:
-                    fakes = state.redrawer.redraw(pictures, fresh, chosen)[0]
+                    fakes = redraw(pictures, fresh, chosen)[0]
             with precision:
                 judged = critic(batch.real, fakes, changes[1])
             refuse_non_finite(judged["total"], "discriminator", step)
@@ -118,7 +124,7 @@ def train(
                     if state.restarts < watch.restarts:
                         hooks.log(entry)
                         state = TrainState.fresh(config, device, state.restarts + 1)
-                        redrawer, critic = _together(state)
+                        redrawer, critic, redraw = _ready(state, hooks)
                         feed.begin(state.seed, 1)
                         since, counted = time.monotonic(), 0
                         hooks.save(state)
@@ -130,9 +136,12 @@ def train(
     return state
 
 
-def _together(state: TrainState) -> tuple[nn.Module, nn.Module]:
-    """Both players, with gradients over all ranks' pictures."""
-    return ranks.together(state.redrawer, all_learn=state.redrawer.reads), ranks.together(state.critic)
+def _ready(state: TrainState, hooks: Hooks) -> tuple[Player, Player, Player]:
+    """Both players, with gradients over all ranks' pictures, and what redraws: compiled if the settings say so."""
+    redrawer = ranks.together(state.redrawer, all_learn=state.redrawer.reads)
+    players = (redrawer, ranks.together(state.critic), state.redrawer.redraw)
+    ready = [compiled(player, state.config.speed.compile, hooks.say) for player in players]
+    return ready[0], ready[1], ready[2]
 
 
 def _of_batch(terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,9 @@ import copy
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from redoseg import losses
 from redoseg.config import Config
@@ -28,6 +30,11 @@ class Redrawer(nn.Module):
         self.extractor = MaskExtractor(nets)
         self.generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
         self.encoder = latent_encoder(nets, data.size)
+
+    def centre_pull(self, step: int) -> Float[Tensor, ""] | None:
+        """Weight of the pull to the centre at this step, counted from 1; None once it is gone."""
+        weight = self.config.centre_weight * max(0.0, 1 - step / self.config.centre_steps)
+        return next(self.parameters()).new_tensor(weight) if weight else None
 
     @property
     def reads(self) -> bool:
@@ -55,14 +62,27 @@ class Redrawer(nn.Module):
         latents: Float[Tensor, "b n d"],
         chosen: Int[Tensor, " b"],
         critic: Critic,
-        step: int = 1,
         changes: Float[Tensor, "k 5"] | None = None,
+        centre: Float[Tensor, ""] | None = None,
     ) -> dict[str, Tensor]:
-        """The losses and their `total` at this `step`, counted from 1; `changes` augment what the critic sees.
+        """The losses and their `total`; `changes` augment what the critic sees, `centre` is `centre_pull`'s.
 
         Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
         With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
         """
+        with parametrize.cached():  # a spectral norm once a step, not at each use of its weight
+            return self.terms(pictures, latents, chosen, critic, changes, centre)
+
+    def terms(
+        self,
+        pictures: Float[Tensor, "b 3 h w"],
+        latents: Float[Tensor, "b n d"],
+        chosen: Int[Tensor, " b"],
+        critic: Critic,
+        changes: Float[Tensor, "k 5"] | None,
+        centre: Float[Tensor, ""] | None,
+    ) -> dict[str, Tensor]:
+        """What `forward` gives."""
         c = self.config
         if c.self_redraw_weight:
             read = self.encoder(pictures).view_as(latents)
@@ -77,8 +97,7 @@ class Redrawer(nn.Module):
         if c.floor_weight:
             terms["floor"] = losses.missing_share(masks, c.floor)
             total = total + c.floor_weight * terms["floor"]
-        centre = c.centre_weight * max(0.0, 1 - step / c.centre_steps)
-        if centre:
+        if centre is not None:
             total = total + centre * losses.off_centre(masks)
         if c.self_redraw_weight:
             # the generators see these masks as a constant, else masks would carry the picture to them
@@ -118,11 +137,8 @@ class Critic(nn.Module):
         self, pictures: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None = None
     ) -> Float[Tensor, "m 1"]:
         """Scores whose gradient reaches the pictures and never the discriminator's weights."""
-        self.requires_grad_(False)
-        try:
-            return self.discriminator(self._seen(pictures, changes))
-        finally:
-            self.requires_grad_(True)
+        weights = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
+        return functional_call(self.discriminator, weights, self._seen(pictures, changes))
 
     def _seen(
         self, pictures: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None

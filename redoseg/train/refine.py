@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from redoseg.errors import RunError
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.train.compute import autocast, placed
 from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.loop import refuse_non_finite
 from redoseg.train.measure import soft_masks, spread
-from redoseg.train.precision import autocast
 from redoseg.train.state import TrainState
 
 LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
@@ -65,7 +65,7 @@ def refine(
         kept = np.argsort(ragged, kind="stable")[: min(whole, max(config.batch, round(share * len(pictures))))]
 
         torch.manual_seed(state.seed + number)
-        student = MaskExtractor(state.config.nets).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        student = placed(MaskExtractor(state.config.nets), state.config, device)
         optimiser = torch.optim.Adam(student.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.rate, total_steps=config.steps, pct_start=0.1, cycle_momentum=False
@@ -79,7 +79,7 @@ def refine(
             target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(device), state.config.nets.regions)
             seen, wanted = augment(bank(pictures[chosen]), target.permute(0, 3, 1, 2).float(), bank.signed, rng)
             with precision:
-                masks = student(seen)
+                masks = student(seen.contiguous(memory_format=bank.layout))
             loss = -(wanted * masks.clamp_min(1e-4).log()).sum(1).mean()
             refuse_non_finite(loss, "second stage", step)
             optimiser.zero_grad()
@@ -113,4 +113,4 @@ def augment(
     wanted = F.grid_sample(masks, places, padding_mode="reflection", align_corners=False)
     black = -1.0 if signed else 0.0
     seen = ((seen - black) * uniform(0.7, 1.3, count, 3, 1, 1) + black).clamp(black, 1)
-    return seen.contiguous(memory_format=torch.channels_last), wanted
+    return seen, wanted

@@ -32,11 +32,11 @@ from redoseg.pictures import write_atomic
 from redoseg.recipe import differences, flat, from_values, to_values
 from redoseg.report import write_report
 from redoseg.train import health, ranks
+from redoseg.train.compute import has_fast_bfloat16
 from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, Watched, sample_rows, soft_masks, spread
-from redoseg.train.precision import has_fast_bfloat16
 from redoseg.train.refine import refine
 from redoseg.train.state import SEEDS_APART, TrainState
 
@@ -83,6 +83,11 @@ def pick_device(name: str) -> torch.device:
     if name not in there:
         raise RunError(f"device {name} is not available, one of {', '.join(there)} expected: name one of these")
     return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """What to call it in files."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def own_device(name: str) -> torch.device:
@@ -201,6 +206,8 @@ def _lead(
     if ranks.size() > 1:
         share = config.batch // ranks.size()
         console.print(f"in {ranks.size()} processes, {share} pictures of each batch in each", highlight=False)
+    if config.data.resident == "auto" and bank.resident is None:
+        console.print("reading pictures from disk, a quarter of the free memory being too small", highlight=False)
     if config.precision == "auto":
         console.print(f"computing in {'bfloat16' if has_fast_bfloat16(bank.device) else 'float32'}", highlight=False)
     for path, why in pictures.bad:
@@ -262,7 +269,7 @@ class Run:
         self.health = self.recent[-1].get("health", health.STARTING) if self.recent else health.STARTING
         seconds = earlier[-1]["seconds"] if earlier else 0.0
         with _asked_to_stop() as stop, self.status:
-            hooks = Hooks(log=self._log, sample=self._sample, save=self._save, stop=lambda: bool(stop))
+            hooks = Hooks(self._log, self._sample, self._save, stop=lambda: bool(stop), say=self.status.say)
             try:
                 state = train(state, self.bank, self.watched, hooks, seconds)
                 self._save(state)
@@ -402,7 +409,7 @@ def _write_config(folder: RunFolder, config: Config, device: torch.device, pictu
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+            "device": device_name(device),
             "threads": torch.get_num_threads(),
         },
     }

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from redoseg import checkpoint
-from redoseg.config import Config, OptimConfig
+from redoseg.config import Config
 from redoseg.errors import DivergedError
 from redoseg.recipe import from_values, to_values
+from redoseg.train.compute import placed
 from redoseg.train.players import Critic, MovingAverage, Redrawer
 
 SEEDS_APART = 1_000_003  # the seed of restart r is the run's seed plus r times this
@@ -36,12 +37,17 @@ class TrainState:
         return self.config.seed + self.restarts * SEEDS_APART
 
     @classmethod
-    def fresh(cls, config: Config, device: torch.device, restarts: int = 0) -> TrainState:
+    def fresh(
+        cls,
+        config: Config,
+        device: torch.device,
+        restarts: int = 0,
+        players: tuple[type[Redrawer], type[Critic]] = (Redrawer, Critic),
+    ) -> TrainState:
         """New networks, drawn from the seed of attempt number `restarts`."""
         torch.manual_seed(config.seed + restarts * SEEDS_APART)
-        # drawn on the CPU, so that every device starts from the same weights; channels last is faster everywhere
-        redrawer = Redrawer(config).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        critic = Critic(config).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # drawn on the CPU, so that every device starts from the same weights
+        redrawer, critic = (placed(player(config), config, device) for player in players)
         optim = config.optim
         groups = [
             {
@@ -56,8 +62,8 @@ class TrainState:
             config,
             redrawer,
             critic,
-            _adam(groups, optim),
-            _adam([{"params": list(critic.parameters()), "lr": optim.discriminator_rate}], optim),
+            _adam(groups, config),
+            _adam([{"params": list(critic.parameters()), "lr": optim.discriminator_rate}], config),
             MovingAverage(redrawer, optim.average),
             restarts=restarts,
         )
@@ -107,5 +113,6 @@ class TrainState:
         return state
 
 
-def _adam(groups: list[dict[str, object]], optim: OptimConfig) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, lr=0.0, betas=(optim.beta1, optim.beta2), fused=True)
+def _adam(groups: list[dict[str, object]], config: Config) -> torch.optim.Optimizer:
+    betas = (config.optim.beta1, config.optim.beta2)
+    return torch.optim.Adam(groups, lr=0.0, betas=betas, fused=config.speed.fused_optimiser or None)

@@ -1,0 +1,160 @@
+"""What bounds a training step, layer by layer: arithmetic or bytes (Williams et al., CACM 2009).
+
+A layer that does F operations on B bytes takes no less than max(F / peak rate, B / peak bandwidth). Both peaks are
+measured on the spot, and each layer is timed alone, forwards and backwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from redoseg.config import Config
+from redoseg.nets.blocks import SelfAttention
+from redoseg.train.compute import autocast, has_fast_bfloat16
+from redoseg.train.feed import Feed, PictureBank
+from redoseg.train.state import TrainState
+
+LAYERS = (nn.Conv2d, nn.Linear, nn.InstanceNorm2d, nn.BatchNorm2d, SelfAttention)
+LISTED = 24  # layers, those that take longest
+
+
+def roofline(config: Config, bank: PictureBank, step_seconds: float) -> dict[str, Any]:
+    """The layers of a training step, those first that take longest; their sum beside `step_seconds`.
+
+    Of each: how often a step calls it, operations and bytes of all calls [GFLOP, GB], time [ms], what bounds it, and
+    how near to that bound it runs. Passes without gradient count as others do. What layers do not say (activations,
+    spectral norms, losses, optimisers) is the rest of the step.
+    """
+    device = bank.device
+    # a spectral norm is no work of the layer's own
+    state = TrainState.fresh(replace(config, nets=replace(config.nets, spectral_norm=False)), device)
+    calls, layers = _calls(state, bank)
+    low = config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device))
+    dtype = torch.bfloat16 if low else torch.float32
+    rate, bandwidth = peak_rate(device, dtype), peak_bandwidth(device)
+    rows: list[dict[str, Any]] = []
+    for key, count in calls.items():
+        layer, example = layers[key]
+        with autocast(config.precision, device):
+            seconds, flop = _timed(layer, example, device)
+            output = _output(layer, example)
+        size = sum(t.numel() for t in (example, output, *layer.parameters())) * dtype.itemsize
+        moved = 3 * size  # read and written once forwards, and once for each of the two gradients
+        bound = max(flop / rate, moved / bandwidth)
+        rows.append(
+            {
+                "layer": key,
+                "calls": count,
+                "gflop": round(count * flop / 1e9, 3),
+                "gb": round(count * moved / 1e9, 4),
+                "ms": round(count * seconds * 1e3, 3),
+                "bound": "arithmetic" if flop / rate > moved / bandwidth else "bytes",
+                "share_of_bound": round(bound / seconds, 3),
+                "least_ms": round(count * bound * 1e3, 3),
+            }
+        )
+    rows.sort(key=lambda row: -row["ms"])
+    return {
+        "peak_tflop_a_second": round(rate / 1e12, 3),
+        "peak_gb_a_second": round(bandwidth / 1e9, 1),
+        "precision": str(dtype).removeprefix("torch."),
+        "step_ms": round(step_seconds * 1e3, 2),
+        "layers_ms": round(sum(row["ms"] for row in rows), 2),
+        "least_ms": round(sum(row["least_ms"] for row in rows), 2),
+        "layers": rows[:LISTED],
+        "layers_left_out_ms": round(sum(row["ms"] for row in rows[LISTED:]), 2),
+    }
+
+
+def peak_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Rate of a large product of matrices [operations a second]."""
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(side, side, device=device).to(dtype)
+    return 2 * side**3 / _seconds(lambda: a @ a, device)
+
+
+def peak_bandwidth(device: torch.device) -> float:
+    """Rate at which a large array is read and written [bytes a second]."""
+    a = torch.empty(2**28, dtype=torch.uint8, device=device)
+    b = torch.empty_like(a)
+    return 2 * a.numel() / _seconds(lambda: b.copy_(a), device)
+
+
+def _calls(state: TrainState, bank: PictureBank) -> tuple[Counter[str], dict[str, tuple[nn.Module, Tensor]]]:
+    """How often one step calls each kind of layer, and one such layer with an input."""
+    calls: Counter[str] = Counter()
+    layers: dict[str, tuple[nn.Module, Tensor]] = {}
+
+    def seen(layer: nn.Module, arguments: tuple[Tensor, ...], _: Tensor) -> None:
+        (x,) = arguments
+        sizes, shape = ", ".join(map(str, _sizes(layer))), "x".join(map(str, x.shape))
+        key = f"{type(layer).__name__}({sizes}) on {shape}"
+        calls[key] += 1
+        layers.setdefault(key, (layer, torch.randn_like(x)))
+
+    nets = [m for player in (state.redrawer, state.critic) for m in player.modules()]
+    hooks = [m.register_forward_hook(seen) for m in nets if isinstance(m, LAYERS)]
+    try:
+        with Feed(bank, state.config) as feed, autocast(state.config.precision, bank.device), torch.no_grad():
+            feed.begin(state.seed, 1)
+            batch = feed.take()
+            latents, chosen = batch.drawn.latents.to(bank.device), batch.drawn.chosen.to(bank.device)
+            fakes = state.redrawer(batch.pictures, latents, chosen, state.critic)["fakes"]
+            if state.config.objective.fresh_fakes:
+                fakes = state.redrawer.redraw(batch.pictures, latents, chosen)[0]
+            state.critic(batch.real, fakes)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls, layers
+
+
+def _sizes(layer: nn.Module) -> list[Any]:
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "in_features", "out_features", "num_features")
+    found = [getattr(layer, name) for name in names if hasattr(layer, name)]
+    return [value[0] if isinstance(value, tuple) else value for value in found]
+
+
+def _output(layer: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return layer(x)
+
+
+def _timed(layer: nn.Module, x: Tensor, device: torch.device) -> tuple[float, int]:
+    """Seconds and operations of a pass forwards and backwards."""
+    x = x.detach().requires_grad_()
+    gradient = torch.ones_like(_output(layer, x))
+
+    def both() -> None:
+        x.grad = None
+        layer.zero_grad()
+        layer(x).backward(gradient)
+
+    with FlopCounterMode(display=False) as counter:
+        both()
+    return _seconds(both, device), int(counter.get_total_flops())
+
+
+def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """The least time that the work took [seconds]."""
+    times = []
+    for _ in range(repeats + 1):
+        _wait(device)
+        started = time.perf_counter()
+        work()
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

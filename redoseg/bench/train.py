@@ -1,0 +1,161 @@
+"""Training steps, against the plain version of the same step."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from redoseg.bench.plain import plain_settings, plain_state
+from redoseg.bench.roofline import roofline
+from redoseg.bench.timing import digits, hardware, side_by_side
+from redoseg.config import Config
+from redoseg.data import open_shapes
+from redoseg.errors import DataError
+from redoseg.recipe import check
+from redoseg.train.feed import PictureBank
+from redoseg.train.log import Entry
+from redoseg.train.loop import Hooks, train
+from redoseg.train.run import device_name
+from redoseg.train.state import TrainState
+
+PICTURES = 256  # that training steps are timed on
+WARM = 3  # steps before the first that is timed: libraries choose their algorithms, compilers compile
+LOSSES = ("redrawer", "latent", "self_redraw", "critic_real", "critic_fake")
+
+
+def bench_train(
+    config: Config, device: torch.device, rounds: int = 5, steps: int = 10, same: int = 0, each: bool = False,
+    layers: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Steps a second of these settings and of the plain version, on built-in pictures of the settings' size.
+
+    Args:
+        config: what to train; where it differs from the plain version in `precision` and `speed`, that is measured.
+        rounds: times that both take turns.
+        steps: steps in a turn.
+        same: also train both from one seed for so many steps and tell how far their losses are apart; 0 leaves it out.
+        each: also time the plain version with each of our ways alone.
+        layers: also tell what bounds each layer (`redoseg.bench.roofline`).
+    """
+    if rounds < 1 or steps < 1:
+        raise DataError(f"{rounds} rounds of {steps} steps, 1 or more of each expected: choose other numbers")
+    config = replace(config, data=replace(config.data, source="shapes", pictures=PICTURES, evaluate_on=""))
+    check(config)
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    said: list[str] = []
+    ways: dict[str, Way] = {"plain": Way(plain_settings(config), device, said, plain=True)}
+    if each:
+        ways |= {name: Way(alone, device, said, plain=True) for name, alone in _alone(config).items()}
+        ways["fewer passes"] = Way(plain_settings(config), device, said)
+    ways["redoseg"] = Way(config, device, said)
+    for way in ways.values():
+        way.run(WARM)
+
+    result: dict[str, Any] = {
+        "config": {"size": config.data.size, "batch": config.batch, "precision": config.precision}
+        | {"speed": vars(config.speed)},
+        "hardware": hardware()
+        | {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device_name(device)},
+        "steps_in_a_turn": steps,
+    }
+    result |= side_by_side({name: partial(way.run, steps) for name, way in ways.items()}, steps, rounds)
+    uncompiled = replace(config, speed=replace(config.speed, compile="off"))  # what is compiled is not counted
+    counted = {"plain": ways["plain"], "redoseg": Way(uncompiled, device, said)}
+    result["gflop_a_step"] = {name: round(way.flop() / 1e9, 2) for name, way in counted.items()}
+    fastest = statistics.median(result["per_second"]["redoseg"])
+    result["gflop_a_second"] = round(result["gflop_a_step"]["redoseg"] * fastest, 1)
+    if device.type == "cuda":
+        result["peak_gpu_memory_mb"] = {name: round(way.peak_memory() / 1e6) for name, way in ways.items()}
+    if same:
+        result["same"] = _compared(config, device, same)
+    if layers:
+        result["roofline"] = roofline(uncompiled, counted["redoseg"].bank, 1 / fastest)
+    return result | ({"announced": sorted(set(said))} if said else {})
+
+
+def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any]:
+    """How far losses are from the plain version's, over the first steps and over all, from the same seed and weights.
+
+    Training amplifies rounding. So the same is told of the plain version with its sums in another order, and from
+    another seed: as far as the first is no difference, as far as the second has nothing in common but its settings.
+    """
+    plain = plain_settings(config)
+    others = {
+        "plain, rounded otherwise": Way(plain_settings(config, channels_last=True), device, [], plain=True),
+        "redoseg in float32": Way(replace(config, precision="float32"), device, []),
+        "redoseg": Way(config, device, []),
+        "plain from another seed": Way(replace(plain, seed=config.seed + 1), device, [], plain=True),
+    }
+    reference = Way(plain, device, [], plain=True).losses(steps)
+    found: dict[str, Any] = {}
+    for name, way in others.items():
+        losses = way.losses(steps)
+        found[name] = {
+            f"{upto} steps": _apart(reference[:upto], losses[:upto]) for upto in sorted({min(20, steps), steps})
+        }
+    return found
+
+
+def _apart(reference: list[Entry], losses: list[Entry]) -> dict[str, float]:
+    """For each loss the mean difference over the steps, divided by its mean size."""
+    found: dict[str, float] = {}
+    for name in (name for name in LOSSES if name in reference[0]):
+        apart = statistics.mean(abs(a[name] - b[name]) for a, b in zip(reference, losses, strict=True))
+        found[name] = digits(apart / statistics.mean(abs(a[name]) for a in reference))
+    return found
+
+
+def _alone(config: Config) -> dict[str, Config]:
+    """The plain version with one of the ways of `config` at a time."""
+    plain = plain_settings(config)
+    found = {
+        name: plain_settings(config, **{name: value})
+        for name, value in vars(config.speed).items()
+        if value != getattr(plain.speed, name)
+    }
+    if config.precision != plain.precision:
+        found[f"precision {config.precision}"] = replace(plain, precision=config.precision)
+    return found
+
+
+class Way:
+    """A training that goes on for some steps when asked."""
+
+    def __init__(self, config: Config, device: torch.device, said: list[str], plain: bool = False) -> None:
+        self.said = said
+        self.state = plain_state(config, device) if plain else TrainState.fresh(config, device)
+        # never the last step, and nothing is looked at or written
+        watch = replace(config.watch, log_every=10**9, evaluate_every=10**9, sample_every=10**9, checkpoint_every=10**9)
+        self.state.config = replace(self.state.config, steps=10**9, watch=replace(watch, collapse_every=10**9))
+        pictures = open_shapes("shapes", config.data.size, 2, "train", count=PICTURES)
+        self.bank = PictureBank(pictures, self.state.config, device)
+
+    def run(self, steps: int, log: Callable[[Entry], None] = lambda _: None) -> None:
+        end = self.state.step + steps
+        stop = Hooks(log, lambda *_: None, lambda _: None, stop=lambda: self.state.step >= end, say=self.said.append)
+        train(self.state, self.bank, None, stop)
+
+    def losses(self, steps: int) -> list[Entry]:
+        """What the log says of each of these steps."""
+        entries: list[Entry] = []
+        self.state.config = replace(self.state.config, watch=replace(self.state.config.watch, log_every=1))
+        self.run(steps, entries.append)
+        return entries
+
+    def flop(self) -> int:
+        """Floating-point operations of a step: those of its products, a multiply-add counted as two."""
+        with FlopCounterMode(display=False) as counter:
+            self.run(1)
+        return int(counter.get_total_flops())
+
+    def peak_memory(self) -> int:
+        """Most memory of the GPU that a step has in use [bytes]."""
+        torch.cuda.reset_peak_memory_stats()
+        self.run(1)
+        return torch.cuda.max_memory_allocated()

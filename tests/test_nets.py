@@ -398,3 +398,13 @@ def test_shapes_in_signatures_are_executed(tiny_config: Config) -> None:
     with pytest.raises(Exception, match="pictures") as caught:
         MaskExtractor(tiny_config.nets)(torch.rand(1, 1, 16, 16))
     assert type(caught.value).__name__ == "TypeCheckError"
+
+
+def test_names_of_weights_are_those_in_the_files_of_earlier_runs() -> None:
+    names = set(MaskExtractor(NARROW).state_dict())
+    assert {"down.0.0.weight", "down.5.conv2.bias", "down.6.maps.3.weight", "up.1.0.bias", "up.3.1.weight"} < names
+    assert {name.split(".")[1] for name in names if name.startswith("up.")} == {"1", "3"}
+    assert {"head.weight", "head.bias"} < names
+    block = set(UpBlock(LayerMaker(NARROW), 3, 5, 4).state_dict())
+    assert "conv1.parametrizations.weight.original" in block
+    assert "shortcut.parametrizations.weight.0._u" in block

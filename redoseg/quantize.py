@@ -18,7 +18,7 @@ from onnxruntime import quantization
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.pictures import list_pictures, read_picture, shown, write_atomic
-from redoseg.segmenter import Segmenter, model_bytes
+from redoseg.segmenter import Segmenter, make_folder, model_bytes
 
 PICTURES = 256  # more change nothing that can be measured
 
@@ -60,7 +60,7 @@ def quantize(model: str | Path, pictures: str | Path, out: str | Path) -> int:
         raise ModelError(f"{where} is in int8 already, a float32 model expected: name the one that it was made from")
     found, _ = list_pictures(pictures)
     inputs = _Inputs(segmenter, found[:: -(-len(found) // PICTURES)])
-    first = next(node.name for node in proto.graph.node if node.op_type == "Conv")
+    convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice on preparing graphs, which this one needs not
@@ -72,7 +72,7 @@ def quantize(model: str | Path, pictures: str | Path, out: str | Path) -> int:
                 str(result),
                 inputs,
                 op_types_to_quantize=["Conv", "DepthToSpace", "Slice"],
-                nodes_to_exclude=[first],
+                nodes_to_exclude=convolutions[:1],
                 per_channel=True,
                 reduce_range=True,  # 7 bits for weights: 8 overflow on processors without VNNI
                 weight_type=quantization.QuantType.QInt8,
@@ -82,6 +82,6 @@ def quantize(model: str | Path, pictures: str | Path, out: str | Path) -> int:
     finally:
         logging.disable(level)
     onnx.helper.set_model_props(proto, metadata)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomic(out, proto.SerializeToString())
     return inputs.seen

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 import warnings
 from collections import Counter, deque
@@ -275,8 +276,8 @@ def segment_paths(
     if source.is_dir():
         return _segment_folder(segmenter, source, out, kind, overwrite, on_item)
     target = _target(source, out)
-    _folder(target.parent)
-    problem = _refusal(target, {source.resolve()}, overwrite)
+    make_folder(target.parent)
+    problem = _refusal(target, {os.path.realpath(source)}, overwrite)
     if problem:
         raise RedosegError(f"{shown(target)} {problem}")
     write_atomic(target, _render(segmenter, source, kind, contextlib.nullcontext()))
@@ -295,38 +296,39 @@ def _segment_folder(
         pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
         if not pictures:
             raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
-    inputs = {p.resolve() for p in pictures}
-    targets = [out / name for name in _names(pictures, source)]
+    # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
+    names = _names(pictures, source)
+    inputs = {os.path.realpath(picture) for picture in pictures}
     one_large = threading.Lock()
 
-    def problem_of(job: tuple[Path, Path]) -> str | None:
+    def problem_of(job: tuple[Path, str]) -> str | None:
         """Segments one picture; why there is no result, if there is none."""
-        picture, target = job
+        picture, target = job[0], out / job[1]
         refused = _refusal(target, inputs, overwrite)
         if refused:
             return f"{shown(target)} {refused}"
         try:
             data = _render(segmenter, picture, kind, one_large)
-            _folder(target.parent)
+            make_folder(target.parent)
             write_atomic(target, data)
         except DataError as error:
             return str(error).removeprefix(f"{shown(picture)}: ")
         return None
 
     written: list[Path] = []
-    jobs = list(zip(pictures, targets, strict=True))
     with contextlib.ExitStack() as stack:
         # Held here once: threads that enter and leave it in turns would restore each other's filters.
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        jobs = zip(pictures, names, strict=True)
         problems = stack.enter_context(contextlib.closing(_in_order(problem_of, jobs, segmenter.threads)))
-        for done, ((picture, target), problem) in enumerate(zip(jobs, problems, strict=True), 1):
+        for done, (picture, name, problem) in enumerate(zip(pictures, names, problems, strict=True), 1):
             if problem is None:
-                written.append(target)
+                written.append(out / name)
             else:
                 failed.append((picture, problem))
             if on_item is not None:
-                on_item(picture, done, len(jobs), problem)
+                on_item(picture, done, len(pictures), problem)
     return SegmentReport(len(written), tuple(failed), tuple(written))
 
 
@@ -358,15 +360,16 @@ def _target(source: Path, out: Path) -> Path:
     return out
 
 
-def _refusal(target: Path, inputs: set[Path], overwrite: bool) -> str | None:
-    if target.resolve() in inputs:
+def _refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
+    if os.path.realpath(target) in inputs:
         return "is a picture to segment: name another folder for the results"
     if target.exists() and not overwrite:
         return "exists: name another place, or allow overwriting"
     return None
 
 
-def _folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder for results and those above it. Raises DataError if it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -375,19 +378,20 @@ def _folder(folder: Path) -> None:
         ) from error
 
 
-def _names(pictures: Sequence[Path], source: Path) -> list[Path]:
+def _names(pictures: Sequence[Path], source: Path) -> list[str]:
     """A result's name for each picture, no two alike even where upper and lower case are one."""
     whole: set[Path] = set()  # pictures that keep their suffix
 
-    def name(path: Path) -> Path:
+    def name(path: Path) -> str:
         relative = path.relative_to(source)
-        return relative.with_name((path.name if path in whole else path.stem) + ".png")
+        return str(relative.with_name((path.name if path in whole else path.stem) + ".png"))
 
     while True:
-        count = Counter(str(name(p)).lower() for p in pictures)
-        clashing = {p for p in pictures if count[str(name(p)).lower()] > 1} - whole
+        names = [name(p) for p in pictures]
+        count = Counter(name.lower() for name in names)
+        clashing = {p for p, name in zip(pictures, names, strict=True) if count[name.lower()] > 1} - whole
         if not clashing:
-            return [name(p) for p in pictures]
+            return names
         whole |= clashing
 
 

@@ -649,6 +649,15 @@ def test_bench_prepare_on_ones_own_pictures(call: Call, photos: Path) -> None:
     assert (said.code, said.err) == (2, "redoseg: 0 rounds, 1 or more expected: choose another number\n")
 
 
+def test_quantize(call: Call, photos: Path, trained: Any) -> None:
+    said = call("quantize", trained.folder, photos / "images", "-o", "small/int8.onnx")
+    assert (said.code, said.out, said.err) == (0, "int8 model, with ranges from 12 pictures: small/int8.onnx\n", "")
+    assert call("segment", "small/int8.onnx", photos / "images", "-o", "out").code == 0
+    assert len(content(Path("out"))) == 12
+    said = call("quantize", trained.folder, photos / "images", "-o", "small/int8.onnx")
+    assert one_line(said) == "small/int8.onnx exists: name another place"
+
+
 def test_bench_segment(call: Call) -> None:
     counts = "--pictures 5 --rounds 2 --size 32 --starts 1 --folder 3 --small 2 --many 4".split()  # noqa: SIM905
     said = call("bench", "segment", *counts, "--json")

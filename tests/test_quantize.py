@@ -52,6 +52,13 @@ def model_of(name: str) -> bytes:
     return model_bytes(name)[1]
 
 
+def test_the_flowers_that_ship_in_int8_are_those_in_float32() -> None:
+    images, _ = generate("shapes-hard", 8, 64, seed=0)
+    exact, small = (Segmenter(name).batch(images) for name in ("flowers", "flowers-int8"))
+    assert exact.std() > 0.2
+    assert 0 < np.abs(exact - small).mean() < 0.02
+
+
 def test_what_is_refused(flowers: tuple[Path, Path], tmp_path: Path) -> None:
     pictures, model = flowers
     with pytest.raises(ModelError, match="is in int8 already, a float32 model expected: name the one"):
@@ -60,6 +67,9 @@ def test_what_is_refused(flowers: tuple[Path, Path], tmp_path: Path) -> None:
         quantize("flowers", pictures, model)
     with pytest.raises(RedosegError, match=r"int8\.pt seen, a file ending in \.onnx expected: name one"):
         quantize("flowers", pictures, tmp_path / "int8.pt")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be made .* a folder for the results expected: name another place"):
+        quantize("flowers", pictures, tmp_path / "file" / "int8.onnx")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_text("x")
     with pytest.raises(DataError, match="no picture in the folder can be read, one or more expected"):

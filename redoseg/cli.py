@@ -553,7 +553,7 @@ def _bench_scaling(command: BenchScaling) -> dict[str, Any]:
 
 def _say_measured(console: Console, result: dict[str, Any]) -> None:
     """What a benchmark found, or parts of it: speeds and ratios as lines, the rest as JSON."""
-    for part in [name for name, value in result.items() if isinstance(value, dict) and "ratio" in value]:
+    for part in [name for name, value in result.items() if isinstance(value, dict) and "per_second" in value]:
         _say(console, f"{part}:")
         _say_measured(console, result.pop(part))
     for name, speeds in result.get("per_second", {}).items():

@@ -1,4 +1,4 @@
-"""The plain version of a training step: what is timed against, and what ours must equal.
+"""The plain version of a training step: what is timed against.
 
 As one writes it first: float32, PyTorch's own memory layout, Adam as it ships, upsampling and pooling as layers of
 their own, real and redrawn pictures in two passes, a spectral norm at every use of a weight, and gradients of the

@@ -722,6 +722,21 @@ def test_bench_scaling(call: Call) -> None:
     assert set(result["processes"]["pictures_per_second"]) == {"1", "2"}
 
 
+def test_scaling_is_also_told_in_words(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from redoseg.bench import scaling
+
+    part = {
+        "per_second": {"32 px": [2.0], "64 px": [1.0]},
+        "ratio": {"64 px": dict.fromkeys(("median", "least", "most"), 0.5)},
+    }
+    found = {"resolution": part, "processes": {"pictures_per_second": {"1": [5.0], "2": [9.0]}, "ratio": {"2": 1.8}}}
+    monkeypatch.setattr(scaling, "bench_scaling", lambda *_: found)
+    said = call("bench", "scaling", "shapes")
+    assert (said.code, said.err) == (0, "")
+    assert "64 px: 0.50 times as fast (0.50 to 0.50)" in said.out
+    assert '"ratio": {\n   "2": 1.8' in said.out
+
+
 def test_the_model_of_devices() -> None:
     from redoseg.bench.scaling import devices
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from redoseg import metrics
+from redoseg.checkpoint import load_checkpoint, save_checkpoint
 from redoseg.config import Config
 from redoseg.data.shapes import generate
 from redoseg.errors import RunError
@@ -242,6 +243,18 @@ def test_a_stop_in_the_second_stage_leaves_the_first(
     assert finished == go(config, tmp_path / "straight")
     weights, expected = (load_file(f / "refined.safetensors") for f in (folder, tmp_path / "straight"))
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+def test_a_run_finished_before_a_setting_came_is_not_refined_again(
+    go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = tiny(BOTH | SECOND), tmp_path / "run"
+    go(config, folder)
+    tensors, about = load_checkpoint(folder / "refined.safetensors")
+    del about["config"]["speed"], about["format"]
+    save_checkpoint(folder / "refined.safetensors", tensors, about)
+    monkeypatch.setattr(run, "refine", no_second_stage)
+    assert not go(config, folder, resume=True)["stopped"]
 
 
 def test_a_log_emptied_before_the_second_stage(

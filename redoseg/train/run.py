@@ -303,7 +303,8 @@ class Run:
             self.folder.refined.unlink(missing_ok=True)  # of a shorter run
             return None
         tensors, about = load_checkpoint(self.folder.refined)
-        if about["config"] != to_values(self.config) or about["restarts"] != state.restarts:
+        # read as a config, so that a setting that came later is no difference
+        if from_values(about["config"], str(self.folder.refined)) != self.config or about["restarts"] != state.restarts:
             return None
         extractor = MaskExtractor(self.config.nets).to(self.bank.device)
         restore(extractor, tensors, self.folder.refined)

@@ -17,7 +17,7 @@ from redoseg.config import Config
 from redoseg.data import open_shapes
 from redoseg.recipe import to_values
 from redoseg.train import compute
-from redoseg.train.compute import autocast, compiled, has_fast_bfloat16
+from redoseg.train.compute import Compiler, autocast, has_fast_bfloat16
 from redoseg.train.feed import PictureBank
 from redoseg.train.loop import Hooks, train
 from redoseg.train.state import TrainState
@@ -43,9 +43,9 @@ def test_processors_that_multiply_bfloat16(seen: dict[str, bool], fast: bool, mo
             assert (x @ x).dtype == dtype
 
 
-def test_off_is_the_function_itself() -> None:
+def test_off_is_the_player_itself() -> None:
     said: list[str] = []
-    assert compiled(abs, "off", said.append) is abs
+    assert Compiler("off", said.append)(abs) is abs
     assert said == []
 
 
@@ -56,20 +56,49 @@ def broken(*_: Any, **__: Any) -> Callable[..., Any]:
     return call
 
 
+def missing(*_: Any, **__: Any) -> Callable[..., Any]:
+    raise RuntimeError("torch.compile is not for this Python")
+
+
+def broken_backwards(player: Callable[..., Any], **__: Any) -> Callable[..., Any]:
+    """Compilers make the backward pass when it is asked for, so that is where they may fail."""
+
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(_: Any, *__: Any) -> Any:
+            raise RuntimeError("no backward pass")
+
+    def call(*arguments: Any) -> Any:
+        result = player(*arguments)
+        return result | {"total": Fails.apply(result["total"])} if isinstance(result, dict) else result
+
+    return call
+
+
 def test_a_compiler_that_fails_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", broken)
+    tried: list[Any] = []
+
+    def counted(player: Any, **_: Any) -> Any:
+        tried.append(player)
+        return broken()
+
+    monkeypatch.setattr(torch, "compile", counted)
     said: list[str] = []
-    add = compiled(lambda a, b: a + b, "default", said.append)
-    assert [add(1, 2), add(3, 4)] == [3, 7]
+    compiler = Compiler("default", said.append)
+    add, double = compiler(lambda a, b: a + b), compiler(lambda a: 2 * a)
+    assert [add(1, 2), add(3, 4), double(4)] == [3, 7, 8]
     assert said == ["computing without torch.compile, which failed here: no C++ compiler found"]
+    assert len(tried) == 1
 
 
-def test_a_mistake_in_the_call_is_not_the_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", broken)
-    said: list[str] = []
+def test_a_mistake_in_the_call_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda player, **_: player)
     with pytest.raises(ZeroDivisionError):
-        compiled(lambda a: 1 / a, "default", said.append)(0)
-    assert said == []
+        Compiler("default", lambda _: None)(lambda a: 1 / a)(0)
 
 
 def trained(config: Config, said: list[str]) -> list[torch.Tensor]:
@@ -79,15 +108,43 @@ def trained(config: Config, said: list[str]) -> list[torch.Tensor]:
     return [p.detach() for p in state.redrawer.parameters()]
 
 
-def test_training_goes_on_without_the_compiler(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failing", "why"),
+    [
+        (broken, "no C++ compiler found"),
+        (missing, "torch.compile is not for this Python"),
+        (broken_backwards, "no backward pass"),
+    ],
+)
+def test_training_goes_on_without_the_compiler(
+    failing: Callable[..., Any], why: str, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny({"steps": 2})
     plain = trained(config, [])
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch, "compile", failing)
     said: list[str] = []
     fallen_back = trained(replace(config, speed=replace(config.speed, compile="default")), said)
+    assert said == [f"computing without torch.compile, which failed here: {why}"]
     assert all(torch.equal(a, b) for a, b in zip(plain, fallen_back, strict=True))
-    assert len(said) == 3  # both players and what redraws
-    assert set(said) == {"computing without torch.compile, which failed here: no C++ compiler found"}
+
+
+def test_trying_a_compiler_changes_nothing_and_is_done_once(
+    tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny({"steps": 3, "objective.centre_weight": 5.0, "objective.centre_steps": 2})
+    plain = trained(config, [])
+    made: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda player, **_: made.append(player) or player)
+    ours = trained(replace(config, speed=replace(config.speed, compile="default")), [])
+    assert all(torch.equal(a, b) for a, b in zip(plain, ours, strict=True))  # spectral vectors were put back
+    assert len(made) == 3  # both players and what redraws
+
+
+def test_what_the_players_are_given_keeps_its_kind(tiny: Callable[..., Config]) -> None:
+    """A pull that is gone must not become None, which compiled players would be made anew for."""
+    state = TrainState.fresh(tiny({"objective.centre_weight": 5.0, "objective.centre_steps": 2}), CPU)
+    assert [pull.item() for step in (1, 2, 9) if (pull := state.redrawer.centre_pull(step)) is not None] == [2.5, 0, 0]
+    assert TrainState.fresh(tiny(), CPU).redrawer.centre_pull(1) is None
 
 
 # A break in the graph would be an error. The compiler cannot look through the checks of shapes that the tests put on
@@ -118,6 +175,10 @@ print(json.dumps([said, [[entry[name] for entry in losses for name in names] for
 
 
 @pytest.mark.parametrize(
+    "objective",
+    [{"self_redraw_colours": "whitened"}, {"adversarial": "bce", "augment": True, "latent_from": "composites"}],
+)
+@pytest.mark.parametrize(
     "backend",
     [
         "aot_eager",  # the front end alone, which needs no C++
@@ -127,8 +188,11 @@ print(json.dumps([said, [[entry[name] for entry in losses for name in names] for
         ),
     ],
 )
-def test_compiled_players_trace_whole_and_train_alike(backend: str, tiny: Callable[..., Config]) -> None:
+def test_compiled_players_trace_whole_and_train_alike(
+    backend: str, objective: dict[str, Any], tiny: Callable[..., Config]
+) -> None:
     settings = {"steps": 2, "objective.self_redraw_weight": 5.0, "objective.centre_weight": 1.0}
+    settings |= {f"objective.{name}": value for name, value in objective.items()}
     values = json.dumps(to_values(tiny(settings)))
     said = subprocess.run([sys.executable, "-c", TRACED, values, backend], capture_output=True, text=True, check=True)
     complaints, (plain, ours) = json.loads(said.stdout)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from redoseg.bench.plain import plain_settings, plain_state
 from redoseg.config import Config, NetConfig, ObjectiveConfig, OptimConfig, SpeedConfig
 from redoseg.data import open_shapes
 from redoseg.study import load_study
@@ -269,6 +270,7 @@ WAYS = {"speed.rewrite_convs": False, "speed.channels_last": False, "speed.fused
 @pytest.mark.parametrize("name", WAYS)
 def test_ways_to_compute_change_rounding_alone(name: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # all in float64
+    acts = []
     others = {"objective.self_redraw_weight": 5.0, "optim.extractor_decay": 0.1}
     found = []
     for settings in (others, others | {name: WAYS[name]}):
@@ -276,6 +278,13 @@ def test_ways_to_compute_change_rounding_alone(name: str, tiny: Tiny, monkeypatc
         state = TrainState.fresh(config, torch.device("cpu"))
         for module in (state.redrawer, state.critic):
             module.double()
+        acts.append(
+            (
+                {m.rewritten for m in state.redrawer.modules() if hasattr(m, "rewritten")},
+                state.redrawer.encoder.blocks[1].conv1.parametrizations.weight.original.stride(),
+                state.redrawer_optimiser.defaults["fused"],
+            )
+        )
         pictures, latents, chosen = batch(config)
         losses = []
         for _ in range(3):
@@ -286,6 +295,29 @@ def test_ways_to_compute_change_rounding_alone(name: str, tiny: Tiny, monkeypatc
             losses.append(out["total"].item())
         found.append([*losses, *(p.grad.abs().sum().item() for p in state.redrawer.parameters())])
     assert found[0] == pytest.approx(found[1], rel=1e-7)
+    differs = [mine != other for mine, other in zip(*acts, strict=True)]
+    assert differs == [name == way for way in ("speed.rewrite_convs", "speed.channels_last", "speed.fused_optimiser")]
+
+
+def test_the_plain_version_differs_in_power_iterations_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # all in float64
+    config, cpu = tiny({"objective.self_redraw_weight": 5.0}), torch.device("cpu")
+    states = TrainState.fresh(config, cpu), plain_state(plain_settings(config), cpu)
+    monkeypatch.setattr(parametrizations._SpectralNorm, "_power_method", lambda *_: None)
+    found = []
+    for state in states:
+        for module in (state.redrawer, state.critic):
+            module.double()
+        pictures, latents, chosen = batch(config)
+        out = state.redrawer(pictures.double(), latents.double(), chosen, state.critic)
+        out["total"].backward()
+        state.critic_optimiser.zero_grad()
+        judged = state.critic(pictures.flip(0).double(), out["fakes"])
+        judged["total"].backward()
+        nets = (state.redrawer, state.critic)
+        gradients = [p.grad.abs().sum().item() for net in nets for p in net.parameters()]
+        found.append([out["total"].item(), judged["total"].item(), *gradients])
+    assert found[0] == pytest.approx(found[1], rel=1e-9, abs=1e-12)
 
 
 def test_every_way_to_compute_has_a_case() -> None:

@@ -567,4 +567,15 @@ def test_what_falls_back_is_said(quick: Quick, tiny: Tiny, tmp_path: Path, monke
     said = quick(tiny({"steps": 1, "precision": "auto", "speed.compile": "default"}), tmp_path / "fallen back")["said"]
     assert "reading pictures from disk, a quarter of the free memory being too small\n" in said
     assert re.search("^computing in (bfloat16|float32)$", said, re.M)
-    assert "computing without torch.compile, which failed here: no compiler" in said
+    assert said.count("computing without torch.compile, which failed here: no compiler") == 1
+
+
+def test_a_run_goes_on_under_other_ways_to_compute(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    quick(tiny({"steps": 3}), folder)
+    resumed = quick(tiny({"steps": 6, "speed.fused_optimiser": False}), folder, resume=True)
+    assert resumed["step"] == 6
+    assert "computing otherwise than before: speed.fused_optimiser" in resumed["said"]
+    assert json.loads((folder / "config.json").read_text())["config"]["speed"]["fused_optimiser"] is False
+    with pytest.raises(RunError, match="was trained under other settings"):
+        quick(tiny({"steps": 6, "batch": 6}), folder, resume=True)

@@ -7,11 +7,12 @@ discriminator's weights in the redrawer's step too, where nobody needs them.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from redoseg import losses
@@ -30,16 +31,7 @@ def plain_settings(config: Config, **ways: Any) -> Config:
 class PlainRedrawer(Redrawer):
     """Computes the spectral norm of a weight anew at each use."""
 
-    def forward(
-        self,
-        pictures: Float[Tensor, "b 3 h w"],
-        latents: Float[Tensor, "b n d"],
-        chosen: Int[Tensor, " b"],
-        critic: Critic,
-        changes: Float[Tensor, "k 5"] | None = None,
-        centre: Float[Tensor, ""] | None = None,
-    ) -> dict[str, Tensor]:
-        return self.terms(pictures, latents, chosen, critic, changes, centre)
+    norms = nullcontext
 
 
 class PlainCritic(Critic):

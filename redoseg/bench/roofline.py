@@ -1,7 +1,8 @@
 """What bounds a training step, layer by layer: arithmetic or bytes (Williams et al., CACM 2009).
 
 A layer that does F operations on B bytes takes no less than max(F / peak rate, B / peak bandwidth). Both peaks are
-measured on the spot, and each layer is timed alone, forwards and backwards.
+measured on the spot, and each layer is timed alone: forwards, and backwards to what its call in the step wants
+gradients of.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from redoseg.config import Config
 from redoseg.nets.blocks import SelfAttention
-from redoseg.train.compute import autocast, has_fast_bfloat16
+from redoseg.train.compute import autocast, computing_dtype
 from redoseg.train.feed import Feed, PictureBank
 from redoseg.train.state import TrainState
 
@@ -30,24 +31,24 @@ def roofline(config: Config, bank: PictureBank, step_seconds: float) -> dict[str
     """The layers of a training step, those first that take longest; their sum beside `step_seconds`.
 
     Of each: how often a step calls it, operations and bytes of all calls [GFLOP, GB], time [ms], what bounds it, and
-    how near to that bound it runs. Passes without gradient count as others do. What layers do not say (activations,
-    spectral norms, losses, optimisers) is the rest of the step.
+    how near to that bound it runs. What layers do not say (activations, spectral norms, losses, optimisers) is the
+    rest of the step.
     """
     device = bank.device
     # a spectral norm is no work of the layer's own
     state = TrainState.fresh(replace(config, nets=replace(config.nets, spectral_norm=False)), device)
     calls, layers = _calls(state, bank)
-    low = config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device))
-    dtype = torch.bfloat16 if low else torch.float32
+    dtype = computing_dtype(config.precision, device)
     rate, bandwidth = peak_rate(device, dtype), peak_bandwidth(device)
     rows: list[dict[str, Any]] = []
     for key, count in calls.items():
-        layer, example = layers[key]
+        call = layers[key]
         with autocast(config.precision, device):
-            seconds, flop = _timed(layer, example, device)
-            output = _output(layer, example)
-        size = sum(t.numel() for t in (example, output, *layer.parameters())) * dtype.itemsize
-        moved = 3 * size  # read and written once forwards, and once for each of the two gradients
+            seconds, flop = _timed(call, device)
+            with torch.no_grad():
+                output = call.layer(call.example)
+        size = sum(t.numel() for t in (call.example, output, *call.layer.parameters())) * dtype.itemsize
+        moved = (1 + call.of_input + call.of_weights) * size  # read and written forwards, and for each gradient
         bound = max(flop / rate, moved / bandwidth)
         rows.append(
             {
@@ -88,28 +89,47 @@ def peak_bandwidth(device: torch.device) -> float:
     return 2 * a.numel() / _seconds(lambda: b.copy_(a), device)
 
 
-def _calls(state: TrainState, bank: PictureBank) -> tuple[Counter[str], dict[str, tuple[nn.Module, Tensor]]]:
-    """How often one step calls each kind of layer, and one such layer with an input."""
+class _Call(NamedTuple):
+    """A layer as a step calls it."""
+
+    layer: nn.Module
+    example: Tensor
+    of_input: bool
+    """Whether a gradient of the input is wanted."""
+    of_weights: bool
+
+    def named(self) -> str:
+        wanted = [name for name, is_wanted in (("input", self.of_input), ("weights", self.of_weights)) if is_wanted]
+        shape = "x".join(map(str, self.example.shape))
+        sizes = ", ".join(map(str, _sizes(self.layer)))
+        return f"{type(self.layer).__name__}({sizes}) on {shape}, gradients: {' and '.join(wanted) or 'none'}"
+
+
+def _calls(state: TrainState, bank: PictureBank) -> tuple[Counter[str], dict[str, _Call]]:
+    """How often one step calls each kind of layer, and one such call."""
     calls: Counter[str] = Counter()
-    layers: dict[str, tuple[nn.Module, Tensor]] = {}
+    layers: dict[str, _Call] = {}
+    nets = [m for player in (state.redrawer, state.critic) for m in player.modules()]
+    within = {part for m in nets if isinstance(m, SelfAttention) for part in m.modules() if part is not m}
 
     def seen(layer: nn.Module, arguments: tuple[Tensor, ...], _: Tensor) -> None:
         (x,) = arguments
-        sizes, shape = ", ".join(map(str, _sizes(layer))), "x".join(map(str, x.shape))
-        key = f"{type(layer).__name__}({sizes}) on {shape}"
-        calls[key] += 1
-        layers.setdefault(key, (layer, torch.randn_like(x)))
+        learning = torch.is_grad_enabled()
+        of_weights = learning and any(p.requires_grad for p in layer.parameters())
+        call = _Call(layer, torch.randn_like(x), learning and x.requires_grad, of_weights)
+        calls[call.named()] += 1
+        layers.setdefault(call.named(), call)
 
-    nets = [m for player in (state.redrawer, state.critic) for m in player.modules()]
-    hooks = [m.register_forward_hook(seen) for m in nets if isinstance(m, LAYERS)]
+    hooks = [m.register_forward_hook(seen) for m in nets if isinstance(m, LAYERS) and m not in within]
     try:
-        with Feed(bank, state.config) as feed, autocast(state.config.precision, bank.device), torch.no_grad():
+        with Feed(bank, state.config) as feed, autocast(state.config.precision, bank.device):
             feed.begin(state.seed, 1)
             batch = feed.take()
             latents, chosen = batch.drawn.latents.to(bank.device), batch.drawn.chosen.to(bank.device)
             fakes = state.redrawer(batch.pictures, latents, chosen, state.critic)["fakes"]
             if state.config.objective.fresh_fakes:
-                fakes = state.redrawer.redraw(batch.pictures, latents, chosen)[0]
+                with torch.no_grad():
+                    fakes = state.redrawer.redraw(batch.pictures, latents, chosen)[0]
             state.critic(batch.real, fakes)
     finally:
         for hook in hooks:
@@ -123,24 +143,25 @@ def _sizes(layer: nn.Module) -> list[Any]:
     return [value[0] if isinstance(value, tuple) else value for value in found]
 
 
-def _output(layer: nn.Module, x: Tensor) -> Tensor:
+def _timed(call: _Call, device: torch.device) -> tuple[float, int]:
+    """Seconds and operations of a call, forwards and to the gradients that it wants."""
+    layer = call.layer.requires_grad_(call.of_weights)
+    x = call.example.detach().requires_grad_(call.of_input)
+    learning = call.of_input or call.of_weights
     with torch.no_grad():
-        return layer(x)
+        gradient = torch.ones_like(layer(x))
 
-
-def _timed(layer: nn.Module, x: Tensor, device: torch.device) -> tuple[float, int]:
-    """Seconds and operations of a pass forwards and backwards."""
-    x = x.detach().requires_grad_()
-    gradient = torch.ones_like(_output(layer, x))
-
-    def both() -> None:
+    def once() -> None:
         x.grad = None
         layer.zero_grad()
-        layer(x).backward(gradient)
+        with torch.set_grad_enabled(learning):
+            output = layer(x)
+        if learning:
+            output.backward(gradient)
 
     with FlopCounterMode(display=False) as counter:
-        both()
-    return _seconds(both, device), int(counter.get_total_flops())
+        once()
+    return _seconds(once, device), int(counter.get_total_flops())
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from redoseg.bench.timing import hardware, side_by_side
-from redoseg.bench.train import PICTURES, WARM, Way
+from redoseg.bench.train import PICTURES, WARM, Way, uncompiled
 from redoseg.config import Config
 from redoseg.data import PictureSet, open_shapes
 from redoseg.errors import DataError
@@ -58,6 +58,10 @@ def bench_scaling(
     """
     if rounds < 1 or steps < 1:
         raise DataError(f"{rounds} rounds of {steps} steps, 1 or more of each expected: choose other numbers")
+    for name, values in (("sizes", sizes), ("regions", regions), ("pictures", pictures), ("processes", processes)):
+        if not values or min(values) < 1:
+            raise DataError(f"{name} {list(values)}, one number or more above 0 expected: choose others")
+    config = uncompiled(config)
     cpu = torch.device("cpu")
     result: dict[str, Any] = {
         "config": {"batch": config.batch, "precision": config.precision},
@@ -69,7 +73,7 @@ def bench_scaling(
     for name, settings in (("resolution", by_size), ("regions", by_regions)):
         for one in settings.values():
             check(one)
-        ways = {key: Way(one, cpu, []) for key, one in settings.items()}
+        ways = {key: Way(one, cpu) for key, one in settings.items()}
         for way in ways.values():
             way.run(WARM)
         result[name] = side_by_side({key: partial(way.run, steps) for key, way in ways.items()}, steps, rounds)
@@ -82,21 +86,20 @@ def bench_scaling(
 
 
 def _kept(way: Way) -> int:
-    """What the redrawer's step keeps for its backward pass, weights left out [bytes]."""
-    weights = {
-        p.untyped_storage().data_ptr() for net in (way.state.redrawer, way.state.critic) for p in net.parameters()
-    }
-    kept: dict[int, int] = {}
+    """What both players keep for their backward passes, normed copies of weights but not these [bytes]."""
+    nets = (way.state.redrawer, way.state.critic)
+    weights = {p.untyped_storage().data_ptr() for net in nets for p in net.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         way.run(1)
-    return sum(kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict[str, float]:
@@ -149,7 +152,8 @@ def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -
             raise DataError(f"training in {count} processes failed, its end expected: {done.stderr.strip()[-300:]}")
         entries = [json.loads(line) for line in (place / "run" / "log.jsonl").read_text().splitlines()]
         # neither the first part, which warms up, nor the last, which looks
-        return statistics.mean(e["steps_per_s"] for e in entries[1:-1]) * count * config.batch
+        first, last = entries[0], entries[-2]
+        return (last["pictures"] - first["pictures"]) / (last["seconds"] - first["seconds"])
 
     speeds: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(rounds):
@@ -198,5 +202,5 @@ def devices(config: Config | None = None) -> dict[str, Any]:
 
 def flop_a_picture(config: Config) -> float:
     """Operations of a training step for each picture of its batch, counted and not timed."""
-    way = Way(replace(config, batch=1, data=replace(config.data, source="shapes")), torch.device("cpu"), [])
+    way = Way(replace(config, batch=1, data=replace(config.data, source="shapes")), torch.device("cpu"))
     return way.flop()

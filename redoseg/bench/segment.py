@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.bench.made import DISTINCT, fill_folder, photograph, watched
+from redoseg.bench.plain import plain_settings
 from redoseg.bench.timing import hardware, side_by_side
 from redoseg.config import Config, DataConfig
 from redoseg.data.shapes import generate
@@ -29,6 +30,7 @@ from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import list_pictures
 from redoseg.quantize import quantize
 from redoseg.segmenter import MODEL_FILE, Segmenter, segment_paths
+from redoseg.train.compute import placed
 
 WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]
 
@@ -60,10 +62,8 @@ def bench_segment(
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         torch.manual_seed(0)
-        extractor = MaskExtractor(config.nets).eval()
-        for layer in extractor.modules():
-            if hasattr(layer, "rewritten"):
-                layer.rewritten = False  # type: ignore[assignment]  # the reference's layers are those of the paper
+        # the reference's layers are those of the paper
+        extractor = placed(MaskExtractor(config.nets), plain_settings(config), torch.device("cpu")).eval()
         model = place / MODEL_FILE
         export_extractor(extractor, config, model, "bench", 0)
         rng = np.random.default_rng(0)
@@ -99,12 +99,17 @@ def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], picture
     threads = torch.get_num_threads()
     torch.set_num_threads(cores())
     try:
+        masks = eager(4)  # also warms up
+
+        def seconds(batch: int) -> float:
+            started = time.perf_counter()
+            eager(batch)
+            return time.perf_counter() - started
+
         ways: dict[str, Callable[[], object]] = {
-            "eager PyTorch, batches of 4": lambda: eager(4),
-            "eager PyTorch, batches of 32": lambda: eager(32),
+            **{f"eager PyTorch, batches of {batch}": partial(eager, batch) for batch in sorted((4, 32), key=seconds)},
             **{name: partial(segmenter.batch, images) for name, segmenter in segmenters.items()},
         }
-        masks = eager(4)  # also warms all up
         apart = {name: np.abs(masks - segmenter.batch(images)).max() for name, segmenter in segmenters.items()}
         timed = side_by_side(ways, pictures, rounds)
     finally:

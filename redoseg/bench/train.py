@@ -26,6 +26,7 @@ from redoseg.train.state import TrainState
 
 PICTURES = 256  # that training steps are timed on
 WARM = 3  # steps before the first that is timed: libraries choose their algorithms, compilers compile
+BOTH = ("plain", "redoseg")
 LOSSES = ("redrawer", "latent", "self_redraw", "critic_real", "critic_fake")
 
 
@@ -48,12 +49,11 @@ def bench_train(
     config = replace(config, data=replace(config.data, source="shapes", pictures=PICTURES, evaluate_on=""))
     check(config)
     torch.backends.cudnn.benchmark = device.type == "cuda"
-    said: list[str] = []
-    ways: dict[str, Way] = {"plain": Way(plain_settings(config), device, said, plain=True)}
+    ways: dict[str, Way] = {"plain": Way(plain_settings(config), device, plain=True)}
     if each:
-        ways |= {name: Way(alone, device, said, plain=True) for name, alone in _alone(config).items()}
-        ways["fewer passes"] = Way(plain_settings(config), device, said)
-    ways["redoseg"] = Way(config, device, said)
+        ways |= {name: Way(alone, device, plain=True) for name, alone in _alone(config).items()}
+        ways["fewer passes"] = Way(plain_settings(config), device)
+    ways["redoseg"] = Way(config, device)
     for way in ways.values():
         way.run(WARM)
 
@@ -65,8 +65,7 @@ def bench_train(
         "steps_in_a_turn": steps,
     }
     result |= side_by_side({name: partial(way.run, steps) for name, way in ways.items()}, steps, rounds)
-    uncompiled = replace(config, speed=replace(config.speed, compile="off"))  # what is compiled is not counted
-    counted = {"plain": ways["plain"], "redoseg": Way(uncompiled, device, said)}
+    counted = {name: Way(uncompiled(way.state.config), device, way.plain) for name, way in ways.items() if name in BOTH}
     result["gflop_a_step"] = {name: round(way.flop() / 1e9, 2) for name, way in counted.items()}
     fastest = statistics.median(result["per_second"]["redoseg"])
     result["gflop_a_second"] = round(result["gflop_a_step"]["redoseg"] * fastest, 1)
@@ -75,8 +74,14 @@ def bench_train(
     if same:
         result["same"] = _compared(config, device, same)
     if layers:
-        result["roofline"] = roofline(uncompiled, counted["redoseg"].bank, 1 / fastest)
-    return result | ({"announced": sorted(set(said))} if said else {})
+        result["roofline"] = roofline(uncompiled(config), counted["redoseg"].bank, 1 / fastest)
+    said = {name: way.said for name, way in ways.items() if way.said}
+    return result | ({"announced": said} if said else {})
+
+
+def uncompiled(config: Config) -> Config:
+    """The same settings without torch.compile, whose work cannot be counted."""
+    return replace(config, speed=replace(config.speed, compile="off"))
 
 
 def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any]:
@@ -87,12 +92,12 @@ def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any
     """
     plain = plain_settings(config)
     others = {
-        "plain, rounded otherwise": Way(plain_settings(config, channels_last=True), device, [], plain=True),
-        "redoseg in float32": Way(replace(config, precision="float32"), device, []),
-        "redoseg": Way(config, device, []),
-        "plain from another seed": Way(replace(plain, seed=config.seed + 1), device, [], plain=True),
+        "plain, rounded otherwise": Way(plain_settings(config, channels_last=True), device, plain=True),
+        "redoseg in float32": Way(replace(config, precision="float32"), device),
+        "redoseg": Way(config, device),
+        "plain from another seed": Way(replace(plain, seed=config.seed + 1), device, plain=True),
     }
-    reference = Way(plain, device, [], plain=True).losses(steps)
+    reference = Way(plain, device, plain=True).losses(steps)
     found: dict[str, Any] = {}
     for name, way in others.items():
         losses = way.losses(steps)
@@ -127,8 +132,9 @@ def _alone(config: Config) -> dict[str, Config]:
 class Way:
     """A training that goes on for some steps when asked."""
 
-    def __init__(self, config: Config, device: torch.device, said: list[str], plain: bool = False) -> None:
-        self.said = said
+    def __init__(self, config: Config, device: torch.device, plain: bool = False) -> None:
+        self.plain = plain
+        self.said: list[str] = []
         self.state = plain_state(config, device) if plain else TrainState.fresh(config, device)
         # never the last step, and nothing is looked at or written
         watch = replace(config.watch, log_every=10**9, evaluate_every=10**9, sample_every=10**9, checkpoint_every=10**9)
@@ -140,6 +146,8 @@ class Way:
         end = self.state.step + steps
         stop = Hooks(log, lambda *_: None, lambda _: None, stop=lambda: self.state.step >= end, say=self.said.append)
         train(self.state, self.bank, None, stop)
+        if self.bank.device.type == "cuda":  # what is still queued is this turn's work
+            torch.cuda.synchronize(self.bank.device)
 
     def losses(self, steps: int) -> list[Entry]:
         """What the log says of each of these steps."""

@@ -27,9 +27,15 @@ def _cpu_capabilities() -> Mapping[str, Any]:
     return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which both players compute; `auto` is bfloat16 where that is fast, else float32."""
+def computing_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What layers compute in; `auto` is bfloat16 where that is fast, else float32."""
     low = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+    return torch.bfloat16 if low else torch.float32
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which both players compute."""
+    low = computing_dtype(precision, device) is torch.bfloat16
     return torch.autocast(device.type, torch.bfloat16, enabled=low)
 
 
@@ -52,27 +58,50 @@ def begin_step(mode: str, device: torch.device) -> None:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
-def compiled(function: Callable[..., Any], mode: str, announce: Callable[[str], None]) -> Callable[..., Any]:
-    """`function` as torch.compile makes it at its first call; itself where that fails, which is announced once.
+class Compiler:
+    """Compiles players by torch.compile in this `mode`, or leaves them as they are where it is "off" or fails.
 
-    `mode` is torch.compile's, or "off".
+    A failure is announced once, and nothing is tried again after it.
     """
-    if mode == "off":
-        return function
-    chosen = torch.compile(function, mode=mode, dynamic=False)
-    proven = False
 
-    def call(*arguments: Any) -> Any:
-        nonlocal chosen, proven
-        if proven:
+    def __init__(self, mode: str, announce: Callable[[str], None]) -> None:
+        self.mode, self.announce = mode, announce
+
+    def __call__(self, player: Callable[..., Any]) -> Callable[..., Any]:
+        """The player, compiled at its first call."""
+        chosen: Callable[..., Any] | None = None
+
+        def call(*arguments: Any) -> Any:
+            nonlocal chosen
+            if chosen is None:
+                chosen = player if self.mode == "off" else self._proven(player, arguments)
             return chosen(*arguments)
-        try:
-            result = chosen(*arguments)
-        except Exception as error:  # compilers fail in any way; what is wrong with the call itself fails again below
-            result = function(*arguments)
-            chosen = function
-            announce(f"computing without torch.compile, which failed here: {reason(error)}")
-        proven = True
-        return result
 
-    return call
+        return player if self.mode == "off" else call
+
+    def _proven(self, player: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        """The compiled player, if it goes forwards and backwards on these arguments; else the player itself.
+
+        Compilers make the backward pass only when it is asked for. The trial moves no weight; buffers, such as those
+        of spectral norms, get their values back, and gradients are what each step clears anyway.
+        """
+        nets = [n for n in (getattr(player, "__self__", player), *arguments) if isinstance(n, nn.Module)]
+        kept = [(buffer, buffer.clone()) for net in nets for buffer in net.buffers()]
+        failure = ""
+        try:
+            fast = torch.compile(player, mode=self.mode, dynamic=False)
+            result = fast(*arguments)
+            if isinstance(result, dict):
+                total = result["total"]
+                with torch.autocast(total.device.type, enabled=False):
+                    total.backward()
+        except Exception as error:  # compilers fail in any way
+            failure = reason(error) or type(error).__name__
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
+        if not failure:
+            return fast
+        self.mode = "off"
+        self.announce(f"computing without torch.compile, which failed here: {failure}")
+        return player

@@ -6,20 +6,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from redoseg.errors import DivergedError
 from redoseg.train import health, ranks
-from redoseg.train.compute import autocast, begin_step, compiled
+from redoseg.train.compute import Compiler, autocast, begin_step
 from redoseg.train.feed import Feed, PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.measure import Watched, look
-from redoseg.train.state import TrainState
-
-Player = Callable[..., Any]
+from redoseg.train.state import Players, TrainState
 
 
 @dataclass
@@ -65,10 +62,11 @@ def train(
             drawn, pictures = batch.drawn, batch.pictures
             latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
             changes, centre = drawn.changes.to(device), state.redrawer.centre_pull(step)
+            colours = state.redrawer.self_redraw_colours(pictures)
 
             # the redrawer's step, against a constant discriminator
             with precision:
-                redrawn = redrawer(pictures, latents, chosen, state.critic, changes[0], centre)
+                redrawn = redrawer(pictures, latents, chosen, state.critic, changes[0], centre, colours)
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
             redrawn["total"].backward()
@@ -136,12 +134,18 @@ def train(
     return state
 
 
-def _ready(state: TrainState, hooks: Hooks) -> tuple[Player, Player, Player]:
+def _ready(state: TrainState, hooks: Hooks) -> Players:
     """Both players, with gradients over all ranks' pictures, and what redraws: compiled if the settings say so."""
-    redrawer = ranks.together(state.redrawer, all_learn=state.redrawer.reads)
-    players = (redrawer, ranks.together(state.critic), state.redrawer.redraw)
-    ready = [compiled(player, state.config.speed.compile, hooks.say) for player in players]
-    return ready[0], ready[1], ready[2]
+    if state.ready is None:
+        mode = state.config.speed.compile
+        if mode != "off" and ranks.size() > 1:
+            hooks.say("computing without torch.compile, which is not known to work in several processes")
+            mode = "off"
+        compiler = Compiler(mode, hooks.say)
+        redrawer = ranks.together(state.redrawer, all_learn=state.redrawer.reads)
+        critic = ranks.together(state.critic)
+        state.ready = compiler(redrawer), compiler(critic), compiler(state.redrawer.redraw)
+    return state.ready
 
 
 def _of_batch(terms: dict[str, Tensor]) -> dict[str, Tensor]:

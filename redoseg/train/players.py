@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +25,9 @@ from redoseg.train.augment import augmented
 class Redrawer(nn.Module):
     """Mask extractor, one generator for each region, and the latent encoder."""
 
+    norms: Callable[[], AbstractContextManager[None]] = staticmethod(parametrize.cached)
+    """Within it a spectral norm is computed once, not at each use of its weight."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config.objective
@@ -32,9 +37,20 @@ class Redrawer(nn.Module):
         self.encoder = latent_encoder(nets, data.size)
 
     def centre_pull(self, step: int) -> Float[Tensor, ""] | None:
-        """Weight of the pull to the centre at this step, counted from 1; None once it is gone."""
+        """Weight of the pull to the centre at this step, counted from 1; None where there is none in the settings.
+
+        A pull that is gone is 0 and not None, so that compiled players stay what they are.
+        """
+        if not self.config.centre_weight:
+            return None
         weight = self.config.centre_weight * max(0.0, 1 - step / self.config.centre_steps)
-        return next(self.parameters()).new_tensor(weight) if weight else None
+        return next(self.parameters()).new_tensor(weight)
+
+    def self_redraw_colours(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "3 3"] | None:
+        """The map of colours in which self-redrawing is compared; None for plain ones. From all ranks' pictures."""
+        if not self.config.self_redraw_weight or self.config.self_redraw_colours == "plain":
+            return None
+        return losses.whitening(ranks.gathered(pictures))
 
     @property
     def reads(self) -> bool:
@@ -64,48 +80,37 @@ class Redrawer(nn.Module):
         critic: Critic,
         changes: Float[Tensor, "k 5"] | None = None,
         centre: Float[Tensor, ""] | None = None,
+        colours: Float[Tensor, "3 3"] | None = None,
     ) -> dict[str, Tensor]:
-        """The losses and their `total`; `changes` augment what the critic sees, `centre` is `centre_pull`'s.
+        """The losses and their `total`.
+
+        `changes` augment what the critic sees; `centre` is `centre_pull`'s, `colours` are `self_redraw_colours`'.
 
         Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
         With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
         """
-        with parametrize.cached():  # a spectral norm once a step, not at each use of its weight
-            return self.terms(pictures, latents, chosen, critic, changes, centre)
-
-    def terms(
-        self,
-        pictures: Float[Tensor, "b 3 h w"],
-        latents: Float[Tensor, "b n d"],
-        chosen: Int[Tensor, " b"],
-        critic: Critic,
-        changes: Float[Tensor, "k 5"] | None,
-        centre: Float[Tensor, ""] | None,
-    ) -> dict[str, Tensor]:
-        """What `forward` gives."""
         c = self.config
-        if c.self_redraw_weight:
-            read = self.encoder(pictures).view_as(latents)
-        fakes, parts, masks = self.redraw(pictures, latents, chosen)
-        terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes, changes), c.adversarial)}
-        total = c.adversarial_weight * terms["redrawer"]
-        if c.latent_weight:
-            terms["latent"] = self.latent_error(fakes, parts, latents)
-            total = total + c.latent_weight * terms["latent"]
-            # 0 where the encoder reads nothing off the picture, 1 where it reads all
-            terms["latent_read"] = 1 - terms["latent"].detach() / ranks.mean(latents.square().mean())
-        if c.floor_weight:
-            terms["floor"] = losses.missing_share(masks, c.floor)
-            total = total + c.floor_weight * terms["floor"]
-        if centre is not None:
-            total = total + centre * losses.off_centre(masks)
-        if c.self_redraw_weight:
-            # the generators see these masks as a constant, else masks would carry the picture to them
-            drawings = self.draw(read, masks.detach())
-            whitened = c.self_redraw_colours == "whitened"
-            colours = losses.whitening(ranks.gathered(pictures)) if whitened else None
-            terms["self_redraw"] = losses.region_error(pictures, drawings, masks, colours)
-            total = total + c.self_redraw_weight * terms["self_redraw"]
+        with self.norms():
+            if c.self_redraw_weight:
+                read = self.encoder(pictures).view_as(latents)
+            fakes, parts, masks = self.redraw(pictures, latents, chosen)
+            terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes, changes), c.adversarial)}
+            total = c.adversarial_weight * terms["redrawer"]
+            if c.latent_weight:
+                terms["latent"] = self.latent_error(fakes, parts, latents)
+                total = total + c.latent_weight * terms["latent"]
+                # 0 where the encoder reads nothing off the picture, 1 where it reads all
+                terms["latent_read"] = 1 - terms["latent"].detach() / ranks.mean(latents.square().mean())
+            if c.floor_weight:
+                terms["floor"] = losses.missing_share(masks, c.floor)
+                total = total + c.floor_weight * terms["floor"]
+            if centre is not None:
+                total = total + centre * losses.off_centre(masks)
+            if c.self_redraw_weight:
+                # the generators see these masks as a constant, else masks would carry the picture to them
+                drawings = self.draw(read, masks.detach())
+                terms["self_redraw"] = losses.region_error(pictures, drawings, masks, colours)
+                total = total + c.self_redraw_weight * terms["self_redraw"]
         terms["grey"] = losses.greyness(masks.detach())
         sizes = masks.detach().mean((0, 2, 3))
         return terms | {"total": total, "fakes": fakes.detach(), "latents": latents, "sizes": sizes}

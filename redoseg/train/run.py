@@ -32,7 +32,7 @@ from redoseg.pictures import write_atomic
 from redoseg.recipe import differences, flat, from_values, to_values
 from redoseg.report import write_report
 from redoseg.train import health, ranks
-from redoseg.train.compute import has_fast_bfloat16
+from redoseg.train.compute import computing_dtype
 from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
@@ -155,7 +155,10 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
         with ranks.in_step():
             if ranks.first():
                 if resume:
-                    _refuse_changes(read_run_config(out), config, out)
+                    before = read_run_config(out)
+                    _refuse_changes(before, config, out)
+                    for change in differences(replace(config, speed=before.speed), config):
+                        console.print(f"computing otherwise than before: {change}", markup=False, highlight=False)
                 elif out.exists():
                     raise RunError(
                         f"{out} exists, a new run folder expected: add --resume to go on, or name another --out"
@@ -209,7 +212,8 @@ def _lead(
     if config.data.resident == "auto" and bank.resident is None:
         console.print("reading pictures from disk, a quarter of the free memory being too small", highlight=False)
     if config.precision == "auto":
-        console.print(f"computing in {'bfloat16' if has_fast_bfloat16(bank.device) else 'float32'}", highlight=False)
+        dtype = str(computing_dtype(config.precision, bank.device)).removeprefix("torch.")
+        console.print(f"computing in {dtype}", highlight=False)
     for path, why in pictures.bad:
         console.print(f"left out: {path}: {why}", markup=False, highlight=False, soft_wrap=True)
     return Run(config, folder, bank, watched, StatusLine(console, config.steps)).go(resume) | {
@@ -239,7 +243,7 @@ def _begin(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -
     ranks.same_start(
         {f"{name}:": value for name, value in flat(to_values(config)).items()}
         | {"pictures:": len(bank), "run at step": state.step, "restarts:": state.restarts}
-        | {"bfloat16:": config.precision == "auto" and has_fast_bfloat16(bank.device)}
+        | {"computing in": str(computing_dtype(config.precision, bank.device))}
     )
     if ranks.first() and not (resume and folder.state.exists()):
         state.save(folder.state)  # so that there is a good state from the start
@@ -304,7 +308,8 @@ class Run:
             return None
         tensors, about = load_checkpoint(self.folder.refined)
         # read as a config, so that a setting that came later is no difference
-        if from_values(about["config"], str(self.folder.refined)) != self.config or about["restarts"] != state.restarts:
+        then = replace(from_values(about["config"], str(self.folder.refined)), speed=self.config.speed)
+        if then != self.config or about["restarts"] != state.restarts:
             return None
         extractor = MaskExtractor(self.config.nets).to(self.bank.device)
         restore(extractor, tensors, self.folder.refined)
@@ -387,7 +392,7 @@ class Run:
 
 
 def _refuse_changes(old: Config, new: Config, out: Path) -> None:
-    changes = differences(replace(old, steps=0), replace(new, steps=0))
+    changes = differences(replace(old, steps=0, speed=new.speed), replace(new, steps=0))
     if changes:
         raise RunError(
             f"{out} was trained under other settings ({'; '.join(changes)}), the same ones expected: "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +20,9 @@ from redoseg.train.players import Critic, MovingAverage, Redrawer
 SEEDS_APART = 1_000_003  # the seed of restart r is the run's seed plus r times this
 
 
+Players = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+
+
 @dataclass
 class TrainState:
     """Both players, an optimiser each, the moving average, and how far the run is."""
@@ -30,6 +35,8 @@ class TrainState:
     average: MovingAverage
     step: int = 0
     restarts: int = 0
+    ready: Players | None = None
+    """Both players and what redraws as the loop calls them, once it has; never saved."""
 
     @property
     def seed(self) -> int:

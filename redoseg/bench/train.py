@@ -108,11 +108,12 @@ def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any
 
 
 def _apart(reference: list[Entry], losses: list[Entry]) -> dict[str, float]:
-    """For each loss the mean difference over the steps, divided by its mean size."""
+    """For each loss the mean difference over the steps, divided by its mean size where that is not 0."""
     found: dict[str, float] = {}
     for name in (name for name in LOSSES if name in reference[0]):
         apart = statistics.mean(abs(a[name] - b[name]) for a, b in zip(reference, losses, strict=True))
-        found[name] = digits(apart / statistics.mean(abs(a[name]) for a in reference))
+        size = statistics.mean(abs(a[name]) for a in reference)
+        found[name] = digits(apart / size if size else apart)
     return found
 
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DONE, IN_PART, MISTAKE, STOPPED = 0, 1, 2, 130
+EXTRAS = {  # optional part of the package -> modules that it brings
+    "train": ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping", "requests"),
+    "serve": ("gradio",),
+    "hub": ("huggingface_hub",),
+}
 DEFAULT_RECIPE = "flowers-cpu"  # what `train --data FOLDER` runs: two cores finish it in about an hour
 
 T = TypeVar("T")
@@ -649,17 +654,12 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         return VERBS[arguments[0]][1](arguments[1:])
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in (
-            "torch",
-            "safetensors",
-            "onnx",
-            "matplotlib",
-            "jaxtyping",
-            "requests",
-        ):
+        missing = (error.name or "").split(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
+        if extra is None:
             raise
         raise RedosegError(
-            f'{error.name} is not installed, the training part of redoseg expected: pip install "redoseg[train]"'
+            f'{error.name} is not installed, the part `{extra}` of redoseg expected: pip install "redoseg[{extra}]"'
         ) from None
 
 

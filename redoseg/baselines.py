@@ -7,13 +7,13 @@ themselves; they show how far knowing nothing but where objects tend to be goes.
 
 import math
 from collections.abc import Callable, Sequence
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redoseg.errors import DataError, MissingError, RedosegError
+from redoseg.errors import DataError, RedosegError
 from redoseg.metrics import Scores, score
+from redoseg.opencv import opencv
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -22,7 +22,7 @@ Floats = NDArray[np.floating]
 
 def kmeans(picture: Picture) -> Mask:
     """Two colours found by k-means in Lab; the object is the one that touches the border less."""
-    cv2 = _cv2()
+    cv2 = opencv()
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
     cv2.setRNGSeed(0)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
@@ -32,7 +32,7 @@ def kmeans(picture: Picture) -> Mask:
 
 def watershed(picture: Picture) -> Mask:
     """Watershed from two markers: the border, and a square in the centre."""
-    cv2 = _cv2()
+    cv2 = opencv()
     height, width = picture.shape[:2]
     markers = np.zeros((height, width), np.int32)
     dy, dx = max(1, round(height * _CENTRE)), max(1, round(width * _CENTRE))
@@ -54,7 +54,7 @@ _EDGE = 0.03
 
 def grabcut(picture: Picture) -> Mask:
     """GrabCut (Rother et al. 2004) from a rectangle an eighth of the side from the border, 5 rounds."""
-    cv2 = _cv2()
+    cv2 = opencv()
     height, width = picture.shape[:2]
     top, left = height // 8, width // 8
     mask = np.zeros((height, width), np.uint8)
@@ -82,7 +82,7 @@ def iem(picture: Picture, rounds: int = 150) -> Mask:
     change sides, ``rounds`` times, starting from a centred square. It works on the picture reduced 2x;
     of the two regions, the one that touches the border less is the object.
     """
-    cv2 = _cv2()
+    cv2 = opencv()
     height, width = picture.shape[:2]
     rows, columns = max(4, height // 2), max(4, width // 2)
     small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -124,7 +124,7 @@ def _gain(colours: Floats, mask: Floats, sigma: float) -> Floats:
 
 def _blur(a: Floats, sigma: float) -> Floats:
     """Gaussian blur of (H, W) or (H, W, C) with zeros outside: nothing beyond the picture fills anything."""
-    cv2 = _cv2()
+    cv2 = opencv()
     side = 2 * math.ceil(3 * sigma) + 1
     blurred: Floats = cv2.GaussianBlur(a, (side, side), sigma, borderType=cv2.BORDER_CONSTANT)
     return blurred
@@ -211,14 +211,3 @@ def _inner(mask: Mask) -> Mask:
     if area in (0, 1):
         return mask if area == 0 else ~mask
     return mask if border / area <= (1 - border) / (1 - area) else ~mask
-
-
-def _cv2() -> ModuleType:
-    try:
-        import cv2
-    except ImportError:
-        raise MissingError(
-            'the methods to compare with need OpenCV, which is not installed; run: pip install "redoseg[compare]"'
-        ) from None
-    module: ModuleType = cv2
-    return module

@@ -71,6 +71,10 @@ class Evaluate:
     """Seed of built-in pictures [number]"""
     size: int | None = None
     """Side to score at; if none, a prepared set's own, the model's for built-in pictures, else 128 [pixels]"""
+    edges: Literal["plain", "guided"] = "plain"
+    """plain scores the network itself, guided what `segment` writes [name]"""
+    own_size: bool = False
+    """Instead score both at the pictures' own size, the edge's F-score with them [true/false]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow) [names]"""
     picture: Path | None = None
@@ -89,8 +93,17 @@ class Segment:
     """A picture, or a folder whose sub-folders are mirrored [path]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write to; for one picture also a file ending in .png [path]"""
-    kind: Annotated[Literal["mask", "soft", "cutout", "overlay"], tyro.conf.arg(name="as")] = "mask"
-    """mask: 0 and 255; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture [name]"""
+    kind: Annotated[Literal["mask", "soft", "cutout", "overlay", "coco"], tyro.conf.arg(name="as")] = "mask"
+    """mask: 0 and 255; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture; coco: one JSON
+    file of run-length codes and boxes [name]"""
+    crop: bool = False
+    """Cut each result to the box around the object [true/false]"""
+    review: bool = False
+    """Also write contact sheets of a folder, from the least to the most sure picture, and a table [true/false]"""
+    edges: Literal["guided", "plain"] = "guided"
+    """guided: a mask takes its edges from the photograph; plain: it is the network's, enlarged [name]"""
+    label: str = ""
+    """What the object is called in coco.json; the model's name if not given [name]"""
     overwrite: bool = False
     """Replace files that are already there; inputs never [true/false]"""
 
@@ -349,13 +362,20 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
 
 def _evaluate(arguments: Sequence[str]) -> int:
     command = _arguments(Evaluate, "evaluate", arguments)
-    from redoseg.evaluate import evaluate, print_evaluation
+    from redoseg.evaluate import evaluate, evaluate_own_size, print_evaluation, print_own_size
 
-    result = evaluate(
-        command.model, command.data, command.split or None, command.seed, command.methods, command.picture, command.size
-    )
+    c, split = command, command.split or None
+    if command.own_size:
+        if command.size is not None or command.picture:
+            raise ConfigError("--own-size with --size or --picture, one way of scoring expected: leave out the other")
+        with _progress("scoring") as advance:
+            result = evaluate_own_size(command.model, command.data, split, advance)
+    else:
+        result = evaluate(c.model, c.data, split, c.seed, c.methods, c.picture, c.size, c.edges)
     if command.as_json:
         print(json.dumps(result))
+    elif command.own_size:
+        print_own_size(result, _console())
     else:
         print_evaluation(result, _console())
         if command.picture:
@@ -365,9 +385,10 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
 def _segment(arguments: Sequence[str]) -> int:
     command = _arguments(Segment, "segment", arguments)
-    from redoseg.segmenter import Segmenter, segment_paths
+    from redoseg.segment_files import segment_paths
+    from redoseg.segmenter import Segmenter
 
-    segmenter = Segmenter(command.model)
+    segmenter = Segmenter(command.model, edges=command.edges)
     with _progress("segmenting") as advance:
         report = segment_paths(
             segmenter,
@@ -376,6 +397,9 @@ def _segment(arguments: Sequence[str]) -> int:
             command.kind,
             command.overwrite,
             lambda _path, done, total, _why: advance(done, total),
+            command.crop,
+            command.review,
+            command.label,
         )
     console = _console()
     _say(console, f"{report.done} of {report.done + len(report.failed)} pictures segmented into {command.out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from redoseg import baselines, metrics
-from redoseg.data import BUILT_IN, is_prepared, open_data, open_prepared
+from redoseg.boundary import boundary_f
+from redoseg.data import BUILT_IN, is_prepared, open_data, open_prepared, originals
+from redoseg.edges import enlarged
 from redoseg.errors import DataError, MissingError, RunError
-from redoseg.pictures import write_atomic
-from redoseg.segmenter import Segmenter, before_after
+from redoseg.pictures import OBJECT, UNLABELLED, read_picture, write_atomic
+from redoseg.segmenter import Edges, Segmenter
+from redoseg.sheets import before_after
 
 PAPER_SIZE = 128  # pixels
 SHOWN = 8  # pictures in the before/after sheet
+MEASURES = ("accuracy", "iou", "boundary_f")
 
 
 def evaluate(
@@ -30,18 +34,19 @@ def evaluate(
     methods: Sequence[str] = ("kmeans", "grabcut"),
     picture: Path | None = None,
     size: int | None = None,
+    edges: Edges = "plain",
 ) -> dict[str, Any]:
     """The model's figures on the labelled pictures of `data`, and those of `methods` under `beside`.
 
     Everything is scored at `size` [pixels]; if None, at the size of a prepared set, at the model's for built-in
     pictures, else at 128 (the paper's). The model sees each picture at its own size, and its soft masks are
-    brought back to the scored one. For more than two
+    brought back to the scored one, as `edges` says: "plain" scores the network itself. For more than two
     regions the regions are matched to the objects with the truth, and the figures are called `iou_matched`
     and `accuracy_matched`. `picture` is where a before/after sheet is written.
 
     Raises ModelError, DataError (no masks), RedosegError (unknown method).
     """
-    segmenter = Segmenter(model)
+    segmenter = Segmenter(model, edges=edges)
     if size is None and is_prepared(data):
         size = open_prepared(data).size
     if size is None:
@@ -52,7 +57,7 @@ def evaluate(
         raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
     labels = pictures.labels()
     masks = segmenter.batch(np.asarray(pictures.images))
-    result: dict[str, Any] = {"model": model, "data": pictures.name, "split": split or "", "size": size}
+    result: dict[str, Any] = {"model": model, "data": pictures.name, "split": split or "", "size": size, "edges": edges}
     if segmenter.regions > 2:
         result |= metrics.score_matched(masks.argmax(1), labels, segmenter.regions)
     else:
@@ -81,6 +86,68 @@ def evaluate(
             raise RunError(f"{picture} cannot be made ({error.strerror}), a file expected: name another") from None
         write_atomic(picture, buffer.getvalue())
     return result
+
+
+def evaluate_own_size(
+    model: str, data: str, split: str | None = None, on_item: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """The model's figures on the labelled pictures of `data` at their own size, with plain and with guided edges.
+
+    Both ways give accuracy, IoU and the edge's F-score (`boundary_f`), each with its mean and 95 % interval over the
+    pictures; `gain` has the intervals of guided less plain, picture by picture. `on_item` is called with the pictures
+    done and their total.
+
+    Raises ModelError, DataError (no masks, more than two regions), MissingError (no OpenCV).
+    """
+    segmenter = Segmenter(model)
+    if segmenter.regions > 2:
+        raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it without --own-size")
+    items = originals(data, split)
+    ways: dict[str, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in ("plain", "guided")}
+    sides = []
+    for done, item in enumerate(items, 1):
+        assert item.mask is not None
+        mask = item.read_mask(item.mask)
+        labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
+        picture = read_picture(item.picture)
+        sides.append(min(picture.size))
+        both = segmenter.both_ways(picture)
+        for way, soft in (("plain", both.plain), ("guided", both.guided)):
+            objects = enlarged(soft, labels.shape[::-1]) > 0.5
+            scores = metrics.score(objects[None], labels[None])
+            figures = (scores.accuracy, scores.iou, boundary_f(objects, labels))
+            for measure, figure in zip(MEASURES, figures, strict=True):
+                ways[way][measure].append(figure)
+        if on_item is not None:
+            on_item(done, len(items))
+    result: dict[str, Any] = {"model": model, "data": data, "split": split or "", "pictures": len(items)}
+    result["shorter_side"] = {"least": min(sides), "most": max(sides)}
+    for way, figures_of in ways.items():
+        result[way] = {}
+        for measure, values in figures_of.items():
+            result[way][measure] = float(np.mean(values))
+            result[way][f"{measure}_interval"] = metrics.bootstrap_interval(np.array(values))
+    result["gain"] = {
+        measure: metrics.bootstrap_interval(np.array(ways["guided"][measure]) - np.array(ways["plain"][measure]))
+        for measure in MEASURES
+    }
+    return result
+
+
+def print_own_size(result: dict[str, Any], console: Console) -> None:
+    """Both ways and what guided edges gain, percentages."""
+    where = f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
+    low, high = result["shorter_side"]["least"], result["shorter_side"]["most"]
+    table = Table(title=f"{where}, {result['pictures']} pictures at their own size ({low} to {high} px), %")
+    table.title_justify = "left"
+    table.add_column("")
+    for measure in MEASURES:
+        table.add_column(measure, justify="right")
+    for way in ("plain", "guided"):
+        table.add_row(way, *(f"{100 * result[way][m]:.1f}" for m in MEASURES))
+    gains = (result["gain"][m] for m in MEASURES)
+    table.add_row("gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in gains))
+    console.print(table)
 
 
 def print_evaluation(result: dict[str, Any], console: Console) -> None:

@@ -469,3 +469,13 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{shown(path)}: cannot be written ({reason(error)}): {cure(error)}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results and those above it. Raises DataError if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: name another place"
+        ) from error

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnxruntime import quantization
 
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.pictures import list_pictures, read_picture, shown, write_atomic
-from redoseg.segmenter import Segmenter, make_folder, model_bytes
+from redoseg.pictures import list_pictures, make_folder, read_picture, shown, write_atomic
+from redoseg.segmenter import Segmenter, model_bytes
 
 PICTURES = 256  # more change nothing that can be measured
 

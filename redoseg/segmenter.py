@@ -7,49 +7,48 @@ to one; its metadata say what S, n and the object's region are.
 from __future__ import annotations
 
 import contextlib
-import io
-import os
-import threading
-import warnings
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg import edges
+from redoseg.errors import DataError, ModelError
 from redoseg.machine import cores
-from redoseg.pictures import (
-    PICTURE_SUFFIXES,
-    cutout,
-    grid,
-    list_pictures,
-    outline,
-    read_picture,
-    reason,
-    shown,
-    to_rgb,
-    write_atomic,
-)
+from redoseg.pictures import read_picture, reason, shown, to_rgb
 
 FORMAT = "1"
 MODEL_FILE = "mask.onnx"
 _BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
-_LARGE = 2**24  # pixels; what comes after decoding takes up to 60 bytes for each
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 
 PictureLike = str | Path | Image.Image | NDArray[np.uint8]
-Kind = Literal["mask", "soft", "cutout", "overlay"]
-KINDS: tuple[Kind, ...] = ("mask", "soft", "cutout", "overlay")
+Edges = Literal["guided", "plain"]
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
+
+
+class Prediction(NamedTuple):
+    """What the network makes of a picture."""
+
+    soft: NDArray[np.float32]
+    """The object's soft mask (H, W), 0 to 1, at the picture's own size."""
+    confidence: float
+    """How decided the network is, 0 to 1: 1 minus the mean entropy of its mask's pixels in bits."""
+
+
+class BothWays(NamedTuple):
+    """The object's soft mask (H, W), 0 to 1, at the picture's own size."""
+
+    plain: NDArray[np.float32]
+    guided: NDArray[np.float32]
 
 
 def weights() -> list[str]:
@@ -67,6 +66,8 @@ class Segmenter:
         model: a run folder or model folder (with `mask.onnx` in it), an ONNX file, or the name of weights
             that come with the package.
         threads: CPU threads, each with pictures of its own; as many as this process may use if None.
+        edges: how masks are brought from the network's size to the picture's: "guided" by the picture
+            (`redoseg.edges`), or "plain", bilinear.
 
     Raises:
         ModelError: nothing there, or not a mask extractor.
@@ -80,10 +81,14 @@ class Segmenter:
     """Which region is the object."""
     threads: int
     """How many pictures are worked on at a time."""
+    edges: Edges
 
-    def __init__(self, model: str | Path, threads: int | None = None) -> None:
+    def __init__(self, model: str | Path, threads: int | None = None, edges: Edges = "guided") -> None:
+        if edges not in get_args(Edges):
+            raise ModelError(f"edges {edges!r} seen, one of {', '.join(get_args(Edges))} expected: name one of them")
         where, content = model_bytes(model)
         self.threads = threads or cores()
+        self.edges = edges
         self._session, metadata = _session(where, content)
         try:
             if metadata["redoseg_format"] != FORMAT:
@@ -116,50 +121,82 @@ class Segmenter:
 
         def fill(start: int) -> None:
             pictures = [Image.fromarray(image) for image in images[start : start + _BATCH]]
-            for i, masks in enumerate(self._run(pictures), start):
-                soft[i] = [_enlarged(mask, (width, height)) for mask in masks]
+            reduced = self._reduced(pictures)
+            for i, masks in enumerate(self._run(reduced)):
+                soft[start + i] = [self._at_own_size(mask, reduced[i], pictures[i]) for mask in masks]
 
-        with contextlib.closing(_in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
+        with contextlib.closing(in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
             for _ in filled:
                 pass
         return soft
 
-    def _reduced(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """The whole picture, squeezed to the network's square: nothing of it is cut off."""
-        if picture.size == (self.size, self.size):
-            return np.asarray(picture)
-        return np.asarray(picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+    def _reduced(self, pictures: Sequence[Image.Image]) -> NDArray[np.uint8]:
+        """RGB pictures squeezed whole to the network's square, (N, S, S, 3): nothing of them is cut off."""
+        square = (self.size, self.size)
+        return np.stack(
+            [
+                np.asarray(p if p.size == square else p.resize(square, Image.Resampling.BILINEAR, reducing_gap=3.0))
+                for p in pictures
+            ]
+        )
 
     def network_input(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
         """What the network sees of RGB pictures of any size: (N, 3, S, S)."""
-        planes = np.stack([self._reduced(picture) for picture in pictures]).transpose(0, 3, 1, 2).astype(np.float32)
+        return self._values(self._reduced(pictures))
+
+    def _values(self, reduced: NDArray[np.uint8]) -> NDArray[np.float32]:
+        planes = reduced.transpose(0, 3, 1, 2).astype(np.float32)
         return np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
 
-    def _run(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Soft masks (N, n, S, S) of RGB pictures."""
-        values = self.network_input(pictures)
+    def _run(self, reduced: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Soft masks (N, n, S, S) of pictures of the network's size."""
         try:
-            masks: NDArray[np.float32] = self._session.run(["masks"], {"picture": values})[0]
+            masks: NDArray[np.float32] = self._session.run(["masks"], {"picture": self._values(reduced)})[0]
         except Exception as error:  # ONNX Runtime has no error tree of its own
             raise ModelError(f"model {self.name} failed ({reason(error)}): export it again") from error
         return masks
 
-    def soft(self, image: PictureLike) -> NDArray[np.float32]:
-        """The object's soft mask (H, W), 0 to 1, at the picture's own size.
+    def _at_own_size(
+        self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], picture: Image.Image
+    ) -> NDArray[np.float32]:
+        if self.edges == "plain":
+            return edges.enlarged(mask, picture.size)
+        return edges.guided(mask, reduced, picture)
+
+    def predict(self, image: PictureLike) -> Prediction:
+        """The object's soft mask at the picture's own size, and how sure the network is of it.
 
         A file is turned upright as its EXIF says; an array is uint8 (H, W), (H, W, 3) or (H, W, 4).
         Raises DataError for a picture that cannot be read.
         """
         picture = _picture(image)
-        mask = self._run([picture])[0, self.object_region]
-        return _enlarged(mask, picture.size)
+        reduced = self._reduced([picture])
+        mask = self._run(reduced)[0, self.object_region]
+        return Prediction(self._at_own_size(mask, reduced[0], picture), _confidence(mask))
+
+    def both_ways(self, image: PictureLike) -> BothWays:
+        """The object's soft mask at the picture's own size with either kind of edges."""
+        picture = _picture(image)
+        reduced = self._reduced([picture])
+        mask = self._run(reduced)[0, self.object_region]
+        return BothWays(edges.enlarged(mask, picture.size), edges.guided(mask, reduced[0], picture))
+
+    def soft(self, image: PictureLike) -> NDArray[np.float32]:
+        """The object's soft mask (H, W), 0 to 1, at the picture's own size; pictures and errors as in `predict`."""
+        return self.predict(image).soft
 
     def __call__(self, image: PictureLike) -> NDArray[np.bool_]:
         """The object's mask (H, W) at the picture's own size: the soft mask cut at 0.5."""
         return self.soft(image) > 0.5
 
 
-def _in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: int) -> Generator[Result, None, None]:
+def _confidence(mask: NDArray[np.float32]) -> float:
+    """1 minus the mean entropy of a soft mask's pixels [bits]: 1 where it is all 0 and 1, 0 where all is 0.5."""
+    p = mask.astype(np.float64).clip(1e-6, 1 - 1e-6)
+    return float(1 + (p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean())
+
+
+def in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: int) -> Generator[Result, None, None]:
     """`work` of each thing, done on several threads and given in the things' order.
 
     Twice as many things as threads are under way at most, however many there are. Threads are enough: Pillow, zlib
@@ -176,13 +213,6 @@ def _in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads:
             yield under_way.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _enlarged(mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A soft mask brought to (width, height)."""
-    if mask.shape == size[::-1]:
-        return mask
-    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
 
 
 def _picture(image: PictureLike) -> Image.Image:
@@ -236,198 +266,3 @@ def _session(where: str, content: bytes) -> tuple[Any, dict[str, str]]:
 
 def _values(session: Any) -> list[Any]:
     return [*session.get_inputs(), *session.get_outputs()]
-
-
-# ---------------------------------------------------------------------------------------- files and folders
-
-
-@dataclass(frozen=True)
-class SegmentReport:
-    """What became of a picture or a folder of pictures."""
-
-    done: int
-    failed: tuple[tuple[Path, str], ...]
-    """Pictures without a result, each with its reason."""
-    written: tuple[Path, ...] = ()
-
-
-OnItem = Callable[[Path, int, int, str | None], None]
-"""Called with a picture, the pictures done, their total, and why it failed if it did."""
-
-
-def segment_paths(
-    segmenter: Segmenter,
-    source: str | Path,
-    out: str | Path,
-    kind: Kind = "mask",
-    overwrite: bool = False,
-    on_item: OnItem | None = None,
-) -> SegmentReport:
-    """Segment one picture or a folder into PNG files of the same names and sub-folders under `out`.
-
-    `kind` is "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA) or "overlay". For one picture, `out` may
-    be a file ending in .png. Pictures that would give the same name keep their suffix in it (`a.jpg.png`). An
-    input is never overwritten, another file only if `overwrite` is set. In a folder the rest goes on past
-    a picture that fails. Raises RedosegError for a single picture that fails, or if `out` cannot be used.
-    """
-    source, out = Path(source), Path(out)
-    if kind not in KINDS:
-        raise RedosegError(f"kind {kind!r} is not known, one of these expected: {', '.join(KINDS)}")
-    if source.is_dir():
-        return _segment_folder(segmenter, source, out, kind, overwrite, on_item)
-    target = _target(source, out)
-    make_folder(target.parent)
-    problem = _refusal(target, {os.path.realpath(source)}, overwrite)
-    if problem:
-        raise RedosegError(f"{shown(target)} {problem}")
-    write_atomic(target, _render(segmenter, source, kind, contextlib.nullcontext()))
-    if on_item is not None:
-        on_item(source, 1, 1, None)
-    return SegmentReport(1, (), (target,))
-
-
-def _segment_folder(
-    segmenter: Segmenter, source: Path, out: Path, kind: Kind, overwrite: bool, on_item: OnItem | None
-) -> SegmentReport:
-    if out.exists() and not out.is_dir():
-        raise RedosegError(f"{shown(out)} is a file, a folder expected for the results: name another place")
-    pictures, failed = list_pictures(source)
-    if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
-        pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
-        if not pictures:
-            raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
-    # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
-    names = _names(pictures, source)
-    inputs = {os.path.realpath(picture) for picture in pictures}
-    one_large = threading.Lock()
-
-    def problem_of(job: tuple[Path, str]) -> str | None:
-        """Segments one picture; why there is no result, if there is none."""
-        picture, target = job[0], out / job[1]
-        refused = _refusal(target, inputs, overwrite)
-        if refused:
-            return f"{shown(target)} {refused}"
-        try:
-            data = _render(segmenter, picture, kind, one_large)
-            make_folder(target.parent)
-            write_atomic(target, data)
-        except DataError as error:
-            return str(error).removeprefix(f"{shown(picture)}: ")
-        return None
-
-    written: list[Path] = []
-    with contextlib.ExitStack() as stack:
-        # Held here once: threads that enter and leave it in turns would restore each other's filters.
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        jobs = zip(pictures, names, strict=True)
-        problems = stack.enter_context(contextlib.closing(_in_order(problem_of, jobs, segmenter.threads)))
-        for done, (picture, name, problem) in enumerate(zip(pictures, names, problems, strict=True), 1):
-            if problem is None:
-                written.append(out / name)
-            else:
-                failed.append((picture, problem))
-            if on_item is not None:
-                on_item(picture, done, len(pictures), problem)
-    return SegmentReport(len(written), tuple(failed), tuple(written))
-
-
-def _render(segmenter: Segmenter, path: Path, kind: Kind, one_large: contextlib.AbstractContextManager[Any]) -> bytes:
-    """A picture file's result as a PNG file. A large picture's is made within `one_large`."""
-    picture = read_picture(path)
-    with one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext():
-        soft = segmenter.soft(picture)
-        if kind == "mask":
-            result = Image.fromarray(np.where(soft > 0.5, np.uint8(255), np.uint8(0)))
-        elif kind == "soft":
-            result = Image.fromarray(np.rint(soft * 255).astype(np.uint8))
-        elif kind == "cutout":
-            # Steeper than the network's own edge, which is as wide as its pixels are in the photograph.
-            result = cutout(picture, (soft * 4 - 1.5).clip(0, 1))
-        else:
-            result = outline(picture, soft > 0.5)
-        buffer = io.BytesIO()
-        result.save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
-
-
-def _target(source: Path, out: Path) -> Path:
-    suffix = out.suffix.lower()
-    if out.is_dir() or (suffix != ".png" and suffix not in PICTURE_SUFFIXES):
-        return out / f"{source.stem}.png"
-    if suffix != ".png":
-        raise RedosegError(f"{shown(out)}: results are PNG files: name a file ending in .png, or a folder")
-    return out
-
-
-def _refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
-    if os.path.realpath(target) in inputs:
-        return "is a picture to segment: name another folder for the results"
-    if target.exists() and not overwrite:
-        return "exists: name another place, or allow overwriting"
-    return None
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results and those above it. Raises DataError if it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: name another place"
-        ) from error
-
-
-def _names(pictures: Sequence[Path], source: Path) -> list[str]:
-    """A result's name for each picture, no two alike even where upper and lower case are one."""
-    whole: set[Path] = set()  # pictures that keep their suffix
-
-    def name(path: Path) -> str:
-        relative = path.relative_to(source)
-        return str(relative.with_name((path.name if path in whole else path.stem) + ".png"))
-
-    while True:
-        names = [name(p) for p in pictures]
-        count = Counter(name.lower() for name in names)
-        clashing = {p for p, name in zip(pictures, names, strict=True) if count[name.lower()] > 1} - whole
-        if not clashing:
-            return names
-        whole |= clashing
-
-
-# ----------------------------------------------------------------------------------------- before and after
-
-
-def before_after(
-    pairs: Sequence[tuple[Image.Image, NDArray[np.bool_]]], side: int = 192, columns: int | None = None
-) -> Image.Image:
-    """A sheet (RGB) of each picture, its mask's outline and its cut-out; `side` of a tile in pixels.
-
-    `columns` is how many such triples stand side by side: one for up to four pictures, else two, if None.
-    """
-    if not pairs:
-        raise DataError("no picture for the before/after sheet, at least one expected: segment some first")
-    columns = columns or (1 if len(pairs) <= 4 else 2)
-    triples = [_triple(picture, mask, side) for picture, mask in pairs]
-    rows = [triples[i : i + columns] for i in range(0, len(triples), columns)]
-    return grid([[grid([triple], gap=6) for triple in row] for row in rows], gap=0)
-
-
-def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Image.Image]:
-    width, height = picture.size
-    short = min(width, height)
-    box = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
-    small = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
-    # Bilinear on grey and cut anew: a small mask gets a smooth edge rather than stairs.
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
-    alpha = np.asarray(grey, np.float32) / 255
-    cut = cutout(small, alpha)
-    return [small, outline(small, alpha > 0.5), Image.alpha_composite(_checks(side), cut).convert("RGB")]
-
-
-def _checks(side: int) -> Image.Image:
-    """The checkerboard that stands for nothing (RGBA)."""
-    cell = max(4, side // 16)
-    y, x = np.indices((side, side)) // cell
-    grey = np.where((x + y) % 2, 232, 250).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGBA")

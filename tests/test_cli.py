@@ -459,7 +459,7 @@ def test_the_size_that_evaluate_scores_at(
     result = json.loads(said.out)
     assert (result["size"], result["pictures"]) == (size, 12)
     pictures = open_data(data, size)
-    segmenter = Segmenter(trained.folder)  # of 32 px
+    segmenter = Segmenter(trained.folder, edges="plain")  # of 32 px
     objects = segmenter.batch(np.asarray(pictures.images))[:, segmenter.object_region] > 0.5
     assert objects.shape == (12, size, size)
     scores = metrics.score(objects, pictures.labels())

@@ -38,7 +38,7 @@ def test_same_masks_as_pytorch(size: int, regions: int, tiny: Tiny, tmp_path: Pa
     torch.manual_seed(0)
     extractor = trained_like(MaskExtractor(config.nets))
     export_extractor(extractor, config, tmp_path / "mask.onnx", "some", 1)
-    segmenter = Segmenter(tmp_path / "mask.onnx", threads=1)
+    segmenter = Segmenter(tmp_path / "mask.onnx", threads=1, edges="plain")
     assert (segmenter.name, segmenter.size, segmenter.regions, segmenter.object_region) == ("some", size, regions, 1)
     images = BYTES[:, :size, :size]
     with torch.inference_mode():
@@ -55,7 +55,7 @@ def test_the_published_width_in_the_unit_range(tiny: Tiny, tmp_path: Path) -> No
     images = BYTES[:, :32, :32]
     with torch.inference_mode():
         expected = extractor(torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255))).numpy()
-    assert np.abs(Segmenter(tmp_path / "mask.onnx", threads=1).batch(images) - expected).max() < 1e-4
+    assert np.abs(Segmenter(tmp_path / "mask.onnx", threads=1, edges="plain").batch(images) - expected).max() < 1e-4
 
 
 def test_the_file_is_plain_onnx(tiny: Tiny, tmp_path: Path) -> None:

@@ -24,15 +24,21 @@ RANKS = {
     "machine": 1,
     "recipe": 2,
     "pictures": 2,
+    "edges": 2,
+    "coco": 2,
+    "opencv": 2,
     "losses": 2,
     "metrics": 2,
     "nets": 2,
     "data": 3,
     "baselines": 3,
+    "boundary": 3,
+    "sheets": 3,
     "checkpoint": 4,
     "export": 4,
     "report": 4,
     "segmenter": 4,
+    "segment_files": 5,
     "bench": 6,
     "study": 6,
     "study_table": 7,
@@ -44,6 +50,7 @@ RANKS = {
 TORCH = {"torch", "safetensors", "onnx", "jaxtyping", "matplotlib"}
 FREE_OF_TORCH = {
     "errors", "config", "machine", "recipe", "pictures", "metrics", "data", "baselines", "segmenter", "evaluate",
+    "edges", "coco", "opencv", "boundary", "sheets", "segment_files",
 }  # fmt: skip
 
 

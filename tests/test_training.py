@@ -163,7 +163,7 @@ def test_onnx_gives_the_masks_of_the_moving_average(trained: Any, photos: Path) 
     bank = PictureBank(pictures, trained.config, torch.device("cpu"))
     everything = np.arange(len(pictures))
     expected = soft_masks(state.average.nets["extractor"], bank, everything)
-    segmenter = Segmenter(trained.folder)
+    segmenter = Segmenter(trained.folder, edges="plain")
     got = segmenter.batch(np.asarray(pictures.images))
     assert np.abs(got - expected).max() < 1e-4
     assert np.abs(got[:5] - segmenter.batch(np.asarray(pictures.images)[:5])).max() < 1e-5  # any batch
@@ -526,7 +526,7 @@ def test_three_regions_in_the_unit_range_work_through_the_export(tiny: Tiny, pho
     config = tiny({"steps": 3, "nets.regions": 3, "data.value_range": "unit", "data.size": 32})
     outcome = run.run(config, tmp_path / "run", False, "cpu", Console(file=io.StringIO()))
     assert len(outcome["sizes"]) == 3
-    segmenter = Segmenter(tmp_path / "run")
+    segmenter = Segmenter(tmp_path / "run", edges="plain")
     assert segmenter.regions == 3
     pictures = open_data(photos, 32)
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))

@@ -29,7 +29,8 @@ from redoseg.machine import cores
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import list_pictures
 from redoseg.quantize import quantize
-from redoseg.segmenter import MODEL_FILE, Segmenter, segment_paths
+from redoseg.segment_files import segment_paths
+from redoseg.segmenter import MODEL_FILE, Segmenter
 from redoseg.train.compute import placed
 
 WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]

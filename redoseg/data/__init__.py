@@ -34,6 +34,7 @@ __all__ = [
     "open_data",
     "open_prepared",
     "open_shapes",
+    "originals",
     "parts_of",
     "prepare",
     "read_splits",
@@ -120,6 +121,31 @@ def open_data(
             "add pictures or name another folder"
         )
     return chosen.resized(size)
+
+
+def originals(spec: str | Path, split: str | None = None) -> list[Item]:
+    """The labelled pictures of DATA as files, at the size that they have.
+
+    `spec` is a prepared set, whose source must still be there, or a folder that one could be made from; `split` keeps
+    only those of one split. Raises DataError: nothing there, no such split, no masks.
+    """
+    path = Path(spec).expanduser()
+    prepared = open_prepared(path) if is_prepared(path) else None
+    source = Path(prepared.source) if prepared else path
+    if not os.path.isdir(source):
+        of_it = f"of which {shown(path)} was prepared, is gone" if prepared else "is no folder"
+        raise DataError(f"{shown(source)} {of_it}, the pictures at their own size expected: name their folder")
+    items = READERS[recognise(source)](source).items
+    splits = dict(zip(prepared.names, prepared.splits, strict=True)) if prepared else {i.name: i.split for i in items}
+    found = [i for i in items if i.mask is not None and i.name in splits and split in (None, splits[i.name])]
+    if not found:
+        which = f" in split {split!r}" if split else ""
+        there = ", ".join(sorted({s for s in splits.values() if s})) or "none"
+        raise DataError(
+            f"{shown(path)} has no labelled picture{which} (splits: {there}), masks/ beside images/ expected: "
+            "name another folder or split"
+        )
+    return found
 
 
 def open_shapes(

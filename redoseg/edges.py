@@ -1,0 +1,102 @@
+"""A soft mask brought to a photograph's own size with the photograph as its guide.
+
+The guided filter (He, Sun and Tang, TPAMI 2013) in its fast form (He and Sun, arXiv 1505.00996): at the network's
+resolution the mask is fitted, within a window about each pixel, by a linear function of the three colours; the
+functions are enlarged, which are smooth, and applied to the photograph, which is sharp. OpenCV has it only in its
+contrib build, which cannot stand beside the other builds; here it is numpy and Pillow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+WINDOW = 1 / 8  # half a window's side, as a share of the mask's: chosen on dev pictures, docs/edges.md
+EPSILON = 1e-3  # what is added to the colours' variances, of colours from 0 to 1: below it they count as noise
+_ROWS = 256  # rows of the photograph that are made at a time, so that memory does not follow the functions' number
+
+Floats = NDArray[np.float32]
+
+
+def enlarged(mask: Floats, size: tuple[int, int]) -> Floats:
+    """A soft mask (h, w) brought to `size` (width, height) [pixels] by bilinear interpolation: (H, W)."""
+    if mask.shape == size[::-1]:
+        return mask
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
+
+
+def guided(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Floats:
+    """A soft mask (h, w) brought to the size of `picture` (RGB), whose edges it takes: (H, W), 0 to 1.
+
+    `reduced` is the picture at the mask's size, uint8 (h, w, 3). Masks that sum to one do so afterwards, but for
+    what is cut off below 0 and above 1.
+    """
+    width, height = picture.size
+    functions = _fitted(mask, reduced.astype(np.float32) * np.float32(1 / 255))
+    # across by Pillow, which is small work; down by rows, so that only a band of the whole is there at a time
+    wide = [_across(plane, width) for plane in functions]
+    above, share = _places(len(mask), height)
+    colours = np.asarray(picture)
+    result = np.empty((height, width), np.float32)
+    for start in range(0, height, _ROWS):
+        rows = slice(start, start + _ROWS)
+        top, part = above[rows], share[rows, None]
+        *slopes, total = (plane[top] + (plane[top + 1] - plane[top]) * part for plane in wide)
+        for channel, slope in enumerate(slopes):
+            total += slope * (colours[rows, :, channel] * np.float32(1 / 255))
+        result[rows] = total.clip(0, 1)
+    return result
+
+
+def _across(plane: Floats, width: int) -> Floats:
+    """A plane (h, w) enlarged to (h + 1, width): its last row comes twice, so that every row has one below it."""
+    wide = np.asarray(Image.fromarray(plane).resize((width, len(plane)), Image.Resampling.BILINEAR))
+    return np.concatenate([wide, wide[-1:]])
+
+
+def _places(small: int, large: int) -> tuple[NDArray[np.intp], Floats]:
+    """For each of `large` rows the row above it among `small`, and how far below that it lies, 0 to 1."""
+    places = ((np.arange(large) + 0.5) * (small / large) - 0.5).clip(0, small - 1)
+    above = places.astype(np.intp)
+    return above, (places - above).astype(np.float32)
+
+
+def _fitted(mask: Floats, colours: Floats) -> list[Floats]:
+    """Planes (h, w) of the three slopes and the offset of mask = slopes . colours + offset, averaged over windows."""
+    radius = max(1, round(min(mask.shape) * WINDOW))
+    red, green, blue = channels = np.ascontiguousarray(colours.transpose(2, 0, 1))
+    products = np.stack([red * red, red * green, red * blue, green * green, green * blue, blue * blue])
+    means = _window_means(np.concatenate([channels, mask[None], channels * mask, products]), radius)
+    r, g, b = means[:3]
+    rr, rg, rb, gg, gb, bb = means[7:] - np.stack([r * r, r * g, r * b, g * g, g * b, b * b])
+    rr, gg, bb = rr + EPSILON, gg + EPSILON, bb + EPSILON
+    with_r, with_g, with_b = means[4:7] - means[:3] * means[3]
+    # the symmetric 3 x 3 system by its cofactors: a stack of np.linalg.solve is ten times slower
+    c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
+    determinant = rr * c_rr + rg * c_rg + rb * c_rb
+    slopes = np.stack(
+        [
+            c_rr * with_r + c_rg * with_g + c_rb * with_b,
+            c_rg * with_r + c_gg * with_g + c_gb * with_b,
+            c_rb * with_r + c_gb * with_g + c_bb * with_b,
+        ]
+    )
+    slopes /= determinant
+    offset = means[3] - (slopes * means[:3]).sum(0)
+    return [plane.astype(np.float32) for plane in _window_means(np.concatenate([slopes, offset[None]]), radius)]
+
+
+def _window_means(planes: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
+    """Means of planes (k, h, w) over windows of 2 * radius + 1, those at the border over what of them is there."""
+    sums = planes.astype(np.float64)
+    for axis in (1, 2):
+        length = sums.shape[axis]
+        sums = np.cumsum(sums, axis)
+        sums = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
+        last = np.minimum(np.arange(length) + radius + 1, length)
+        first = np.maximum(np.arange(length) - radius, 0)
+        count = (last - first).reshape([-1 if a == axis else 1 for a in range(3)])
+        sums = (sums.take(last, axis) - sums.take(first, axis)) / count
+    return sums

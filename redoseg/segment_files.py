@@ -1,0 +1,345 @@
+"""Photographs in, masks out: one file, or a folder whose sub-folders are mirrored."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from redoseg.coco import Annotated, annotated, bounding_box, document
+from redoseg.errors import DataError, RedosegError
+from redoseg.pictures import (
+    PICTURE_SUFFIXES,
+    cutout,
+    grid,
+    list_pictures,
+    make_folder,
+    outline,
+    read_picture,
+    shown,
+    write_atomic,
+)
+from redoseg.segmenter import Segmenter, in_order
+from redoseg.sheets import captioned, tile_of
+
+Kind = Literal["mask", "soft", "cutout", "overlay", "coco"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+COCO_FILE = "coco.json"
+REVIEW_TABLE = "review.csv"
+
+_LARGE = 2**24  # pixels; what comes after decoding takes up to 80 bytes for each
+_MARGIN = 0.02  # around a crop, as a share of its longer side
+_TILE, _COLUMNS, _ROWS = 128, 8, 12  # of a page of the review [pixels, tiles, tiles]
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What became of a picture or a folder of pictures."""
+
+    done: int
+    failed: tuple[tuple[Path, str], ...]
+    """Pictures without a result, each with its reason."""
+    written: tuple[Path, ...] = ()
+
+
+OnItem = Callable[[Path, int, int, str | None], None]
+"""Called with a picture, the pictures done, their total, and why it failed if it did."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    kind: Kind
+    crop: bool
+    review: bool
+    overwrite: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What one picture gave."""
+
+    png: bytes | None
+    coco: Annotated | None
+    reviewed: tuple[float, float, str, bytes] | None
+    """Confidence, the object's share of the picture, name, and a tile as JPEG."""
+
+
+def segment_paths(
+    segmenter: Segmenter,
+    source: str | Path,
+    out: str | Path,
+    kind: Kind = "mask",
+    overwrite: bool = False,
+    on_item: OnItem | None = None,
+    crop: bool = False,
+    review: bool = False,
+    label: str = "",
+) -> SegmentReport:
+    """Segment one picture or a folder into PNG files of the same names and sub-folders under `out`.
+
+    Args:
+        kind: "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA), "overlay" (drawn on the picture), all of the
+            picture's own size; or "coco", one file `coco.json` for all pictures.
+        source: a picture, or a folder.
+        out: a folder; for one picture also a file ending in .png (.json for "coco").
+        overwrite: whether files that are there may be replaced; a picture to segment never is.
+        crop: cut the results to the box around the object, which must be there then.
+        review: of a folder, also write contact sheets `review-1.jpg`, ... that go from the least to the most sure
+            picture, and `review.csv` in that order. It keeps some 5 kB in memory for each picture.
+        label: what the object is called in COCO's file; the model's name if empty.
+
+    Pictures that would give the same name keep their suffix in it (`a.jpg.png`). In a folder the rest goes on past a
+    picture that fails; stopped by hand, what all pictures share is written of those done. Raises RedosegError for a
+    single picture that fails, or if `out` cannot be used.
+    """
+    source, out = Path(source), Path(out)
+    if kind not in KINDS:
+        raise RedosegError(f"kind {kind!r} is not known, one of these expected: {', '.join(KINDS)}")
+    if kind == "coco" and crop:
+        raise RedosegError("crop with kind coco, whose masks and boxes are of whole pictures: leave out one of them")
+    wanted = _Wanted(kind, crop, review, overwrite, label or segmenter.name)
+    if source.is_dir():
+        return _segment_folder(segmenter, source, out, wanted, on_item)
+    if review:
+        raise RedosegError(f"a review of {shown(source)}, a folder expected: leave it out for one picture")
+    target = _target(source, out, kind)
+    make_folder(target.parent)
+    problem = _refusal(target, {os.path.realpath(source)}, overwrite)
+    if problem:
+        raise RedosegError(f"{shown(target)} {problem}")
+    result = _segmented(segmenter, source, source.name, wanted, contextlib.nullcontext())
+    write_atomic(target, result.png or _coco_file([result.coco] if result.coco else [], wanted.label))
+    if on_item is not None:
+        on_item(source, 1, 1, None)
+    return SegmentReport(1, (), (target,))
+
+
+def _segment_folder(
+    segmenter: Segmenter, source: Path, out: Path, wanted: _Wanted, on_item: OnItem | None
+) -> SegmentReport:
+    if out.exists() and not out.is_dir():
+        raise RedosegError(f"{shown(out)} is a file, a folder expected for the results: name another place")
+    pictures, failed = list_pictures(source)
+    if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
+        pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
+        if not pictures:
+            raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
+    # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
+    names = _names(pictures, source)
+    inputs = {os.path.realpath(picture) for picture in pictures}
+    one_large = threading.Lock()
+    shared = _Shared(out, wanted)
+    shared.refuse(inputs)
+
+    def result_of(job: tuple[Path, str]) -> _Result | str:
+        """Segments one picture; why there is no result, if there is none."""
+        picture, target = job[0], out / job[1]
+        refused = None if wanted.kind == "coco" else _refusal(target, inputs, wanted.overwrite)
+        if refused:
+            return f"{shown(target)} {refused}"
+        try:
+            name = picture.relative_to(source).as_posix()
+            result = _segmented(segmenter, picture, name, wanted, one_large)
+            if result.png is not None:
+                make_folder(target.parent)
+                write_atomic(target, result.png)
+        except DataError as error:
+            return str(error).removeprefix(f"{shown(picture)}: ")
+        return replace(result, png=None)
+
+    written: list[Path] = []
+    done = 0
+    with contextlib.ExitStack() as stack:
+        # Held here once: threads that enter and leave it in turns would restore each other's filters.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.callback(lambda: written.extend(shared.write()))  # also when stopped by hand
+        jobs = zip(pictures, names, strict=True)
+        results = stack.enter_context(contextlib.closing(in_order(result_of, jobs, segmenter.threads)))
+        for seen, (picture, name, result) in enumerate(zip(pictures, names, results, strict=True), 1):
+            if isinstance(result, str):
+                failed.append((picture, result))
+            else:
+                done += 1
+                shared.add(result)
+                if wanted.kind != "coco":
+                    written.append(out / name)
+            if on_item is not None:
+                on_item(picture, seen, len(pictures), result if isinstance(result, str) else None)
+    return SegmentReport(done, tuple(failed), tuple(written))
+
+
+def _segmented(
+    segmenter: Segmenter,
+    path: Path,
+    name: str,
+    wanted: _Wanted,
+    one_large: contextlib.AbstractContextManager[Any],
+) -> _Result:
+    """A picture file's result. A large picture's is made within `one_large`. Raises DataError."""
+    picture = read_picture(path)
+    with one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext():
+        soft, confidence = segmenter.predict(picture)
+        mask = soft > 0.5
+        reviewed = None
+        if wanted.review:
+            tile = _encoded(tile_of(picture, mask, _TILE), "JPEG", quality=80)
+            reviewed = confidence, float(mask.mean()), name, tile
+        if wanted.kind == "coco":
+            return _Result(None, annotated(name, mask, confidence), reviewed)
+        drawn = _drawn(picture, soft, mask, wanted.kind)
+        if wanted.crop:
+            drawn = drawn.crop(_crop_of(mask, path))
+        return _Result(_encoded(drawn, "PNG", compress_level=3), None, reviewed)
+
+
+def _drawn(picture: Image.Image, soft: NDArray[np.float32], mask: NDArray[np.bool_], kind: Kind) -> Image.Image:
+    if kind == "mask":
+        return Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
+    if kind == "soft":
+        return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
+    if kind == "cutout":
+        # Steeper than the soft mask's own edge, through which the background would show.
+        return cutout(picture, (soft * 4 - 1.5).clip(0, 1))
+    return outline(picture, mask)
+
+
+def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
+    box = bounding_box(mask)
+    if box is None:
+        raise DataError(f"{shown(path)}: no object found, one expected to crop to: leave out the crop for this picture")
+    left, top, width, height = box
+    margin = round(_MARGIN * max(width, height))
+    return (
+        max(left - margin, 0),
+        max(top - margin, 0),
+        min(left + width + margin, mask.shape[1]),
+        min(top + height + margin, mask.shape[0]),
+    )
+
+
+def _encoded(image: Image.Image, kind: str, **settings: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def _coco_file(pictures: Sequence[Annotated], label: str) -> bytes:
+    return json.dumps(document(pictures, label)).encode()
+
+
+@dataclass
+class _Shared:
+    """The files that all pictures of a folder share."""
+
+    out: Path
+    wanted: _Wanted
+    coco: list[Annotated] = field(default_factory=list)
+    reviewed: list[tuple[float, float, str, bytes]] = field(default_factory=list)
+
+    def refuse(self, inputs: set[str]) -> None:
+        """Raises RedosegError where one of them may not be written, before the work."""
+        names = [COCO_FILE] * (self.wanted.kind == "coco") + [REVIEW_TABLE, _page(1)] * self.wanted.review
+        for target in (self.out / name for name in names):
+            problem = _refusal(target, inputs, self.wanted.overwrite)
+            if problem:
+                raise RedosegError(f"{shown(target)} {problem}")
+
+    def add(self, result: _Result) -> None:
+        if result.coco is not None:
+            self.coco.append(result.coco)
+        if result.reviewed is not None:
+            self.reviewed.append(result.reviewed)
+
+    def write(self) -> list[Path]:
+        """Those for which there is something, and their paths."""
+        if not self.coco and not self.reviewed:
+            return []
+        make_folder(self.out)
+        files = {}
+        if self.coco:
+            files[COCO_FILE] = _coco_file(self.coco, self.wanted.label)
+        if self.reviewed:
+            self.reviewed.sort(key=lambda entry: entry[0])
+            files[REVIEW_TABLE] = _review_table(self.reviewed)
+            size = _COLUMNS * _ROWS
+            pages = [self.reviewed[i : i + size] for i in range(0, len(self.reviewed), size)]
+            files |= {_page(number): _review_page(entries) for number, entries in enumerate(pages, 1)}
+            if self.wanted.overwrite:  # of an earlier, longer review
+                for number in range(len(pages) + 1, 10**6):
+                    if not (self.out / _page(number)).is_file():
+                        break
+                    (self.out / _page(number)).unlink()
+        for name, data in files.items():
+            write_atomic(self.out / name, data)
+        return [self.out / name for name in files]
+
+
+def _page(number: int) -> str:
+    return f"review-{number}.jpg"
+
+
+def _review_table(entries: Sequence[tuple[float, float, str, bytes]]) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["picture", "confidence", "object_share"])
+    rows.writerows([shown(name), f"{confidence:.4f}", f"{share:.4f}"] for confidence, share, name, _ in entries)
+    return text.getvalue().encode()
+
+
+def _review_page(entries: Sequence[tuple[float, float, str, bytes]]) -> bytes:
+    tiles = [
+        captioned(Image.open(io.BytesIO(tile)).convert("RGB"), f"{confidence:.2f} {Path(name).name}")
+        for confidence, _, name, tile in entries
+    ]
+    return _encoded(grid([tiles[i : i + _COLUMNS] for i in range(0, len(tiles), _COLUMNS)]), "JPEG", quality=88)
+
+
+def _target(source: Path, out: Path, kind: Kind) -> Path:
+    """Where one picture's result goes: a file in the folder `out`, or the file `out`."""
+    suffix, right = out.suffix.lower(), ".json" if kind == "coco" else ".png"
+    if out.is_dir() or suffix not in (right, ".json", *PICTURE_SUFFIXES):
+        return out / (COCO_FILE if kind == "coco" else f"{source.stem}.png")
+    if suffix != right:
+        raise RedosegError(f"{shown(out)}: the result is a {right} file: name a file ending in {right}, or a folder")
+    return out
+
+
+def _refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
+    if os.path.realpath(target) in inputs:
+        return "is a picture to segment: name another folder for the results"
+    if target.exists() and not overwrite:
+        return "exists: name another place, or allow overwriting"
+    return None
+
+
+def _names(pictures: Sequence[Path], source: Path) -> list[str]:
+    """A result's name for each picture, no two alike even where upper and lower case are one."""
+    whole: set[Path] = set()  # pictures that keep their suffix
+
+    def name(path: Path) -> str:
+        relative = path.relative_to(source)
+        return str(relative.with_name((path.name if path in whole else path.stem) + ".png"))
+
+    while True:
+        names = [name(p) for p in pictures]
+        count = Counter(name.lower() for name in names)
+        clashing = {p for p, name in zip(pictures, names, strict=True) if count[name.lower()] > 1} - whole
+        if not clashing:
+            return names
+        whole |= clashing

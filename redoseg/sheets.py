@@ -1,0 +1,67 @@
+"""Many pictures with their masks on one sheet, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from redoseg.errors import DataError
+from redoseg.pictures import cutout, grid, outline
+
+
+def before_after(
+    pairs: Sequence[tuple[Image.Image, NDArray[np.bool_]]], side: int = 192, columns: int | None = None
+) -> Image.Image:
+    """A sheet (RGB) of each picture, its mask's outline and its cut-out; `side` of a tile in pixels.
+
+    `columns` is how many such triples stand side by side: one for up to four pictures, else two, if None.
+    """
+    if not pairs:
+        raise DataError("no picture for the before/after sheet, at least one expected: segment some first")
+    columns = columns or (1 if len(pairs) <= 4 else 2)
+    triples = [_triple(picture, mask, side) for picture, mask in pairs]
+    rows = [triples[i : i + columns] for i in range(0, len(triples), columns)]
+    return grid([[grid([triple], gap=6) for triple in row] for row in rows], gap=0)
+
+
+def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Image.Image]:
+    width, height = picture.size
+    short = min(width, height)
+    box = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
+    small = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
+    # Bilinear on grey and cut anew: a small mask gets a smooth edge rather than stairs.
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
+    alpha = np.asarray(grey, np.float32) / 255
+    cut = cutout(small, alpha)
+    return [small, outline(small, alpha > 0.5), Image.alpha_composite(_checks(side), cut).convert("RGB")]
+
+
+def _checks(side: int) -> Image.Image:
+    """The checkerboard that stands for nothing (RGBA)."""
+    cell = max(4, side // 16)
+    y, x = np.indices((side, side)) // cell
+    grey = np.where((x + y) % 2, 232, 250).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGBA")
+
+
+def captioned(tile: Image.Image, text: str, height: int = 14) -> Image.Image:
+    """A tile (RGB) with a line of small print below it, `height` [pixels], cut where it is too long."""
+    result = Image.new("RGB", (tile.width, tile.height + height), (255, 255, 255))
+    result.paste(tile, (0, 0))
+    font = ImageFont.load_default(height - 4)
+    plain = text.encode("ascii", "replace").decode()  # the font has few letters
+    ImageDraw.Draw(result).text((1, tile.height), plain, (40, 40, 40), font)
+    return result
+
+
+def tile_of(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> Image.Image:
+    """The whole picture with its mask's outline within a square of `side` [pixels], on grey (RGB)."""
+    small = picture.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(small.size, Image.Resampling.BILINEAR)
+    tile = Image.new("RGB", (side, side), (238, 238, 238))
+    tile.paste(outline(small, np.asarray(grey) > 127), ((side - small.width) // 2, (side - small.height) // 2))
+    return tile

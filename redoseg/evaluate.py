@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -104,7 +105,7 @@ def evaluate_own_size(
         raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it without --own-size")
     items = originals(data, split)
     ways: dict[str, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in ("plain", "guided")}
-    sides = []
+    sides, sure = [], []
     for done, item in enumerate(items, 1):
         assert item.mask is not None
         mask = item.read_mask(item.mask)
@@ -112,6 +113,7 @@ def evaluate_own_size(
         picture = read_picture(item.picture)
         sides.append(min(picture.size))
         both = segmenter.both_ways(picture)
+        sure.append(both.confidence)
         for way, soft in (("plain", both.plain), ("guided", both.guided)):
             objects = enlarged(soft, labels.shape[::-1]) > 0.5
             scores = metrics.score(objects[None], labels[None])
@@ -131,7 +133,20 @@ def evaluate_own_size(
         measure: metrics.bootstrap_interval(np.array(ways["guided"][measure]) - np.array(ways["plain"][measure]))
         for measure in MEASURES
     }
+    result["confidence"] = _worth_of(np.array(sure), np.array(ways["guided"]["iou"]))
     return result
+
+
+def _worth_of(sure: NDArray[np.float64], ious: NDArray[np.float64]) -> dict[str, float]:
+    """How well confidence (N,) tells good masks from bad: rank correlation, and IoU of the least sure fifth."""
+    ranks = [values.argsort().argsort() for values in (sure, ious)]
+    worst = np.arange(len(sure)) < max(1, len(sure) // 5)
+    by_confidence = ious[sure.argsort(kind="stable")]
+    found = {"least_sure_fifth_iou": float(by_confidence[worst].mean())}
+    if not worst.all():
+        found["rest_iou"] = float(by_confidence[~worst].mean())
+        found["rank_correlation"] = float(np.asarray(np.corrcoef(np.stack(ranks)))[0, 1])
+    return found
 
 
 def print_own_size(result: dict[str, Any], console: Console) -> None:
@@ -148,6 +163,13 @@ def print_own_size(result: dict[str, Any], console: Console) -> None:
     gains = (result["gain"][m] for m in MEASURES)
     table.add_row("gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in gains))
     console.print(table)
+    sure = result["confidence"]
+    if "rest_iou" in sure:
+        console.print(
+            f"confidence and IoU: rank correlation {sure['rank_correlation']:.2f}; IoU of the least sure fifth "
+            f"{100 * sure['least_sure_fifth_iou']:.1f}, of the rest {100 * sure['rest_iou']:.1f}",
+            soft_wrap=True,
+        )
 
 
 def print_evaluation(result: dict[str, Any], console: Console) -> None:

@@ -45,10 +45,11 @@ class Prediction(NamedTuple):
 
 
 class BothWays(NamedTuple):
-    """The object's soft mask (H, W), 0 to 1, at the picture's own size."""
+    """The object's soft mask (H, W) with either kind of edges, and the confidence, as in `Prediction`."""
 
     plain: NDArray[np.float32]
     guided: NDArray[np.float32]
+    confidence: float
 
 
 def weights() -> list[str]:
@@ -175,11 +176,12 @@ class Segmenter:
         return Prediction(self._at_own_size(mask, reduced[0], picture), _confidence(mask))
 
     def both_ways(self, image: PictureLike) -> BothWays:
-        """The object's soft mask at the picture's own size with either kind of edges."""
+        """As `predict`, with plain and with guided edges."""
         picture = _picture(image)
         reduced = self._reduced([picture])
         mask = self._run(reduced)[0, self.object_region]
-        return BothWays(edges.enlarged(mask, picture.size), edges.guided(mask, reduced[0], picture))
+        plain, guided = edges.enlarged(mask, picture.size), edges.guided(mask, reduced[0], picture)
+        return BothWays(plain, guided, _confidence(mask))
 
     def soft(self, image: PictureLike) -> NDArray[np.float32]:
         """The object's soft mask (H, W), 0 to 1, at the picture's own size; pictures and errors as in `predict`."""

@@ -19,8 +19,10 @@ import pytest
 from PIL import Image
 
 from redoseg import __version__, cli, metrics
+from redoseg.boundary import boundary_f
 from redoseg.config import Config, DataConfig, NetConfig
 from redoseg.data import open_data, prepare, writing
+from redoseg.data.shapes import generate
 from redoseg.evaluate import evaluate
 from redoseg.recipe import recipe_names
 from redoseg.segmenter import Segmenter
@@ -486,6 +488,78 @@ def test_evaluate_prints_a_table_and_a_picture(call: Call, photos: Path, trained
         assert min(sheet.size) > 100
 
 
+def test_own_size_scores_both_ways_and_confidence(call: Call, trained: Any, tmp_path: Path) -> None:
+    """Pictures of three sizes, one with unlabelled pixels, one without a mask."""
+    folder = tmp_path / "mixed"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for number, side in enumerate((40, 56, 90, 64, 48)):
+        image, label = (values[0] for values in generate("shapes", 1, 128, seed=number))
+        mask = Image.fromarray(label * 255).resize((side, side), Image.Resampling.NEAREST)
+        Image.fromarray(image).resize((side, side)).save(folder / "images" / f"{number}.png")
+        if number == 1:
+            mask.paste(127, (0, 0, side, 5))
+        if number != 4:
+            mask.save(folder / "masks" / f"{number}.png")
+    said = call("evaluate", trained.folder, folder, "--own-size", "--json")
+    assert (said.code, said.err) == (0, "")
+    result = json.loads(said.out)
+    assert (result["pictures"], result["shorter_side"]) == (4, {"least": 40, "most": 90})
+    for edges in ("plain", "guided"):
+        segmenter = Segmenter(trained.folder, edges=edges)
+        ious, boundaries = [], []
+        for number in range(4):
+            mask = np.asarray(Image.open(folder / "masks" / f"{number}.png"))
+            labels = np.where(mask == 127, -1, mask > 0).astype(np.int8)
+            found = segmenter(folder / "images" / f"{number}.png")
+            ious.append(metrics.score(found[None], labels[None]).iou)
+            boundaries.append(boundary_f(found, labels))
+        assert result[edges]["iou"] == pytest.approx(np.mean(ious))
+        assert result[edges]["boundary_f"] == pytest.approx(np.mean(boundaries))
+        low, high = result[edges]["iou_interval"]
+        assert low <= result[edges]["iou"] <= high
+    low, high = result["gain"]["boundary_f"]
+    assert low <= result["guided"]["boundary_f"] - result["plain"]["boundary_f"] <= high
+    assert -1 <= result["confidence"]["rank_correlation"] <= 1
+    table = call("evaluate", trained.folder, folder, "--own-size")
+    for word in ("plain", "guided", "boundary_f", "40 to 90 px", "rank correlation"):
+        assert word in table.out
+
+
+def test_own_size_finds_what_a_set_was_prepared_from(call: Call, photos: Path, trained: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(photos, source)
+    prepare("horses", source, "set", 16)
+    pictures = [
+        json.loads(call("evaluate", trained.folder, "set", *split, "--own-size", "--json").out)["pictures"]
+        for split in ((), ("--split", "dev"), ("--split", "test"))
+    ]
+    assert pictures == [12, 4, 8]
+    said = one_line(call("evaluate", trained.folder, "set", "--own-size", "--split", "val"))
+    assert said.startswith("set has no labelled picture in split 'val' (splits: dev, test), masks/ beside images/")
+    for other in (("--size", "16"), ("--picture", "x.png")):
+        said = one_line(call("evaluate", trained.folder, "set", "--own-size", *other))
+        assert said == "--own-size with --size or --picture, one way of scoring expected: leave out the other"
+    shutil.rmtree(source)
+    said = one_line(call("evaluate", trained.folder, "set", "--own-size"))
+    assert "of which set was prepared, is gone, the pictures at their own size expected" in said
+
+
+def test_segment_writes_coco_crops_and_reviews(call: Call, photos: Path, trained: Any) -> None:
+    said = call(
+        "segment", trained.folder, photos / "images", "-o", "out", "--as", "coco", "--review", "--label", "thing"
+    )
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(Path("out/coco.json").read_text())["categories"][0]["name"] == "thing"
+    assert Path("out/review.csv").read_text().count("\n") == 13
+    assert call("segment", trained.folder, photos / "images/00.png", "-o", "whole.png", "--as", "soft").code == 0
+    plain = call("segment", trained.folder, photos / "images/00.png", "-o", "p.png", "--as", "soft", "--edges", "plain")
+    assert plain.code == 0
+    assert Path("whole.png").read_bytes() != Path("p.png").read_bytes()
+    said = one_line(call("segment", trained.folder, photos / "images", "-o", "o", "--as", "coco", "--crop"))
+    assert said.startswith("crop with kind coco")
+
+
 def test_segment_goes_on_past_a_broken_picture(call: Call, photos: Path, trained: Any) -> None:
     shutil.copytree(photos / "images", "pics/sub")
     Path("pics/broken.jpg").write_bytes(b"no picture")
@@ -670,7 +744,7 @@ def test_bench_segment(call: Call) -> None:
     assert slower < {"eager PyTorch, batches of 4", "eager PyTorch, batches of 32"}
     assert 0 <= network["largest_difference"]["redoseg"] < 1e-4 < network["largest_difference"]["redoseg, int8"] < 0.3
     assert (network["pictures"], folder["pictures"]) == (5, 3)
-    assert set(folder["per_second"]) == {"plain loop", "redoseg"}
+    assert set(folder["per_second"]) == {"plain loop", "redoseg", "redoseg, guided edges"}
     assert len(result["shell"]["seconds"]) == 1
     assert [result[name]["pictures"] for name in ("small", "many")] == [2, 4]
     assert result["many"]["peak_own_memory_mb"] > 10

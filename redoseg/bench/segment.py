@@ -74,7 +74,8 @@ def bench_segment(
 
         result: dict[str, Any] = {"size": size, "hardware": hardware()}
         quantize(model, place / "folder", place / "int8.onnx")
-        segmenters = {"redoseg": Segmenter(model), "redoseg, int8": Segmenter(place / "int8.onnx")}
+        models = {"redoseg": model, "redoseg, int8": place / "int8.onnx"}
+        segmenters = {name: Segmenter(path, edges="plain") for name, path in models.items()}
         result["network"] = _network(extractor, segmenters, pictures, rounds)
         result["shell"] = _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts)
         result["folder"] = _folder(model, place, rounds)
@@ -130,10 +131,10 @@ def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:
 
 
 def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
-    """A folder of photographs, from files to files, against `plain_loop`."""
+    """A folder of photographs, from files to files, against `plain_loop`, whose masks are those of plain edges."""
     source = place / "folder"
     pictures, _ = list_pictures(source)
-    segmenter = Segmenter(model)
+    segmenter, guided = Segmenter(model, edges="plain"), Segmenter(model)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     turn = 0
 
@@ -151,6 +152,7 @@ def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
     ways: dict[str, Callable[[], object]] = {
         "plain loop": plain,
         "redoseg": lambda: segment_paths(segmenter, source, fresh()),
+        "redoseg, guided edges": lambda: segment_paths(guided, source, fresh()),
     }
     return {"pictures": len(pictures), **side_by_side(ways, len(pictures), rounds)}
 

@@ -4,7 +4,6 @@ Labels are int8 (N, H, W): 0 background, 1 and above objects, -1 not labelled an
 """
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,24 +98,6 @@ def score(objects: NDArray[np.bool_], labels: NDArray[np.int8]) -> Scores:
         iou_oracle_flip=float(np.maximum(iou, flipped_iou).mean()),
         ious=iou,
         accuracies=accuracy,
-    )
-
-
-def pooled(parts: Sequence[Scores]) -> Scores:
-    """The scores of all pictures of `parts`, at least one, which may have been of different sizes."""
-    weights = [part.pictures for part in parts]
-
-    def mean(name: str) -> float:
-        return float(np.average([getattr(part, name) for part in parts], weights=weights))
-
-    return Scores(
-        pictures=sum(weights),
-        accuracy=mean("accuracy"),
-        iou=mean("iou"),
-        accuracy_oracle_flip=mean("accuracy_oracle_flip"),
-        iou_oracle_flip=mean("iou_oracle_flip"),
-        ious=np.concatenate([part.ious for part in parts]),
-        accuracies=np.concatenate([part.accuracies for part in parts]),
     )
 
 

@@ -40,6 +40,9 @@ from redoseg.pictures import (
 
 FORMAT = "1"
 MODEL_FILE = "mask.onnx"
+REDRAW_FILE = "redraw.onnx"
+CONFIG_FILE = "config.json"
+HUB = "hf://"  # before user/name of a model on Hugging Face's hub
 _BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
 _LARGE = 2**24  # pixels; what comes after decoding takes up to 60 bytes for each
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
@@ -52,20 +55,20 @@ Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
 
-def weights() -> list[str]:
-    """Names of the weights that come with the package."""
+def weights(file: str = MODEL_FILE) -> list[str]:
+    """Names of the weights that come with the package and have `file`."""
     folder = resources.files("redoseg") / "weights"
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / MODEL_FILE).is_file())
+    return sorted(entry.name for entry in folder.iterdir() if (entry / file).is_file())
 
 
 class Segmenter:
     """Cuts the object out of pictures.
 
     Args:
-        model: a run folder or model folder (with `mask.onnx` in it), an ONNX file, or the name of weights
-            that come with the package.
+        model: a run folder or model folder (with `mask.onnx` in it), an ONNX file, the name of weights
+            that come with the package, or `hf://user/name`, a model folder on Hugging Face's hub.
         threads: CPU threads, each with pictures of its own; as many as this process may use if None.
 
     Raises:
@@ -78,31 +81,42 @@ class Segmenter:
     regions: int
     object_region: int
     """Which region is the object."""
+    value_range: tuple[float, float]
+    """Factor and offset that bring a byte into the range that the network sees."""
     threads: int
     """How many pictures are worked on at a time."""
 
     def __init__(self, model: str | Path, threads: int | None = None) -> None:
         where, content = model_bytes(model)
         self.threads = threads or cores()
-        self._session, metadata = _session(where, content)
-        try:
-            if metadata["redoseg_format"] != FORMAT:
-                raise ModelError(
-                    f"{where} has format {metadata['redoseg_format']}, {FORMAT} expected: "
-                    "use the redoseg that wrote it, or export it again"
-                )
-            self.name = metadata.get("name") or Path(where).stem
-            self.size = int(metadata["size"])
-            self.regions = int(metadata["regions"])
-            self.object_region = int(metadata["object_region"])
-            self._factor, self._offset = _RANGES[metadata["picture_range"]]
-            got = [(value.name, len(value.shape)) for value in _values(self._session)]
-            if got != [("picture", 4), ("masks", 4)] or not 0 <= self.object_region < self.regions:
-                raise ValueError
-        except (KeyError, ValueError):
-            raise ModelError(
-                f"{where} is an ONNX file, but not one of redoseg: name a run folder or its {MODEL_FILE}"
-            ) from None
+        self._session, about = open_session(where, content, {"picture": 4, "masks": 4})
+        self.name, self.size, self.regions, self.object_region = (
+            about.name,
+            about.size,
+            about.regions,
+            about.object_region,
+        )
+        self.value_range = about.value_range
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        threads: int | None = None,
+    ) -> Segmenter:
+        """A model from Hugging Face's hub, `user/name`; or whatever `Segmenter` takes.
+
+        A folder of that name that is here comes first. Only mask.onnx and config.json are fetched, into the hub's
+        cache, from which they come without a network too. `revision` is a branch, tag or commit, `token` that of a
+        private model where none is stored. Raises ModelError where there is no such model, MissingError without
+        huggingface_hub.
+        """
+        from redoseg.sharing import local_or_fetched
+
+        return cls(local_or_fetched(model, (CONFIG_FILE, MODEL_FILE), revision, token, cache_dir), threads)
 
     def batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Soft masks (N, n, H, W) of pictures uint8 (N, H, W, 3), at the pictures' own size."""
@@ -116,8 +130,8 @@ class Segmenter:
 
         def fill(start: int) -> None:
             pictures = [Image.fromarray(image) for image in images[start : start + _BATCH]]
-            for i, masks in enumerate(self._run(pictures), start):
-                soft[i] = [_enlarged(mask, (width, height)) for mask in masks]
+            for i, masks in enumerate(self.masks(pictures), start):
+                soft[i] = [enlarged(mask, (width, height)) for mask in masks]
 
         with contextlib.closing(_in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
             for _ in filled:
@@ -133,16 +147,11 @@ class Segmenter:
     def network_input(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
         """What the network sees of RGB pictures of any size: (N, 3, S, S)."""
         planes = np.stack([self._reduced(picture) for picture in pictures]).transpose(0, 3, 1, 2).astype(np.float32)
-        return np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
+        return np.ascontiguousarray(planes * np.float32(self.value_range[0]) + np.float32(self.value_range[1]))
 
-    def _run(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Soft masks (N, n, S, S) of RGB pictures."""
-        values = self.network_input(pictures)
-        try:
-            masks: NDArray[np.float32] = self._session.run(["masks"], {"picture": values})[0]
-        except Exception as error:  # ONNX Runtime has no error tree of its own
-            raise ModelError(f"model {self.name} failed ({reason(error)}): export it again") from error
-        return masks
+    def masks(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Soft masks (N, n, S, S) of RGB pictures of any size, as the network gives them."""
+        return run_session(self._session, self.name, ["masks"], {"picture": self.network_input(pictures)})[0]
 
     def soft(self, image: PictureLike) -> NDArray[np.float32]:
         """The object's soft mask (H, W), 0 to 1, at the picture's own size.
@@ -150,9 +159,9 @@ class Segmenter:
         A file is turned upright as its EXIF says; an array is uint8 (H, W), (H, W, 3) or (H, W, 4).
         Raises DataError for a picture that cannot be read.
         """
-        picture = _picture(image)
-        mask = self._run([picture])[0, self.object_region]
-        return _enlarged(mask, picture.size)
+        picture = to_picture(image)
+        mask = self.masks([picture])[0, self.object_region]
+        return enlarged(mask, picture.size)
 
     def __call__(self, image: PictureLike) -> NDArray[np.bool_]:
         """The object's mask (H, W) at the picture's own size: the soft mask cut at 0.5."""
@@ -178,14 +187,15 @@ def _in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads:
         pool.shutdown(cancel_futures=True)
 
 
-def _enlarged(mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def enlarged(mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """A soft mask brought to (width, height)."""
     if mask.shape == size[::-1]:
         return mask
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
 
 
-def _picture(image: PictureLike) -> Image.Image:
+def to_picture(image: PictureLike) -> Image.Image:
+    """A file, picture or array as upright RGB. Raises DataError where it is none."""
     if isinstance(image, (str, Path)):
         return read_picture(image)
     if isinstance(image, Image.Image):
@@ -199,28 +209,56 @@ def _picture(image: PictureLike) -> Image.Image:
 # ------------------------------------------------------------------------------------------ opening a model
 
 
-def model_bytes(model: str | Path) -> tuple[str, bytes]:
-    """Where the model was found, in words, and the ONNX file's content."""
+def model_bytes(model: str | Path, file: str = MODEL_FILE) -> tuple[str, bytes]:
+    """Where `file` of a model was found, in words, and its content; mask.onnx may also be named itself."""
+    model = fetched(model, (CONFIG_FILE, file))
     path = Path(model).expanduser()
-    ships = weights()
+    ships = weights(file)
     try:
-        if (path / MODEL_FILE).is_file():
-            return shown(path / MODEL_FILE), (path / MODEL_FILE).read_bytes()
-        if path.is_file():
+        if (path / file).is_file():
+            return shown(path / file), (path / file).read_bytes()
+        if path.is_file() and file == MODEL_FILE:
             return shown(path), path.read_bytes()
         if str(model) in ships:
-            file = resources.files("redoseg") / "weights" / str(model) / MODEL_FILE
-            return f"weights {model}", file.read_bytes()
+            return f"weights {model}", (resources.files("redoseg") / "weights" / str(model) / file).read_bytes()
     except OSError as error:
         raise ModelError(f"{shown(path)} cannot be read ({reason(error)}): change its permissions") from error
-    seen = f"has no {MODEL_FILE}" if path.is_dir() else "does not exist"
+    seen = f"has no {file}" if path.is_dir() or str(model) in weights() else "does not exist"
+    an_onnx_file = "an .onnx file"
+    if file != MODEL_FILE:
+        seen, an_onnx_file = (f"is a file, {file} in a folder expected" if path.is_file() else seen), f"{HUB}user/name"
     raise ModelError(
-        f"model {shown(path)} {seen}: name a run folder, a model folder, an .onnx file or weights that come "
+        f"model {shown(path)} {seen}: name a run folder, a model folder, {an_onnx_file} or weights that come "
         f"with redoseg ({', '.join(ships) or 'none in this build'})"
     )
 
 
-def _session(where: str, content: bytes) -> tuple[Any, dict[str, str]]:
+def fetched(model: str | Path, files: Sequence[str]) -> str | Path:
+    """`hf://user/name` (or `...@revision`) -> the folder that its `files` were fetched to; all else as it is."""
+    if not str(model).startswith(HUB):
+        return model
+    from redoseg.sharing import fetch
+
+    repo, _, revision = str(model).removeprefix(HUB).partition("@")
+    return fetch(repo, files, revision or None)
+
+
+@dataclass(frozen=True)
+class About:
+    """What the metadata of an exported graph say."""
+
+    name: str
+    size: int
+    regions: int
+    object_region: int
+    value_range: tuple[float, float]
+    """Factor and offset that bring a byte into the range that the network sees."""
+    latent: int
+    """Length of a region's latent; 0 for a mask extractor."""
+
+
+def open_session(where: str, content: bytes, values: dict[str, int]) -> tuple[Any, About]:
+    """An ONNX file of redoseg that takes and gives `values`, names with their number of axes. Raises ModelError."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -231,11 +269,39 @@ def _session(where: str, content: bytes) -> tuple[Any, dict[str, str]]:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # ONNX Runtime has no error tree of its own
         raise ModelError(f"{where} is not an ONNX model: name a run folder, a model folder or an .onnx file") from None
-    return session, dict(session.get_modelmeta().custom_metadata_map)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    try:
+        if metadata["redoseg_format"] != FORMAT:
+            raise ModelError(
+                f"{where} has format {metadata['redoseg_format']}, {FORMAT} expected: "
+                "use the redoseg that wrote it, or export it again"
+            )
+        about = About(
+            metadata.get("name") or Path(where).stem,
+            int(metadata["size"]),
+            int(metadata["regions"]),
+            int(metadata["object_region"]),
+            _RANGES[metadata["picture_range"]],
+            int(metadata.get("latent", 0)),
+        )
+        got = {value.name: len(value.shape) for value in [*session.get_inputs(), *session.get_outputs()]}
+        if got != values or not 0 <= about.object_region < about.regions:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise ModelError(
+            f"{where} is an ONNX file, but not one of redoseg: name a run folder or its {MODEL_FILE}"
+        ) from None
+    return session, about
 
 
-def _values(session: Any) -> list[Any]:
-    return [*session.get_inputs(), *session.get_outputs()]
+def run_session(
+    session: Any, name: str, outputs: list[str], inputs: dict[str, NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """The outputs of the model called `name`. Raises ModelError if it fails."""
+    try:
+        return session.run(outputs, inputs)
+    except Exception as error:  # ONNX Runtime has no error tree of its own
+        raise ModelError(f"model {name} failed ({reason(error)}): export it again") from error
 
 
 # ---------------------------------------------------------------------------------------- files and folders
@@ -277,7 +343,7 @@ def segment_paths(
         return _segment_folder(segmenter, source, out, kind, overwrite, on_item)
     target = _target(source, out)
     make_folder(target.parent)
-    problem = _refusal(target, {os.path.realpath(source)}, overwrite)
+    problem = refusal(target, {os.path.realpath(source)}, overwrite)
     if problem:
         raise RedosegError(f"{shown(target)} {problem}")
     write_atomic(target, _render(segmenter, source, kind, contextlib.nullcontext()))
@@ -304,7 +370,7 @@ def _segment_folder(
     def problem_of(job: tuple[Path, str]) -> str | None:
         """Segments one picture; why there is no result, if there is none."""
         picture, target = job[0], out / job[1]
-        refused = _refusal(target, inputs, overwrite)
+        refused = refusal(target, inputs, overwrite)
         if refused:
             return f"{shown(target)} {refused}"
         try:
@@ -360,7 +426,7 @@ def _target(source: Path, out: Path) -> Path:
     return out
 
 
-def _refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
+def refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
     if os.path.realpath(target) in inputs:
         return "is a picture to segment: name another folder for the results"
     if target.exists() and not overwrite:

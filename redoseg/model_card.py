@@ -58,7 +58,8 @@ def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str
         "",
     ]
     if "scores" in about:
-        lines += [f"## Scores on {_last(config.data.evaluate_on)}", "", "| figure | value |", "|---|---|"]
+        part = f", part {config.data.evaluate_split}" if config.data.evaluate_split else ""
+        lines += [f"## Scores on {_last(config.data.evaluate_on)}{part}", "", "| figure | value |", "|---|---|"]
         for key, value in about["scores"].items():
             lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
         lines += ["", "No label entered training, stopping, or the choice of which region is the object.", ""]

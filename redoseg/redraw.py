@@ -37,13 +37,14 @@ from redoseg.segmenter import (
 )
 
 LARGEST = 1024  # longer side of a result [pixels]
-GIF_LARGEST = 480  # the same of an animation, every frame of which is stored
+GIF_LARGEST = 360  # the same of an animation, every frame of which is stored
 TILE = 256  # longer side of a picture on the sheet [pixels]
 MOST = 64  # drawings at a time
 STEPS = 10  # frames of an animation from one latent to the next
 FRAME_MS = 70
 _BATCH = 8  # drawings in one pass of the network
 _STATE = "state.safetensors"  # what redraw.onnx can be made of
+_DOTS = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) - 8  # Bayer's, in grey levels
 _VALUES = {"picture": 4, "masks": 4, "latents": 3, "read": 2, "drawings": 5, "latents_used": 3}
 
 What = Literal["object", "background", "both"]
@@ -297,13 +298,15 @@ def _at_most(picture: Image.Image, longest: int) -> Image.Image:
 def _sheet(
     model: RedrawModel, picture: Image.Image, other: Image.Image | None, drawings: Sequence[Image.Image]
 ) -> Image.Image:
-    """Photograph, mask and drawings side by side, in rows of five; `other` stands after the mask."""
+    """Photograph, mask and drawings side by side; `other` stands after the mask."""
     small = _at_most(picture, TILE)
     tiles = [small, outline(small, model.segmenter(small))]
     if other is not None:
         tiles.append(ImageOps.pad(other, small.size, color=(255, 255, 255)))
     tiles += [drawing.resize(small.size, Image.Resampling.LANCZOS) for drawing in drawings]
-    return grid([tiles[i : i + 5] for i in range(0, len(tiles), 5)])
+    # the width that leaves the fewest places empty, and of those the widest
+    columns = min(range(4, 7), key=lambda columns: (-len(tiles) % columns, -columns))
+    return grid([tiles[i : i + columns] for i in range(0, len(tiles), columns)])
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -313,10 +316,15 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _animation(frames: Sequence[Image.Image]) -> bytes:
-    """A looping GIF. One palette, without dithering, so that what is not drawn anew stands still."""
+    """A looping GIF. One palette and a pattern of dots that stays in place, so that what is kept stands still."""
     some = frames[:: -(-len(frames) // 16)]
     palette = grid([some], gap=0).quantize(256, Image.Quantize.MEDIANCUT)
-    paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    width, height = frames[0].size
+    pattern = np.tile(_DOTS, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
+    paletted = []
+    for frame in frames:
+        dotted = (np.asarray(frame) + pattern).clip(0, 255).astype(np.uint8)
+        paletted.append(Image.fromarray(dotted).quantize(palette=palette, dither=Image.Dither.NONE))
     buffer = io.BytesIO()
     rest = paletted[1:]
     paletted[0].save(buffer, "GIF", save_all=True, append_images=rest, duration=FRAME_MS, loop=0, optimize=False)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from redoseg.redraw import RedrawModel
     from redoseg.segmenter import Segmenter
+    from redoseg.sharing import push_to_hub
 
 __version__ = "0.1.0"
-__all__ = ["Segmenter", "__version__"]
+__all__ = ["RedrawModel", "Segmenter", "__version__", "push_to_hub"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +21,12 @@ def __getattr__(name: str) -> Any:
         from redoseg.segmenter import Segmenter
 
         return Segmenter
+    if name == "RedrawModel":
+        from redoseg.redraw import RedrawModel
+
+        return RedrawModel
+    if name == "push_to_hub":
+        from redoseg.sharing import push_to_hub
+
+        return push_to_hub
     raise AttributeError(f"module 'redoseg' has no attribute {name!r}")

@@ -153,6 +153,58 @@ class Quantize:
 
 
 @dataclass(frozen=True)
+class Redraw:
+    """Draw a photograph's object or background anew, from random latents or with the texture of another photograph."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, hf://user/name, or the name of weights in the package [path or name]"""
+    photo: tyro.conf.Positional[Path]
+    """Photograph to redraw [file]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write to: NAME-1.png ... and the sheet NAME-redrawn.png [folder]"""
+    count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8
+    """How many drawings; of an animation, how many it goes through [drawings]"""
+    seed: int = 0
+    """Seed of the latents [number]"""
+    what: Literal["object", "background", "both"] = "object"
+    """What is drawn anew; the rest stays as it is [name]"""
+    like: Path | None = None
+    """Take the texture of this photograph instead, in that many steps from the photograph's own [file]"""
+    gif: bool = False
+    """One looping animation, NAME-redrawn.gif, instead [true/false]"""
+    overwrite: bool = False
+    """Replace files that are already there; inputs never [true/false]"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Make a model folder of a run, to share: config, weights, mask.onnx, redraw.onnx, and a model card."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder; what its last checkpoint holds [folder]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Model folder to make [folder]"""
+    licence: str = ""
+    """Licence of the weights for the card, such as apache-2.0 [identifier or text]"""
+    data_note: str = ""
+    """Where the pictures come from and what may be done with them, for the card [text]"""
+    limits: str = ""
+    """What the model is bad at, for the card [text]"""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Upload a model folder to Hugging Face's hub. The token is the one of `hf auth login`, or HF_TOKEN."""
+
+    folder: tyro.conf.Positional[Path]
+    """Model folder made by `redoseg export` [folder]"""
+    repo: tyro.conf.Positional[str]
+    """Its name on the hub [user/name]"""
+    private: bool = False
+    """Only you can see it [true/false]"""
+
+
+@dataclass(frozen=True)
 class Study:
     """A table of many runs: rows of settings, several seeds each. Stopped, the same command goes on."""
 
@@ -485,6 +537,40 @@ def _quantize(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def _redraw(arguments: Sequence[str]) -> int:
+    command = _arguments(Redraw, "redraw", arguments)
+    from redoseg.redraw import RedrawModel, redraw_photo
+
+    console, c = _console(), command
+    model = RedrawModel(c.model, say=lambda line: _say(console, line))
+    written = redraw_photo(model, c.photo, c.out, c.count, c.seed, c.what, c.like, c.gif, c.overwrite)
+    _say(console, f"animation: {written[-1]}" if c.gif else f"{c.count} drawings in {c.out}, all on {written[-1]}")
+    return DONE
+
+
+def _export(arguments: Sequence[str]) -> int:
+    command = _arguments(Export, "export", arguments)
+    from redoseg.model_card import Statements
+    from redoseg.model_folder import export_run
+
+    sizes = export_run(command.run, command.out, Statements(command.licence, command.data_note, command.limits))
+    listed = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
+    _say(_console(), f"model folder: {command.out} ({listed})")
+    missing = [name for name in ("licence", "data_note") if not getattr(command, name)]
+    if missing:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
+        _say(_console(), f"note: its card, README.md, leaves to be said what {flags} would say")
+    return DONE
+
+
+def _push(arguments: Sequence[str]) -> int:
+    command = _arguments(Push, "push", arguments)
+    from redoseg.sharing import push_to_hub
+
+    _say(_console(), f"pushed: {push_to_hub(command.folder, command.repo, command.private)}")
+    return DONE
+
+
 def _study(arguments: Sequence[str]) -> int:
     command = _arguments(Study, "study", arguments)
     from redoseg.study import StudyFolder, load_study, run_study
@@ -640,6 +726,9 @@ VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
     "prepare": (Prepare, _prepare),
     "data": (Data, _data),
     "quantize": (Quantize, _quantize),
+    "redraw": (Redraw, _redraw),
+    "export": (Export, _export),
+    "push": (Push, _push),
     "study": (Study, _study),
     "bench": (Bench, _bench),
     "doctor": (Doctor, _doctor),

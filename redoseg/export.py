@@ -8,88 +8,29 @@ of one channel or few, works on blocks of pixels as channels; a level of the pyr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
 from redoseg.config import Config
 from redoseg.nets.blocks import UpsampledConv
 from redoseg.nets.mask_extractor import MaskExtractor, PyramidPooling, ResidualBlock
+from redoseg.onnx_graph import Graph, about, model_bytes, tensor
 from redoseg.pictures import write_atomic
 
-ONNX_FORMAT = "1"
-OPSET, IR_VERSION = 18, 9  # what the oldest ONNX Runtime that redoseg allows reads
 BLOCK = 4  # side of the blocks that the last convolution works on [pixels]: 16 outputs, as wide as a vector register
 
 
 def export_extractor(extractor: nn.Module, config: Config, path: Path, name: str, object_region: int) -> None:
     """Write `extractor` as ONNX: `picture` (batch, 3, S, S) -> `masks` (batch, n, S, S), both float32."""
     assert isinstance(extractor, MaskExtractor)
-    size, regions = config.data.size, config.nets.regions
-    model = helper.make_model(
-        _extractor_graph(extractor, size, regions),
-        producer_name="redoseg",
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )
-    metadata = {
-        "redoseg_format": ONNX_FORMAT,
-        "size": str(size),
-        "regions": str(regions),
-        "object_region": str(object_region),
-        "picture_range": "-1 1" if config.data.value_range == "signed" else "0 1",
-        "name": name,
-    }
-    helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model, full_check=True)
-    write_atomic(path, model.SerializeToString())
-
-
-class _Graph:
-    """Operators in the order in which they are added; each method gives the name of its output."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def constant(self, values: Tensor | list[int]) -> str:
-        array = np.array(values, np.int64) if isinstance(values, list) else values.detach().cpu().float().numpy()
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def conv(self, x: str, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> str:
-        parameters = [self.constant(p) for p in (weight, bias) if p is not None]
-        return self.add("Conv", x, *parameters, strides=[stride] * 2, pads=[padding] * 4)
-
-    def norm_relu(self, x: str, norm: nn.Module) -> str:
-        assert isinstance(norm, nn.InstanceNorm2d)
-        parameters = [self.constant(p) for p in (norm.weight, norm.bias)]
-        return self.add("Relu", self.add("InstanceNormalization", x, *parameters, epsilon=norm.eps))
-
-    def reflect(self, x: str, before: int, after: int) -> str:
-        """`before` pixels more above and to the left, `after` below and to the right."""
-        pads = self.constant([0, 0, before, before, 0, 0, after, after])
-        return self.add("Pad", x, pads, mode="reflect")
-
-    def blocks_to_pixels(self, x: str, channels: int, side: int) -> str:
-        """(b, channels * BLOCK * BLOCK, side, side) -> (b, channels, BLOCK * side, BLOCK * side)."""
-        x = self.add("Reshape", x, self.constant([0, channels, BLOCK, BLOCK, side, side]))
-        x = self.add("Transpose", x, perm=[0, 1, 4, 2, 5, 3])
-        return self.add("Reshape", x, self.constant([0, channels, BLOCK * side, BLOCK * side]))
+    graph = _extractor_graph(extractor, config.data.size, config.nets.regions)
+    write_atomic(path, model_bytes(graph, about(config, name, object_region)))
 
 
 def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.GraphProto:
-    graph = _Graph()
+    graph = Graph()
     first, second, third, *blocks, pyramid = extractor.down
 
     x = graph.reflect("picture", 3, 3)
@@ -122,12 +63,11 @@ def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.
     else:
         graph.add("Softmax", logits, output="masks", axis=1)
 
-    picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["batch", 3, size, size])
-    masks = helper.make_tensor_value_info("masks", TensorProto.FLOAT, ["batch", regions, size, size])
-    return helper.make_graph(graph.nodes, "mask_extractor", [picture], [masks], graph.constants)
+    picture, masks = tensor("picture", 3, size, size), tensor("masks", regions, size, size)
+    return graph.closed("mask_extractor", [picture], [masks])
 
 
-def _pyramid_levels(graph: _Graph, x: str, pyramid: PyramidPooling, side: int) -> str:
+def _pyramid_levels(graph: Graph, x: str, pyramid: PyramidPooling, side: int) -> str:
     """(b, c, side, side) -> (b, 4, side, side). Pooling and enlarging act alike on rows and columns: A x A^T.
 
     The 1x1 convolution may come first, since every row of A sums to one.
@@ -143,7 +83,7 @@ def _pyramid_levels(graph: _Graph, x: str, pyramid: PyramidPooling, side: int) -
     return graph.add("MatMul", levels, graph.constant(matrices.transpose(1, 2)))
 
 
-def _upsampled_conv(graph: _Graph, x: str, conv: nn.Conv2d, side: int) -> str:
+def _upsampled_conv(graph: Graph, x: str, conv: nn.Conv2d, side: int) -> str:
     """Nearest x2, then a 3x3 convolution with padding 1: (b, c, side / 2, side / 2) -> (b, o, side, side).
 
     Of three enlarged pixels in a row two are copies of one, so that a 2x2 convolution before enlarging sees all there
@@ -158,7 +98,7 @@ def _upsampled_conv(graph: _Graph, x: str, conv: nn.Conv2d, side: int) -> str:
     return graph.add("Slice", x, *map(graph.constant, ([1, 1], [side + 1, side + 1], [2, 3])))
 
 
-def _head(graph: _Graph, x: str, conv: nn.Conv2d, size: int) -> str:
+def _head(graph: Graph, x: str, conv: nn.Conv2d, size: int) -> str:
     """The 7x7 convolution with reflection padding, (b, c, S, S) -> logits (b, n, S, S), on blocks of pixels.
 
     With a block's pixels as channels, c * 16 in and n * 16 out, a 3x3 convolution sees all that a block needs.
@@ -177,4 +117,11 @@ def _head(graph: _Graph, x: str, conv: nn.Conv2d, size: int) -> str:
     x = graph.reflect(x, before, (seen - 1) * BLOCK - before)  # more than the kernel sees, to whole blocks
     x = graph.add("SpaceToDepth", x, blocksize=BLOCK)
     x = graph.conv(x, weight, conv.bias.repeat_interleave(BLOCK**2))
-    return graph.blocks_to_pixels(x, outputs, size // BLOCK)
+    return _blocks_to_pixels(graph, x, outputs, size // BLOCK)
+
+
+def _blocks_to_pixels(graph: Graph, x: str, channels: int, side: int) -> str:
+    """(b, channels * BLOCK * BLOCK, side, side) -> (b, channels, BLOCK * side, BLOCK * side)."""
+    x = graph.add("Reshape", x, graph.constant([0, channels, BLOCK, BLOCK, side, side]))
+    x = graph.add("Transpose", x, perm=[0, 1, 4, 2, 5, 3])
+    return graph.add("Reshape", x, graph.constant([0, channels, BLOCK * side, BLOCK * side]))

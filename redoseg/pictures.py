@@ -479,3 +479,12 @@ def make_folder(folder: Path) -> None:
         raise DataError(
             f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: name another place"
         ) from error
+
+
+def refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
+    """Why a result may not be written to `target`, if it may not; `inputs` are real paths of what is read."""
+    if os.path.realpath(target) in inputs:
+        return "is a picture to segment: name another folder for the results"
+    if target.exists() and not overwrite:
+        return "exists: name another place, or allow overwriting"
+    return None

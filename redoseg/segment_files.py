@@ -29,6 +29,7 @@ from redoseg.pictures import (
     make_folder,
     outline,
     read_picture,
+    refusal,
     shown,
     write_atomic,
 )
@@ -118,7 +119,7 @@ def segment_paths(
         raise RedosegError(f"a review of {shown(source)}, a folder expected: leave it out for one picture")
     target = _target(source, out, kind)
     make_folder(target.parent)
-    problem = _refusal(target, {os.path.realpath(source)}, overwrite)
+    problem = refusal(target, {os.path.realpath(source)}, overwrite)
     if problem:
         raise RedosegError(f"{shown(target)} {problem}")
     result = _segmented(segmenter, source, source.name, wanted, contextlib.nullcontext())
@@ -148,7 +149,7 @@ def _segment_folder(
     def result_of(job: tuple[Path, str]) -> _Result | str:
         """Segments one picture; why there is no result, if there is none."""
         picture, target = job[0], out / job[1]
-        refused = None if wanted.kind == "coco" else _refusal(target, inputs, wanted.overwrite)
+        refused = None if wanted.kind == "coco" else refusal(target, inputs, wanted.overwrite)
         if refused:
             return f"{shown(target)} {refused}"
         try:
@@ -256,7 +257,7 @@ class _Shared:
         """Raises RedosegError where one of them may not be written, before the work."""
         names = [COCO_FILE] * (self.wanted.kind == "coco") + [REVIEW_TABLE, _page(1)] * self.wanted.review
         for target in (self.out / name for name in names):
-            problem = _refusal(target, inputs, self.wanted.overwrite)
+            problem = refusal(target, inputs, self.wanted.overwrite)
             if problem:
                 raise RedosegError(f"{shown(target)} {problem}")
 
@@ -318,14 +319,6 @@ def _target(source: Path, out: Path, kind: Kind) -> Path:
     if suffix != right:
         raise RedosegError(f"{shown(out)}: the result is a {right} file: name a file ending in {right}, or a folder")
     return out
-
-
-def _refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
-    if os.path.realpath(target) in inputs:
-        return "is a picture to segment: name another folder for the results"
-    if target.exists() and not overwrite:
-        return "exists: name another place, or allow overwriting"
-    return None
 
 
 def _names(pictures: Sequence[Path], source: Path) -> list[str]:

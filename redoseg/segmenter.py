@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -25,6 +26,9 @@ from redoseg.pictures import read_picture, reason, shown, to_rgb
 
 FORMAT = "1"
 MODEL_FILE = "mask.onnx"
+REDRAW_FILE = "redraw.onnx"
+CONFIG_FILE = "config.json"
+HUB = "hf://"  # before user/name of a model on Hugging Face's hub
 _BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 
@@ -52,20 +56,20 @@ class BothWays(NamedTuple):
     confidence: float
 
 
-def weights() -> list[str]:
-    """Names of the weights that come with the package."""
+def weights(file: str = MODEL_FILE) -> list[str]:
+    """Names of the weights that come with the package and have `file`."""
     folder = resources.files("redoseg") / "weights"
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / MODEL_FILE).is_file())
+    return sorted(entry.name for entry in folder.iterdir() if (entry / file).is_file())
 
 
 class Segmenter:
     """Cuts the object out of pictures.
 
     Args:
-        model: a run folder or model folder (with `mask.onnx` in it), an ONNX file, or the name of weights
-            that come with the package.
+        model: a run folder or model folder (with `mask.onnx` in it), an ONNX file, the name of weights
+            that come with the package, or `hf://user/name`, a model folder on Hugging Face's hub.
         threads: CPU threads, each with pictures of its own; as many as this process may use if None.
         edges: how masks are brought from the network's size to the picture's: "guided" by the picture
             (`redoseg.edges`), or "plain", bilinear.
@@ -80,6 +84,8 @@ class Segmenter:
     regions: int
     object_region: int
     """Which region is the object."""
+    value_range: tuple[float, float]
+    """Factor and offset that bring a byte into the range that the network sees."""
     threads: int
     """How many pictures are worked on at a time."""
     edges: Edges
@@ -90,25 +96,35 @@ class Segmenter:
         where, content = model_bytes(model)
         self.threads = threads or cores()
         self.edges = edges
-        self._session, metadata = _session(where, content)
-        try:
-            if metadata["redoseg_format"] != FORMAT:
-                raise ModelError(
-                    f"{where} has format {metadata['redoseg_format']}, {FORMAT} expected: "
-                    "use the redoseg that wrote it, or export it again"
-                )
-            self.name = metadata.get("name") or Path(where).stem
-            self.size = int(metadata["size"])
-            self.regions = int(metadata["regions"])
-            self.object_region = int(metadata["object_region"])
-            self._factor, self._offset = _RANGES[metadata["picture_range"]]
-            got = [(value.name, len(value.shape)) for value in _values(self._session)]
-            if got != [("picture", 4), ("masks", 4)] or not 0 <= self.object_region < self.regions:
-                raise ValueError
-        except (KeyError, ValueError):
-            raise ModelError(
-                f"{where} is an ONNX file, but not one of redoseg: name a run folder or its {MODEL_FILE}"
-            ) from None
+        self._session, about = open_session(where, content, {"picture": 4, "masks": 4})
+        self.name, self.size, self.regions, self.object_region = (
+            about.name,
+            about.size,
+            about.regions,
+            about.object_region,
+        )
+        self.value_range = about.value_range
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        threads: int | None = None,
+        edges: Edges = "guided",
+    ) -> Segmenter:
+        """A model from Hugging Face's hub, `user/name`; or whatever `Segmenter` takes.
+
+        A folder of that name that is here comes first. Only mask.onnx and config.json are fetched, into the hub's
+        cache, from which they come without a network too. `revision` is a branch, tag or commit, `token` that of a
+        private model where none is stored. Raises ModelError where there is no such model, MissingError without
+        huggingface_hub.
+        """
+        from redoseg.sharing import local_or_fetched
+
+        return cls(local_or_fetched(model, (CONFIG_FILE, MODEL_FILE), revision, token, cache_dir), threads, edges)
 
     def batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Soft masks (N, n, H, W) of pictures uint8 (N, H, W, 3), at the pictures' own size."""
@@ -145,17 +161,18 @@ class Segmenter:
         """What the network sees of RGB pictures of any size: (N, 3, S, S)."""
         return self._values(self._reduced(pictures))
 
+    def masks(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Soft masks (N, n, S, S) of RGB pictures of any size, as the network gives them."""
+        return self._run(self._reduced(pictures))
+
     def _values(self, reduced: NDArray[np.uint8]) -> NDArray[np.float32]:
+        factor, offset = self.value_range
         planes = reduced.transpose(0, 3, 1, 2).astype(np.float32)
-        return np.ascontiguousarray(planes * np.float32(self._factor) + np.float32(self._offset))
+        return np.ascontiguousarray(planes * np.float32(factor) + np.float32(offset))
 
     def _run(self, reduced: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Soft masks (N, n, S, S) of pictures of the network's size."""
-        try:
-            masks: NDArray[np.float32] = self._session.run(["masks"], {"picture": self._values(reduced)})[0]
-        except Exception as error:  # ONNX Runtime has no error tree of its own
-            raise ModelError(f"model {self.name} failed ({reason(error)}): export it again") from error
-        return masks
+        return run_session(self._session, self.name, ["masks"], {"picture": self._values(reduced)})[0]
 
     def _at_own_size(
         self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], picture: Image.Image
@@ -170,14 +187,14 @@ class Segmenter:
         A file is turned upright as its EXIF says; an array is uint8 (H, W), (H, W, 3) or (H, W, 4).
         Raises DataError for a picture that cannot be read.
         """
-        picture = _picture(image)
+        picture = to_picture(image)
         reduced = self._reduced([picture])
         mask = self._run(reduced)[0, self.object_region]
         return Prediction(self._at_own_size(mask, reduced[0], picture), _confidence(mask))
 
     def both_ways(self, image: PictureLike) -> BothWays:
         """As `predict`, with plain and with guided edges."""
-        picture = _picture(image)
+        picture = to_picture(image)
         reduced = self._reduced([picture])
         mask = self._run(reduced)[0, self.object_region]
         plain, guided = edges.enlarged(mask, picture.size), edges.guided(mask, reduced[0], picture)
@@ -217,7 +234,8 @@ def in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: 
         pool.shutdown(cancel_futures=True)
 
 
-def _picture(image: PictureLike) -> Image.Image:
+def to_picture(image: PictureLike) -> Image.Image:
+    """A file, picture or array as upright RGB. Raises DataError where it is none."""
     if isinstance(image, (str, Path)):
         return read_picture(image)
     if isinstance(image, Image.Image):
@@ -231,28 +249,56 @@ def _picture(image: PictureLike) -> Image.Image:
 # ------------------------------------------------------------------------------------------ opening a model
 
 
-def model_bytes(model: str | Path) -> tuple[str, bytes]:
-    """Where the model was found, in words, and the ONNX file's content."""
+def model_bytes(model: str | Path, file: str = MODEL_FILE) -> tuple[str, bytes]:
+    """Where `file` of a model was found, in words, and its content; mask.onnx may also be named itself."""
+    model = fetched(model, (CONFIG_FILE, file))
     path = Path(model).expanduser()
-    ships = weights()
+    ships = weights(file)
     try:
-        if (path / MODEL_FILE).is_file():
-            return shown(path / MODEL_FILE), (path / MODEL_FILE).read_bytes()
-        if path.is_file():
+        if (path / file).is_file():
+            return shown(path / file), (path / file).read_bytes()
+        if path.is_file() and file == MODEL_FILE:
             return shown(path), path.read_bytes()
         if str(model) in ships:
-            file = resources.files("redoseg") / "weights" / str(model) / MODEL_FILE
-            return f"weights {model}", file.read_bytes()
+            return f"weights {model}", (resources.files("redoseg") / "weights" / str(model) / file).read_bytes()
     except OSError as error:
         raise ModelError(f"{shown(path)} cannot be read ({reason(error)}): change its permissions") from error
-    seen = f"has no {MODEL_FILE}" if path.is_dir() else "does not exist"
+    seen = f"has no {file}" if path.is_dir() or str(model) in weights() else "does not exist"
+    an_onnx_file = "an .onnx file"
+    if file != MODEL_FILE:
+        seen, an_onnx_file = (f"is a file, {file} in a folder expected" if path.is_file() else seen), f"{HUB}user/name"
     raise ModelError(
-        f"model {shown(path)} {seen}: name a run folder, a model folder, an .onnx file or weights that come "
+        f"model {shown(path)} {seen}: name a run folder, a model folder, {an_onnx_file} or weights that come "
         f"with redoseg ({', '.join(ships) or 'none in this build'})"
     )
 
 
-def _session(where: str, content: bytes) -> tuple[Any, dict[str, str]]:
+def fetched(model: str | Path, files: Sequence[str]) -> str | Path:
+    """`hf://user/name` (or `...@revision`) -> the folder that its `files` were fetched to; all else as it is."""
+    if not str(model).startswith(HUB):
+        return model
+    from redoseg.sharing import fetch
+
+    repo, _, revision = str(model).removeprefix(HUB).partition("@")
+    return fetch(repo, files, revision or None)
+
+
+@dataclass(frozen=True)
+class About:
+    """What the metadata of an exported graph say."""
+
+    name: str
+    size: int
+    regions: int
+    object_region: int
+    value_range: tuple[float, float]
+    """Factor and offset that bring a byte into the range that the network sees."""
+    latent: int
+    """Length of a region's latent; 0 for a mask extractor."""
+
+
+def open_session(where: str, content: bytes, values: dict[str, int]) -> tuple[Any, About]:
+    """An ONNX file of redoseg that takes and gives `values`, names with their number of axes. Raises ModelError."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -263,8 +309,36 @@ def _session(where: str, content: bytes) -> tuple[Any, dict[str, str]]:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # ONNX Runtime has no error tree of its own
         raise ModelError(f"{where} is not an ONNX model: name a run folder, a model folder or an .onnx file") from None
-    return session, dict(session.get_modelmeta().custom_metadata_map)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    try:
+        if metadata["redoseg_format"] != FORMAT:
+            raise ModelError(
+                f"{where} has format {metadata['redoseg_format']}, {FORMAT} expected: "
+                "use the redoseg that wrote it, or export it again"
+            )
+        about = About(
+            metadata.get("name") or Path(where).stem,
+            int(metadata["size"]),
+            int(metadata["regions"]),
+            int(metadata["object_region"]),
+            _RANGES[metadata["picture_range"]],
+            int(metadata.get("latent", 0)),
+        )
+        got = {value.name: len(value.shape) for value in [*session.get_inputs(), *session.get_outputs()]}
+        if got != values or not 0 <= about.object_region < about.regions:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise ModelError(
+            f"{where} is an ONNX file, but not one of redoseg: name a run folder or its {MODEL_FILE}"
+        ) from None
+    return session, about
 
 
-def _values(session: Any) -> list[Any]:
-    return [*session.get_inputs(), *session.get_outputs()]
+def run_session(
+    session: Any, name: str, outputs: list[str], inputs: dict[str, NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """The outputs of the model called `name`. Raises ModelError if it fails."""
+    try:
+        return session.run(outputs, inputs)
+    except Exception as error:  # ONNX Runtime has no error tree of its own
+        raise ModelError(f"model {name} failed ({reason(error)}): export it again") from error

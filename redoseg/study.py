@@ -290,7 +290,7 @@ def _result(job: _Job, folder: Path) -> Result:
 
 def _tidy(folder: Path) -> None:
     """Keep what explains a run; its weights are large and can be made again."""
-    for name in ("state.safetensors", "refined.safetensors", "mask.onnx"):
+    for name in ("state.safetensors", "refined.safetensors", "mask.onnx", "redraw.onnx"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -114,6 +114,7 @@ def test_the_run_folder_explains_itself(trained: Any) -> None:
         "log.jsonl",
         "mask.onnx",
         "outcome.json",
+        "redraw.onnx",
         "report.md",
         "samples/0-000006.png",
         "samples/0-000012.png",
@@ -272,7 +273,15 @@ def test_ctrl_c_from_the_terminal(tiny: Tiny, tmp_path: Path) -> None:
     training.send_signal(signal.SIGINT)
     said, complained = training.communicate(timeout=120)
     assert training.returncode == 130, (said, complained)
-    for name in ("state.safetensors", "mask.onnx", "report.md", "curves.png", "log.jsonl", "config.json"):
+    for name in (
+        "state.safetensors",
+        "mask.onnx",
+        "redraw.onnx",
+        "report.md",
+        "curves.png",
+        "log.jsonl",
+        "config.json",
+    ):
         assert (folder / name).stat().st_size > 100
     assert said.splitlines()[-1] == f"go on with: redoseg train --resume --out {folder}"
     assert "stopped by hand at step" in said

@@ -26,6 +26,7 @@ from redoseg.config import Config
 from redoseg.data import BUILT_IN, PictureSet, is_prepared, open_data
 from redoseg.errors import DivergedError, RunError
 from redoseg.export import export_extractor
+from redoseg.export_redraw import export_redrawer
 from redoseg.machine import place
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.pictures import write_atomic
@@ -55,6 +56,7 @@ class RunFolder:
         self.state = path / "state.safetensors"
         self.refined = path / "refined.safetensors"
         self.onnx = path / "mask.onnx"
+        self.redraw = path / "redraw.onnx"
         self.report = path / "report.md"
         self.outcome = path / "outcome.json"
 
@@ -337,12 +339,14 @@ class Run:
         return outcome
 
     def _finish(self, state: TrainState, extractor: nn.Module, outcome: dict[str, Any]) -> dict[str, Any]:
-        """Write outcome, curves, samples, report and mask.onnx; returns the outcome."""
+        """Write outcome, curves, samples, report, mask.onnx and redraw.onnx; returns the outcome."""
         folder, region = self.folder, outcome["object_region"]
         draw_curves(folder.log.entries(), folder.curves)
         draw_samples(sample_rows(state, extractor, self.bank, self.watched, region), folder.samples / "last.png")
         write_report(folder.path, self.config, outcome, folder.log.entries())
         export_extractor(extractor, self.config, folder.onnx, folder.path.name, region)
+        generators, encoder = state.average.nets["generators"], state.redrawer.encoder
+        export_redrawer(generators, encoder, self.config, folder.redraw, folder.path.name, region)
         self._write_outcome(outcome)
         return outcome
 

@@ -1,0 +1,131 @@
+"""Model folders on Hugging Face's hub: fetching and pushing. Needs huggingface_hub, the part `hub` of redoseg."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from redoseg.errors import MissingError, ModelError, RedosegError
+from redoseg.pictures import reason, shown
+
+FILES = ("README.md", "config.json", "mask.onnx", "redraw.onnx", "model.safetensors")  # a model folder, and all of it
+_REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def local_or_fetched(
+    model: str | Path,
+    files: Sequence[str],
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> str | Path:
+    """`user/name` that is no place here -> the folder that its `files` were fetched to; all else as it is."""
+    if not isinstance(model, str) or not _REPO.fullmatch(model) or Path(model).expanduser().exists():
+        return model
+    return fetch(model, files, revision, token, cache_dir)
+
+
+def fetch(
+    repo: str,
+    files: Sequence[str],
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
+    """Fetch `files` of the model `repo` (user/name), all of one commit; returns the folder in the hub's cache.
+
+    Without a network they come from the cache, if they are there. Raises ModelError if they cannot be had.
+    """
+    if not _REPO.fullmatch(repo):
+        raise ModelError(f"model {repo!r} on the hub, user/name expected: correct it")
+    with _one_line(repo, "fetched"):
+        import huggingface_hub
+
+        found = huggingface_hub.snapshot_download(
+            repo,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            allow_patterns=list(files),
+            library_name="redoseg",
+        )
+    missing = [file for file in files if not (Path(found) / file).is_file()]
+    if missing:
+        raise ModelError(f"{repo} on the hub has no {missing[0]}, a model of redoseg expected: name another")
+    return Path(found)
+
+
+def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str | None = None) -> str:
+    """Upload a model folder (of `redoseg export`) as the model `repo` (user/name), made if there is none.
+
+    Only the five files of a model folder go up, in one commit. `private` makes a new model private, and refuses one
+    that is there and public. `token` is one that may write; if None, the stored one or HF_TOKEN. Returns the model's
+    address. Raises ModelError for a folder with a file missing, RedosegError if it cannot be uploaded.
+    """
+    folder = Path(folder)
+    if not _REPO.fullmatch(repo):
+        raise RedosegError(f"{repo!r} seen, the model's name on the hub expected, as user/name: correct it")
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing:
+        seen = f"has no {missing[0]}" if folder.is_dir() else "is no folder"
+        raise ModelError(f"{shown(folder)} {seen}, a model folder expected: make one with `redoseg export`")
+    with _one_line(repo, "pushed"):
+        import huggingface_hub
+
+        token = token or huggingface_hub.get_token()
+        if not token:
+            raise RedosegError(
+                "no token for the hub, one that may write expected: say `hf auth login`, or set HF_TOKEN"
+            )
+        api = huggingface_hub.HfApi(token=token, library_name="redoseg")
+        address = api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise RedosegError(
+                f"{repo} on the hub is public, a private one expected: name another, or leave private out"
+            )
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=list(FILES),
+            commit_message=f"Model {folder.resolve().name}",
+        )
+    return str(address)
+
+
+@contextlib.contextmanager
+def _one_line(repo: str, what: str) -> Iterator[None]:
+    """Whatever the hub's client raises becomes a RedosegError of one line."""
+    try:
+        yield
+    except (RedosegError, MemoryError):
+        raise
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f'{error.name} is not installed, the part `hub` of redoseg expected: pip install "redoseg[hub]"'
+        ) from None
+    except Exception as error:  # HTTP libraries differ between versions of the client, with no error tree in common
+        raise ModelError(f"{repo} on the hub cannot be {what} ({_seen(error)}") from error
+
+
+def _seen(error: Exception) -> str:
+    """What went wrong and what to do, the first in a bracket that is open already."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if kinds & {"GatedRepoError"}:
+        return "its owner grants access): ask for it on its page, then say `hf auth login`"
+    if kinds & {"RepositoryNotFoundError"}:
+        return "no such model, or a private one): check the name, or say `hf auth login`"
+    if kinds & {"RevisionNotFoundError"}:
+        return "no such revision): name a branch, tag or commit of it"
+    if kinds & {"IncompleteSnapshotError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"} or _is_network(kinds):
+        return "no answer, and not in the cache): check the network, or HF_HUB_OFFLINE and HF_ENDPOINT"
+    if status in (401, 403):
+        return f"refused, status {status}): give a token that may, with `hf auth login` or HF_TOKEN"
+    return f"{reason(error)}): try again later"
+
+
+def _is_network(kinds: set[str]) -> Any:
+    return kinds & {"ConnectError", "ConnectTimeout", "ReadTimeout", "NetworkError", "ConnectionError", "ProxyError"}

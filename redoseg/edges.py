@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 WINDOW = 1 / 8  # half a window's side, as a share of the mask's: chosen on dev pictures, docs/edges.md
 EPSILON = 1e-3  # what is added to the colours' variances, of colours from 0 to 1: below it they count as noise
@@ -37,6 +37,9 @@ def guided(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Fl
     # across by Pillow, which is small work; down by rows, so that only a band of the whole is there at a time
     wide = [_across(plane, width) for plane in functions]
     above, share = _places(len(mask), height)
+    if min(picture.size) >= 2 * min(mask.shape):  # where there are pixels to spare
+        # averaged with its neighbours (1 2 1 / 4 each way), a pixel's noise does not decide, and crumbs are fewer
+        picture = picture.filter(ImageFilter.BoxBlur(0.5))
     colours = np.asarray(picture)
     result = np.empty((height, width), np.float32)
     for start in range(0, height, _ROWS):

@@ -74,6 +74,14 @@ def test_guided_is_the_guided_filter() -> None:
     assert np.abs(edges.guided(mask, np.asarray(picture), picture) - expected.clip(0, 1)).max() < 1e-4
 
 
+def test_noise_of_single_pixels_does_not_show() -> None:
+    truth = disc(400)
+    clean, noisy = photograph(truth, noise=0), photograph(truth, noise=60)
+    mask, reduced = seen_by_a_network(clean, truth, 64)
+    # a mask fitted to every single pixel would be wrong on 2 %
+    assert ((edges.guided(mask, reduced, noisy) > 0.5) != truth).mean() < 0.004
+
+
 def test_what_says_nothing_stays_as_it_is() -> None:
     flat = Image.new("RGB", (200, 100), (90, 120, 30))
     reduced = np.asarray(flat.resize((32, 32)))

@@ -193,7 +193,7 @@ def _segmented(
 ) -> _Result:
     """A picture file's result. A large picture's is made within `one_large`. Raises DataError."""
     picture = read_picture(path)
-    with one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext():
+    with one_large if is_large(picture) else contextlib.nullcontext():
         soft, confidence = segmenter.predict(picture)
         mask = soft > 0.5
         reviewed = None
@@ -202,21 +202,35 @@ def _segmented(
             reviewed = confidence, float(mask.mean()), name, tile
         if wanted.kind == "coco":
             return _Result(None, annotated(name, mask, confidence), reviewed)
-        drawn = _drawn(picture, soft, mask, wanted.kind)
+        result = drawn(picture, soft, wanted.kind)
         if wanted.crop:
-            drawn = drawn.crop(_crop_of(mask, path))
-        return _Result(_encoded(drawn, "PNG", compress_level=3), None, reviewed)
+            result = result.crop(_crop_of(mask, path))
+        return _Result(as_png(result), None, reviewed)
 
 
-def _drawn(picture: Image.Image, soft: NDArray[np.float32], mask: NDArray[np.bool_], kind: Kind) -> Image.Image:
+def is_large(picture: Image.Image) -> bool:
+    """Whether so much memory goes into this picture's result that no two should be made at a time."""
+    return picture.width * picture.height > _LARGE
+
+
+def drawn(picture: Image.Image, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5) -> Image.Image:
+    """What is made of an RGB picture and its soft mask (H, W), 0 to 1, cut at `threshold`.
+
+    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB.
+    """
     if kind == "mask":
-        return Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
+        return Image.fromarray(np.where(soft > threshold, np.uint8(255), np.uint8(0)))
     if kind == "soft":
         return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
     if kind == "cutout":
         # Steeper than the soft mask's own edge, through which the background would show.
-        return cutout(picture, (soft * 4 - 1.5).clip(0, 1))
-    return outline(picture, mask)
+        return cutout(picture, (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1))
+    return outline(picture, soft > threshold)
+
+
+def as_png(image: Image.Image) -> bytes:
+    """The picture as a PNG file, packed quickly rather than tightly."""
+    return _encoded(image, "PNG", compress_level=3)
 
 
 def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:

@@ -36,13 +36,13 @@ def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Im
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
     alpha = np.asarray(grey, np.float32) / 255
     cut = cutout(small, alpha)
-    return [small, outline(small, alpha > 0.5), Image.alpha_composite(_checks(side), cut).convert("RGB")]
+    return [small, outline(small, alpha > 0.5), Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")]
 
 
-def _checks(side: int) -> Image.Image:
-    """The checkerboard that stands for nothing (RGBA)."""
-    cell = max(4, side // 16)
-    y, x = np.indices((side, side)) // cell
+def checkerboard(size: tuple[int, int]) -> Image.Image:
+    """The checkerboard of (width, height) that stands for nothing (RGBA)."""
+    cell = max(4, min(size) // 16)
+    y, x = np.indices(size[::-1]) // cell
     grey = np.where((x + y) % 2, 232, 250).astype(np.uint8)
     return Image.fromarray(grey).convert("RGBA")
 

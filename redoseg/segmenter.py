@@ -335,19 +335,34 @@ def _segment_folder(
 def _render(segmenter: Segmenter, path: Path, kind: Kind, one_large: contextlib.AbstractContextManager[Any]) -> bytes:
     """A picture file's result as a PNG file. A large picture's is made within `one_large`."""
     picture = read_picture(path)
-    with one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext():
-        soft = segmenter.soft(picture)
-        if kind == "mask":
-            result = Image.fromarray(np.where(soft > 0.5, np.uint8(255), np.uint8(0)))
-        elif kind == "soft":
-            result = Image.fromarray(np.rint(soft * 255).astype(np.uint8))
-        elif kind == "cutout":
-            # Steeper than the network's own edge, which is as wide as its pixels are in the photograph.
-            result = cutout(picture, (soft * 4 - 1.5).clip(0, 1))
-        else:
-            result = outline(picture, soft > 0.5)
-        buffer = io.BytesIO()
-        result.save(buffer, "PNG", compress_level=3)
+    with one_large if is_large(picture) else contextlib.nullcontext():
+        return as_png(drawn(picture, segmenter.soft(picture), kind))
+
+
+def is_large(picture: Image.Image) -> bool:
+    """Whether so much memory goes into this picture's result that no two should be made at a time."""
+    return picture.width * picture.height > _LARGE
+
+
+def drawn(picture: Image.Image, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5) -> Image.Image:
+    """What is made of an RGB picture and its soft mask (H, W), 0 to 1, cut at `threshold`.
+
+    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB.
+    """
+    if kind == "mask":
+        return Image.fromarray(np.where(soft > threshold, np.uint8(255), np.uint8(0)))
+    if kind == "soft":
+        return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
+    if kind == "cutout":
+        # Steeper than the network's own edge, which is as wide as its pixels are in the photograph.
+        return cutout(picture, (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1))
+    return outline(picture, soft > threshold)
+
+
+def as_png(image: Image.Image) -> bytes:
+    """The picture as a PNG file, packed quickly rather than tightly."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
@@ -422,12 +437,12 @@ def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Im
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
     alpha = np.asarray(grey, np.float32) / 255
     cut = cutout(small, alpha)
-    return [small, outline(small, alpha > 0.5), Image.alpha_composite(_checks(side), cut).convert("RGB")]
+    return [small, outline(small, alpha > 0.5), Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")]
 
 
-def _checks(side: int) -> Image.Image:
-    """The checkerboard that stands for nothing (RGBA)."""
-    cell = max(4, side // 16)
-    y, x = np.indices((side, side)) // cell
+def checkerboard(size: tuple[int, int]) -> Image.Image:
+    """The checkerboard of (width, height) that stands for nothing (RGBA)."""
+    cell = max(4, min(size) // 16)
+    y, x = np.indices(size[::-1]) // cell
     grey = np.where((x + y) % 2, 232, 250).astype(np.uint8)
     return Image.fromarray(grey).convert("RGBA")

@@ -38,6 +38,7 @@ RANKS = {
     "study_table": 7,
     "evaluate": 5,
     "quantize": 5,
+    "serve": 6,
     "train": 5,
     "cli": 8,
 }

@@ -101,8 +101,8 @@ class Serve:
 
     model: tyro.conf.Positional[str] = "flowers"
     """Run folder, model folder, or the name of weights in the package [path or name]"""
-    run: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """Run folder whose progress the second tab shows; give it again for more [folder]"""
+    run: tuple[Path, ...] = ()
+    """Run folders whose progress the second tab shows [folders]"""
     examples: Path | None = None
     """Folder whose first pictures are offered to try [folder]"""
     host: str = "127.0.0.1"

@@ -6,6 +6,7 @@ and running jobs, and what lies on disk, all in one temporary folder that goes w
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import ipaddress
@@ -47,13 +48,15 @@ EXAMPLES = 8
 _KEPT = 3600  # seconds that an upload and its results stay
 _DISK = 2**30  # bytes that they may take together; the oldest go first
 _TEXT = 2**20  # bytes of a request that is no upload
+_STAYS = "examples"  # the folder of what is not deleted while the page is served
+_PATIENCE = 3  # seconds for the rest of a request that is too large
 _LAST_LOOK = 10  # seconds between two looks at a run folder
 
 # What of gradio is reached. Its other routes fetch addresses for the caller, keep histories or edit code.
 _SERVED = re.compile(
     r"/(?:(?:config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?|(?:assets|static|svelte)/.+"
     r"|gradio_api/(?:info|app_id|config|theme\.css|startup-events|upload|upload_progress|reset|cancel|queue/(?:join|data)"
-    r"|(?:call|heartbeat)/.+|file=(?!.*://).+))/?",
+    r"|(?:call|run|heartbeat)/.+|file=(?!.*://).+))/?",
     re.S,
 )
 _HEADERS = [
@@ -65,9 +68,10 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _CSS = """
-.gradio-container { max-width: 1400px !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: 1400px !important; margin: 0 auto; }
 .gradio-container h1 { margin: 0; }
-.redoseg-said { min-height: 1.6em; }
+#said { min-height: 1.6em; }
+#photo img, #overlay img, #mask img, #cutout img { width: 100%; height: 100%; object-fit: contain; }
 footer { opacity: .6; }
 """
 
@@ -187,7 +191,8 @@ def run_progress(folder: Path) -> Progress:
             "name another with --run"
         ) from error
     if latest:
-        words += f"\n\nSamples: `{shown(latest.name)}`, rows of pictures, their masks and each region redrawn."
+        rows = "pictures, their masks, each region redrawn, and the truth where there is one"
+        words += f"\n\nSamples in `{shown(latest.name)}`: {rows}."
     return Progress(words, *pictures)
 
 
@@ -221,8 +226,8 @@ def _words(folder: Path) -> str:
     health = outcome.get("health") if outcome.get("health") == "diverged" else trained.get("health")
     if health:
         advice = f": {ADVICE[health]}" if health in ADVICE else ""
-        lines.append(f"Health: **{health}**{advice}.")
-    return "\n\n".join(lines)
+        lines.append(f"\n\nHealth: **{health}**{advice}.")
+    return " ".join(lines)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -273,6 +278,7 @@ class Guard:
             return await _refuse(send, 404, "not here")
         stated = headers.get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > most:
+            await _read_on(receive)
             return await _refuse(send, 413, f"more than {most / 1e6:.0f} MB: send a smaller file")
         got, started = 0, False
 
@@ -295,11 +301,21 @@ class Guard:
             await self.app(scope, counted, answered)
         except _TooLarge:
             if not started:
+                await _read_on(receive)
                 await _refuse(send, 413, f"more than {most / 1e6:.0f} MB: send a smaller file")
         except Exception as error:  # what gradio makes of a request that no browser sends
             if started:
                 raise
             await _refuse(send, 400, f"a request that is not understood ({type(error).__name__})")
+
+
+async def _read_on(receive: Any) -> None:
+    """Take what is still being sent, for a moment: most senders listen only when they are through."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            more = True
+            while more:
+                more = (await receive()).get("more_body", False)
 
 
 async def _refuse(send: Any, status: int, why: str) -> None:
@@ -311,13 +327,13 @@ async def _refuse(send: Any, status: int, why: str) -> None:
 def tidy(folder: Path, seconds: float, most: int) -> None:
     """Delete the files below `folder` that are older, and of the rest the oldest above `most` bytes together.
 
-    An upload that its sender broke off leaves a file that gradio forgets: so it is the folder that is looked at.
+    Examples stay. An upload that its sender broke off leaves a file that gradio forgets: so the folder is looked at.
     """
     found = []
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
             seen = path.lstat()
-            if stat.S_ISREG(seen.st_mode):
+            if stat.S_ISREG(seen.st_mode) and path.relative_to(folder).parts[0] != _STAYS:
                 found.append((max(seen.st_mtime, seen.st_ctime), seen.st_size, path))
     found.sort(reverse=True)
     total = 0
@@ -339,6 +355,8 @@ def is_loopback(host: str) -> bool:
 def _free_port(host: str, port: int) -> int:
     """The port, or a free one for 0. Raises ConfigError if nothing can listen there."""
     try:
+        if not 0 <= port < 2**16:  # of which the system would take the remainder
+            raise OverflowError("no such port")
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
             if os.name == "posix":  # elsewhere it lets two listen at once
@@ -401,15 +419,13 @@ def serving(
         os.environ |= {
             "GRADIO_ANALYTICS_ENABLED": "False",
             "GRADIO_RUN_HISTORY": "False",
-            "GRADIO_TEMP_DIR": str(folder / "uploads"),
-            "GRADIO_EXAMPLES_CACHE": str(folder / "uploads"),
+            "GRADIO_TEMP_DIR": str(folder),
+            "GRADIO_EXAMPLES_CACHE": str(folder),
             "HF_HUB_OFFLINE": "1",
         }
-        (folder / "uploads").mkdir()
-        # beside the uploads, which are deleted after a while
-        samples = [folder / "examples" / f"{i}-{path.name}" for i, path in enumerate(tries)]
-        (folder / "examples").mkdir()
+        samples = [folder / _STAYS / str(i) / path.name for i, path in enumerate(tries)]
         for path, copy in zip(tries, samples, strict=True):
+            copy.parent.mkdir(parents=True)
             shutil.copyfile(path, copy)
         cuts = Cuts(segmenter, round(max_megapixels * 1e6))
         address, close = _launch(cuts, redraw, list(runs), samples, folder, host, port, round(max_mb * 1e6))
@@ -419,7 +435,7 @@ def serving(
 
         def tidy_now_and_then() -> None:
             while not ended.wait(10):
-                tidy(folder / "uploads", _KEPT, _DISK)
+                tidy(folder, _KEPT, _DISK)
 
         threading.Thread(target=tidy_now_and_then, daemon=True).start()
         yield address
@@ -470,12 +486,12 @@ def _launch(
         if not photo:  # taken away
             return [None, None, None, "", *itertools.repeat(gr.DownloadButton(value=None, interactive=False), 3)]
         pictures, said = cuts.previews(uploaded(photo), number(threshold, 0, 1, "threshold"))
-        return [*pictures, said, *itertools.repeat(gr.skip(), 3)]
+        return [*pictures, said, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
 
     def segment(photo: Any, threshold: Any) -> Any:
         if not photo:
             return [gr.skip()] * 3
-        written = cuts.files(uploaded(photo), number(threshold, 0, 1, "threshold"), folder / "uploads")
+        written = cuts.files(uploaded(photo), number(threshold, 0, 1, "threshold"), folder)
         return [gr.DownloadButton(value=str(path), interactive=True) for path in written]
 
     def redrawn(photo: Any, count: Any, seed: Any) -> Any:
@@ -510,7 +526,7 @@ def _launch(
                         elem_id="photo",
                         buttons=["fullscreen"],
                     )
-                    _take_files_only(gr, photo, folder / "uploads")
+                    _take_files_only(gr, photo, folder)
                     threshold = gr.Slider(
                         0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold",
                         info="How sure the model must be. Lower takes in more, higher leaves out more.",
@@ -518,11 +534,11 @@ def _launch(
                     with gr.Row():
                         downloads = [
                             gr.DownloadButton(
-                                label, interactive=False, size="md", min_width=100, elem_id=f"save-{name}"
+                                f"↓ {label}", interactive=False, size="md", min_width=90, elem_id=f"save-{name}"
                             )
                             for label, name in (("Mask", "mask"), ("Cut-out", "cutout"), ("Soft mask", "soft"))
                         ]
-                    said = gr.Markdown("", elem_classes="redoseg-said", elem_id="said")
+                    said = gr.Markdown("", elem_id="said")
                 with gr.Column(scale=3, min_width=320):
                     overlay = _shown_image(gr, "Overlay", "overlay", 360)
                     with gr.Row():
@@ -537,31 +553,35 @@ def _launch(
                     count = gr.Slider(1, MAX_REDRAWINGS, 4, step=1, label="Redrawings")
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
                     again = gr.Button("Redraw the object", elem_id="redraw")
-                drawings = gr.Gallery(label="Redrawings", columns=4, object_fit="contain", elem_id="redrawings")
+                drawings = gr.Gallery(
+                    label="Redrawings", columns=4, object_fit="contain", format="png", elem_id="redrawings"
+                )
                 gr.on(
                     again.click, in_a_line(redrawn), [photo, count, seed], drawings, api_name="redraw",
                     api_description="Redraw the object of a photograph: files.", **work,
                 )  # fmt: skip
             results = [overlay, mask, cut, said, *downloads]
             shown_now = gr.on(
-                [photo.change, threshold.release], in_a_line(show), [photo, threshold], results,
-                api_visibility="private", trigger_mode="always_last", show_progress_on=overlay, **work,
+                [photo.change, threshold.change], in_a_line(show), [photo, threshold], results,
+                api_visibility="private", trigger_mode="always_last", show_progress="minimal",
+                show_progress_on=overlay, **work,
             )  # fmt: skip
             shown_now.success(
                 in_a_line(segment), [photo, threshold], downloads, api_name="segment", show_progress="hidden",
+                trigger_mode="always_last",
                 api_description="Mask, cut-out and soft mask of a photograph, as PNG files of its size.", **work,
             )  # fmt: skip
         with gr.Tab("Training"):
             if not names:
                 gr.Markdown("No run folder was named: start with `redoseg serve --run FOLDER` to see one here.")
             else:
-                with gr.Row(equal_height=True):
+                with gr.Row():
                     run = gr.Dropdown(list(names), value=next(iter(names)), label="Run", scale=4, elem_id="run")
-                    refresh = gr.Button("Look again", scale=1, min_width=120)
+                    refresh = gr.Button("Look again", scale=1, min_width=120, size="md")
                 words = gr.Markdown(elem_id="words")
                 with gr.Row():
-                    curves = _shown_image(gr, "Losses, sizes and scores", "curves", None)
-                    grids = _shown_image(gr, "Samples", "samples", None)
+                    curves = _shown_image(gr, "Losses, sizes and scores", "curves")
+                    grids = _shown_image(gr, "Samples", "samples")
                 gr.on(
                     [refresh.click, run.change, page.load, gr.Timer(_LAST_LOOK).tick], in_a_line(look), run,
                     [words, curves, grids], api_name="progress", show_progress="hidden", trigger_mode="once",
@@ -571,7 +591,7 @@ def _launch(
     hosts = frozenset({"localhost", "127.0.0.1", "[::1]", host}) if is_loopback(host) else frozenset()
     try:
         page.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host and "[" not in host else host,
             server_port=port,
             share=False,
             quiet=True,
@@ -592,13 +612,21 @@ def _launch(
         raise ConfigError(
             f"port {port} of {shown(host)} cannot be used ({reason(error)}), a free one expected: give another --port"
         ) from None
-    return str(page.local_url), page.close
+    return str(page.local_url), functools.partial(page.close, verbose=False)
 
 
-def _shown_image(gr: Any, label: str, name: str, height: int | None) -> Any:
-    """A picture that the page shows and nobody changes."""
+def _shown_image(gr: Any, label: str, name: str, height: int | None = None) -> Any:
+    """A picture that the page shows and nobody changes; one without a given height has no label in its corner."""
     return gr.Image(
-        label=label, elem_id=name, height=height, interactive=False, format="png", buttons=["fullscreen"], type="pil"
+        label=label,
+        show_label=height is not None,
+        elem_id=name,
+        height=height,
+        min_width=120 if height else 320,
+        interactive=False,
+        format="png",
+        buttons=["fullscreen"],
+        type="pil",
     )
 
 
@@ -627,7 +655,7 @@ def _take_files_only(gr: Any, photo: Any, uploads: Path) -> None:
         if payload is None or not payload.path:
             return None
         path = Path(payload.path).resolve()
-        if not path.is_relative_to(uploads.parent):
+        if not path.is_relative_to(uploads):
             raise gr.Error("Not a file that was uploaded, one expected: upload it.", print_exception=False)
         return str(path)
 

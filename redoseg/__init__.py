@@ -5,7 +5,11 @@ Public names are loaded on first use, so that `import redoseg` costs nothing.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime would count itself among those that report home, and leave a file in the temporary folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from redoseg.redraw import RedrawModel

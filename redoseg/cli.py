@@ -109,6 +109,26 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Serve:
+    """A page to drop photographs on and to follow training runs; for this computer alone unless told otherwise."""
+
+    model: tyro.conf.Positional[str] = "flowers"
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    run: tuple[Path, ...] = ()
+    """Run folders whose progress the second tab shows [folders]"""
+    examples: Path | None = None
+    """Folder whose first pictures are offered to try [folder]"""
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 lets every computer of the network in [name or address]"""
+    port: int = 7860
+    """Where to listen; 0 takes a free one [port]"""
+    max_mb: float = 30.0
+    """Largest file that may be uploaded [MB]"""
+    max_megapixels: float = 50.0
+    """Largest picture that is decoded [million pixels]"""
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Decode a set of pictures once, into arrays that training maps into memory. Stopped, the same command goes on."""
 
@@ -458,6 +478,26 @@ def _segment(arguments: Sequence[str]) -> int:
     return _list_failed(console, [(str(path), why) for path, why in report.failed])
 
 
+def _serve(arguments: Sequence[str]) -> int:
+    command = _arguments(Serve, "serve", arguments)
+    import signal
+    import threading
+
+    from redoseg.serve import is_loopback, serving
+
+    c = command
+    with serving(c.model, c.run, c.host, c.port, c.max_mb, c.max_megapixels, c.examples) as address:
+        if not is_loopback(c.host):
+            print(
+                f"redoseg: {c.host} is open to every computer that reaches this one, without a password",
+                file=sys.stderr,
+            )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # its folder goes then too
+        print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    return DONE
+
+
 def _prepare(arguments: Sequence[str]) -> int:
     command = _arguments(Prepare, "prepare", arguments)
     from redoseg.data import ARCHIVES, READERS, cache_folder, fetch, parts_of, prepare, read_splits
@@ -723,6 +763,7 @@ VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
     "train": (Train, _train),
     "evaluate": (Evaluate, _evaluate),
     "segment": (Segment, _segment),
+    "serve": (Serve, _serve),
     "prepare": (Prepare, _prepare),
     "data": (Data, _data),
     "quantize": (Quantize, _quantize),

@@ -165,7 +165,7 @@ def _formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def _one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
     """Whatever goes wrong with the file within is a DataError of one line, and nothing warns."""
     try:
         # Pillow warns of much that is handled here (large pictures, odd palettes, damaged EXIF).
@@ -176,7 +176,7 @@ def _one_line(path: Path) -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         raise DataError(
-            f"{shown(path)}: claims more than {MAX_PIXELS // 10**6} million pixels, a photograph expected: "
+            f"{shown(path)}: claims more than {most // 10**6} million pixels, a photograph expected: "
             "make it smaller or remove it"
         ) from None
     except UnidentifiedImageError:
@@ -242,10 +242,10 @@ def _refuse_scans(file: IO[bytes], pixels: int) -> None:
         raise OSError(f"{scans} passes over {pixels // 10**6} million pixels")
 
 
-def _decode(path: Path, size: int | None) -> Image.Image:
+def _decode(path: Path, size: int | None, most: int = MAX_PIXELS) -> Image.Image:
     """The file's first frame, upright, 8 bits a channel; with `size` a JPEG comes reduced."""
     with _opened(path) as file, Image.open(_defused(file), formats=_formats()) as image:
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > most:
             raise Image.DecompressionBombError
         if image.width * image.height == 0:
             raise OSError("no pixels")
@@ -343,15 +343,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def read_picture(path: str | Path, size: int | None = None) -> Image.Image:
+def read_picture(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Image.Image:
     """A picture file as upright 8-bit RGB.
 
     With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
+    `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.
     Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
     """
     path = Path(path)
-    with _one_line(path):
-        return to_rgb(_decode(path, size))
+    with _one_line(path, most):
+        return to_rgb(_decode(path, size, most))
 
 
 def fit_square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:

@@ -74,6 +74,14 @@ def outside(*arguments: str | Path, code: str = "", **environment: str) -> subpr
     )
 
 
+def test_nothing_reports_home_or_is_left_in_the_temporary_folder(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    (tmp_path / "temporary").mkdir()
+    said = outside("segment", "flowers", tmp_path / "a.png", "-o", tmp_path / "out", TMPDIR=str(tmp_path / "temporary"))
+    assert said.returncode == 0
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def one_line(said: Said) -> str:
     assert said.code == 2, said
     assert said.out == ""

@@ -50,8 +50,9 @@ RANKS = {
     "evaluate": 5,
     "model_card": 5,
     "quantize": 5,
+    "serve": 8,
     "train": 5,
-    "cli": 8,
+    "cli": 9,
 }
 TORCH = {"torch", "safetensors", "onnx", "jaxtyping", "matplotlib"}
 FREE_OF_TORCH = {

@@ -226,7 +226,8 @@ def between(start: Latents, end: Latents, shares: Sequence[float] | NDArray[np.f
     sine = np.sin(angle)
     turned = (np.sin((1 - share) * angle) * unit_a + np.sin(share * angle) * unit_b) / np.maximum(sine, 1e-12)
     straight = (1 - share) * a + share * b
-    way = np.where(sine > 1e-3, turned * ((1 - share) * long_a + share * long_b), straight)
+    turns = (sine > 1e-3) & (long_a > 0) & (long_b > 0)  # else there is no nearer way round, or no direction at all
+    way = np.where(turns, turned * ((1 - share) * long_a + share * long_b), straight)
     return way.astype(np.float32)
 
 
@@ -267,7 +268,7 @@ def redraw_photo(
     targets = [out / name for name in (*numbered, f"{photo.stem}-redrawn.{'gif' if gif else 'png'}")]
     inputs = {os.path.realpath(path) for path in (photo, like) if path is not None}
     for target in targets:
-        problem = refusal(target, inputs, overwrite)
+        problem = refusal(target, inputs, overwrite, "one of the photographs")
         if problem:
             raise RedosegError(f"{shown(target)} {problem}")
     picture, other = read_picture(photo), None if like is None else read_picture(like)

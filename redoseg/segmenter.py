@@ -426,9 +426,10 @@ def _target(source: Path, out: Path) -> Path:
     return out
 
 
-def refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
+def refusal(target: Path, inputs: set[str], overwrite: bool, what: str = "a picture to segment") -> str | None:
+    """Why a result may not be written there, if it may not; `inputs` are real paths, each of them `what`."""
     if os.path.realpath(target) in inputs:
-        return "is a picture to segment: name another folder for the results"
+        return f"is {what}: name another folder for the results"
     if target.exists() and not overwrite:
         return "exists: name another place, or allow overwriting"
     return None

@@ -232,8 +232,10 @@ def test_whatever_is_here_comes_first(hub: Hub, folder: Path, tmp_path: Path, mo
     shutil.copytree(folder, tmp_path / "me" / "birds")
     assert Segmenter.from_pretrained("me/birds").name == "birds"
     assert hub.asked == []
-    with pytest.raises(ModelError, match="a/b/c does not exist"):
-        Segmenter.from_pretrained("a/b/c")
+    for name in ("a/b/c", "../birds", "./birds", "fish"):  # places, and no names on the hub
+        with pytest.raises(ModelError, match=re.escape(f"{Path(name)} does not exist")):
+            Segmenter.from_pretrained(name)
+    assert hub.asked == []
 
 
 def test_what_is_in_the_cache_needs_no_network(

@@ -38,7 +38,8 @@ class Hub:
         self.commits: dict[str, list[dict[str, bytes]]] = {}
         self.private: set[str] = set()
         self.asked: list[tuple[str, str]] = []
-        self.sent: list[bytes] = []
+        self.large: dict[str, bytes] | None = None
+        """Large files by their SHA-256, apart from commits as on the real hub; None has all files in commits."""
         self.address = ""
 
     def sha(self, repo: str, number: int) -> str:
@@ -73,9 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def read(self) -> bytes:
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.hub.sent.append(content)
-        return content
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def may_write(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
@@ -105,6 +104,13 @@ class Handler(BaseHTTPRequestHandler):
         info = {"_id": "1", "id": repo, "sha": sha, "private": repo in self.hub.private, "siblings": siblings}
         return self.answer(200, info | {"tags": [], "downloads": 0, "likes": 0})
 
+    def do_PUT(self) -> None:
+        content = self.read()
+        assert self.hub.large is not None
+        assert self.path == f"/large/{hashlib.sha256(content).hexdigest()}"
+        self.hub.large[self.path.rpartition("/")[2]] = content
+        self.answer(200)
+
     def do_POST(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append((self.command, path))
@@ -122,15 +128,28 @@ class Handler(BaseHTTPRequestHandler):
             if asked.get("private") or asked.get("visibility") == "private":
                 self.hub.private.add(repo)
             return self.answer(200, {"url": f"{self.hub.address}/{repo}"})
+        if path.endswith(".git/info/lfs/objects/batch"):
+            objects = json.loads(content)["objects"]
+            for entry in objects:
+                entry["actions"] = {"upload": {"href": f"{self.hub.address}/large/{entry['oid']}"}}
+            return self.answer(200, {"transfer": "basic", "objects": objects})
         found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path)
         assert found is not None, path
         repo = found[1]
         if found[2] == "preupload":
             names = [file["path"] for file in json.loads(content)["files"]]
-            modes = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
-            return self.answer(200, {"files": modes})
-        lines = [json.loads(line) for line in content.splitlines() if line]
-        new = {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines[1:]}
+            large = () if self.hub.large is None else (".onnx", ".safetensors")
+            modes = [(name, "lfs" if Path(name).suffix in large else "regular") for name in names]
+            answers = [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]
+            return self.answer(200, {"files": answers})
+        new = {}
+        for line in map(json.loads, content.splitlines()[1:]):
+            value = line["value"]
+            if line["key"] == "lfsFile":
+                assert self.hub.large is not None
+                new[value["path"]] = self.hub.large[value["oid"]]
+            else:
+                new[value["path"]] = base64.b64decode(value["content"])
         self.hub.commits[repo].append(self.hub.commits[repo][-1] | new)
         sha = self.hub.sha(repo, len(self.hub.commits[repo]) - 1)
         return self.answer(200, {"commitUrl": f"{self.hub.address}/{repo}/commit/{sha}", "commitOid": sha})
@@ -297,6 +316,17 @@ def test_pushed_and_fetched_again(hub: Hub, folder: Path, tmp_path: Path) -> Non
     (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\nBirds.\n")
     push_to_hub(tmp_path / "model", "me/birds", token=TOKEN)
     assert hub.commits["me/birds"][-1]["README.md"].endswith(b"Birds.\n")
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's own
+def test_large_files_go_another_way(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real hub keeps models apart from commits. Its newest way, Xet, is a protocol of its own, not tested here."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    hub.large = {}
+    push_to_hub(folder, "me/birds", token=TOKEN)
+    assert len(hub.large) == 3
+    assert hub.commits["me/birds"][-1] == content(folder)
+    assert Segmenter.from_pretrained("me/birds").name == "birds"
 
 
 def test_pushed_with_the_token_of_the_environment(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str
         "",
         "```",
         "redoseg segment FOLDER photo.jpg -o out/",
-        "redoseg redraw FOLDER photo.jpg -o out/",
+        "redoseg redraw FOLDER photo.jpg -o out/  # FOLDER: this one, or hf://user/name of where you found it",
         "```",
         "",
         "| | |",

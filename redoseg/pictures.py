@@ -482,10 +482,10 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def refusal(target: Path, inputs: set[str], overwrite: bool) -> str | None:
+def refusal(target: Path, inputs: set[str], overwrite: bool, an_input: str = "a picture to segment") -> str | None:
     """Why a result may not be written to `target`, if it may not; `inputs` are real paths of what is read."""
     if os.path.realpath(target) in inputs:
-        return "is a picture to segment: name another folder for the results"
+        return f"is {an_input}: name another folder for the results"
     if target.exists() and not overwrite:
         return "exists: name another place, or allow overwriting"
     return None

@@ -24,6 +24,7 @@ from redoseg.segmenter import (
     CONFIG_FILE,
     MODEL_FILE,
     REDRAW_FILE,
+    Edges,
     PictureLike,
     Segmenter,
     fetched,
@@ -69,7 +70,7 @@ class RedrawModel:
         model: a run folder or model folder (with `mask.onnx` and `redraw.onnx` in it), the name of weights that come
             with the package, or `hf://user/name`. Where a run folder is older than redraw.onnx it is made, which needs
             the part `train` of redoseg.
-        threads: as `Segmenter`'s.
+        threads, edges: as `Segmenter`'s.
         say: called with a line where something takes a while.
 
     Raises:
@@ -81,10 +82,16 @@ class RedrawModel:
     latent: int
     """Length d of a region's latent [numbers]."""
 
-    def __init__(self, model: str | Path, threads: int | None = None, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        threads: int | None = None,
+        say: Callable[[str], None] | None = None,
+        edges: Edges = "guided",
+    ) -> None:
         model = fetched(model, (CONFIG_FILE, MODEL_FILE, REDRAW_FILE))
         where, content = _found_or_made(model, say)
-        self.segmenter = Segmenter(model, threads)
+        self.segmenter = Segmenter(model, threads, edges)
         self._session, about = open_session(where, content, _VALUES)
         ours = self.segmenter
         if (about.size, about.regions, about.value_range) != (ours.size, ours.regions, ours.value_range):
@@ -222,7 +229,8 @@ def between(start: Latents, end: Latents, shares: Sequence[float] | NDArray[np.f
     sine = np.sin(angle)
     turned = (np.sin((1 - share) * angle) * unit_a + np.sin(share * angle) * unit_b) / np.maximum(sine, 1e-12)
     straight = (1 - share) * a + share * b
-    way = np.where(sine > 1e-3, turned * ((1 - share) * long_a + share * long_b), straight)
+    turns = (sine > 1e-3) & (long_a > 0) & (long_b > 0)  # else there is no nearer way round, or no direction at all
+    way = np.where(turns, turned * ((1 - share) * long_a + share * long_b), straight)
     return way.astype(np.float32)
 
 
@@ -263,7 +271,7 @@ def redraw_photo(
     targets = [out / name for name in (*numbered, f"{photo.stem}-redrawn.{'gif' if gif else 'png'}")]
     inputs = {os.path.realpath(path) for path in (photo, like) if path is not None}
     for target in targets:
-        problem = refusal(target, inputs, overwrite)
+        problem = refusal(target, inputs, overwrite, "one of the photographs")
         if problem:
             raise RedosegError(f"{shown(target)} {problem}")
     picture, other = read_picture(photo), None if like is None else read_picture(like)

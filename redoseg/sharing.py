@@ -12,7 +12,7 @@ from redoseg.errors import MissingError, ModelError, RedosegError
 from redoseg.pictures import reason, shown
 
 FILES = ("README.md", "config.json", "mask.onnx", "redraw.onnx", "model.safetensors")  # a model folder, and all of it
-_REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
 def local_or_fetched(

@@ -740,6 +740,73 @@ def test_quantize(call: Call, photos: Path, trained: Any) -> None:
     assert one_line(said) == "small/int8.onnx exists: name another place"
 
 
+def test_redraw(call: Call, photos: Path, trained: Any) -> None:
+    photo, other = photos / "images" / "00.png", photos / "images" / "01.png"
+    said = call("redraw", trained.folder, photo, "-o", "out", "-n", "3", "--what", "both", "--seed", "4")
+    assert (said.code, said.out, said.err) == (0, "3 drawings in out, all on out/00-redrawn.png\n", "")
+    drawn = content(Path("out"))
+    assert set(drawn) == {"00-1.png", "00-2.png", "00-3.png", "00-redrawn.png"}
+    assert len(set(drawn.values())) == 4
+    said = call("redraw", trained.folder, photo, "-o", "out")
+    assert one_line(said) == "out/00-1.png exists: name another place, or allow overwriting"
+    assert content(Path("out")) == drawn
+    assert call("redraw", trained.folder, photo, "-o", "out", "-n", "1", "--like", other, "--overwrite").code == 0
+    assert content(Path("out"))["00-1.png"] != drawn["00-1.png"]
+    said = call("redraw", trained.folder, photo, "-o", "gif", "-n", "2", "--gif")
+    assert (said.code, said.out, said.err) == (0, "animation: gif/00-redrawn.gif\n", "")
+    assert set(content(Path("gif"))) == {"00-redrawn.gif"}
+
+
+def test_redraw_makes_what_an_old_run_lacks(call: Call, photos: Path, trained: Any) -> None:
+    shutil.copytree(trained.folder, "run")
+    Path("run/redraw.onnx").unlink()
+    for said in ("making redraw.onnx\n1 drawings in out, all on out/00-redrawn.png\n", "1 drawings in"):
+        got = call("redraw", "run", photos / "images" / "00.png", "-o", "out", "-n", "1", "--overwrite")
+        assert (got.code, got.err) == (0, "")
+        assert got.out.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("redraw flowers-int8 {photo} -o out", "model flowers-int8 has no redraw.onnx: name a run folder, "),
+        ("redraw {run} gone.jpg -o out", "gone.jpg: cannot be read (no such file), "),
+        ("redraw {run} {photo} -o out --like gone.jpg", "gone.jpg: cannot be read (no such file), "),
+        ("redraw {run} {photo} -o out -n 0", "0 drawings seen, 1 to 64 expected: choose another number"),
+        ("redraw {run} {photo} -o out --what sky", "invalid choice 'sky' for argument '--what'. "),
+        ("redraw {run} {photo}", "Missing from redoseg redraw: "),
+        ("export {run}", "Missing from redoseg export: "),
+        ("export gone -o out", "gone has no state.safetensors, a folder made by `redoseg train` expected: name one"),
+        ("push {run} me/birds", "{run} has no README.md, a model folder expected: make one with `redoseg export`"),
+        ("segment hf://birds {photo} -o out", "model 'birds' on the hub, user/name expected: correct it"),
+    ],
+)
+def test_mistakes_in_redrawing_and_sharing(command: str, text: str, call: Call, photos: Path, trained: Any) -> None:
+    places = {"photo": photos / "images" / "00.png", "run": trained.folder}
+    said = one_line(call(*(part.format(**places) for part in command.split())))
+    assert said.startswith(text.format(**places))
+    assert list(Path().iterdir()) == []
+
+
+def test_export(call: Call, photos: Path, trained: Any) -> None:
+    said = call("export", trained.folder, "-o", "models/birds", "--licence", "mit")
+    assert (said.code, said.err) == (0, "")
+    assert re.fullmatch(
+        r"model folder: models/birds \(mask.onnx [\d.]+ MB, redraw.onnx [\d.]+ MB, model.safetensors [\d.]+ MB\)\n"
+        r"note: its card, README.md, leaves to be said what --data-note would say\n",
+        said.out,
+    )
+    assert 'license: "mit"' in Path("models/birds/README.md").read_text()
+    for verb in ("segment", "redraw"):
+        assert call(verb, "models/birds", photos / "images" / "00.png", "-o", verb).code == 0
+    command = ["export", trained.folder, "-o", "models/birds"]
+    assert one_line(call(*command)) == "models/birds exists, a new model folder expected: name another place"
+    said = call("export", trained.folder, "-o", "b", "--licence", "mit", "--data-note", "Mine.", "--limits", "Hats.")
+    assert said.out.count("\n") == 1
+    assert "Mine." in Path("b/README.md").read_text()
+    assert "Hats." in Path("b/README.md").read_text()
+
+
 def test_bench_segment(call: Call) -> None:
     counts = "--pictures 5 --rounds 2 --size 32 --starts 1 --folder 3 --small 2 --many 4".split()  # noqa: SIM905
     said = call("bench", "segment", *counts, "--json")
@@ -878,6 +945,22 @@ def test_segment_and_evaluate_need_no_torch(photos: Path, trained: Any, tmp_path
     said = outside("evaluate", trained.folder, photos, "--json", "--methods", "kmeans", code=BLOCK)
     assert (said.returncode, said.stderr) == (0, "")
     assert json.loads(said.stdout)["pictures"] == 12
+    said = outside("redraw", trained.folder, photos / "images" / "00.png", "-o", out / "drawn", code=BLOCK)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert len(content(out / "drawn")) == 9
+
+
+def test_an_old_run_without_torch_says_what_to_install(photos: Path, trained: Any, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    (tmp_path / "run" / "redraw.onnx").unlink()
+    said = outside("redraw", tmp_path / "run", photos / "images" / "00.png", "-o", tmp_path / "out", code=BLOCK)
+    assert (said.returncode, said.stdout) == (2, "making redraw.onnx\n")
+    assert re.fullmatch(
+        r"redoseg: \w+ is not installed, the part `train` of redoseg expected, to make redraw.onnx of this run: "
+        r'pip install "redoseg\[train\]"\n',
+        said.stderr,
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_training_without_torch_says_what_to_install(tmp_path: Path) -> None:

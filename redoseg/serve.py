@@ -70,6 +70,7 @@ _HEADERS = [
 _CSS = """
 .gradio-container { width: 100%; max-width: 1400px !important; margin: 0 auto; }
 .gradio-container h1 { margin: 0; }
+#save-mask, #save-cutout, #save-soft { white-space: nowrap; padding-inline: 4px; }
 #said { min-height: 1.6em; }
 #photo img, #overlay img, #mask img, #cutout img { width: 100%; height: 100%; object-fit: contain; }
 footer { opacity: .6; }

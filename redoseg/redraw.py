@@ -122,6 +122,8 @@ class RedrawModel:
 
     def random_latents(self, count: int, seed: int = 0) -> Latents:
         """`count` draws from N(0, 1), as in training: (count, n, d). The first of them do not depend on `count`."""
+        if seed < 0:
+            raise RedosegError(f"seed {seed} seen, 0 or more expected: choose another")
         shape = (count, self.regions, self.latent)
         return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 

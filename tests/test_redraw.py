@@ -161,6 +161,8 @@ def test_interpolating(model: RedrawModel) -> None:
 def test_latents_that_do_not_fit(model: RedrawModel) -> None:
     with pytest.raises(DataError, match=r"latents \(2, 2, 4\) seen, \(any number, 3, 4\) expected"):
         model.draw(picture(32, 32), np.zeros((2, 2, 4), np.float32))
+    with pytest.raises(RedosegError, match="seed -1 seen, 0 or more expected: choose another"):
+        model.redraw(picture(32, 32), seed=-1)
     with pytest.raises(RedosegError, match="what to draw is 'sky', one of these expected: object, background, both"):
         model.redraw(picture(32, 32), 1, "sky")  # type: ignore[arg-type]
 

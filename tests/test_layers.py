@@ -39,6 +39,9 @@ RANKS = {
     "evaluate": 5,
     "quantize": 5,
     "train": 5,
+    "settings": 1,
+    "doctor": 5,
+    "completion": 7,
     "cli": 8,
 }
 TORCH = {"torch", "safetensors", "onnx", "jaxtyping", "matplotlib"}

@@ -39,18 +39,19 @@ HEAD = """\
 Written by `python docs/make_settings.py` from the code: change the docstrings there, not this page.
 
 Every setting of a run has a default, here that of the published runs; a recipe changes some, and the command line any:
-`redoseg train shapes --objective.self-redraw-weight 5` is `self_redraw_weight = 5.0` under `[objective]` in a recipe, for one run.
-`redoseg train shapes --dry-run` prints what a run would use, and `redoseg train shapes --help` the same with the recipe's defaults.
-For a setting of true or false, `--data.flip` says true and `--data.no-flip` false.
-A recipe is a TOML file: copy one from `recipes/` and change it. What it does not name keeps the default below; an unknown
-name, a wrong type or a value out of range is refused.
+`redoseg train shapes --objective.self-redraw-weight 5` is `self_redraw_weight = 5.0` under `[objective]` in a recipe,
+for one run. `redoseg train shapes --dry-run` prints what a run would use, and `redoseg train shapes --help` the same
+with the recipe's defaults. For a setting of true or false, `--data.flip` says true and `--data.no-flip` false.
+
+A recipe is a TOML file: copy one from `recipes/` and change it. What it does not name keeps the default below; an
+unknown name, a wrong type or a value out of range is refused.
 """
 
 RECIPES = """\
 ## Recipes
 
-What each recipe changes; an empty cell is the default. `redoseg train --data FOLDER` starts from `flowers-cpu`, with your
-pictures in place of its own.
+What each recipe changes; an empty cell is the default. `redoseg train --data FOLDER` starts from `flowers-cpu`, with
+your pictures in place of its own.
 """
 
 VERBS_HEAD = """\
@@ -80,7 +81,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 def _meaning(setting: Setting) -> str:
     choices = f" One of: {', '.join(f'`{c}`' for c in setting.choices)}." if setting.choices else ""
-    return setting.about.rstrip(".") + "." + choices
+    return setting.about + ("" if setting.about.endswith(".") else ".") + choices
 
 
 def _range(key: str, default: Any) -> str:

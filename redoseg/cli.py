@@ -337,7 +337,18 @@ class BenchScaling:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Versions and devices: what a bug report needs."""
+    """Versions, devices and a quick self-test: what a bug report needs. It never fails, and tells no secrets."""
+
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print a script that completes verbs, settings and names at TAB: eval "$(redoseg completion bash)"."""
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    """The shell that it is for [name]"""
 
 
 def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | None = None) -> T:
@@ -728,34 +739,20 @@ BENCHES: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
 
 
 def _doctor(arguments: Sequence[str]) -> int:
-    _arguments(Doctor, "doctor", arguments)
-    import platform
-    from importlib import metadata
+    command = _arguments(Doctor, "doctor", arguments)
+    from redoseg.doctor import examine, lines
 
-    print(f"redoseg {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for name in (
-        "numpy",
-        "pillow",
-        "onnxruntime",
-        "tyro",
-        "rich",
-        "torch",
-        "safetensors",
-        "onnx",
-        "opencv-python-headless",
-    ):
-        try:
-            print(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            print(f"{name} not installed")
-    from redoseg.segmenter import weights
+    found = examine()
+    print(json.dumps(found) if command.as_json else "\n".join(lines(found)))
+    return DONE
 
-    print(f"weights in the package: {', '.join(weights()) or 'none'}")
-    with contextlib.suppress(ImportError):
-        import torch
 
-        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-        print(f"GPU: {gpu}; processor threads: {torch.get_num_threads()}")
+def _completion(arguments: Sequence[str]) -> int:
+    command = _arguments(Completion, "completion", arguments)
+    from redoseg.completion import script
+
+    verbs, benches = ({name: kind for name, (kind, _) in table.items()} for table in (VERBS, BENCHES))
+    print(script(command.shell, verbs, benches), end="")
     return DONE
 
 
@@ -773,11 +770,12 @@ VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
     "study": (Study, _study),
     "bench": (Bench, _bench),
     "doctor": (Doctor, _doctor),
+    "completion": (Completion, _completion),
 }
 
 
 def _listed(verbs: Mapping[str, tuple[type[Any], Any]]) -> list[str]:
-    return [f"  {verb:<10}{(kind.__doc__ or '').splitlines()[0]}" for verb, (kind, _) in verbs.items()]
+    return [f"  {verb:<12}{(kind.__doc__ or '').splitlines()[0]}" for verb, (kind, _) in verbs.items()]
 
 
 def _usage() -> str:

@@ -52,6 +52,9 @@ RANKS = {
     "quantize": 5,
     "serve": 8,
     "train": 5,
+    "settings": 1,
+    "doctor": 5,
+    "completion": 7,
     "cli": 9,
 }
 TORCH = {"torch", "safetensors", "onnx", "jaxtyping", "matplotlib"}

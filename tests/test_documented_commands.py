@@ -1,0 +1,420 @@
+"""Every command in README, CONTRIBUTING, docs/ and the model cards is run, in a folder that has what they name.
+
+Commands are the lines of code blocks without a language (or sh, bash, console) and inline code that starts with a
+program. Only what is in CHANGED is added to a command: shorter trainings and smaller networks. What is not a command
+stands in a block that says ```text. A command that cannot be placed is a failure.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from redoseg import cli, study
+from redoseg.bench import scaling
+from redoseg.config import Config
+from redoseg.data import ARCHIVES, cache_folder, prepare
+from redoseg.errors import RunError
+from redoseg.recipe import flat, from_values, nested, to_values
+from redoseg.settings import settings_of
+from redoseg.train import run
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "redoseg" / "weights").glob("*/README.md")),
+]
+PROGRAMS = ("redoseg", "make", "pip", "torchrun", "python", "eval")
+
+WHOLE = {  # abbreviated in running text
+    "redoseg segment flowers ...": "redoseg segment flowers photo.jpg -o out/",
+    "redoseg train --data FOLDER": "redoseg train --data photos/",
+    "redoseg train --resume --out FOLDER": "redoseg train --resume --out runs/mine",
+    "torchrun --nproc-per-node 4 -m redoseg train ...": "torchrun --nproc-per-node 4 -m redoseg train shapes",
+}
+WORDS = [  # pattern -> what stands in its place
+    (r"\bMODEL\b", "runs/mine"),
+    (r"\bRUN\b", "runs/mine"),
+    (r"\bRECIPE\b", "shapes"),
+    (r"\bPICTURES\b", "photos/"),
+    (r"\bHOST\b", "127.0.0.1"),
+    (r"(?<=seed) N\b", " 1"),
+    (r"(?<=seed)N\b", "1"),
+    (r"\(the same\)", "--objective.self-redraw-weight 0 --refine.rounds 0 --watch.restarts 0"),
+    (r"(\[\.\.\.\]|\s\.\.\.)$", ""),
+]
+
+TINY = {
+    **{"steps": 2, "batch": 4, "threads": 1, "precision": "float32"},
+    **{"data.size": 16, "data.pictures": 16, "data.evaluate_pictures": 4},
+    **{"nets.extractor_width": 4, "nets.generator_width": 2, "nets.discriminator_width": 4},
+    **{"nets.encoder_width": 4, "nets.latent": 4},
+    # two steps give no masks that a second stage could learn from: tests/test_refine.py
+    **{"refine.rounds": 0, "watch.collapse_share": 0.0},
+}
+TINY_NETS = {key: value for key, value in TINY.items() if key.startswith("nets.") or key == "precision"}
+
+
+def as_options(settings: dict[str, Any]) -> list[str]:
+    return [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+
+
+CHANGED = {  # verb -> added to it; the last of two values counts
+    "train": as_options(TINY),
+    "bench train": [*as_options(TINY_NETS | {"batch": 4, "data.size": 16}), "--rounds", "1", "--turn", "1"],
+    "bench prepare": ["--pictures", "2", "--rounds", "1", "--size", "64"],
+    "bench segment": ["--pictures", "5", "--rounds", "1", "--size", "32", "--starts", "1", "--folder", "3"],
+    "bench scaling": [
+        *as_options(TINY_NETS | {"batch": 4}),
+        *("--sizes", "16", "32", "--regions", "2", "3", "--pictures", "50", "100"),
+        *("--processes", "1", "2", "--rounds", "1", "--turn", "1"),
+    ],
+}
+SMALLER = {"--small": "12", "--many": "16", "--same": "2"}  # what a command asks for itself
+SLOW = ("train", "study", "bench")
+
+
+class Command(NamedTuple):
+    where: str
+    text: str
+    inline: bool = False
+
+
+class Block(NamedTuple):
+    where: str
+    language: str
+    text: str
+
+
+# ------------------------------------------------------------------------------------------------- collecting
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text()
+    for found in re.finditer(r"^```([\w-]*)\n(.*?)^```", text, re.M | re.S):
+        line = text[: found.start()].count("\n") + 1
+        yield Block(f"{page.relative_to(ROOT)}:{line}", found[1], found[2])
+
+
+def commands_of(block: Block) -> Iterator[Command]:
+    """The lines of a block, continued lines put together, without what is said about them."""
+    for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
+        text = re.sub(r"\s+# .*$", "", line.removeprefix("$ ")).strip()
+        if text and not text.startswith("#"):
+            yield Command(block.where, text)
+
+
+def inline_commands(page: Path) -> Iterator[Command]:
+    text = page.read_text()
+    text = re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), text, flags=re.M | re.S)
+    for found in re.finditer(rf"(?<!`)`((?:{'|'.join(PROGRAMS)})(?: [^`]+)?)`(?!`)", text):
+        line = text[: found.start()].count("\n") + 1
+        yield Command(f"{page.relative_to(ROOT)}:{line}", " ".join(found[1].replace("\\|", "|").split()), True)
+
+
+def unabbreviated(text: str) -> list[str]:
+    """The commands that one line stands for: [optional parts] left out and put in, and each of a|b."""
+    text = WHOLE.get(text, text)
+    for pattern, instead in WORDS:
+        text = re.sub(pattern, instead, text).strip()
+    optional = re.search(r"\[([^\]]+)\]", text) if "pip install" not in text else None
+    if optional:
+        before, after = text[: optional.start()], text[optional.end() :]
+        return unabbreviated(before.strip() + after) + unabbreviated(before + optional[1] + after)
+    either = re.search(r"\S+\|\S+", text)
+    if either:
+        ways = [text[: either.start()] + way + text[either.end() :] for way in either[0].split("|")]
+        return [one for way in ways for one in unabbreviated(way)]
+    return [text]
+
+
+def collect() -> list[Command]:
+    found = []
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language in ("", "sh", "bash", "console"):
+                found += commands_of(block)
+        found += inline_commands(page)
+    whole = [Command(c.where, text, c.inline) for c in found for text in unabbreviated(c.text)]
+    return list({(c.text, bare(c)): c for c in whole}.values())
+
+
+def named(command: Command) -> str:
+    return f"{command.where} {command.text}"
+
+
+def verb_of(words: list[str]) -> str:
+    """`train`, or `bench train`."""
+    return " ".join(words[1:3] if words[1:2] == ["bench"] else words[1:2])
+
+
+def bare(command: Command) -> bool:
+    """Whether running text only names a program or a verb: the command that is meant is another."""
+    words = shlex.split(command.text)
+    return command.inline and len(words) == (1 + len(verb_of(words).split()) if words[0] == "redoseg" else 1)
+
+
+def heavy(command: Command) -> bool:
+    """Whether it trains: minutes all together."""
+    words = shlex.split(command.text)
+    return words[0] == "redoseg" and not bare(command) and words[1] in SLOW and "--help" not in words
+
+
+COMMANDS = collect()
+
+
+def test_the_commands_are_found() -> None:
+    texts = {c.text for c in COMMANDS}
+    assert {"make demo", "redoseg train --data photos/ --out runs/mine", "redoseg bench train --each"} <= texts
+    assert "redoseg evaluate int8.onnx prepared/flowers17 --split dev --json" in texts  # one of four
+    assert len(COMMANDS) > 80
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=named)
+def test_every_command_is_placed(command: Command) -> None:
+    """Nothing is left of what stands for something else, and the program is one that the tests below run."""
+    words = shlex.split(command.text)
+    assert words[0] in PROGRAMS, f"{command.where}: {words[0]!r} is no program; is the block one of ```text?"
+    if words[0] == "redoseg" and len(words) > 1:
+        assert words[1] in cli.VERBS or words[1] in ("--help", "--version"), command
+    left = [word for word in words if re.fullmatch(r"[A-Z]{2,}|.*[<>()].*|\.\.\.", word) and word not in ("DIR",)]
+    assert not left or words[0] == "eval" or "TORCH=" in command.text, f"{command}: put {left} into WORDS"
+
+
+# ---------------------------------------------------------------------------------------------- what they name
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) -> Path:
+    """A folder with everything that the documentation names."""
+    from test_benchmarks import faces, flowers102, parts
+
+    world = tmp_path_factory.mktemp("world")
+    pictures = sorted((photos / "images").iterdir())
+    for folder, these in (("photos", pictures), ("new", pictures[:2]), ("flowers102/jpg", pictures)):
+        (world / folder).mkdir(parents=True)
+        for path in these:
+            with Image.open(path) as image:
+                image.save(world / folder / f"{path.stem}.jpg")
+    for name in ("photo.jpg", "other.jpg"):
+        shutil.copy(world / "new" / "00.jpg", world / name)
+    shutil.copytree(photos, world / "labelled")
+    (world / "recipes").symlink_to(ROOT / "recipes")
+    shutil.copy(ROOT / "redoseg" / "weights" / "flowers-int8" / "mask.onnx", world / "int8.onnx")
+    for name in ("mine", "flowers-cpu-seed1", "shapes-seed1", "shapes-hard-seed1"):
+        shutil.copytree(trained.folder, world / "runs" / name)
+
+    mixed = tmp_path_factory.mktemp("mixed") / "set"
+    for part in ("train", "dev", "test"):
+        for kind in ("images", "masks"):
+            (mixed / kind).mkdir(parents=True, exist_ok=True)
+            for path in sorted((photos / kind).iterdir()):
+                shutil.copy(path, mixed / kind / f"{part}{path.name}")
+    names = [path.stem for path in (mixed / "images").iterdir()]
+    (mixed / "splits.csv").write_text("".join(f"{name},{name[:-2]}\n" for name in names))
+    prepare("folder", mixed, world / "prepared" / "mine", 128)
+    for name in ("flowers102", "flowers102-nearest", "flowers17", "lfw"):
+        shutil.copytree(world / "prepared" / "mine", world / "prepared" / name)
+
+    # official layouts: where --source names them, and in the cache, where --download finds them already fetched
+    for source in (world / "official" / "flowers102", cache_folder("flowers102")):
+        flowers102(source)
+        (source / "segmim").mkdir()
+    faces(world / "official" / "lfw" / "lfw_funneled")
+    parts(world / "official" / "lfw", range(3))
+    for source in (world / "official" / "flowers17", world / "flowers17"):
+        for number in range(1, 10):
+            for folder, suffix in (("jpg", "jpg"), ("trimaps", "png")):
+                (source / folder).mkdir(parents=True, exist_ok=True)
+                pixels = np.full((30, 40, 3), (200, 10, 60) if folder == "jpg" else (0, 0, 128), np.uint8)
+                pixels[10:20, 10:30] = (128, 0, 0)
+                Image.fromarray(pixels).save(source / folder / f"image_{number:04}.{suffix}")
+    for name in ("flowers102", "flowers17"):
+        where = cache_folder(name) if name == "flowers102" else world / name
+        assert all((where / archive.makes).exists() for archive in ARCHIVES[name])
+    return world
+
+
+@pytest.fixture
+def here(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, as the current one."""
+    shutil.copytree(world, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(run, "draw_curves", lambda *_: None)  # takes seconds; other tests draw them
+    return tmp_path / "here"
+
+
+def arguments_of(text: str) -> list[str]:
+    """The words after `redoseg`, with folders in the place of DIR, and what it makes not there yet."""
+    _, *words = shlex.split(text)
+    if words[:1] == ["prepare"]:
+        sets = iter(words[1].split("+"))
+        words = [f"official/{next(sets)}" if word == "DIR" else word for word in words]
+    made: list[str] = []
+    if words[:1] == ["train"] and "--resume" not in words:
+        made = ["runs"]  # its default is in there too
+    elif words[:1] in (["prepare"], ["quantize"]):
+        made = [after for word, after in pairwise(words) if word in ("--out", "-o")]
+    for path in map(Path, made):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return words
+
+
+def said_by(arguments: list[str]) -> tuple[int, str]:
+    """Exit code and output of a command, in this process."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        try:
+            code = cli.run_command(arguments)
+        except SystemExit as stop:  # --help
+            code = int(stop.code or 0)
+    return code, out.getvalue()
+
+
+# --------------------------------------------------------------------------------------------------- running
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not heavy(c)], ids=named)
+def test_a_quick_command(command: Command, here: Path) -> None:
+    words = shlex.split(command.text)
+    if words[0] == "redoseg":
+        arguments = [*words[1:], "--help"] if bare(command) else arguments_of(command.text)
+        assert said_by(arguments)[0] == 0
+    elif bare(command):
+        pass
+    elif words[0] == "make":  # takes the network and many minutes: the parts of its targets are tested by themselves
+        subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+    elif words[0] == "pip":  # takes the network; tests/test_install.py installs a wheel
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert words[1] == "install"
+        found = re.fullmatch(r"\.(?:\[([\w,]+)\])?|redoseg(?:\[([\w,]+)\])?", words[2])
+        assert found is not None
+        extras = (found[1] or found[2] or "").split(",")
+        assert {extra for extra in extras if extra} <= project["optional-dependencies"].keys()
+    elif words[0] == "torchrun":  # tests/test_ranks.py starts it
+        from torch.distributed.run import get_args_parser
+
+        own, theirs = words[1 : words.index("-m")], words[words.index("-m") :]
+        get_args_parser().parse_args([*own, "-m", "redoseg"])
+        assert theirs[:2] == ["-m", "redoseg"]
+        assert said_by([*arguments_of(shlex.join(theirs[1:])), "--dry-run"])[0] == 0
+    elif words[0] == "eval":  # completion: tests/test_completion.py asks the shells what it offers
+        found = re.fullmatch(r'eval "\$\(redoseg (completion \w+)\)"', command.text)
+        assert found is not None
+        assert said_by(found[1].split())[0] == 0
+    elif words[0] == "python":  # it writes into docs/: tests/test_settings_page.py runs it
+        assert (ROOT / words[1]).is_file()
+    else:
+        pytest.fail(f"{command} is not run by any of the ways above")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if heavy(c)], ids=named)
+def test_the_settings_of_a_long_command(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it but the work: unknown settings, values out of range, sets and recipes that are not there."""
+    arguments = arguments_of(command.text)
+    if arguments[0] == "bench":
+        kind, _ = cli.BENCHES[arguments[1]]
+        monkeypatch.setitem(cli.BENCHES, arguments[1], (kind, lambda _: {"seen": 1}))
+        assert said_by(arguments) == (0, '{"bench": "' + arguments[1] + '", "seen": 1}\n') or "--json" not in arguments
+    elif arguments[0] == "study":
+        monkeypatch.setattr(study, "run_study", interrupted)
+        assert said_by(arguments)[0] == cli.STOPPED
+    else:
+        code, out = said_by([*arguments, "--dry-run"])
+        assert (code, out[0]) == (0, "{")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if heavy(c)], ids=named)
+def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = arguments_of(command.text)
+    resumed = "--resume" in arguments
+    for option, value in SMALLER.items():
+        arguments = [value if before == option else word for before, word in pairwise(["", *arguments])]
+    if arguments[0] == "study":
+        monkeypatch.setattr(study, "load_study", lambda name, load=study.load_study: one_tiny_run(load(name)))
+    elif not resumed and "--dry-run" not in arguments:
+        # the paper's nets, counted at full size for minutes: tests/test_cli.py counts small ones
+        monkeypatch.setattr(scaling, "devices", dict)
+        arguments += CHANGED[verb_of(["redoseg", *arguments])]
+    before = {path for path in here.rglob("*") if path.is_file()}
+    if "cuda" in arguments and not torch.cuda.is_available():
+        with pytest.raises(RunError, match="device cuda is not available"):
+            cli.run_command(arguments)
+        return
+    assert said_by(arguments)[0] == 0
+    new = {path.name for path in here.rglob("*") if path.is_file()} - {path.name for path in before}
+    if arguments[0] == "train" and not resumed and "--dry-run" not in arguments:
+        assert list(here.glob("runs/*/mask.onnx"))
+        assert list(here.glob("runs/*/report.md"))
+    elif arguments[0] == "study":
+        assert {"results.jsonl", "table.md"} <= new
+
+
+def one_tiny_run(whole: study.Study) -> study.Study:
+    """Of a study the first row and seed, short and small."""
+    config: Config = from_values(nested(flat(to_values(whole.rows[0].config)) | TINY), "tests")
+    return replace(whole, rows=(replace(whole.rows[0], config=config),), seeds=whole.seeds[:1])
+
+
+PYTHON = [block for page in PAGES for block in blocks(page) if block.language == "python"]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.where)
+def test_python(block: Block, here: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block.text, block.where, "exec"), names)
+    assert names["mask"].dtype == bool
+    with Image.open("photo.jpg") as photo:
+        assert names["mask"].shape == photo.size[::-1]
+
+
+# ------------------------------------------------------------------------------------------------------ links
+
+
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.replace("`", "").strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        file, _, title = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        if title:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+            assert title in map(anchor, titles), target
+
+
+@pytest.mark.parametrize("text", ["redoseg frobnicate x", "redoseg segment MODLE photo.jpg", "rm -rf /", "./run.sh"])
+def test_a_command_that_nobody_placed_would_be_seen(text: str) -> None:
+    with pytest.raises(AssertionError):
+        test_every_command_is_placed(Command("here", text))

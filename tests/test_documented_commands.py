@@ -7,8 +7,8 @@ stands in a block that says ```text. A command that cannot be placed is a failur
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
 import re
 import shlex
 import shutil
@@ -32,7 +32,6 @@ from redoseg.config import Config
 from redoseg.data import ARCHIVES, cache_folder, prepare
 from redoseg.errors import RunError
 from redoseg.recipe import flat, from_values, nested, to_values
-from redoseg.settings import settings_of
 from redoseg.train import run
 
 ROOT = Path(__file__).parent.parent
@@ -295,10 +294,16 @@ def said_by(arguments: list[str]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not heavy(c)], ids=named)
-def test_a_quick_command(command: Command, here: Path) -> None:
+def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(command.text)
     if words[0] == "redoseg":
         arguments = [*words[1:], "--help"] if bare(command) else arguments_of(command.text)
+        # a page that would be served for ever, and an upload: tests/test_serve.py and tests/test_sharing.py
+        served = contextlib.nullcontext("http://127.0.0.1:1")
+        monkeypatch.setattr("redoseg.serve.serving", lambda *_: served)
+        if words[1:2] == ["serve"]:
+            monkeypatch.setattr("threading.Event.wait", lambda *_: None)
+        monkeypatch.setattr("redoseg.sharing.push_to_hub", lambda folder, *_: (Path(folder) / "config.json").read_text())
         assert said_by(arguments)[0] == 0
     elif bare(command):
         pass

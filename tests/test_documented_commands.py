@@ -217,6 +217,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     shutil.copytree(photos, world / "labelled")
     (world / "recipes").symlink_to(ROOT / "recipes")
     shutil.copy(ROOT / "redoseg" / "weights" / "flowers-int8" / "mask.onnx", world / "int8.onnx")
+    shutil.copy(world / "int8.onnx", world / "mask.onnx")
+    for name in ("model", "mine"):  # what `export` makes
+        shutil.copytree(trained.folder, world / name)
     for name in ("mine", "flowers-cpu-seed1", "shapes-seed1", "shapes-hard-seed1"):
         shutil.copytree(trained.folder, world / "runs" / name)
 
@@ -269,7 +272,7 @@ def arguments_of(text: str) -> list[str]:
     made: list[str] = []
     if words[:1] == ["train"] and "--resume" not in words:
         made = ["runs"]  # its default is in there too
-    elif words[:1] in (["prepare"], ["quantize"]):
+    elif words[:1] in (["prepare"], ["quantize"], ["export"]):
         made = [after for word, after in pairwise(words) if word in ("--out", "-o")]
     for path in map(Path, made):
         if path.is_dir():
@@ -303,7 +306,9 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr("redoseg.serve.serving", lambda *_: served)
         if words[1:2] == ["serve"]:
             monkeypatch.setattr("threading.Event.wait", lambda *_: None)
-        monkeypatch.setattr("redoseg.sharing.push_to_hub", lambda folder, *_: (Path(folder) / "config.json").read_text())
+        monkeypatch.setattr(
+            "redoseg.sharing.push_to_hub", lambda folder, *_: (Path(folder) / "config.json").read_text()
+        )
         assert said_by(arguments)[0] == 0
     elif bare(command):
         pass
@@ -393,9 +398,12 @@ PYTHON = [block for page in PAGES for block in blocks(page) if block.language ==
 def test_python(block: Block, here: Path) -> None:
     names: dict[str, Any] = {}
     exec(compile(block.text, block.where, "exec"), names)
-    assert names["mask"].dtype == bool
     with Image.open("photo.jpg") as photo:
-        assert names["mask"].shape == photo.size[::-1]
+        if "mask" in names:
+            assert (names["mask"].dtype, names["mask"].shape) == (bool, photo.size[::-1])
+        else:
+            with Image.open("mask.png") as mask:
+                assert mask.size == photo.size
 
 
 # ------------------------------------------------------------------------------------------------------ links

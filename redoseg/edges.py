@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-WINDOW = 1 / 8  # half a window's side, as a share of the mask's: chosen on dev pictures, docs/edges.md
+WINDOW = 1 / 16  # half a window's side, as a share of the mask's; chosen on dev pictures: docs/segmenting.md
 EPSILON = 1e-3  # what is added to the colours' variances, of colours from 0 to 1: below it they count as noise
 _ROWS = 256  # rows of the photograph that are made at a time, so that memory does not follow the functions' number
 

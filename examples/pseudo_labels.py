@@ -81,7 +81,11 @@ def guided(pictures: Tensor, masks: Tensor, radius: int = 6, smooth: float = 0.0
     """Guided filter (He et al. 2010), mean over the colours: masks whose edges lie where the pictures' do."""
 
     def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
+        for sides in ((1, 0), (0, 1)):  # along rows, then columns: many times faster than squares
+            x = F.avg_pool2d(
+                x, [2 * radius * k + 1 for k in sides], 1, [radius * k for k in sides], count_include_pad=False
+            )
+        return x
 
     level, share = mean(pictures), mean(masks)
     slope = (mean(pictures * masks) - level * share) / (mean(pictures**2) - level**2 + smooth)

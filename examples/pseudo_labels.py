@@ -45,7 +45,7 @@ class Settings:
     sharp: bool = False  # masks from six views of each picture, drawn to its edges by a guided filter
     size: int = 128  # side of the pictures, a multiple of 32 [pixels]; the first half of the steps sees half of it
     width: int = 16  # channels of the U-Net's first level; 16 gives 1.9 million parameters
-    steps: int = 2000
+    steps: int = 1200
     batch: int = 16
     rate: float = 2e-3  # highest learning rate: it rises over a twentieth of the steps and falls as a cosine
     seed: int = 0

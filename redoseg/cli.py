@@ -76,7 +76,7 @@ class Evaluate:
     own_size: bool = False
     """Instead score both at the pictures' own size, the edge's F-score with them [true/false]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
-    """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow) [names]"""
+    """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
     picture: Path | None = None
     """Also write a before/after picture of some of them here [file ending in .png]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -674,7 +674,8 @@ def _compare(arguments: Sequence[str]) -> int:
                 lambda done, total, row: advance(done, total, row),
             )
     except KeyboardInterrupt:
-        print("redoseg: stopped by hand; the same command goes on where it stopped", file=sys.stderr)
+        again = "without --fresh it" if c.fresh else "the same command"
+        print(f"redoseg: stopped by hand; {again} goes on where it stopped", file=sys.stderr)
         return STOPPED
     if c.as_json:
         print(json.dumps(result))

@@ -328,7 +328,7 @@ def _grid(
         return captioned(Image.new("RGB", (_TILE, _TILE), "white"), text)
 
     nothing = np.ones((pictures.size, pictures.size), bool)
-    titles = ["photograph", "truth", *(row.name.rstrip("/").rpartition("/")[2] for row in rows)]
+    titles = ["photograph", "truth", *(_title(row) for row in rows)]
     lines = []
     for entry in result["shown"]:
         i = entry["number"]
@@ -351,6 +351,12 @@ def _grid(
     for text in (f"Rows: {result['rule']}.", "Below each mask its IoU in %; grey is not labelled."):
         whole = captioned(whole, f" {text}")
     return whole
+
+
+def _title(row: Candidate) -> str:
+    """The name without the folders that a model lies in."""
+    of = row.of.partition(" ")[2]
+    return Path(of).name + row.name.removeprefix(of)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -384,6 +384,12 @@ def table(result: dict[str, Any]) -> str:
         "sign-flip test, for one pair, not for the many that a table has. Pictures a second are those of one core, "
         "over what was computed this time, and rough.",
     ]
+    settings = [(row["method"].partition(":")[0], row["settings"]) for row in result["rows"]]
+    said = [
+        f"{name} {', '.join(f'{k} {v:.4g}' for k, v in s.items())}" for name, s in settings if s and "edges" not in s
+    ]
+    if said:
+        lines += ["", f"Settings: {'; '.join(said)}."]
     failed = result["failed"]
     if failed:
         lines += ["", f"{len(failed)} masks are missing and count as empty:", ""]

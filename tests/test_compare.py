@@ -271,6 +271,23 @@ def test_done_in_part_is_exit_code_1(photos: Path, broken: None, capsys: pytest.
     assert "1 masks are missing and count as empty:" in out
 
 
+@pytest.mark.parametrize(("flags", "what"), [((), "the same command"), (("--fresh",), "without --fresh it")])
+def test_stopped_by_hand_is_exit_code_130(
+    flags: tuple[str, ...],
+    what: str,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(picture: np.ndarray) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(baselines.METHODS, "otsu", stop)
+    code, out, err = run(capsys, photos, "--methods", "otsu", "--size", "32", *flags)
+    assert (code, out) == (130, "")
+    assert err == f"redoseg: stopped by hand; {what} goes on where it stopped\n"
+
+
 def three_regions(model: Path, at: Path) -> Path:
     graph = onnx.load(str(model))
     for entry in graph.metadata_props:
@@ -344,6 +361,7 @@ def test_the_table_and_the_grid(photos: Path, trained: Any, tmp_path: Path, caps
         low, high = row["iou_interval"]
         assert line.split(" | ")[2] == f"{100 * row['iou']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
         assert line in out
+    assert "Settings: square margin 0.125." in written
     with Image.open(tmp_path / "out" / "grid.png") as grid:
         columns, rows = 2 + 5, 6
         assert grid.size == (columns * 132 + 4, 4 + 14 + rows * (128 + 14 + 4) + 4 + 2 * 14 - 4)

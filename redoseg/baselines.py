@@ -1,12 +1,17 @@
 """Methods without training to compare with, and floors that any model must beat.
 
-Each method takes one picture, uint8 (H, W, 3), RGB, and returns the object, bool (H, W). They need OpenCV
-(the extra ``compare``). The floors are computed from the labels of the set itself, so they flatter
-themselves; they show how far knowing nothing but where objects tend to be goes.
+Each method takes one picture, uint8 (H, W, 3), RGB, and returns the object, bool (H, W); its settings, if it has
+any, are keywords. All but the two floors among them need OpenCV (the extra ``compare``). The floors at the end are
+computed from the labels of the set itself, so they flatter themselves; they show how far knowing nothing but where
+objects tend to be goes.
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +24,45 @@ Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
+# To be raised whenever a method gives other masks than before: masks that are kept on disk are made anew then.
+VERSION = 1
+
+
+def everything(picture: Picture) -> Mask:
+    """The whole picture is the object: a floor."""
+    return np.ones(picture.shape[:2], bool)
+
+
+def square(picture: Picture, margin: float = 1 / 8) -> Mask:
+    """A centred rectangle, `margin` of each side from the border, of a square picture a square: a floor."""
+    height, width = picture.shape[:2]
+    top, left = round(height * margin), round(width * margin)
+    mask = np.zeros((height, width), bool)
+    mask[top : height - top, left : width - left] = True
+    return mask
+
+
+def otsu(picture: Picture) -> Mask:
+    """Otsu's threshold (1979) on the most telling of the channels R, G, B, L, a, b and saturation.
+
+    The most telling is the one whose two sides explain most of its variance: Otsu's own measure of a threshold,
+    between-class variance over total variance. The object is the side that touches the border less.
+    """
+    cv2 = opencv()
+    lab, hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
+    best, found = 0.0, np.zeros(picture.shape[:2], bool)
+    for channel in [*np.moveaxis(picture, -1, 0), *np.moveaxis(lab, -1, 0), hsv[..., 1]]:
+        plane = np.ascontiguousarray(channel)
+        _, side = cv2.threshold(plane, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+        above = side == 1
+        share, total = float(above.mean()), float(plane.var())
+        if share in (0, 1) or total == 0:
+            continue
+        between = share * (1 - share) * float(plane[above].mean() - plane[~above].mean()) ** 2
+        if between / total > best:
+            best, found = between / total, above
+    return _inner(found)
+
 
 def kmeans(picture: Picture) -> Mask:
     """Two colours found by k-means in Lab; the object is the one that touches the border less."""
@@ -30,64 +74,62 @@ def kmeans(picture: Picture) -> Mask:
     return _inner(nearest.reshape(picture.shape[:2]) == 1)
 
 
-def watershed(picture: Picture) -> Mask:
-    """Watershed from two markers: the border, and a square in the centre."""
+def watershed(picture: Picture, centre: float = 0.1, edge: float = 0.03) -> Mask:
+    """Watershed from two markers: the border, and a square in the centre.
+
+    `centre` is half the side of the square, `edge` the width of the border's marker, as shares of the side.
+    """
     cv2 = opencv()
     height, width = picture.shape[:2]
     markers = np.zeros((height, width), np.int32)
-    dy, dx = max(1, round(height * _CENTRE)), max(1, round(width * _CENTRE))
+    dy, dx = max(1, round(height * centre)), max(1, round(width * centre))
     markers[height // 2 - dy : height // 2 + dy, width // 2 - dx : width // 2 + dx] = 2
     # At least two: OpenCV overwrites the outermost pixels, and the marker with them.
-    edge = max(2, round(min(height, width) * _EDGE))
-    markers[:edge] = markers[-edge:] = 1
-    markers[:, :edge] = markers[:, -edge:] = 1
+    band = max(2, round(min(height, width) * edge))
+    markers[:band] = markers[-band:] = 1
+    markers[:, :band] = markers[:, -band:] = 1
     # OpenCV reads colours as BGR; watershed only compares neighbours, so the order is no matter.
     cv2.watershed(np.ascontiguousarray(picture), markers)
     found: Mask = markers == 2
     return found
 
 
-# Half the side of watershed's centre marker and the width of its border marker, as shares of the side.
-_CENTRE = 0.1
-_EDGE = 0.03
-
-
-def grabcut(picture: Picture) -> Mask:
-    """GrabCut (Rother et al. 2004) from a rectangle an eighth of the side from the border, 5 rounds."""
+def grabcut(picture: Picture, inset: float = 1 / 8, rounds: int = 5) -> Mask:
+    """GrabCut (Rother et al. 2004), graph cuts from a rectangle `inset` of the side from the border."""
     cv2 = opencv()
     height, width = picture.shape[:2]
-    top, left = height // 8, width // 8
+    top, left = int(height * inset), int(width * inset)
     mask = np.zeros((height, width), np.uint8)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
     bgr = np.ascontiguousarray(picture[..., ::-1])
     rectangle = (left, top, width - 2 * left, height - 2 * top)
-    cv2.grabCut(bgr, mask, rectangle, models[0], models[1], 5, cv2.GC_INIT_WITH_RECT)
+    cv2.grabCut(bgr, mask, rectangle, models[0], models[1], rounds, cv2.GC_INIT_WITH_RECT)
     found: Mask = (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
     return found
 
 
-# The inpainter of IEM: its blur as a share of the picture's side, and the weight of the picture's mean
-# colour, which fills what lies out of the blur's reach. The blur is the best of 5, 6, 7 and 9
-# 64ths on the 141 `dev` pictures of Flowers-17 (docs/logs/iem-blur-on-dev.txt), the weight on 71 of them.
-_REACH = 7 / 64
+# The inpainter of IEM: the weight of the picture's mean colour, which fills what lies out of the blur's reach. The
+# blur is the best of 5, 6, 7 and 9 64ths on the 141 `dev` pictures of Flowers-17 (docs/logs/iem-blur-on-dev.txt),
+# the weight on 71 of them.
 _PRIOR = 0.01
 
 
-def iem(picture: Picture, rounds: int = 150) -> Mask:
+def iem(picture: Picture, rounds: int = 150, reach: float = 7 / 64) -> Mask:
     """Inpainting Error Maximisation (Savarese et al., CVPR 2021, arXiv 2012.07287), without training.
 
     What belongs to one thing tells nothing about what belongs to another: the mask is changed until each
     region is as hard as possible to fill in from the other by a blur. Only pixels on the boundary may
     change sides, ``rounds`` times, starting from a centred square. It works on the picture reduced 2x;
-    of the two regions, the one that touches the border less is the object.
+    of the two regions, the one that touches the border less is the object. ``reach`` is the blur as a share of the
+    side.
     """
     cv2 = opencv()
     height, width = picture.shape[:2]
     rows, columns = max(4, height // 2), max(4, width // 2)
     small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
     small = (small - small.mean(axis=(0, 1))) / (small.std(axis=(0, 1)) + 0.25)
-    sigma = _REACH * min(rows, columns)
+    sigma = reach * min(rows, columns)
     mask = np.zeros((rows, columns), np.float32)
     mask[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4] = 1
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -130,17 +172,52 @@ def _blur(a: Floats, sigma: float) -> Floats:
     return blurred
 
 
-METHODS: dict[str, Callable[[Picture], Mask]] = {
+METHODS: dict[str, Callable[..., Mask]] = {
     "kmeans": kmeans,
     "watershed": watershed,
     "grabcut": grabcut,
     "iem": iem,
+    "otsu": otsu,
+    "square": square,
+    "everything": everything,
 }
 
 
-def everything(labels: NDArray[np.int8]) -> Scores:
-    """Scores of calling every pixel object. Labels int8 (N, H, W)."""
-    return score(np.ones(labels.shape, bool), labels)
+@dataclass(frozen=True)
+class Method:
+    """A method with its settings."""
+
+    name: str
+    """As in METHODS."""
+    settings: dict[str, int | float]
+    """All of them, those at their defaults included."""
+    mask: Callable[[Picture], Mask]
+
+
+def method(wanted: str) -> Method:
+    """The method called `wanted`: a name of ``METHODS``, or with settings, as in ``grabcut:inset=0.1,rounds=10``.
+
+    Shares lie between 0 and 0.5, whole numbers are at least 1. Raises RedosegError, one line, for anything else.
+    """
+    name, colon, given = wanted.partition(":")
+    if name not in METHODS:
+        raise RedosegError(f"method {name!r} does not exist; expected one of {', '.join(METHODS)}")
+    parameters = list(inspect.signature(METHODS[name]).parameters.values())[1:]
+    settings: dict[str, Any] = {parameter.name: parameter.default for parameter in parameters}
+    for part in given.split(",") if colon else ():
+        key, _, value = part.partition("=")
+        if key not in settings:
+            there = ", ".join(f"{k}={v:.4g}" for k, v in settings.items())
+            raise RedosegError(f"method {wanted!r}: setting {key!r} seen, {there or 'none'} expected: correct it")
+        whole = isinstance(settings[key], int)
+        try:
+            settings[key] = int(value) if whole else float(value)
+        except ValueError:
+            settings[key] = -1
+        if not (settings[key] >= 1 if whole else 0 < settings[key] < 0.5):
+            expected = "a whole number from 1" if whole else "a share between 0 and 0.5"
+            raise RedosegError(f"method {wanted!r}: {key} {value!r} seen, {expected} expected: correct it")
+    return Method(name, settings, functools.partial(METHODS[name], **settings))
 
 
 def mean_mask(labels: NDArray[np.int8]) -> Scores:
@@ -172,23 +249,21 @@ def beside(
     Args:
         images: uint8 (N, H, W, 3), RGB.
         labels: int8 (N, H, W).
-        methods: names of ``METHODS``.
+        methods: names of ``METHODS``, with settings if wanted (``method``).
 
     Raises:
-        RedosegError: an unknown method, or OpenCV is missing.
+        RedosegError: an unknown method or setting, or OpenCV is missing.
         DataError: shapes that differ, or no labelled picture.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise RedosegError(f"method {unknown[0]!r} does not exist; expected one of {', '.join(METHODS)}")
+    chosen = {name: method(name).mask for name in methods}
     if images.shape != (*labels.shape, 3):
         raise DataError(
             f"pictures have shape {images.shape} and labels {labels.shape}; expected (N, H, W, 3) and "
             "(N, H, W); resize the labels to the pictures"
         )
     rows = floors(labels)
-    for name in methods:
-        rows[name] = score(np.stack([METHODS[name](picture) for picture in images]), labels)
+    for name, mask in chosen.items():
+        rows[name] = score(np.stack([mask(picture) for picture in images]), labels)
     return rows
 
 

@@ -76,7 +76,7 @@ class Evaluate:
     own_size: bool = False
     """Instead score both at the pictures' own size, the edge's F-score with them [true/false]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
-    """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow) [names]"""
+    """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
     picture: Path | None = None
     """Also write a before/after picture of some of them here [file ending in .png]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -222,6 +222,36 @@ class Push:
     """Its name on the hub [user/name]"""
     private: bool = False
     """Only you can see it [true/false]"""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Models beside methods that need no training, on pictures with masks. Stopped, the same command goes on."""
+
+    data: tyro.conf.Positional[str]
+    """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
+    model: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Run folders, model folders, or names of weights in the package [paths or names]"""
+    methods: tuple[str, ...] = ("kmeans", "watershed", "grabcut", "iem", "otsu", "square", "everything")
+    """Methods beside them; settings follow a name, as in grabcut:inset=0.1,rounds=10 [names]"""
+    split: str = ""
+    """Only this part of the set [name, empty for all]"""
+    seed: int = 0
+    """Seed of built-in pictures [number]"""
+    size: int | None = None
+    """Side to score at; if none, a prepared set's own, the first model's for built-in pictures, else 128 [pixels]"""
+    edges: Literal["both", "plain", "guided"] = "both"
+    """A model's rows: plain is the network itself, guided what `segment` writes [name]"""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Also write table.md, results.json and grid.png here [folder]"""
+    jobs: int = 0
+    """Pictures worked on side by side, a thread each; 0 takes one a core [threads]"""
+    fresh: bool = False
+    """Compute masks anew that are on disk already, so that all are timed [true/false]"""
+    overwrite: bool = False
+    """Replace results that are already in --out [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
 
 
 @dataclass(frozen=True)
@@ -622,6 +652,40 @@ def _push(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def _compare(arguments: Sequence[str]) -> int:
+    command = _arguments(Compare, "compare", arguments)
+    from redoseg.compare import compare, table
+
+    c = command
+    try:
+        with _progress("comparing") as advance:
+            result = compare(
+                c.data,
+                c.model,
+                c.methods,
+                c.split or None,
+                c.size,
+                c.seed,
+                c.edges,
+                c.out,
+                c.jobs,
+                c.fresh,
+                c.overwrite,
+                lambda done, total, row: advance(done, total, row),
+            )
+    except KeyboardInterrupt:
+        again = "without --fresh it" if c.fresh else "the same command"
+        print(f"redoseg: stopped by hand; {again} goes on where it stopped", file=sys.stderr)
+        return STOPPED
+    if c.as_json:
+        print(json.dumps(result))
+    else:
+        _say(_console(), table(result))
+        if c.out:
+            _say(_console(), f"table, figures and pictures: {c.out}")
+    return IN_PART if result["failed"] else DONE
+
+
 def _study(arguments: Sequence[str]) -> int:
     command = _arguments(Study, "study", arguments)
     from redoseg.study import StudyFolder, load_study, run_study
@@ -767,6 +831,7 @@ VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
     "redraw": (Redraw, _redraw),
     "export": (Export, _export),
     "push": (Push, _push),
+    "compare": (Compare, _compare),
     "study": (Study, _study),
     "bench": (Bench, _bench),
     "doctor": (Doctor, _doctor),

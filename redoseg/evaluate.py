@@ -15,7 +15,7 @@ from rich.table import Table
 
 from redoseg import baselines, metrics
 from redoseg.boundary import boundary_f
-from redoseg.data import BUILT_IN, is_prepared, open_data, open_prepared, originals
+from redoseg.data import BUILT_IN, PictureSet, is_prepared, open_data, open_prepared, originals
 from redoseg.edges import enlarged
 from redoseg.errors import DataError, MissingError, RunError
 from redoseg.pictures import OBJECT, UNLABELLED, read_picture, write_atomic
@@ -48,14 +48,8 @@ def evaluate(
     Raises ModelError, DataError (no masks), RedosegError (unknown method).
     """
     segmenter = Segmenter(model, edges=edges)
-    if size is None and is_prepared(data):
-        size = open_prepared(data).size
-    if size is None:
-        size = segmenter.size if data in BUILT_IN else PAPER_SIZE
-    pictures = open_data(data, size, segmenter.regions, split, seed, at_least=1)
-    pictures = pictures.take(np.flatnonzero(pictures.labelled))
-    if not len(pictures):
-        raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
+    pictures = labelled_pictures(data, size, split, seed, segmenter.regions, segmenter.size)
+    size = pictures.size
     labels = pictures.labels()
     masks = segmenter.batch(np.asarray(pictures.images))
     result: dict[str, Any] = {"model": model, "data": pictures.name, "split": split or "", "size": size, "edges": edges}
@@ -87,6 +81,30 @@ def evaluate(
             raise RunError(f"{picture} cannot be made ({error.strerror}), a file expected: name another") from None
         write_atomic(picture, buffer.getvalue())
     return result
+
+
+def labelled_pictures(
+    data: str,
+    size: int | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    regions: int = 2,
+    built_in: int = PAPER_SIZE,
+) -> PictureSet:
+    """The pictures of `data` that have a mask, at `size` [pixels].
+
+    If it is None, at the size of a prepared set, at `built_in` for built-in pictures (of so many `regions`), else at
+    128. Raises DataError (nothing there, no masks).
+    """
+    if size is None and is_prepared(data):
+        size = open_prepared(data).size
+    if size is None:
+        size = built_in if data in BUILT_IN else PAPER_SIZE
+    pictures = open_data(data, size, regions, split, seed, at_least=1)
+    pictures = pictures.take(np.flatnonzero(pictures.labelled))
+    if not len(pictures):
+        raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
+    return pictures
 
 
 def evaluate_own_size(

@@ -28,15 +28,29 @@ def before_after(
 
 
 def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Image.Image]:
+    small, alpha = _squared(picture, mask, side)
+    cut = cutout(small, alpha)
+    return [small, outline(small, alpha > 0.5), Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")]
+
+
+def outlined(
+    picture: Image.Image, mask: NDArray[np.bool_], side: int, unlabelled: NDArray[np.bool_] | None = None
+) -> Image.Image:
+    """The picture's centre square at `side` [pixels] with its mask's outline (RGB); `unlabelled` (H, W) is greyed."""
+    small, alpha = _squared(picture, mask, side)
+    grey = None if unlabelled is None else _squared(picture, unlabelled, side)[1] > 0.5
+    return outline(small, alpha > 0.5, grey)
+
+
+def _squared(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> tuple[Image.Image, NDArray[np.float32]]:
+    """The centre square of a picture (RGB) and of its mask (side, side), 0 to 1."""
     width, height = picture.size
     short = min(width, height)
     box = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
     small = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
     # Bilinear on grey and cut anew: a small mask gets a smooth edge rather than stairs.
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
-    alpha = np.asarray(grey, np.float32) / 255
-    cut = cutout(small, alpha)
-    return [small, outline(small, alpha > 0.5), Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")]
+    return small, np.asarray(grey, np.float32) / np.float32(255)
 
 
 def checkerboard(size: tuple[int, int]) -> Image.Image:

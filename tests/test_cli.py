@@ -937,6 +937,9 @@ def test_segment_and_evaluate_need_no_torch(photos: Path, trained: Any, tmp_path
     said = outside("evaluate", trained.folder, photos, "--json", "--methods", "kmeans", code=BLOCK)
     assert (said.returncode, said.stderr) == (0, "")
     assert json.loads(said.stdout)["pictures"] == 12
+    said = outside("compare", photos, trained.folder, "--methods", "kmeans", "--json", "--size", "32", code=BLOCK)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert len(json.loads(said.stdout)["rows"]) == 3
     said = outside("redraw", trained.folder, photos / "images" / "00.png", "-o", out / "drawn", code=BLOCK)
     assert (said.returncode, said.stderr) == (0, "")
     assert len(content(out / "drawn")) == 9

@@ -48,6 +48,7 @@ RANKS = {
     "redraw": 7,
     "study_table": 7,
     "evaluate": 5,
+    "compare": 6,
     "model_card": 5,
     "quantize": 5,
     "serve": 8,
@@ -60,6 +61,7 @@ RANKS = {
 TORCH = {"torch", "safetensors", "onnx", "jaxtyping", "matplotlib"}
 FREE_OF_TORCH = {
     "errors", "config", "machine", "recipe", "pictures", "metrics", "data", "baselines", "segmenter", "evaluate",
+    "compare",
     "edges", "coco", "opencv", "boundary", "sheets", "segment_files",
     "sharing",
 }  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from redoseg.errors import DataError
-from redoseg.metrics import bootstrap_interval, object_region, score, score_matched
+from redoseg.metrics import bootstrap_interval, object_region, paired, score, score_matched
 
 
 def square(low: int, high: int, side: int = 8) -> np.ndarray:
@@ -158,3 +158,51 @@ def test_interval_holds_the_mean_and_narrows() -> None:
     assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * many.std() / np.sqrt(2000), rel=0.15)
     with pytest.raises(DataError):
         bootstrap_interval(np.empty(0))
+
+
+def test_a_paired_test_by_hand() -> None:
+    # differences 1, 2 and 3: of 8 choices of signs only +++ and --- are as far from 0
+    found = paired(np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0]))
+    assert found.difference == 2
+    assert found.p == 2 / 8
+    assert found.interval == bootstrap_interval(np.array([1.0, 2.0, 3.0]))
+    assert found.interval[0] >= 1
+    # 1, 2, -3 sum to 0: nothing is nearer
+    assert paired(np.array([1.0, 2.0, 0.0]), np.array([0.0, 0.0, 3.0])).p == 1
+    same = paired(np.ones(40), np.ones(40))
+    assert (same.difference, same.interval, same.p) == (0, (0, 0), 1)
+
+
+@pytest.mark.parametrize("pictures", [9, 12, 30])
+def test_a_paired_test_against_scipy(pictures: int) -> None:
+    from scipy.stats import permutation_test
+
+    rng = np.random.default_rng(pictures)
+    ours, theirs = rng.uniform(size=pictures) + 0.15, rng.uniform(size=pictures)
+    exact = pictures <= 12
+    expected = permutation_test(
+        (ours, theirs),
+        lambda a, b, axis: (a - b).mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf if exact else 20_000,
+        rng=1,
+    ).pvalue
+    found = paired(ours, theirs)
+    assert found.p == pytest.approx(expected, abs=1e-12 if exact else 0.015)
+    back = paired(theirs, ours)
+    assert back.p == found.p
+    assert back.difference == -found.difference
+    assert paired(ours, theirs) == found
+
+
+def test_a_clear_difference_is_never_called_certain() -> None:
+    assert paired(np.ones(100), np.zeros(100)).p == 1 / 10_001
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(np.ones(3), np.ones(4)), (np.ones(0), np.ones(0)), (np.ones((2, 2)),) * 2]
+)
+def test_a_paired_test_needs_pairs(ours: np.ndarray, theirs: np.ndarray) -> None:
+    with pytest.raises(DataError, match="score both on the same pictures"):
+        paired(ours, theirs)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.pictures import fit_square, read_picture
-from redoseg.segmenter import Kind, Segmenter, segment_paths
+from redoseg.segment_files import Kind, segment_paths
+from redoseg.segmenter import Segmenter
 
 OUT = Path(__file__).with_name("pictures")
 INK, PLAYER, JUDGE, THING = "#222222", "#dbe9f6", "#fbdcc4", "#eeeeee"

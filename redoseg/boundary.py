@@ -16,20 +16,25 @@ def boundary_f(objects: NDArray[np.bool_], labels: NDArray[np.int8]) -> float:
 
     The contour measure of Perazzi et al. (CVPR 2016): precision is the share of the mask's edge that lies within 0.8 %
     of the diagonal (rounded up) from the labels' edge, recall the reverse, F their harmonic mean. Where labels leave
-    a band about the object open (-1), the line halfway through it stands for the edge. Two masks without an edge agree.
+    a band about the object open (-1), the line halfway through it stands for the edge. Where neither has an edge the
+    score is 1 if all or nothing is object in both, else 0.
 
     Raises:
         DataError: shapes that differ, or nothing is labelled.
         MissingError: no OpenCV.
     """
-    if objects.ndim != 2 or objects.shape != labels.shape or not (labels >= 0).any():
+    if objects.ndim != 2 or objects.shape != labels.shape:
         raise DataError(
-            f"a mask of shape {objects.shape} and labels of {labels.shape}, both (H, W) with labelled pixels expected: "
+            f"a mask of shape {objects.shape} and labels of {labels.shape}, both (H, W) expected: "
             "bring the mask to the labels' size"
         )
+    if not (labels >= 0).any():
+        raise DataError("labels without a labelled pixel, at least one expected: leave this picture out")
     ours, true = _edge(objects), _edge(_completed(labels))
+    if not ours.any() and not true.any():
+        return float(np.array_equal(objects[labels >= 0], labels[labels >= 0] > 0))
     if not ours.any() or not true.any():
-        return float(ours.any() == true.any())
+        return 0.0
     near = math.ceil(TOLERANCE * math.hypot(*labels.shape))
     precision = float((_distance_to(true)[ours] <= near).mean())
     recall = float((_distance_to(ours)[true] <= near).mean())

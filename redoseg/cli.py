@@ -527,13 +527,15 @@ def _serve(arguments: Sequence[str]) -> int:
     from redoseg.serve import is_loopback, serving
 
     c = command
+    for name in ("SIGTERM", "SIGHUP"):  # the page's folder goes then too
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     with serving(c.model, c.run, c.host, c.port, c.max_mb, c.max_megapixels, c.examples) as address:
         if not is_loopback(c.host):
             print(
                 f"redoseg: {c.host} is open to every computer that reaches this one, without a password",
                 file=sys.stderr,
             )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # its folder goes then too
         print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
         threading.Event().wait()
     return DONE
@@ -886,6 +888,13 @@ def main() -> None:
         code = run_command(sys.argv[1:])
     except RedosegError as error:
         print(f"redoseg: {error}", file=sys.stderr)
+        code = MISTAKE
+    except PermissionError as error:
+        where = error.filename or "a file or folder"
+        print(
+            f"redoseg: {where} may not be entered or changed, one that may expected: change its permissions",
+            file=sys.stderr,
+        )
         code = MISTAKE
     except KeyboardInterrupt:
         print("redoseg: stopped by hand", file=sys.stderr)

@@ -34,8 +34,8 @@ def guided(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Fl
     """
     width, height = picture.size
     functions = _fitted(mask, reduced.astype(np.float32) * np.float32(1 / 255))
-    # across by Pillow, which is small work; down by rows, so that only a band of the whole is there at a time
-    wide = [_across(plane, width) for plane in functions]
+    # a band of rows at a time, so that the functions are never there at the photograph's whole size
+    functions = [np.concatenate([plane, plane[-1:]]) for plane in functions]  # every row has one below it
     above, share = _places(len(mask), height)
     if min(picture.size) >= 2 * min(mask.shape):  # where there are pixels to spare
         # averaged with its neighbours (1 2 1 / 4 each way), a pixel's noise does not decide, and crumbs are fewer
@@ -45,17 +45,16 @@ def guided(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Fl
     for start in range(0, height, _ROWS):
         rows = slice(start, start + _ROWS)
         top, part = above[rows], share[rows, None]
-        *slopes, total = (plane[top] + (plane[top + 1] - plane[top]) * part for plane in wide)
+        *slopes, total = (_across(plane[top] + (plane[top + 1] - plane[top]) * part, width) for plane in functions)
         for channel, slope in enumerate(slopes):
             total += slope * (colours[rows, :, channel] * np.float32(1 / 255))
         result[rows] = total.clip(0, 1)
     return result
 
 
-def _across(plane: Floats, width: int) -> Floats:
-    """A plane (h, w) enlarged to (h + 1, width): its last row comes twice, so that every row has one below it."""
-    wide = np.asarray(Image.fromarray(plane).resize((width, len(plane)), Image.Resampling.BILINEAR))
-    return np.concatenate([wide, wide[-1:]])
+def _across(rows: Floats, width: int) -> Floats:
+    """Rows (k, w) of any numbers enlarged to (k, width)."""
+    return np.array(Image.fromarray(rows).resize((width, len(rows)), Image.Resampling.BILINEAR))
 
 
 def _places(small: int, large: int) -> tuple[NDArray[np.intp], Floats]:

@@ -18,6 +18,7 @@ from redoseg.boundary import boundary_f
 from redoseg.data import BUILT_IN, PictureSet, is_prepared, open_data, open_prepared, originals
 from redoseg.edges import enlarged
 from redoseg.errors import DataError, MissingError, RunError
+from redoseg.opencv import opencv
 from redoseg.pictures import OBJECT, UNLABELLED, read_picture, write_atomic
 from redoseg.segmenter import Edges, Segmenter
 from redoseg.sheets import before_after
@@ -121,6 +122,7 @@ def evaluate_own_size(
     segmenter = Segmenter(model)
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it without --own-size")
+    opencv()  # what is missing is said before the work
     items = originals(data, split)
     ways: dict[str, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in ("plain", "guided")}
     sides, sure = [], []
@@ -128,6 +130,8 @@ def evaluate_own_size(
         assert item.mask is not None
         mask = item.read_mask(item.mask)
         labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
+        if not (labels >= 0).any():  # says nothing of any mask
+            continue
         picture = read_picture(item.picture)
         sides.append(min(picture.size))
         both = segmenter.both_ways(picture)
@@ -140,7 +144,9 @@ def evaluate_own_size(
                 ways[way][measure].append(figure)
         if on_item is not None:
             on_item(done, len(items))
-    result: dict[str, Any] = {"model": model, "data": data, "split": split or "", "pictures": len(items)}
+    if not sides:
+        raise DataError(f"none of {len(items)} masks of {data} has a labelled pixel, one expected: name another set")
+    result: dict[str, Any] = {"model": model, "data": data, "split": split or "", "pictures": len(sides)}
     result["shorter_side"] = {"least": min(sides), "most": max(sides)}
     for way, figures_of in ways.items():
         result[way] = {}
@@ -157,14 +163,20 @@ def evaluate_own_size(
 
 def _worth_of(sure: NDArray[np.float64], ious: NDArray[np.float64]) -> dict[str, float]:
     """How well confidence (N,) tells good masks from bad: rank correlation, and IoU of the least sure fifth."""
-    ranks = [values.argsort().argsort() for values in (sure, ious)]
     worst = np.arange(len(sure)) < max(1, len(sure) // 5)
     by_confidence = ious[sure.argsort(kind="stable")]
     found = {"least_sure_fifth_iou": float(by_confidence[worst].mean())}
     if not worst.all():
         found["rest_iou"] = float(by_confidence[~worst].mean())
-        found["rank_correlation"] = float(np.asarray(np.corrcoef(np.stack(ranks)))[0, 1])
+    if np.ptp(sure) and np.ptp(ious):  # else there is no order
+        found["rank_correlation"] = float(np.asarray(np.corrcoef(np.stack([_ranks(sure), _ranks(ious)])))[0, 1])
     return found
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks (N,); equal values share the mean of theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (count.cumsum() - (count - 1) / 2)[place]
 
 
 def print_own_size(result: dict[str, Any], console: Console) -> None:
@@ -182,7 +194,7 @@ def print_own_size(result: dict[str, Any], console: Console) -> None:
     table.add_row("gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in gains))
     console.print(table)
     sure = result["confidence"]
-    if "rest_iou" in sure:
+    if "rank_correlation" in sure:
         console.print(
             f"confidence and IoU: rank correlation {sure['rank_correlation']:.2f}; IoU of the least sure fifth "
             f"{100 * sure['least_sure_fifth_iou']:.1f}, of the rest {100 * sure['rest_iou']:.1f}",

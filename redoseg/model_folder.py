@@ -6,6 +6,7 @@ mask.onnx, redraw.onnx, and README.md, a model card.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from redoseg import metrics
 from redoseg.checkpoint import load_checkpoint, part, prefixed, restore, save_checkpoint
 from redoseg.config import Config
 from redoseg.errors import DataError, ModelError, RedosegError
@@ -27,7 +30,11 @@ from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
 from redoseg.pictures import cure, reason, shown, write_atomic
 from redoseg.recipe import from_values, to_values
+from redoseg.segmenter import Segmenter
+from redoseg.train.feed import PictureBank
 from redoseg.train.log import RunLog
+from redoseg.train.measure import LOOKED_AT, soft_masks, spread
+from redoseg.train.run import open_training_pictures
 
 CONFIG, WEIGHTS, MASK, REDRAW, CARD = "config.json", "model.safetensors", "mask.onnx", "redraw.onnx", "README.md"
 STATE, REFINED, OUTCOME = "state.safetensors", "refined.safetensors", "outcome.json"
@@ -75,7 +82,9 @@ def read_run(folder: Path) -> TrainedNets:
     if (outcome.get("restarts"), outcome.get("step")) != saved_at:
         outcome = {}
     regions = [e["object_region"] for e in [*entries, outcome] if "object_region" in e]
-    about["object_region"] = int(regions[-1]) if regions else 0
+    if not regions:  # nothing was looked at yet; which one was chosen may still stand in what was exported
+        regions = [_region_found(folder, extractor, config)]
+    about["object_region"] = int(regions[-1])
     if entries:
         about["seconds"] = entries[-1]["seconds"]
     if "scores" in outcome and ("scores_before_refining" in outcome) == (refined is not None):
@@ -83,6 +92,24 @@ def read_run(folder: Path) -> TrainedNets:
     for net in (extractor, generators, encoder):
         net.eval().requires_grad_(False)
     return TrainedNets(config, extractor, generators, encoder, about["object_region"], about)
+
+
+def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int:
+    """The object's region as the run's mask.onnx has it, else chosen on its training pictures, as a run does.
+
+    Raises ModelError where neither is there: a wrong guess would turn every mask inside out.
+    """
+    with contextlib.suppress(ModelError):
+        return Segmenter(folder).object_region
+    try:
+        pictures = open_training_pictures(config)
+        bank = PictureBank(pictures, config, torch.device("cpu"))
+        return metrics.object_region(soft_masks(extractor.eval(), bank, spread(len(bank), LOOKED_AT)))
+    except DataError as error:
+        raise ModelError(
+            f"{shown(folder)} does not say yet which region is the object, and its pictures cannot be looked at "
+            f"({error}): go on with `redoseg train --resume --out` and this folder first"
+        ) from None
 
 
 def _refined(folder: Path, config: Config, restarts: int) -> dict[str, Tensor] | None:

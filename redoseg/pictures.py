@@ -487,5 +487,5 @@ def refusal(target: Path, inputs: set[str], overwrite: bool, an_input: str = "a 
     if os.path.realpath(target) in inputs:
         return f"is {an_input}: name another folder for the results"
     if target.exists() and not overwrite:
-        return "exists: name another place, or allow overwriting"
+        return "exists: name another place, or allow overwriting (--overwrite)"
     return None

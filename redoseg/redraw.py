@@ -16,10 +16,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from redoseg.errors import DataError, MissingError, ModelError, RedosegError
-from redoseg.pictures import grid, make_folder, outline, read_picture, refusal, shown, write_atomic
+from redoseg.pictures import PICTURE_SUFFIXES, grid, make_folder, outline, read_picture, refusal, shown, write_atomic
 from redoseg.segmenter import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -28,6 +28,7 @@ from redoseg.segmenter import (
     PictureLike,
     Segmenter,
     fetched,
+    home_of,
     model_bytes,
     open_session,
     run_session,
@@ -121,7 +122,11 @@ class RedrawModel:
         return self.segmenter.regions
 
     def random_latents(self, count: int, seed: int = 0) -> Latents:
-        """`count` draws from N(0, 1), as in training: (count, n, d). The first of them do not depend on `count`."""
+        """`count` draws from N(0, 1), as in training: (count, n, d). The first of them do not depend on `count`.
+
+        Raises RedosegError for fewer than 1.
+        """
+        _check_count(count, most=count)
         if seed < 0:
             raise RedosegError(f"seed {seed} seen, 0 or more expected: choose another")
         shape = (count, self.regions, self.latent)
@@ -140,13 +145,14 @@ class RedrawModel:
         return self._draw(self._scene(to_picture(image)), latents, what)
 
     def redraw(self, image: PictureLike, count: int = 8, what: What = "object", seed: int = 0) -> list[Image.Image]:
-        """`count` pictures with other latents."""
+        """`count` pictures with other latents, RGB. Raises DataError as `draw`, RedosegError for a wrong `count`."""
         return self.draw(image, self.random_latents(count, seed), what)
 
     def interpolate(
         self, image: PictureLike, start: Latents, end: Latents, count: int = 8, what: What = "object"
     ) -> list[Image.Image]:
         """`count` pictures on the way from latents `start` (n, d) to `end` (n, d), both among them."""
+        _check_count(count, most=count)
         return self.draw(image, between(start, end, np.linspace(0, 1, count)), what)
 
     def transfer(self, image: PictureLike, like: PictureLike, what: What = "object") -> Image.Image:
@@ -197,7 +203,7 @@ class RedrawModel:
 
 def _found_or_made(model: str | Path, say: Callable[[str], None] | None) -> tuple[str, bytes]:
     """Where redraw.onnx is, and its content; made from the state of a run that has none."""
-    path = Path(model).expanduser()
+    path = home_of(model)
     if (path / REDRAW_FILE).is_file() or not (path / _STATE).is_file():
         return model_bytes(model, REDRAW_FILE)
     if not (path / MODEL_FILE).is_file():
@@ -265,8 +271,12 @@ def redraw_photo(
     An input is never overwritten, another file only if `overwrite` is set. Raises RedosegError.
     """
     photo, out = Path(photo), Path(out)
-    if not 1 <= count <= MOST:
-        raise RedosegError(f"{count} drawings seen, 1 to {MOST} expected: choose another number")
+    _check_count(count)
+    if not photo.is_file():
+        seen = "is a folder" if photo.is_dir() else "does not exist"
+        raise DataError(f"{shown(photo)} {seen}, one photograph expected: name one")
+    if not out.exists() and out.suffix.lower() in (".gif", *PICTURE_SUFFIXES):
+        raise RedosegError(f"{shown(out)} is a file's name, a folder expected for the results: name one")
     if out.exists() and not out.is_dir():
         raise RedosegError(f"{shown(out)} is a file, a folder expected for the results: name another place")
     numbered = [] if gif else [f"{photo.stem}-{number}.png" for number in range(1, count + 1)]
@@ -292,6 +302,11 @@ def redraw_photo(
     return targets
 
 
+def _check_count(count: int, most: int = MOST) -> None:
+    if not 1 <= count <= most:
+        raise RedosegError(f"{count} drawings seen, 1 to {max(most, MOST)} expected: choose another number")
+
+
 def _at_most(picture: Image.Image, longest: int) -> Image.Image:
     """The picture, reduced to at most `longest` pixels on its longer side."""
     scale = longest / max(picture.size)
@@ -308,7 +323,10 @@ def _sheet(
     small = _at_most(picture, TILE)
     tiles = [small, outline(small, model.segmenter(small))]
     if other is not None:
-        tiles.append(ImageOps.pad(other, small.size, color=(255, 255, 255)))
+        tile, shrunk = Image.new("RGB", small.size, (255, 255, 255)), other.copy()
+        shrunk.thumbnail(small.size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        tile.paste(shrunk, ((tile.width - shrunk.width) // 2, (tile.height - shrunk.height) // 2))
+        tiles.append(tile)
     tiles += [drawing.resize(small.size, Image.Resampling.LANCZOS) for drawing in drawings]
     # the width that leaves the fewest places empty, and of those the widest
     columns = min(range(4, 7), key=lambda columns: (-len(tiles) % columns, -columns))

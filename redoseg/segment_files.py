@@ -6,7 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
+import re
 import threading
 import warnings
 from collections import Counter
@@ -113,8 +115,12 @@ def segment_paths(
     if kind == "coco" and crop:
         raise RedosegError("crop with kind coco, whose masks and boxes are of whole pictures: leave out one of them")
     wanted = _Wanted(kind, crop, review, overwrite, label or segmenter.name)
+    if label and kind != "coco":
+        raise RedosegError(f"a label with kind {kind}, coco expected: leave the label out")
     if source.is_dir():
         return _segment_folder(segmenter, source, out, wanted, on_item)
+    if not source.exists():
+        raise DataError(f"{shown(source)} does not exist, a picture or a folder of pictures expected: correct the name")
     if review:
         raise RedosegError(f"a review of {shown(source)}, a folder expected: leave it out for one picture")
     target = _target(source, out, kind)
@@ -132,8 +138,10 @@ def segment_paths(
 def _segment_folder(
     segmenter: Segmenter, source: Path, out: Path, wanted: _Wanted, on_item: OnItem | None
 ) -> SegmentReport:
-    if out.exists() and not out.is_dir():
-        raise RedosegError(f"{shown(out)} is a file, a folder expected for the results: name another place")
+    if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in (".json", *PICTURE_SUFFIXES)):
+        raise RedosegError(f"{shown(out)} is a file's name, a folder expected for the results of a folder: name one")
+    if source.resolve() == out.resolve():  # the next run would take them for photographs
+        raise RedosegError(f"{shown(out)} is the folder of the pictures, another expected for the results: name one")
     pictures, failed = list_pictures(source)
     if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
         pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
@@ -143,8 +151,8 @@ def _segment_folder(
     names = _names(pictures, source)
     inputs = {os.path.realpath(picture) for picture in pictures}
     one_large = threading.Lock()
-    shared = _Shared(out, wanted)
-    shared.refuse(inputs)
+    shared = _Shared(out, wanted, inputs)
+    shared.refuse(len(pictures))
 
     def result_of(job: tuple[Path, str]) -> _Result | str:
         """Segments one picture; why there is no result, if there is none."""
@@ -160,6 +168,8 @@ def _segment_folder(
                 write_atomic(target, result.png)
         except DataError as error:
             return str(error).removeprefix(f"{shown(picture)}: ")
+        except MemoryError:
+            return "does not fit the memory that is free: make it smaller"
         return replace(result, png=None)
 
     written: list[Path] = []
@@ -264,14 +274,17 @@ class _Shared:
 
     out: Path
     wanted: _Wanted
+    inputs: set[str]
     coco: list[Annotated] = field(default_factory=list)
     reviewed: list[tuple[float, float, str, bytes]] = field(default_factory=list)
 
-    def refuse(self, inputs: set[str]) -> None:
-        """Raises RedosegError where one of them may not be written, before the work."""
-        names = [COCO_FILE] * (self.wanted.kind == "coco") + [REVIEW_TABLE, _page(1)] * self.wanted.review
+    def refuse(self, pictures: int) -> None:
+        """Raises RedosegError where one of them may not be written, before the work on so many pictures."""
+        names = [COCO_FILE] if self.wanted.kind == "coco" else []
+        if self.wanted.review:
+            names += [REVIEW_TABLE, *(_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS))))]
         for target in (self.out / name for name in names):
-            problem = refusal(target, inputs, self.wanted.overwrite)
+            problem = refusal(target, self.inputs, self.wanted.overwrite)
             if problem:
                 raise RedosegError(f"{shown(target)} {problem}")
 
@@ -291,15 +304,13 @@ class _Shared:
             files[COCO_FILE] = _coco_file(self.coco, self.wanted.label)
         if self.reviewed:
             self.reviewed.sort(key=lambda entry: entry[0])
-            files[REVIEW_TABLE] = _review_table(self.reviewed)
             size = _COLUMNS * _ROWS
             pages = [self.reviewed[i : i + size] for i in range(0, len(self.reviewed), size)]
             files |= {_page(number): _review_page(entries) for number, entries in enumerate(pages, 1)}
-            if self.wanted.overwrite:  # of an earlier, longer review
-                for number in range(len(pages) + 1, 10**6):
-                    if not (self.out / _page(number)).is_file():
-                        break
-                    (self.out / _page(number)).unlink()
+            for name in _pages_of(self.out / REVIEW_TABLE) - files.keys():  # of an earlier, longer review
+                if os.path.realpath(self.out / name) not in self.inputs:
+                    (self.out / name).unlink(missing_ok=True)
+            files[REVIEW_TABLE] = _review_table(pages)
         for name, data in files.items():
             write_atomic(self.out / name, data)
         return [self.out / name for name in files]
@@ -309,17 +320,31 @@ def _page(number: int) -> str:
     return f"review-{number}.jpg"
 
 
-def _review_table(entries: Sequence[tuple[float, float, str, bytes]]) -> bytes:
+def _pages_of(table: Path) -> set[str]:
+    """The pages that an earlier review wrote, as its table has them."""
+    try:
+        rows = csv.DictReader(io.StringIO(table.read_text("utf-8")))
+        return {name for row in rows if re.fullmatch(r"review-\d+\.jpg", name := row.get("page") or "")}
+    except (OSError, ValueError, csv.Error):
+        return set()
+
+
+def _review_table(pages: Sequence[Sequence[tuple[float, float, str, bytes]]]) -> bytes:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["picture", "confidence", "object_share"])
-    rows.writerows([shown(name), f"{confidence:.4f}", f"{share:.4f}"] for confidence, share, name, _ in entries)
+    rows.writerow(["picture", "confidence", "object_share", "page"])
+    for number, entries in enumerate(pages, 1):
+        for confidence, share, name, _ in entries:
+            rows.writerow([shown(name), f"{confidence:.4f}", f"{share:.4f}", _page(number)])
     return text.getvalue().encode()
 
 
 def _review_page(entries: Sequence[tuple[float, float, str, bytes]]) -> bytes:
     tiles = [
-        captioned(Image.open(io.BytesIO(tile)).convert("RGB"), f"{confidence:.2f} {Path(name).name}")
+        captioned(
+            Image.open(io.BytesIO(tile)).convert("RGB"),
+            f"{confidence:.2f} {name if len(name) < 18 else '...' + name[-15:]}",
+        )
         for confidence, _, name, tile in entries
     ]
     return _encoded(grid([tiles[i : i + _COLUMNS] for i in range(0, len(tiles), _COLUMNS)]), "JPEG", quality=88)
@@ -336,7 +361,7 @@ def _target(source: Path, out: Path, kind: Kind) -> Path:
 
 
 def _names(pictures: Sequence[Path], source: Path) -> list[str]:
-    """A result's name for each picture, no two alike even where upper and lower case are one."""
+    """A result's name for each picture: what differs from another in case or suffix alone keeps its suffix."""
     whole: set[Path] = set()  # pictures that keep their suffix
 
     def name(path: Path) -> str:

@@ -23,12 +23,12 @@ from redoseg import edges
 from redoseg.errors import DataError, ModelError
 from redoseg.machine import cores
 from redoseg.pictures import read_picture, reason, shown, to_rgb
+from redoseg.sharing import HUB
 
 FORMAT = "1"
 MODEL_FILE = "mask.onnx"
 REDRAW_FILE = "redraw.onnx"
 CONFIG_FILE = "config.json"
-HUB = "hf://"  # before user/name of a model on Hugging Face's hub
 _BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 
@@ -93,6 +93,8 @@ class Segmenter:
     def __init__(self, model: str | Path, threads: int | None = None, edges: Edges = "guided") -> None:
         if edges not in get_args(Edges):
             raise ModelError(f"edges {edges!r} seen, one of {', '.join(get_args(Edges))} expected: name one of them")
+        if threads is not None and threads < 1:
+            raise ModelError(f"{threads} threads seen, 1 or more expected: choose another number")
         where, content = model_bytes(model)
         self.threads = threads or cores()
         self.edges = edges
@@ -128,11 +130,9 @@ class Segmenter:
 
     def batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Soft masks (N, n, H, W) of pictures uint8 (N, H, W, 3), at the pictures' own size."""
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-            raise DataError(
-                f"pictures {images.dtype} {images.shape} seen, uint8 (N, H, W, 3) expected: "
-                "pass RGB pictures of one size"
-            )
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            seen = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+            raise DataError(f"pictures {seen} seen, uint8 (N, H, W, 3) expected: pass RGB pictures of one size")
         height, width = images.shape[1:3]
         soft = np.empty((len(images), self.regions, height, width), np.float32)
 
@@ -184,7 +184,8 @@ class Segmenter:
     def predict(self, image: PictureLike) -> Prediction:
         """The object's soft mask at the picture's own size, and how sure the network is of it.
 
-        A file is turned upright as its EXIF says; an array is uint8 (H, W), (H, W, 3) or (H, W, 4).
+        A file is turned upright as its EXIF says, a PIL image is taken as it is; an array is uint8 (H, W), (H, W, 3)
+        or (H, W, 4).
         Raises DataError for a picture that cannot be read.
         """
         picture = to_picture(image)
@@ -240,10 +241,16 @@ def to_picture(image: PictureLike) -> Image.Image:
         return read_picture(image)
     if isinstance(image, Image.Image):
         return to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise DataError(
+            f"{type(image).__name__} seen, a path, PIL image or uint8 array expected: pass one picture at a time"
+        )
     good = image.dtype == np.uint8 and image.size > 0
     if good and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
         return to_rgb(Image.fromarray(image))
-    raise DataError(f"picture {image.dtype} {image.shape} seen, uint8 (H, W, 3) expected: convert it")
+    raise DataError(
+        f"picture {image.dtype} {image.shape} seen, uint8 (H, W), (H, W, 3) or (H, W, 4) expected: convert it"
+    )
 
 
 # ------------------------------------------------------------------------------------------ opening a model
@@ -252,7 +259,7 @@ def to_picture(image: PictureLike) -> Image.Image:
 def model_bytes(model: str | Path, file: str = MODEL_FILE) -> tuple[str, bytes]:
     """Where `file` of a model was found, in words, and its content; mask.onnx may also be named itself."""
     model = fetched(model, (CONFIG_FILE, file))
-    path = Path(model).expanduser()
+    path = home_of(model)
     ships = weights(file)
     try:
         if (path / file).is_file():
@@ -271,6 +278,14 @@ def model_bytes(model: str | Path, file: str = MODEL_FILE) -> tuple[str, bytes]:
         f"model {shown(path)} {seen}: name a run folder, a model folder, {an_onnx_file} or weights that come "
         f"with redoseg ({', '.join(ships) or 'none in this build'})"
     )
+
+
+def home_of(model: str | Path) -> Path:
+    """The path with ~ at its start replaced. Raises ModelError for a user that there is not."""
+    try:
+        return Path(model).expanduser()
+    except RuntimeError as error:
+        raise ModelError(f"model {shown(model)}: {reason(error)} A path or name expected: correct it") from None
 
 
 def fetched(model: str | Path, files: Sequence[str]) -> str | Path:

@@ -38,7 +38,7 @@ from redoseg.pictures import PICTURE_SUFFIXES, list_pictures, read_picture, reas
 from redoseg.redraw import RedrawModel
 from redoseg.report import ending
 from redoseg.segment_files import Kind, as_png, drawn, is_large
-from redoseg.segmenter import Segmenter
+from redoseg.segmenter import REDRAW_FILE, Segmenter, weights
 from redoseg.sheets import checkerboard
 from redoseg.train.health import ADVICE
 from redoseg.train.log import RunLog
@@ -85,10 +85,14 @@ Redraw = Callable[[Image.Image, int, int], Sequence[Image.Image]]
 
 def find_redraw(model: str) -> Redraw | None:
     """What redraws a picture with this model; None where the model, or this redoseg, cannot."""
-    try:
-        drawing = RedrawModel(model)
-    except RedosegError:
+    path = Path(model).expanduser()
+    if path.is_dir() and not (path / REDRAW_FILE).is_file():
+        return None  # a run that is older than redraw.onnx: looking at it should not write into it
+    if not path.exists() and model in weights() and model not in weights(REDRAW_FILE):
         return None
+    if path.is_file():
+        return None
+    drawing = RedrawModel(model)
     return lambda picture, count, seed: drawing.redraw(picture, count, seed=seed)
 
 
@@ -282,6 +286,8 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self.hosts and re.sub(r":\d+$", "", host) not in self.hosts:
             return await _refuse(send, 403, "this page is for this computer alone")
+        if headers.get(b"sec-fetch-site") == b"cross-site" or _elsewhere(headers.get(b"origin"), host):
+            return await _refuse(send, 403, "another page may not send anything here")
         if not _SERVED.fullmatch(path):
             return await _refuse(send, 404, "not here")
         stated = headers.get(b"content-length", b"0")
@@ -315,6 +321,11 @@ class Guard:
             if started:
                 raise
             await _refuse(send, 400, f"a request that is not understood ({type(error).__name__})")
+
+
+def _elsewhere(origin: bytes | None, host: str) -> bool:
+    """Whether a browser says that the request comes from a page of another host."""
+    return origin is not None and origin.decode("latin-1").lower().rpartition("//")[2] != host
 
 
 async def _read_on(receive: Any) -> None:
@@ -443,7 +454,8 @@ def serving(
 
         def tidy_now_and_then() -> None:
             while not ended.wait(10):
-                tidy(folder, _KEPT, _DISK)
+                with contextlib.suppress(OSError):  # what is looked at may go meanwhile
+                    tidy(folder, _KEPT, _DISK)
 
         threading.Thread(target=tidy_now_and_then, daemon=True).start()
         yield address
@@ -511,7 +523,7 @@ def _launch(
     names = _run_names(runs)
 
     def look(run: Any) -> Any:
-        if run not in names:
+        if not isinstance(run, str) or run not in names:
             raise ConfigError(f"run {str(run)[:40]!r} is not shown here, one of the list expected: pick one")
         seen = run_progress(names[run])
         return seen.words, seen.curves, seen.samples

@@ -11,6 +11,7 @@ from typing import Any
 from redoseg.errors import MissingError, ModelError, RedosegError
 from redoseg.pictures import reason, shown
 
+HUB = "hf://"  # before user/name of a model on the hub
 FILES = ("README.md", "config.json", "mask.onnx", "redraw.onnx", "model.safetensors")  # a model folder, and all of it
 _REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
@@ -23,9 +24,15 @@ def local_or_fetched(
     cache_dir: str | Path | None = None,
 ) -> str | Path:
     """`user/name` that is no place here -> the folder that its `files` were fetched to; all else as it is."""
-    if not isinstance(model, str) or not _REPO.fullmatch(model) or Path(model).expanduser().exists():
+    if not isinstance(model, str):
         return model
-    return fetch(model, files, revision, token, cache_dir)
+    repo = model
+    if model.startswith(HUB):
+        repo, _, said = model.removeprefix(HUB).partition("@")
+        revision = revision or said or None
+    elif not _REPO.fullmatch(model) or Path(model).exists():
+        return model
+    return fetch(repo, files, revision, token, cache_dir)
 
 
 def fetch(

@@ -23,7 +23,7 @@ from redoseg.boundary import boundary_f
 from redoseg.config import Config, DataConfig, NetConfig
 from redoseg.data import open_data, prepare, writing
 from redoseg.data.shapes import generate
-from redoseg.evaluate import evaluate
+from redoseg.evaluate import _ranks, _worth_of, evaluate
 from redoseg.recipe import recipe_names
 from redoseg.segmenter import Segmenter
 from redoseg.train import run
@@ -551,6 +551,22 @@ def test_own_size_finds_what_a_set_was_prepared_from(call: Call, photos: Path, t
     shutil.rmtree(source)
     said = one_line(call("evaluate", trained.folder, "set", "--own-size"))
     assert "of which set was prepared, is gone, the pictures at their own size expected" in said
+
+
+def test_a_place_that_may_not_be_entered_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "locked/photo.jpg")
+
+    monkeypatch.setattr("redoseg.segment_files.segment_paths", locked)
+    said = one_line(call("segment", "flowers", "locked/photo.jpg", "-o", "out"))
+    assert said == "locked/photo.jpg may not be entered or changed, one that may expected: change its permissions"
+
+
+def test_ranks_share_places() -> None:
+    assert _ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+    same = np.array([0.5, 0.5, 0.5])
+    assert "rank_correlation" not in _worth_of(same, np.array([0.1, 0.2, 0.3]))
+    assert _worth_of(np.array([0.2, 0.3, 0.1]), np.array([0.5, 0.9, 0.0]))["rank_correlation"] == pytest.approx(1)
 
 
 def test_segment_writes_coco_crops_and_reviews(call: Call, photos: Path, trained: Any) -> None:

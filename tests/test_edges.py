@@ -101,6 +101,19 @@ def test_regions_still_sum_to_one() -> None:
     assert np.abs(total - 1).max() < 1e-3
 
 
+def test_a_wide_flat_picture_takes_no_more_than_its_own_size() -> None:
+    import tracemalloc
+
+    picture = Image.new("RGB", (400_000, 2), (200, 100, 50))
+    tracemalloc.start()
+    try:
+        edges.guided(np.ones((64, 64), np.float32), np.full((64, 64, 3), 100, np.uint8), picture)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 60 * 800_000  # bytes a pixel; the functions at its whole width would be a thousand
+
+
 def test_rows_are_made_in_bands_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = disc(300)
     picture = photograph(truth)
@@ -129,7 +142,9 @@ def test_boundary_f_by_hand() -> None:
     assert boundary_f(far, labels_of(truth)) == pytest.approx(2 * precision * recall / (precision + recall), abs=0.02)
     assert boundary_f(~truth, labels_of(truth)) > 0.99  # the same edge, whichever side
     assert boundary_f(np.zeros_like(truth), labels_of(truth)) == 0
-    assert boundary_f(np.zeros_like(truth), np.zeros((100, 100), np.int8)) == 1
+    nothing = np.zeros((100, 100), np.int8)
+    assert boundary_f(nothing > 0, nothing) == boundary_f(nothing == 0, nothing + 1) == 1
+    assert boundary_f(nothing == 0, nothing) == boundary_f(nothing > 0, nothing + 1) == 0  # all against nothing
 
 
 def test_an_open_band_stands_for_an_edge_halfway() -> None:
@@ -140,7 +155,7 @@ def test_an_open_band_stands_for_an_edge_halfway() -> None:
     banded[25:75, 25:75] = 1
     assert boundary_f(truth > 0, banded) > 0.95
     assert boundary_f(banded > 0, banded) == 0  # the band's inner side is 5 pixels off
-    with pytest.raises(DataError, match="with labelled pixels expected"):
+    with pytest.raises(DataError, match="without a labelled pixel, at least one expected"):
         boundary_f(truth > 0, np.full((100, 100), -1, np.int8))
     with pytest.raises(DataError, match=r"labels of \(50, 100\), both"):
         boundary_f(truth > 0, truth[:50])

@@ -246,7 +246,7 @@ def test_nothing_is_overwritten_unasked_and_inputs_never(model: RedrawModel, tmp
     for count in (0, 65):
         with pytest.raises(RedosegError, match=f"{count} drawings seen, 1 to 64 expected: choose another number"):
             redraw_photo(model, photo, tmp_path / "out", count)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="does not exist, one photograph expected: name one"):
         redraw_photo(model, tmp_path / "gone.png", tmp_path / "out")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     redraw_photo(model, photo, tmp_path, count=2, overwrite=True)

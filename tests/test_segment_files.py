@@ -85,7 +85,7 @@ def test_one_picture_that_is_refused(segmenter: Segmenter, photos: Path, tmp_pat
     with pytest.raises(RedosegError, match=r"a\.png is a picture to segment: name another folder"):
         segment_paths(segmenter, photos / "a.png", photos, overwrite=True)
     assert "name a file ending in .png, or a folder" in refused(photos / "b.jpg", tmp_path / "x.jpg")
-    assert "no such file" in refused(photos / "z.jpg", tmp_path / "out")
+    assert "does not exist, a picture or a folder of pictures expected" in refused(photos / "z.jpg", tmp_path / "out")
     (photos / "bad.jpg").write_text("x")
     assert "not a picture of a known format" in refused(photos / "bad.jpg", tmp_path / "out")
     (tmp_path / "file").touch()
@@ -116,7 +116,7 @@ def test_a_folder_goes_on_past_what_fails(segmenter: Segmenter, photos: Path, tm
     report = segment_paths(segmenter, photos, out)
     assert report.done == 3
     assert dict(report.failed) == {
-        photos / "b.jpg": f"{out / 'b.png'} exists: name another place, or allow overwriting",
+        photos / "b.jpg": f"{out / 'b.png'} exists: name another place, or allow overwriting (--overwrite)",
         photos / "bad.jpg": "not a picture of a known format, a picture expected: replace or remove it",
     }
     assert (out / "b.png").read_text() == "mine"
@@ -227,19 +227,37 @@ def test_what_goes_wrong_in_a_thread_is_raised(
 
 def test_results_among_the_inputs(segmenter: Segmenter, photos: Path) -> None:
     before = {p: (photos / p).read_bytes() for p in tree(photos)}
-    report = segment_paths(segmenter, photos, photos, overwrite=True)
-    assert [p.relative_to(photos).as_posix() for p, _ in report.failed] == ["sub/a.png"]
-    assert "is a picture to segment" in report.failed[0][1]
-    assert {p: (photos / p).read_bytes() for p in before} == before
+    with pytest.raises(RedosegError, match="is the folder of the pictures, another expected for the results"):
+        segment_paths(segmenter, photos, photos, overwrite=True)
+    with pytest.raises(RedosegError, match="is a picture to segment"):
+        segment_paths(segmenter, photos / "sub" / "a.png", photos / "sub", overwrite=True)
     # A folder of results inside the source is not segmented the next time.
-    for path in tree(photos):
-        if path not in before:
-            (photos / path).unlink()
     for _ in range(2):
         assert segment_paths(segmenter, photos, photos / "masks", overwrite=True).done == 4
     assert len(tree(photos / "masks")) == 4
-    # Nor does a folder of results above the source hide it.
+    # Nor does a folder of results above the source hide it; what would be replaced is no picture of it.
     assert segment_paths(segmenter, photos / "sub", photos.parent).done == 1
+    assert {p: (photos / p).read_bytes() for p in before} == before
+
+
+def test_a_folder_does_not_go_into_a_files_name(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RedosegError, match=r"one\.png is a file's name, a folder expected"):
+        segment_paths(segmenter, photos, tmp_path / "one.png")
+    with pytest.raises(RedosegError, match="a label with kind mask, coco expected"):
+        segment_paths(segmenter, photos, tmp_path / "out", label="lamp")
+
+
+def test_a_picture_that_memory_cannot_hold_is_listed(
+    segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads(path: Path) -> Image.Image:
+        if path.name == "b.jpg":
+            raise MemoryError
+        return read_picture(path)
+
+    monkeypatch.setattr(segment_files, "read_picture", reads)
+    report = segment_paths(segmenter, photos, tmp_path / "out")
+    assert (report.done, report.failed[0][1]) == (3, "does not fit the memory that is free: make it smaller")
 
 
 def test_folders_that_are_refused(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
@@ -247,7 +265,7 @@ def test_folders_that_are_refused(segmenter: Segmenter, photos: Path, tmp_path: 
     with pytest.raises(DataError, match="no picture found in"):
         segment_paths(segmenter, tmp_path / "empty", tmp_path / "out")
     (tmp_path / "file").touch()
-    with pytest.raises(RedosegError, match="is a file, a folder expected for the results: name another place"):
+    with pytest.raises(RedosegError, match="is a file's name, a folder expected for the results of a folder"):
         segment_paths(segmenter, photos, tmp_path / "file")
 
 
@@ -365,10 +383,16 @@ def test_a_review_has_pages_and_leaves_no_old_one(
     with pytest.raises(RedosegError, match=r"review\.csv exists"):
         segment_paths(segmenter, source, tmp_path / "out", review=True)
     assert tree(tmp_path / "out") == ["coco.json", *pages, "review.csv"]  # refused before the work
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "review-3.jpg").write_text("mine")
+    with pytest.raises(RedosegError, match=r"review-3\.jpg exists"):
+        segment_paths(segmenter, source, tmp_path / "other", review=True)
+    assert tree(tmp_path / "other") == ["review-3.jpg"]
     for path in sorted(source.iterdir())[5:]:
         path.unlink()
+    (tmp_path / "out" / "review-4.jpg").write_text("mine")
     segment_paths(segmenter, source, tmp_path / "out", "coco", overwrite=True, review=True)
-    assert tree(tmp_path / "out") == ["coco.json", "review-1.jpg", "review.csv"]
+    assert tree(tmp_path / "out") == ["coco.json", "review-1.jpg", "review-4.jpg", "review.csv"]
     with pytest.raises(RedosegError, match="a folder expected: leave it out for one picture"):
         segment_paths(segmenter, source / "00.png", tmp_path / "alone", review=True)
 

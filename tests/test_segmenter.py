@@ -79,8 +79,31 @@ def test_batch_of_another_size_is_at_that_size(segmenter: Segmenter) -> None:
 
 
 def test_an_array_of_another_kind(segmenter: Segmenter) -> None:
-    with pytest.raises(DataError, match=r"picture float64 \(4, 4, 3\) seen, uint8 \(H, W, 3\) expected"):
+    with pytest.raises(DataError, match=r"picture float64 \(4, 4, 3\) seen, uint8 \(H, W\), \(H, W, 3\) or"):
         segmenter(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+
+
+def test_what_is_no_picture_is_one_line(segmenter: Segmenter) -> None:
+    for wrong in (None, ["a.jpg", "b.jpg"], 3):
+        with pytest.raises(DataError, match="a path, PIL image or uint8 array expected"):
+            segmenter(wrong)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="uint8 \\(N, H, W, 3\\) expected"):
+            segmenter.batch(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="0 threads seen, 1 or more expected"):
+        Segmenter("flowers", threads=0)
+    with pytest.raises(ModelError, match="A path or name expected"):
+        Segmenter("~no-such-user/model")
+    with pytest.raises(ModelError, match="edges 'sharp' seen, one of guided, plain expected"):
+        Segmenter("flowers", edges="sharp")  # type: ignore[arg-type]
+
+
+def test_confidence(segmenter: Segmenter) -> None:
+    """The stand-in's mask is the brightness: entropy by hand."""
+    for grey, expected in ((0, 1.0), (255, 1.0), (64, 1 - 0.8128)):
+        assert segmenter.predict(Image.new("RGB", (30, 20), (grey,) * 3)).confidence == pytest.approx(
+            expected, abs=2e-3
+        )
+    assert segmenter.predict(Image.new("RGB", (30, 20), (127,) * 3)).confidence == pytest.approx(0, abs=1e-3)
 
 
 def test_what_is_no_model(tmp_path: Path, run: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,8 @@ from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError
 from redoseg.machine import own_memory
 from redoseg.pictures import read_picture
-from redoseg.segmenter import Segmenter, segment_paths
+from redoseg.segment_files import segment_paths
+from redoseg.segmenter import Segmenter
 from redoseg.serve import Cuts, is_loopback, run_progress, tidy
 
 pytest.importorskip("gradio")
@@ -296,7 +297,13 @@ def test_only_the_routes_of_the_page_are_there(page: Page) -> None:
         assert answer(page, path)[0] == 404, path
     status, said = answer(page, "gradio_api/info")
     assert status == 200
-    assert set(json.loads(said)["named_endpoints"]) == {"/segment", "/progress"}
+    assert set(json.loads(said)["named_endpoints"]) == {"/segment", "/progress", "/redraw"}
+
+
+def test_pages_elsewhere_may_not_send_anything(page: Page) -> None:
+    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert answer(page, "config", **headers)[0] == 403, headers
+    assert answer(page, "config", Origin=f"http://127.0.0.1:{page.port}")[0] == 200
 
 
 def test_the_progress_of_a_run(page: Page) -> None:

@@ -414,3 +414,16 @@ def test_push_and_segment_from_the_shell(hub: Hub, folder: Path, photos: Path, t
 def test_the_files_of_a_model_folder_are_all_known(folder: Path) -> None:
     assert sorted(sharing.FILES) == sorted(content(folder)) == FILES
     assert "push" in cli.VERBS
+
+
+def test_a_hub_address_keeps_revision_token_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def fetch(repo: str, files: object, *rest: object) -> Path:
+        asked.append((repo, *rest))
+        return tmp_path
+
+    monkeypatch.setattr(sharing, "fetch", fetch)
+    for model, revision in (("hf://user/name", "v1"), ("user/name", "v1"), ("hf://user/name@v1", None)):
+        sharing.local_or_fetched(model, ("mask.onnx",), revision, "T", "/c")
+    assert asked == [("user/name", "v1", "T", "/c")] * 3

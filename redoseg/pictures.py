@@ -61,6 +61,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_ALPHA = "redoseg_alpha"  # in a picture's `info`: how opaque it was, where it was not wholly
 _EXTENT = "redoseg_extent"  # in a picture's `info`: its size, and the box of it that was in the file
 
 _LINE = (255, 64, 129)  # outline of an object
@@ -339,8 +340,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image)
+        alpha = image.getchannel("A")
+        if np.asarray(alpha).min(initial=255) < 255:
+            white.info[_ALPHA] = alpha
         return white
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def opacity(picture: Image.Image) -> NDArray[np.float32] | None:
+    """How opaque a picture was before `to_rgb`, (H, W), 0 to 1; None if it was wholly, or has another size now."""
+    alpha = picture.info.get(_ALPHA)
+    if alpha is None or alpha.size != picture.size:
+        return None
+    return np.asarray(alpha, np.float32) * np.float32(1 / 255)
 
 
 def read_picture(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Image.Image:

@@ -22,7 +22,7 @@ from PIL import Image
 from redoseg import edges
 from redoseg.errors import DataError, ModelError
 from redoseg.machine import cores
-from redoseg.pictures import read_picture, reason, shown, to_rgb
+from redoseg.pictures import opacity, read_picture, reason, shown, to_rgb
 from redoseg.sharing import HUB
 
 FORMAT = "1"
@@ -184,6 +184,7 @@ class Segmenter:
     def predict(self, image: PictureLike) -> Prediction:
         """The object's soft mask at the picture's own size, and how sure the network is of it.
 
+        Where the picture is transparent the mask is at most as opaque.
         A file is turned upright as its EXIF says, a PIL image is taken as it is; an array is uint8 (H, W), (H, W, 3)
         or (H, W, 4).
         Raises DataError for a picture that cannot be read.
@@ -191,7 +192,9 @@ class Segmenter:
         picture = to_picture(image)
         reduced = self._reduced([picture])
         mask = self._run(reduced)[0, self.object_region]
-        return Prediction(self._at_own_size(mask, reduced[0], picture), _confidence(mask))
+        soft, opaque = self._at_own_size(mask, reduced[0], picture), opacity(picture)
+        # white stands where the picture is transparent, and white may look like the object
+        return Prediction(soft if opaque is None else np.minimum(soft, opaque), _confidence(mask))
 
     def both_ways(self, image: PictureLike) -> BothWays:
         """As `predict`, with plain and with guided edges."""

@@ -344,7 +344,7 @@ async def _refuse(send: Any, status: int, why: str) -> None:
 
 
 def tidy(folder: Path, seconds: float, most: int) -> None:
-    """Delete the files below `folder` that are older, and of the rest the oldest above `most` bytes together.
+    """Delete what is older below `folder`, and of the other files the oldest above `most` bytes together.
 
     Examples stay. An upload that its sender broke off leaves a file that gradio forgets: so the folder is looked at.
     """
@@ -361,6 +361,10 @@ def tidy(folder: Path, seconds: float, most: int) -> None:
         if total > most or written < time.time() - seconds:
             with contextlib.suppress(OSError):
                 path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):  # each upload has a folder of its own
+        with contextlib.suppress(OSError):
+            if path.is_dir() and path.stat().st_mtime < time.time() - seconds:
+                path.rmdir()  # if nothing is left in it
 
 
 def is_loopback(host: str) -> bool:
@@ -414,7 +418,8 @@ def serving(
         max_megapixels: most pixels of a picture [millions].
         examples: a folder whose first pictures can be tried.
 
-    Raises ModelError, DataError or ConfigError before anything is served. Set by it: the environment of gradio.
+    Raises ModelError, DataError or ConfigError before anything is served. Within the block the environment is
+    gradio's: no proxy, and the hub off line.
     """
     if not 0 < max_mb <= 1024 or not 0 < max_megapixels <= 128:
         raise ConfigError(
@@ -432,6 +437,7 @@ def serving(
         warnings.simplefilter("ignore")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="redoseg-", ignore_cleanup_errors=True)))
         folder = folder.resolve()
+        stack.callback(_restore_environment, dict(os.environ))
         for name in list(os.environ):  # only what is said here counts, and nothing goes through a proxy
             if name.startswith("GRADIO_") or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
                 del os.environ[name]
@@ -459,6 +465,12 @@ def serving(
 
         threading.Thread(target=tidy_now_and_then, daemon=True).start()
         yield address
+
+
+def _restore_environment(before: dict[str, str]) -> None:
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def _launch(

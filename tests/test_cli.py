@@ -347,7 +347,10 @@ def test_scoring_without_masks(call: Call, photos: Path, trained: Any) -> None:
 
 def test_an_unknown_method(call: Call, photos: Path, trained: Any) -> None:
     said = one_line(call("evaluate", trained.folder, photos, "--methods", "magic"))
-    assert said == "method 'magic' does not exist; expected one of kmeans, watershed, grabcut, iem"
+    assert (
+        said
+        == "method 'magic' does not exist; expected one of kmeans, watershed, grabcut, iem, otsu, square, everything"
+    )
 
 
 # ----------------------------------------------------------------------------------------- what verbs leave
@@ -764,7 +767,7 @@ def test_redraw(call: Call, photos: Path, trained: Any) -> None:
     assert set(drawn) == {"00-1.png", "00-2.png", "00-3.png", "00-redrawn.png"}
     assert len(set(drawn.values())) == 4
     said = call("redraw", trained.folder, photo, "-o", "out")
-    assert one_line(said) == "out/00-1.png exists: name another place, or allow overwriting"
+    assert one_line(said) == "out/00-1.png exists: name another place, or allow overwriting (--overwrite)"
     assert content(Path("out")) == drawn
     assert call("redraw", trained.folder, photo, "-o", "out", "-n", "1", "--like", other, "--overwrite").code == 0
     assert content(Path("out"))["00-1.png"] != drawn["00-1.png"]
@@ -786,7 +789,7 @@ def test_redraw_makes_what_an_old_run_lacks(call: Call, photos: Path, trained: A
     ("command", "text"),
     [
         ("redraw flowers-int8 {photo} -o out", "model flowers-int8 has no redraw.onnx: name a run folder, "),
-        ("redraw {run} gone.jpg -o out", "gone.jpg: cannot be read (no such file), "),
+        ("redraw {run} gone.jpg -o out", "gone.jpg does not exist, one photograph expected: "),
         ("redraw {run} {photo} -o out --like gone.jpg", "gone.jpg: cannot be read (no such file), "),
         ("redraw {run} {photo} -o out -n 0", "0 drawings seen, 1 to 64 expected: choose another number"),
         ("redraw {run} {photo} -o out --what sky", "invalid choice 'sky' for argument '--what'. "),

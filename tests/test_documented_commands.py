@@ -49,6 +49,7 @@ WHOLE = {  # abbreviated in running text
     "torchrun --nproc-per-node 4 -m redoseg train ...": "torchrun --nproc-per-node 4 -m redoseg train shapes",
 }
 WORDS = [  # pattern -> what stands in its place
+    (r"(?<=compare )DATA\b", "labelled/"),
     (r"\bMODEL\b", "runs/mine"),
     (r"\bRUN\b", "runs/mine"),
     (r"\bRECIPE\b", "shapes"),

@@ -106,6 +106,18 @@ def test_confidence(segmenter: Segmenter) -> None:
     assert segmenter.predict(Image.new("RGB", (30, 20), (127,) * 3)).confidence == pytest.approx(0, abs=1e-3)
 
 
+def test_what_is_transparent_is_no_object(segmenter: Segmenter, tmp_path: Path) -> None:
+    picture = bright_square(96, 64).convert("RGBA")
+    alpha = np.zeros((64, 96), np.uint8)
+    alpha[:, 48:] = 255
+    picture.putalpha(Image.fromarray(alpha))
+    picture.save(tmp_path / "half.png")
+    for given in (picture, np.asarray(picture), tmp_path / "half.png"):
+        mask = segmenter(given)
+        assert not mask[:, :48].any()  # white there, which the network takes for the object
+        assert mask[20:44, 50:70].all()
+
+
 def test_what_is_no_model(tmp_path: Path, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def refused(model: str | Path) -> str:
         with pytest.raises(ModelError) as caught:

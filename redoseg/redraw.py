@@ -7,9 +7,11 @@ no more in it. After a second stage the masks are those of an extractor that the
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,8 +93,13 @@ class RedrawModel:
         edges: Edges = "guided",
     ) -> None:
         model = fetched(model, (CONFIG_FILE, MODEL_FILE, REDRAW_FILE))
-        where, content = _found_or_made(model, say)
-        self.segmenter = Segmenter(model, threads, edges)
+        with contextlib.ExitStack() as stack:
+            path = home_of(model)
+            if (path / _STATE).is_file() and not (path / MODEL_FILE).is_file():  # killed before it wrote one
+                temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                model = _exported(path, temporary / path.resolve().name, say)
+            where, content = _found_or_made(model, say)
+            self.segmenter = Segmenter(model, threads, edges)
         self._session, about = open_session(where, content, _VALUES)
         ours = self.segmenter
         if (about.size, about.regions, about.value_range) != (ours.size, ours.regions, ours.value_range):
@@ -206,21 +213,32 @@ def _found_or_made(model: str | Path, say: Callable[[str], None] | None) -> tupl
     path = home_of(model)
     if (path / REDRAW_FILE).is_file() or not (path / _STATE).is_file():
         return model_bytes(model, REDRAW_FILE)
-    if not (path / MODEL_FILE).is_file():
-        raise ModelError(
-            f"model {shown(path)} has no {MODEL_FILE}, a run that has ended or was stopped expected: "
-            f"go on with it, or export what there is with `redoseg export {shown(path)} -o FOLDER`"
-        )
     if say is not None:
         say(f"making {REDRAW_FILE}")
-    try:
+    with _training_part():
         from redoseg.model_folder import make_redraw
+    return shown(path / REDRAW_FILE), make_redraw(path)
+
+
+def _exported(run: Path, out: Path, say: Callable[[str], None] | None) -> Path:
+    """The model folder `out` of a run that has no mask.onnx."""
+    if say is not None:
+        say(f"making {MODEL_FILE} and {REDRAW_FILE}")
+    with _training_part():
+        from redoseg.model_folder import export_run
+    export_run(run, out)
+    return out
+
+
+@contextlib.contextmanager
+def _training_part() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise MissingError(
             f"{error.name} is not installed, the part `train` of redoseg expected, to make {REDRAW_FILE} of this run: "
             'pip install "redoseg[train]"'
         ) from None
-    return shown(path / REDRAW_FILE), make_redraw(path)
 
 
 def between(start: Latents, end: Latents, shares: Sequence[float] | NDArray[np.floating]) -> Latents:

@@ -65,7 +65,7 @@ def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str
         lines += ["", "No label entered training, stopping, or the choice of which region is the object.", ""]
     size = config.data.size
     lines += [
-        f"**Limits.** It sees {size} x {size} pixels: whatever is finer is lost or guessed from the photograph's colours,",
+        f"**Limits.** It sees {size} x {size} pixels: what is finer is lost or guessed from the photograph's colours,",
         f"and drawings have no more than {size} pixels a side in them. It knows only the kind of thing that it was",
         f"shown, large in the picture. {statements.limits}".rstrip(),
         "",

@@ -8,6 +8,7 @@ objects tend to be goes.
 
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def kmeans(picture: Picture) -> Mask:
     return _inner(nearest.reshape(picture.shape[:2]) == 1)
 
 
-def watershed(picture: Picture, centre: float = 0.1, edge: float = 0.03) -> Mask:
+def watershed(picture: Picture, centre: float = 0.15, edge: float = 0.016) -> Mask:
     """Watershed from two markers: the border, and a square in the centre.
 
     `centre` is half the side of the square, `edge` the width of the border's marker, as shares of the side.
@@ -94,11 +95,11 @@ def watershed(picture: Picture, centre: float = 0.1, edge: float = 0.03) -> Mask
     return found
 
 
-def grabcut(picture: Picture, inset: float = 1 / 8, rounds: int = 5) -> Mask:
-    """GrabCut (Rother et al. 2004), graph cuts from a rectangle `inset` of the side from the border."""
+def grabcut(picture: Picture, inset: float = 0.02, rounds: int = 5) -> Mask:
+    """GrabCut (Rother et al. 2004): graph cuts from a rectangle `inset` of the side (a pixel at least) from the border."""
     cv2 = opencv()
     height, width = picture.shape[:2]
-    top, left = int(height * inset), int(width * inset)
+    top, left = max(1, int(height * inset)), max(1, int(width * inset))  # what is outside is background
     mask = np.zeros((height, width), np.uint8)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
@@ -181,6 +182,31 @@ METHODS: dict[str, Callable[..., Mask]] = {
     "square": square,
     "everything": everything,
 }
+
+
+# Settings to choose from on labelled pictures (`variants`), each list around what is usual. The ends of the shares are
+# where a method stops to make sense: less than a pixel from the border, markers that all but touch.
+TRIED: dict[str, dict[str, tuple[int | float, ...]]] = {
+    "watershed": {"centre": (0.05, 0.1, 0.125, 0.15, 0.2, 0.3, 0.4), "edge": (0.016, 0.03, 0.06, 0.1)},
+    "grabcut": {"inset": (0.01, 0.02, 0.03, 0.05, 0.08, 0.125, 0.18), "rounds": (1, 5, 10, 20)},
+    "iem": {"reach": (0.05, 0.065, 0.08, 0.094, 0.1094, 0.14, 0.18), "rounds": (50, 150)},
+    "square": {"margin": (0.02, 0.03, 0.05, 0.08, 0.125, 0.15, 0.18, 0.2, 0.25)},
+}
+
+
+def variants(wanted: str) -> list[str]:
+    """The method called `wanted` with every combination of the settings in ``TRIED``; itself alone if there is none.
+
+    Settings that are given stay: of ``grabcut:rounds=5`` only the insets are tried. Raises RedosegError as `method`.
+    """
+    name = method(wanted).name
+    given = [part for part in wanted.partition(":")[2].split(",") if part]
+    fixed = {part.partition("=")[0] for part in given}
+    lists = [
+        [f"{key}={value:g}" for value in values] for key, values in TRIED.get(name, {}).items() if key not in fixed
+    ]
+    every = [",".join([*given, *parts]) for parts in itertools.product(*lists)]
+    return [f"{name}:{settings}" if settings else name for settings in every]
 
 
 @dataclass(frozen=True)

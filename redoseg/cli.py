@@ -236,6 +236,8 @@ class Compare:
     """Methods beside them; settings follow a name, as in grabcut:inset=0.1,rounds=10 [names]"""
     split: str = ""
     """Only this part of the set [name, empty for all]"""
+    tune: str | None = None
+    """First choose each method's settings, by iou, on this other part; of built-in pictures, another seed [name]"""
     seed: int = 0
     """Seed of built-in pictures [number]"""
     size: int | None = None
@@ -673,6 +675,7 @@ def _compare(arguments: Sequence[str]) -> int:
                 c.jobs,
                 c.fresh,
                 c.overwrite,
+                c.tune,
                 lambda done, total, row: advance(done, total, row),
             )
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ from PIL import Image
 
 from redoseg import baselines, metrics
 from redoseg.boundary import boundary_f
-from redoseg.data import PictureSet
+from redoseg.data import BUILT_IN, PictureSet
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluate import PAPER_SIZE, labelled_pictures
 from redoseg.machine import cores
@@ -115,6 +115,7 @@ def compare(
     jobs: int = 0,
     fresh: bool = False,
     overwrite: bool = False,
+    tune: str | None = None,
     on_item: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Score models and methods on the labelled pictures of `data`.
@@ -133,14 +134,17 @@ def compare(
         jobs: threads; as many as this process may use if 0.
         fresh: compute every mask anew, so that each row has its pictures a second.
         overwrite: whether results that are in `out` may be replaced.
-        on_item: called with the masks done, their total, and the row at work.
+        tune: split, for built-in pictures a seed, that shares no picture with the table: each method gets the settings
+            of `baselines.variants` with the best `iou` there. If None, the settings named or the defaults.
+        on_item: called with the masks done, their total, and the row at work; with `tune` the count runs twice.
 
     Returns:
         `rows`, the best `iou` first, each with its means from 0 to 1 and their 95 % intervals, what its `iou` is
         ahead of the best other's (`against`), pictures a second (None if all masks were on disk) and megabytes; the
-        pictures of the grid under `shown`.
+        pictures of the grid under `shown`; under `tuned` the `iou` of all settings that were tried.
 
-    Raises RedosegError: nothing to compare, nothing to score on, OpenCV missing, results that are there already.
+    Raises RedosegError: nothing to compare, nothing to score on, OpenCV missing, results that are there already,
+        pictures that are both for the table and for choosing settings.
     """
     rows = candidates(methods, models, edges)
     for target in [out / name for name in (TABLE, RESULTS, GRID)] if out is not None else []:
@@ -148,14 +152,19 @@ def compare(
         if problem:
             raise RedosegError(f"{shown(target)} {problem} with --overwrite")
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
-    pictures = labelled_pictures(data, size, split, seed, built_in=native)
-    known = [i for i in range(len(pictures)) if (pictures.labels([i]) >= 0).any()]
-    if not known:
-        raise DataError(f"none of {len(pictures)} masks of {data} has a labelled pixel, one expected: name another set")
-    pictures = pictures.take(known)
+    pictures = _pictures(data, size, split, seed, native)
+    others = _others(data, tune, pictures, split, seed) if tune is not None else None
     cache = _cache()
     make_folder(cache)
 
+    tuned: dict[str, Any] | None = None
+    if others is not None:
+        tried = {wanted: baselines.variants(wanted) for wanted in dict.fromkeys(methods)}
+        choices = candidates([name for names in tried.values() if len(names) > 1 for name in names], (), edges)
+        tuned = {"on": tune, "pictures": len(others)}
+        tuned["iou"] = _tried(choices, others, cache, jobs or cores(), on_item)
+        best = [max(names, key=lambda name: tuned["iou"].get(name, 0)) for names in tried.values()]
+        rows = candidates(best, models, edges)
     outcomes = _outcomes(rows, pictures, cache, jobs or cores(), fresh, on_item)
     by_iou = sorted(zip(rows, outcomes, strict=True), key=lambda pair: -sum(o.figures[1] for o in pair[1]))
     rows, outcomes = [row for row, _ in by_iou], [of_row for _, of_row in by_iou]
@@ -166,6 +175,7 @@ def compare(
         "split": split or "",
         "size": pictures.size,
         "pictures": len(pictures),
+        "tuned": tuned,
         "rows": [_row(rows, r, figures, outcomes[r]) for r in range(len(rows))],
         "failed": [
             {"method": row.name, "picture": name, "why": outcome.why}
@@ -185,6 +195,36 @@ def compare(
         whole = result | {"names": list(pictures.names), "ious": each}
         write_atomic(out / RESULTS, json.dumps(whole, indent=1).encode())
     return result
+
+
+# ----------------------------------------------------------------------------------------------------- pictures
+
+
+def _pictures(data: str, size: int | None, split: str | None, seed: int, native: int) -> PictureSet:
+    """Those with at least one labelled pixel."""
+    pictures = labelled_pictures(data, size, split, seed, built_in=native)
+    known = [i for i in range(len(pictures)) if (pictures.labels([i]) >= 0).any()]
+    if not known:
+        raise DataError(f"none of {len(pictures)} masks of {data} has a labelled pixel, one expected: name another set")
+    return pictures.take(known)
+
+
+def _others(data: str, tune: str, pictures: PictureSet, split: str | None, seed: int) -> PictureSet:
+    """The pictures to choose settings on, at the size of the table's `pictures`."""
+    if data not in BUILT_IN:
+        others = _pictures(data, pictures.size, tune, seed, pictures.size)
+        shared = len(set(others.names) & set(pictures.names))
+        if shared:
+            raise DataError(
+                f"{shared} of the pictures to choose settings on (--tune {tune}) are also in the table "
+                f"({f'--split {split}' if split else 'all of the set'}), none expected: name two different splits"
+            )
+        return others
+    if not tune.isdecimal() or int(tune) == seed:
+        raise DataError(
+            f"--tune {tune} seen with {data}, another seed than the table's {seed} expected: name a whole number"
+        )
+    return _pictures(data, pictures.size, None, int(tune), pictures.size)
 
 
 # ----------------------------------------------------------------------------------------------------- masks
@@ -227,6 +267,21 @@ def _outcomes(
     finally:
         cv2.setNumThreads(before)
     return found
+
+
+def _tried(
+    choices: Sequence[Candidate],
+    pictures: PictureSet,
+    cache: Path,
+    jobs: int,
+    on_item: Callable[[int, int, str], None] | None,
+) -> dict[str, float]:
+    """The mean `iou` of each."""
+    outcomes = _outcomes(choices, pictures, cache, jobs, False, on_item)
+    return {
+        row.name: float(np.mean([outcome.figures[FIGURES.index("iou")] for outcome in of_row]))
+        for row, of_row in zip(choices, outcomes, strict=True)
+    }
 
 
 def _mask(row: Candidate, image: Picture, cache: Path, fresh: bool = False) -> tuple[Mask, float | None, str | None]:
@@ -390,6 +445,13 @@ def table(result: dict[str, Any]) -> str:
     ]
     if said:
         lines += ["", f"Settings: {'; '.join(said)}."]
+    tuned = result["tuned"]
+    if tuned is not None:
+        where = f"{'seed' if tuned['on'].isdecimal() else 'split'} {tuned['on']}"
+        lines[-1] += (
+            f" They have the best `iou` of {len(tuned['iou'])} settings that were tried on {tuned['pictures']} other "
+            f"pictures ({where})."
+        )
     failed = result["failed"]
     if failed:
         lines += ["", f"{len(failed)} masks are missing and count as empty:", ""]

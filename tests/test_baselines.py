@@ -102,7 +102,7 @@ def test_settings_follow_the_name_of_a_method() -> None:
     chosen = baselines.method("square:margin=0.25")
     assert (chosen.name, chosen.settings) == ("square", {"margin": 0.25})
     assert np.array_equal(chosen.mask(picture), baselines.square(picture, margin=0.25))
-    assert baselines.method("grabcut:rounds=2").settings == {"inset": 1 / 8, "rounds": 2}
+    assert baselines.method("grabcut:rounds=2").settings == {"inset": 0.02, "rounds": 2}
     assert baselines.method("iem:reach=0.1,rounds=3").settings == {"reach": 0.1, "rounds": 3}
     assert baselines.method("otsu").settings == {}
 
@@ -111,7 +111,7 @@ def test_settings_follow_the_name_of_a_method() -> None:
     ("wanted", "text"),
     [
         ("otsu:cut=3", "setting 'cut' seen, none expected"),
-        ("grabcut:rouns=3", "setting 'rouns' seen, inset=0.125, rounds=5 expected"),
+        ("grabcut:rouns=3", "setting 'rouns' seen, inset=0.02, rounds=5 expected"),
         ("grabcut:", "setting '' seen"),
         ("grabcut:rounds=0", "rounds '0' seen, a whole number from 1 expected"),
         ("grabcut:rounds=2.5", "rounds '2.5' seen, a whole number"),

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -325,6 +326,79 @@ def test_without_opencv_the_cure_is_told(photos: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(RedosegError, match=r'pip install "redoseg\[compare\]"'):
         compare(str(photos), (), ("everything",), size=32)
+
+
+# ------------------------------------------------------------------------------------------- choosing settings
+
+
+@pytest.fixture
+def parted(photos: Path, tmp_path: Path) -> Path:
+    """The pictures of `photos` in two splits, dev and test."""
+    folder = tmp_path / "parted"
+    shutil.copytree(photos, folder)
+    (folder / "splits.csv").write_text("".join(f"{n:02},{'dev' if n % 3 == 0 else 'test'}\n" for n in range(12)))
+    return folder
+
+
+def test_settings_are_those_that_score_best_on_the_other_pictures(
+    parted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(
+        *(capsys, parted, "--split", "test", "--tune", "dev", "--size", "32", "--methods", "square", "otsu"),
+        *("-o", tmp_path / "out"),
+    )
+    assert code == 0
+    dev = labelled_pictures(str(parted), 32, "dev")
+    by_hand = {
+        margin: metrics.score(np.stack([baselines.square(image, margin) for image in dev.images]), dev.labels()).iou
+        for margin in baselines.TRIED["square"]["margin"]
+    }
+    best = max(by_hand, key=lambda margin: by_hand[margin])
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(by_name(result)) == {"otsu", f"square:margin={best:g}"}
+    assert result["pictures"] == 8
+    assert (result["tuned"]["on"], result["tuned"]["pictures"]) == ("dev", 4)
+    tried = {f"square:margin={margin:g}": iou for margin, iou in by_hand.items()}
+    assert result["tuned"]["iou"] == pytest.approx(tried, abs=1e-4)
+    assert "best `iou` of 9 settings that were tried on 4 other pictures (split dev)" in out
+
+
+def test_labels_of_the_table_have_no_say_in_the_settings(parted: Path) -> None:
+    def chosen() -> set[str]:
+        return set(by_name(compare(str(parted), (), ("square", "watershed"), "test", 32, tune="dev")))
+
+    before = chosen()
+    for path in sorted((parted / "masks").iterdir()):
+        if int(path.stem) % 3:
+            Image.new("L", (32, 32), 255).save(path)
+    assert chosen() == before
+
+
+def test_settings_that_are_named_stay(parted: Path) -> None:
+    result = compare(str(parted), (), ("grabcut:rounds=1", "square:margin=0.25"), "test", 32, tune="dev")
+    names = set(by_name(result))
+    assert "square:margin=0.25" in names
+    assert any(name.startswith("grabcut:rounds=1,inset=") for name in names)
+    assert len(result["tuned"]["iou"]) == len(baselines.TRIED["grabcut"]["inset"])
+
+
+def test_of_built_in_pictures_another_seed_serves() -> None:
+    result = compare("shapes", (), ("square",), size=32, tune="1")
+    other = compare("shapes", (), tuple(result["tuned"]["iou"]), size=32, seed=1)
+    assert result["tuned"]["iou"] == pytest.approx({name: row["iou"] for name, row in by_name(other).items()})
+
+
+def test_settings_are_never_chosen_on_pictures_of_the_table(parted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ("--methods", "square", "--size", "32")
+    for arguments, text in (
+        ((parted, "--tune", "dev"), "4 of the pictures to choose settings on (--tune dev) are also in the table (all"),
+        ((parted, "--split", "dev", "--tune", "dev"), "also in the table (--split dev), none expected: name two"),
+        (("shapes", "--tune", "0"), "--tune 0 seen with shapes, another seed than the table's 0 expected"),
+        (("shapes", "--tune", "dev"), "--tune dev seen with shapes, another seed"),
+    ):
+        code, out, err = run(capsys, *arguments, *quick)
+        assert (code, out, err.count("\n")) == (2, "", 1), (arguments, err)
+        assert text in err
 
 
 # ----------------------------------------------------------------------------------------------- what is written

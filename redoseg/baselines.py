@@ -96,7 +96,7 @@ def watershed(picture: Picture, centre: float = 0.15, edge: float = 0.016) -> Ma
 
 
 def grabcut(picture: Picture, inset: float = 0.02, rounds: int = 5) -> Mask:
-    """GrabCut (Rother et al. 2004): graph cuts from a rectangle `inset` of the side (a pixel at least) from the border."""
+    """GrabCut (Rother et al. 2004): graph cuts from a rectangle `inset` of the side, at least a pixel, inside."""
     cv2 = opencv()
     height, width = picture.shape[:2]
     top, left = max(1, int(height * inset)), max(1, int(width * inset))  # what is outside is background

@@ -5,11 +5,13 @@ Runs on ONNX Runtime and OpenCV, without torch. Each mask is kept on disk, so th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import math
 import os
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -40,6 +42,7 @@ TABLE, RESULTS, GRID = "table.md", "results.json", "grid.png"
 # To be raised whenever a model's masks come out otherwise than before: those on disk are made anew then.
 _VERSION = 1
 _TILE = 128  # side of a tile in the grid [pixels]
+_LETTERS = 23  # in a line of small print over a tile
 _EACH = 2  # pictures of each sort in it
 
 Picture = NDArray[np.uint8]
@@ -379,9 +382,6 @@ def _grid(
 ) -> Image.Image:
     """Rows of photographs, columns of methods, the rule below."""
 
-    def head(text: str) -> Image.Image:
-        return captioned(Image.new("RGB", (_TILE, _TILE), "white"), text)
-
     nothing = np.ones((pictures.size, pictures.size), bool)
     titles = ["photograph", "truth", *(_title(row) for row in rows)]
     lines = []
@@ -397,7 +397,10 @@ def _grid(
             mask, _, why = _mask(row, image, cache)
             line.append(captioned(outlined(photo, mask, _TILE), "failed" if why else f"{100 * values[i]:.1f}"))
         lines.append(line)
-    top = grid([[head(title) for title in titles]])
+    heads = [textwrap.wrap(title, _LETTERS, break_on_hyphens=True) for title in titles]
+    deepest = max(map(len, heads))
+    blank = Image.new("RGB", (_TILE, _TILE), "white")
+    top = grid([[functools.reduce(captioned, head + [""] * (deepest - len(head)), blank) for head in heads]])
     top = top.crop((0, 4 + _TILE, top.width, top.height - 4))  # the titles alone
     body = grid(lines)
     whole = Image.new("RGB", (body.width, top.height + body.height), "white")
@@ -409,9 +412,9 @@ def _grid(
 
 
 def _title(row: Candidate) -> str:
-    """The name without the folders that a model lies in."""
+    """The name without the folders that a model lies in, with spaces where a line may end."""
     of = row.of.partition(" ")[2]
-    return Path(of).name + row.name.removeprefix(of)
+    return (Path(of).name + row.name.removeprefix(of)).replace(":", ": ").replace(",", ", ").replace("  ", " ")
 
 
 def table(result: dict[str, Any]) -> str:

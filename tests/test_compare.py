@@ -452,6 +452,15 @@ def test_the_table_and_the_grid(photos: Path, trained: Any, tmp_path: Path, caps
     assert re.search(rf"best, median and worst 2 of 12 pictures by IoU of {re.escape(model)} less", written)
 
 
+def test_long_heads_of_the_grid_are_broken_not_cut(photos: Path, tmp_path: Path) -> None:
+    heights = []
+    for method in ("watershed", "watershed:centre=0.2,edge=0.05"):
+        compare(str(photos), (), (method,), size=32, out=tmp_path / "out", overwrite=True)
+        with Image.open(tmp_path / "out" / "grid.png") as grid:
+            heights.append(grid.height)
+    assert heights[1] == heights[0] + 14
+
+
 def test_few_pictures_are_shown_once_each(tmp_path: Path, photos: Path) -> None:
     for kind in ("images", "masks"):
         (tmp_path / "set" / kind).mkdir(parents=True)

@@ -221,7 +221,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     shutil.copy(world / "int8.onnx", world / "mask.onnx")
     for name in ("model", "mine"):  # what `export` makes
         shutil.copytree(trained.folder, world / name)
-    for name in ("mine", "flowers-cpu-seed1", "shapes-seed1", "shapes-hard-seed1"):
+    runs = ["mine", "flowers-cpu-seed1", "shapes-seed1", "shapes-hard-seed1", "shapes-seed0", "shapes-published-seed0"]
+    for kind in ("flowers", "butterflies", "horses", "faces"):
+        seed = 1 if kind == "horses" else 0
+        runs += [f"{kind}{stage}-seed{seed}" for stage in ("", "-first", "-published", "-published-second")]
+    for name in runs:
         shutil.copytree(trained.folder, world / "runs" / name)
 
     mixed = tmp_path_factory.mktemp("mixed") / "set"
@@ -233,7 +237,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     names = [path.stem for path in (mixed / "images").iterdir()]
     (mixed / "splits.csv").write_text("".join(f"{name},{name[:-2]}\n" for name in names))
     prepare("folder", mixed, world / "prepared" / "mine", 128)
-    for name in ("flowers102", "flowers102-nearest", "flowers17", "lfw", "horses", "butterflies"):
+    for name in ("flowers102", "flowers102-nearest", "flowers17", "lfw", "horses", "butterflies", "celebamask"):
         shutil.copytree(world / "prepared" / "mine", world / "prepared" / name)
 
     # official layouts: where --source names them, and in the cache, where --download finds them already fetched
@@ -305,6 +309,7 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         # a page that would be served for ever, and an upload: tests/test_serve.py and tests/test_sharing.py
         served = contextlib.nullcontext("http://127.0.0.1:1")
         monkeypatch.setattr("redoseg.serve.serving", lambda *_: served)
+        monkeypatch.setattr("redoseg.baselines.TRIED", {"square": {"margin": (0.1, 0.2)}})  # minutes otherwise
         if words[1:2] == ["serve"]:
             monkeypatch.setattr("threading.Event.wait", lambda *_: None)
         monkeypatch.setattr(

@@ -163,7 +163,8 @@ def compare(
     tuned: dict[str, Any] | None = None
     if others is not None:
         tried = {wanted: baselines.variants(wanted) for wanted in dict.fromkeys(methods)}
-        choices = candidates([name for names in tried.values() if len(names) > 1 for name in names], (), edges)
+        several = [name for names in tried.values() if len(names) > 1 for name in names]
+        choices = candidates(several, (), edges) if several else []
         tuned = {"on": tune, "pictures": len(others)}
         tuned["iou"] = _tried(choices, others, cache, jobs or cores(), on_item)
         best = [max(names, key=lambda name: tuned["iou"].get(name, 0)) for names in tried.values()]
@@ -449,7 +450,7 @@ def table(result: dict[str, Any]) -> str:
     if said:
         lines += ["", f"Settings: {'; '.join(said)}."]
     tuned = result["tuned"]
-    if tuned is not None:
+    if tuned is not None and tuned["iou"]:
         where = f"{'seed' if tuned['on'].isdecimal() else 'split'} {tuned['on']}"
         lines[-1] += (
             f" They have the best `iou` of {len(tuned['iou'])} settings that were tried on {tuned['pictures']} other "

@@ -382,6 +382,13 @@ def test_settings_that_are_named_stay(parted: Path) -> None:
     assert len(result["tuned"]["iou"]) == len(baselines.TRIED["grabcut"]["inset"])
 
 
+def test_methods_without_settings_have_nothing_to_choose(parted: Path) -> None:
+    result = compare(str(parted), (), ("otsu", "everything"), "test", 32, tune="dev")
+    assert set(by_name(result)) == {"otsu", "everything"}
+    assert result["tuned"]["iou"] == {}
+    assert "settings that were tried" not in table(result)
+
+
 def test_of_built_in_pictures_another_seed_serves() -> None:
     result = compare("shapes", (), ("square",), size=32, tune="1")
     other = compare("shapes", (), tuple(result["tuned"]["iou"]), size=32, seed=1)

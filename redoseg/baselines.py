@@ -1,9 +1,9 @@
 """Methods without training to compare with, and floors that any model must beat.
 
 Each method takes one picture, uint8 (H, W, 3), RGB, and returns the object, bool (H, W); its settings, if it has
-any, are keywords. All but the two floors among them need OpenCV (the extra ``compare``). The floors at the end are
-computed from the labels of the set itself, so they flatter themselves; they show how far knowing nothing but where
-objects tend to be goes.
+any, are keywords. All but the two floors among them need OpenCV (the extras ``compare`` and ``train``). The floors at
+the end are computed from the labels of the set itself, so they flatter themselves; they show how far knowing nothing
+but where objects tend to be goes.
 """
 
 import functools
@@ -99,14 +99,31 @@ def grabcut(picture: Picture, inset: float = 0.02, rounds: int = 5) -> Mask:
     """GrabCut (Rother et al. 2004): graph cuts from a rectangle `inset` of the side, at least a pixel, inside."""
     cv2 = opencv()
     height, width = picture.shape[:2]
-    top, left = max(1, int(height * inset)), max(1, int(width * inset))  # what is outside is background
-    mask = np.zeros((height, width), np.uint8)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
+    top, left = max(1, int(height * inset)), max(1, int(width * inset))
+    sides = np.full((height, width), cv2.GC_BGD, np.uint8)  # what is outside is background for good
+    sides[top : height - top, left : width - left] = cv2.GC_PR_FGD
+    return _cut(picture, sides, rounds)
+
+
+def grabcut_from(picture: Picture, mask: Mask, rounds: int = 5) -> Mask:
+    """GrabCut from a first mask (H, W) instead of a rectangle; any pixel may change sides.
+
+    A mask that is all object or all ground, from which no colours can be learnt, is given back as it is.
+    """
+    if mask.all() or not mask.any():
+        return mask
+    cv2 = opencv()
+    return _cut(picture, np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8), rounds)
+
+
+def _cut(picture: Picture, sides: NDArray[np.uint8], rounds: int) -> Mask:
+    """GrabCut from OpenCV's codes of sides (H, W), which are written over."""
+    cv2 = opencv()
     cv2.setRNGSeed(0)
     bgr = np.ascontiguousarray(picture[..., ::-1])
-    rectangle = (left, top, width - 2 * left, height - 2 * top)
-    cv2.grabCut(bgr, mask, rectangle, models[0], models[1], rounds, cv2.GC_INIT_WITH_RECT)
-    found: Mask = (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(bgr, sides, None, models[0], models[1], rounds, cv2.GC_INIT_WITH_MASK)
+    found: Mask = (sides == cv2.GC_FGD) | (sides == cv2.GC_PR_FGD)
     return found
 
 

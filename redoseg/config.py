@@ -100,6 +100,8 @@ class ObjectiveConfig:
     """Weight of pulling region 0 to a centred disc, fading out over the first centre_steps [factor]"""
     centre_steps: int = 100
     """Steps until that pull is gone [steps]"""
+    border_weight: float = 0.0
+    """Weight of region 0's share of the outer eighth of the picture, which it should leave to the ground [factor]"""
     self_redraw_weight: float = 0.0
     """Weight of redrawing each picture from the latents that the encoder reads off it [factor]"""
     self_redraw_colours: Literal["plain", "whitened"] = "plain"
@@ -160,6 +162,12 @@ class RefineConfig:
     """Pictures in a batch of that stage [pictures]"""
     rate: float = 2e-3
     """Highest learning rate, reached after a tenth of the round [per step]"""
+    size: int = 0
+    """Side of the pictures in that stage: 4 times a power of two, data.size or more; 0 is data.size [pixels]"""
+    sharpen: Literal["off", "grabcut"] = "off"
+    """grabcut: its targets are cut anew by the colours of both regions, picture by picture; of two regions [name]"""
+    closest: float = 0.7
+    """Pictures are zoomed at random; the closest zoom shows this much of a picture's side [share]"""
 
 
 @dataclass(frozen=True)
@@ -212,3 +220,8 @@ class Config:
     """Second stage"""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Logging and collapse"""
+
+    @property
+    def refined_size(self) -> int:
+        """Side of the pictures and masks of the second stage [pixels]."""
+        return self.refine.size or self.data.size

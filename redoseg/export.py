@@ -22,11 +22,17 @@ from redoseg.pictures import write_atomic
 BLOCK = 4  # side of the blocks that the last convolution works on [pixels]: 16 outputs, as wide as a vector register
 
 
-def export_extractor(extractor: nn.Module, config: Config, path: Path, name: str, object_region: int) -> None:
-    """Write `extractor` as ONNX: `picture` (batch, 3, S, S) -> `masks` (batch, n, S, S), both float32."""
+def export_extractor(
+    extractor: nn.Module, config: Config, path: Path, name: str, object_region: int, size: int = 0
+) -> None:
+    """Write `extractor` as ONNX: `picture` (batch, 3, S, S) -> `masks` (batch, n, S, S), both float32.
+
+    S is `size`, or that of the settings' pictures where it is 0.
+    """
     assert isinstance(extractor, MaskExtractor)
-    graph = _extractor_graph(extractor, config.data.size, config.nets.regions)
-    write_atomic(path, model_bytes(graph, about(config, name, object_region)))
+    size = size or config.data.size
+    graph = _extractor_graph(extractor, size, config.nets.regions)
+    write_atomic(path, model_bytes(graph, about(config, name, object_region) | {"size": str(size)}))
 
 
 def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.GraphProto:

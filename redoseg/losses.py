@@ -61,6 +61,14 @@ def off_centre(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
     return (masks[:, 0] - disc).square().mean()
 
 
+def border_share(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
+    """Mean of region 0 over the outer eighth of the picture on every side: 0 where it keeps off the border."""
+    height, width = masks.shape[-2:]
+    border = masks.new_ones(height, width)
+    border[height // 8 : height - height // 8, width // 8 : width - width // 8] = 0
+    return (masks[:, 0] * border).sum((1, 2)).mean() / border.sum()
+
+
 def greyness(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
     """Mean of M (1 - M): 0 for binary masks, 1/4 for two even grey ones."""
     return (masks * (1 - masks)).mean()

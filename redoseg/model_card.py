@@ -28,9 +28,9 @@ class Statements:
 def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str, int], statements: Statements) -> str:
     """The card's text.
 
-    `about` is what a run folder's config.json says, with the saved state's `step` and `restarts`, and, where known,
-    `seconds`, `refined` (whether the second stage ran), and `scores` of just these weights. `sizes` are the files'
-    in bytes.
+    `about` is what a run folder's config.json says, with the saved state's `step` and `restarts`, the `mask_size`, and,
+    where known, `seconds`, `refined` (whether the second stage ran), and `scores` of just these weights. `sizes` are
+    the files' in bytes.
     """
     said = [value for value in (statements.licence,) if value]
     identifier = said[0] if said and " " not in said[0] else "other" if said else "unknown"
@@ -63,10 +63,10 @@ def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str
         for key, value in about["scores"].items():
             lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
         lines += ["", "No label entered training, stopping, or the choice of which region is the object.", ""]
-    size = config.data.size
+    seen, drawn = about["mask_size"], config.data.size
     lines += [
-        f"**Limits.** It sees {size} x {size} pixels: what is finer is lost or guessed from the photograph's colours,",
-        f"and drawings have no more than {size} pixels a side in them. It knows only the kind of thing that it was",
+        f"**Limits.** It sees {seen} x {seen} pixels: what is finer is lost or guessed from the photograph's colours,",
+        f"and drawings have no more than {drawn} pixels a side in them. It knows only the kind of thing that it was",
         f"shown, large in the picture. {statements.limits}".rstrip(),
         "",
         f"**Licence.** Of the weights: {statements.licence or TO_FILL_IN}. Of the code that made them: Apache-2.0.",
@@ -89,6 +89,8 @@ def _facts(config: Config, about: dict[str, Any], sizes: dict[str, int], stateme
     second = ""
     if about.get("refined"):
         second = f", then {config.refine.rounds} rounds of {config.refine.steps} steps of the second stage"
+        if about["mask_size"] != config.data.size:
+            second += f" at {about['mask_size']} px"
     rows = {
         "what": f"mask extractor, region generators and latent encoder of ReDO at {config.data.size} px; {regions}; "
         f"latents of {nets.latent} numbers",

@@ -50,6 +50,8 @@ class TrainedNets:
     generators: nn.ModuleList
     encoder: nn.Module
     object_region: int
+    mask_size: int
+    """Side of the extractor's pictures and masks [pixels]."""
     about: dict[str, Any]
     """As `write_card` takes it."""
 
@@ -91,7 +93,8 @@ def read_run(folder: Path) -> TrainedNets:
         about["scores"] = outcome["scores"]
     for net in (extractor, generators, encoder):
         net.eval().requires_grad_(False)
-    return TrainedNets(config, extractor, generators, encoder, about["object_region"], about)
+    about["mask_size"] = config.data.size if refined is None else config.refined_size
+    return TrainedNets(config, extractor, generators, encoder, about["object_region"], about["mask_size"], about)
 
 
 def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int:
@@ -102,7 +105,7 @@ def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int
     with contextlib.suppress(ModelError):
         return Segmenter(folder).object_region
     try:
-        pictures = open_training_pictures(config)
+        pictures = open_training_pictures(config).resized(config.data.size)
         bank = PictureBank(pictures, config, torch.device("cpu"))
         return metrics.object_region(soft_masks(extractor.eval(), bank, spread(len(bank), LOOKED_AT)))
     except DataError as error:
@@ -176,7 +179,7 @@ def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -
         tensors |= prefixed(prefix, net.state_dict())
     described = {"config": to_values(config), "step": about["step"], "restarts": about["restarts"]}
     save_checkpoint(folder / WEIGHTS, tensors, described)
-    export_extractor(nets.extractor, config, folder / MASK, name, region)
+    export_extractor(nets.extractor, config, folder / MASK, name, region, nets.mask_size)
     write_atomic(folder / REDRAW, redrawer_bytes(nets.generators, nets.encoder, config, name, region))
     sizes = {file: (folder / file).stat().st_size for file in (MASK, REDRAW, WEIGHTS)}
     write_atomic(folder / CARD, write_card(name, config, about, sizes, statements).encode())

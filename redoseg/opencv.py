@@ -1,4 +1,4 @@
-"""OpenCV, which comes with the extra `compare` alone."""
+"""OpenCV, which comes with the extras `compare` and `train`."""
 
 from types import ModuleType
 
@@ -11,7 +11,7 @@ def opencv() -> ModuleType:
         import cv2
     except ImportError:
         raise MissingError(
-            "methods to compare with and scores of edges need OpenCV, which is not installed; "
+            "methods to compare with, scores of edges and refine.sharpen need OpenCV, which is not installed; "
             'run: pip install "redoseg[compare]"'
         ) from None
     module: ModuleType = cv2

@@ -38,6 +38,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "refine.pictures": (1, math.inf),
     "refine.steps": (20, math.inf),
     "refine.batch": (1, math.inf),
+    "refine.closest": (0.1, 1.5),
     "watch.log_every": (1, math.inf),
     "watch.evaluate_every": (1, math.inf),
     "watch.sample_every": (1, math.inf),
@@ -134,10 +135,19 @@ def check(config: Config, where: str = "settings") -> None:
         if not (low <= value <= high and math.isfinite(value)):
             bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise ConfigError(f"{where}: {key} is {value}, {bounds} expected: change it")
-    size = config.data.size
-    if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
+    for key, size in (("data.size", config.data.size), ("refine.size", config.refined_size)):
+        if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
+            raise ConfigError(
+                f"{where}: {key} is {size}, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"
+            )
+    if config.refined_size < config.data.size:
         raise ConfigError(
-            f"{where}: data.size is {size}, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"
+            f"{where}: refine.size is {config.refine.size}, data.size ({config.data.size}) or more expected: raise it"
+        )
+    if config.refine.sharpen != "off" and config.nets.regions != 2:
+        raise ConfigError(
+            f"{where}: refine.sharpen {config.refine.sharpen} with {config.nets.regions} regions, 2 expected: "
+            "leave one of them out"
         )
     if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
         raise ConfigError(

@@ -55,7 +55,7 @@ Latents = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Scene:
-    """A photograph as results show it, (W, H), and as the network sees it."""
+    """A photograph as results show it, (W, H), and as the generators see it, S pixels a side."""
 
     photo: Image.Image
     seen: NDArray[np.float32]
@@ -102,11 +102,12 @@ class RedrawModel:
             self.segmenter = Segmenter(model, threads, edges)
         self._session, about = open_session(where, content, _VALUES)
         ours = self.segmenter
-        if (about.size, about.regions, about.value_range) != (ours.size, ours.regions, ours.value_range):
+        of_one = (about.regions, about.value_range) == (ours.regions, ours.value_range)
+        if not of_one or ours.size % about.size:  # masks of a second stage may be finer than drawings
             raise ModelError(
                 f"{where} and the {MODEL_FILE} beside it are of two models, of one expected: export them again"
             )
-        self.latent = about.latent
+        self.latent, self._size = about.latent, about.size
 
     @classmethod
     def from_pretrained(
@@ -167,7 +168,9 @@ class RedrawModel:
         return self.draw(image, self.read_latents(like)[None], what)[0]
 
     def _scene(self, picture: Image.Image) -> _Scene:
-        seen, masks = self.segmenter.network_input([picture])[0], self.segmenter.masks([picture])[0]
+        seen, masks = self.segmenter.network_input([picture], self._size)[0], self.segmenter.masks([picture])[0]
+        finer = self.segmenter.size // self._size
+        masks = masks.reshape(self.regions, self._size, finer, self._size, finer).mean((2, 4))
         photo = _at_most(picture, LARGEST)
         return _Scene(photo, seen, masks, self.segmenter.batch(np.asarray(photo)[None])[0])
 

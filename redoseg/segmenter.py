@@ -147,9 +147,9 @@ class Segmenter:
                 pass
         return soft
 
-    def _reduced(self, pictures: Sequence[Image.Image]) -> NDArray[np.uint8]:
+    def _reduced(self, pictures: Sequence[Image.Image], size: int = 0) -> NDArray[np.uint8]:
         """RGB pictures squeezed whole to the network's square, (N, S, S, 3): nothing of them is cut off."""
-        square = (self.size, self.size)
+        square = (size or self.size, size or self.size)
         return np.stack(
             [
                 np.asarray(p if p.size == square else p.resize(square, Image.Resampling.BILINEAR, reducing_gap=3.0))
@@ -157,9 +157,9 @@ class Segmenter:
             ]
         )
 
-    def network_input(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """What the network sees of RGB pictures of any size: (N, 3, S, S)."""
-        return self._values(self._reduced(pictures))
+    def network_input(self, pictures: Sequence[Image.Image], size: int = 0) -> NDArray[np.float32]:
+        """What the network sees of RGB pictures of any size: (N, 3, S, S). S is `size`, or its own where that is 0."""
+        return self._values(self._reduced(pictures, size))
 
     def masks(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Soft masks (N, n, S, S) of RGB pictures of any size, as the network gives them."""

@@ -53,6 +53,19 @@ def test_a_picture_of_one_colour_is_no_error(name: str) -> None:
     assert baselines.METHODS[name](np.full((32, 32, 3), 128, np.uint8)).shape == (32, 32)
 
 
+def test_grabcut_from_a_mask_that_is_off() -> None:
+    picture, truth = easy()
+    shifted = np.roll(truth, (8, -10), (0, 1))
+    assert iou(shifted, truth) < 0.6
+    before = shifted.copy()
+    assert iou(baselines.grabcut_from(picture, shifted), truth) > 0.95
+    assert np.array_equal(shifted, before)
+    # it follows the mask and not the picture's centre: what was called ground stays ground
+    assert iou(baselines.grabcut_from(picture, ~shifted), ~truth) > 0.95
+    for nothing_to_learn in (np.zeros_like(truth), np.ones_like(truth)):
+        assert np.array_equal(baselines.grabcut_from(picture, nothing_to_learn), nothing_to_learn)
+
+
 def test_kmeans_takes_the_cluster_off_the_border() -> None:
     picture, truth = easy()
     # The object keeps being the object when the colours change places.

@@ -115,6 +115,20 @@ def test_missing_share() -> None:
     assert losses.missing_share(both, 0.25).item() == pytest.approx(0.5)
 
 
+def test_border_share() -> None:
+    inside = torch.zeros(2, 2, 16, 16)
+    inside[:, 0, 2:14, 2:14] = 1
+    inside[:, 1] = 1 - inside[:, 0]
+    assert losses.border_share(inside).item() == 0
+    assert losses.border_share(inside.flip(1)).item() == 1
+    one_corner = torch.zeros(1, 2, 16, 16)
+    one_corner[:, 0, :2, :2] = 1
+    assert losses.border_share(one_corner).item() == pytest.approx(4 / (16**2 - 12**2))
+    # as a share of the border, so that a weight means the same at any size
+    twice = one_corner.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert losses.border_share(twice).item() == pytest.approx(losses.border_share(one_corner).item())
+
+
 def test_greyness() -> None:
     assert losses.greyness(masks_of_shares(0.0, 1.0)).item() == 0
     assert losses.greyness(masks_of_shares(0.5, 0.5)).item() == pytest.approx(0.25)

@@ -146,9 +146,12 @@ def test_extra_terms_are_weighted_and_summed(tiny: Tiny) -> None:
     floor = F.relu(1 - masks.mean((2, 3)) / 0.5).mean()
     error = (redrawer.draw(read, masks) - data[0][:, None]).abs().mean(2)
     own = (masks * error).sum(1).mean()
+    inner = F.pad(torch.ones(12, 12), (2, 2, 2, 2))
+    border = (masks[:, 0] * (1 - inner)).sum((1, 2)).mean() / (1 - inner).sum()
     for settings, expected in (
         ({"objective.floor": 0.5, "objective.floor_weight": 3.0}, 3 * floor),
         ({"objective.self_redraw_weight": 7.0}, 7 * own),
+        ({"objective.border_weight": 2.0}, 2 * border),
     ):
         redrawer.config = tiny({"objective.latent_weight": 0.0, **settings}).objective
         extra = redrawer(*data, critic)["total"] - base["total"]
@@ -180,6 +183,7 @@ SWITCHES: dict[str, Case] = {
     "objective.floor_weight": (5.0, ("extractor",), ("generators", "encoder"), {"objective.floor": 0.5}),
     "objective.centre_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
     "objective.centre_steps": (7, ("extractor",), ("generators", "encoder"), {"objective.centre_weight": 5.0}),
+    "objective.border_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
     "objective.self_redraw_weight": (5.0, REDRAWER, (), {}),
     "objective.self_redraw_colours": ("whitened", REDRAWER, (), {"objective.self_redraw_weight": 5.0}),
     "nets.regions": (3, ALL, (), {}),

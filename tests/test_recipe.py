@@ -49,6 +49,7 @@ PUBLISHED = {
     "objective.floor_weight": 0.0,
     "objective.centre_weight": 0.0,
     "objective.centre_steps": 100,
+    "objective.border_weight": 0.0,
     "objective.self_redraw_weight": 0.0,
     "objective.self_redraw_colours": "plain",
     "optim.extractor_rate": 1e-5,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -20,7 +23,11 @@ from redoseg import metrics
 from redoseg.checkpoint import load_checkpoint, save_checkpoint
 from redoseg.config import Config
 from redoseg.data.shapes import generate
-from redoseg.errors import RunError
+from redoseg.errors import ConfigError, MissingError, RunError
+from redoseg.model_folder import export_run
+from redoseg.recipe import check
+from redoseg.redraw import RedrawModel
+from redoseg.segmenter import Segmenter
 from redoseg.train import refine, run
 from redoseg.train.feed import PictureBank
 from redoseg.train.measure import soft_masks
@@ -56,11 +63,20 @@ def test_augmented_masks_stay_on_their_pictures(signed: bool) -> None:
     white, black = 1.0, -1.0 if signed else 0.0
     picture = (mask * (white - black) + black).expand(6, 3, 64, 64).contiguous()
     masks = torch.stack([1 - mask, mask]).expand(6, 2, 64, 64).contiguous()
-    seen, wanted = refine.augment(picture, masks, signed, np.random.default_rng(0))
+    seen, wanted = refine.augment(picture, masks, signed, np.random.default_rng(0), 0.7)
     bright = seen.mean(1) > black + 0.3 * (white - black)
     assert (bright == (wanted[:, 1] > 0.4)).float().mean() > 0.98
     assert torch.allclose(wanted.sum(1), torch.ones(6, 64, 64), atol=1e-5)
     assert len({round(s, 3) for s in wanted[:, 1].mean((1, 2)).tolist()}) == 6  # each its own zoom and shift
+
+
+@pytest.mark.parametrize("closest", [0.7, 0.3])
+def test_the_closest_zoom_is_a_setting(closest: float) -> None:
+    ramp = torch.linspace(0, 1, 64).expand(400, 1, 64, 64).contiguous()
+    _, wanted = refine.augment(ramp.repeat(1, 3, 1, 1), ramp, False, np.random.default_rng(0), closest)
+    shown = wanted[:, 0, 0].diff().abs().amax(1) * 63  # the steepness of the ramp as shown
+    assert shown.min().item() == pytest.approx(closest, abs=0.02)
+    assert shown.max().item() == pytest.approx(1.5, abs=0.02)
 
 
 def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +92,7 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
         state = TrainState.fresh(config, torch.device("cpu"))
-        student = refine.refine(state, bank, lambda *_: None, lambda: False)
+        student = refine.refine(state, bank, bank, lambda *_: None, lambda: False)
     assert student is not None
     masks = soft_masks(student, bank, np.arange(64))
     before = metrics.score(wrong[::2] > 0, labels[::2]).iou
@@ -122,7 +138,7 @@ def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monke
     monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
     rounds: list[Any] = []
     state = TrainState.fresh(config, torch.device("cpu"))
-    assert refine.refine(state, bank, lambda entry, _: rounds.append(entry), lambda: False) is not None
+    assert refine.refine(state, bank, bank, lambda entry, _: rounds.append(entry), lambda: False) is not None
     assert set(bank.asked) == {3, *range(2, 24, 3)}
     assert [e["kept"] for e in rounds] == [9, 9]
 
@@ -133,7 +149,7 @@ def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch
     bank = Recording(open_training_pictures(config), config, torch.device("cpu"))
     monkeypatch.setattr(refine, "soft_masks", given_masks(np.full((24, 16, 16), kind)))
     with pytest.raises(RunError) as caught:
-        refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, lambda *_: None, lambda: False)
+        refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, bank, lambda *_: None, lambda: False)
     assert str(caught.value) == (
         "no training picture shows every region, some expected: set --refine.rounds 0 or try another --seed"
     )
@@ -282,3 +298,127 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
     assert state.step == 6
     assert all(p.isfinite().all() for p in state.average.nets.parameters())
+
+
+def test_a_second_stage_at_a_larger_size(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
+    settings = {"data.evaluate_on": str(photos)}
+    config = tiny(BOTH | SECOND | settings | {"refine.rounds": 2, "refine.size": 32})
+    folder, console = tmp_path / "run", Console(file=io.StringIO())
+    outcome = run.run(config, folder, False, "cpu", console)
+    assert set(outcome["scores"]) == set(outcome["scores_before_refining"])
+    size = config.data.size
+    assert Segmenter(folder).size == 32 != size
+    first = dataclasses.replace(config, refine=dataclasses.replace(config.refine, rounds=0))
+    run.run(first, tmp_path / "first", False, "cpu", console)
+    assert Segmenter(tmp_path / "first").size == size
+
+    # drawings keep the size of the first stage, masks have that of the second; also in a folder to share
+    drawn = RedrawModel(folder, threads=1).redraw(Image.new("RGB", (50, 40), (200, 10, 10)), 2)
+    assert [picture.size for picture in drawn] == [(50, 40)] * 2
+    export_run(folder, tmp_path / "model")
+    some = np.random.default_rng(0).integers(0, 255, (3, 40, 50, 3), np.uint8)
+    given, again = (Segmenter(place, edges="plain").batch(some) for place in (folder, tmp_path / "model"))
+    assert np.array_equal(given, again)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"of ReDO at {size} px" in card
+    assert "2 rounds of 20 steps of the second stage at 32 px" in card
+    assert "It sees 32 x 32 pixels: what is finer is lost" in card
+    assert f"no more than {size} pixels a side" in card
+    # resumed when all is done it trains nothing and exports the same
+    before = (folder / "mask.onnx").read_bytes()
+    assert run.run(config, folder, True, "cpu", console) == outcome
+    assert (folder / "mask.onnx").read_bytes() == before
+
+
+def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(SECOND | {"refine.size": 32, "refine.keep": 1.0})
+    cpu = torch.device("cpu")
+    pictures = open_training_pictures(config)
+    bank = PictureBank(pictures.resized(16), config, cpu)
+    fine = PictureBank(pictures, config, cpu)
+    assert (bank.size, fine.size) == (16, 32)
+    small, large = disc(16, 5), disc(32, 10)
+    asked_of: list[PictureBank] = []
+
+    def given(_: Any, asked: PictureBank, indices: np.ndarray) -> np.ndarray:
+        asked_of.append(asked)
+        return np.repeat(np.stack([1 - small, small]).astype(np.float32)[None], len(indices), 0)
+
+    targets: list[torch.Tensor] = []
+    real = refine.augment
+
+    def recorded(seen: torch.Tensor, masks: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        assert seen.shape[-1] == 32
+        targets.append(masks)
+        return real(seen, masks, *rest)
+
+    monkeypatch.setattr(refine, "soft_masks", given)
+    monkeypatch.setattr(refine, "augment", recorded)
+    student = refine.refine(TrainState.fresh(config, cpu), bank, fine, lambda *_: None, lambda: False)
+    assert student is not None
+    assert asked_of == [bank]
+    assert targets[0].shape[-2:] == (32, 32)
+    assert (targets[0][0, 1].numpy() != large).mean() < 0.03
+    assert student(fine(np.arange(2))).shape == (2, 2, 32, 32)
+
+
+def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher that is off by a quarter of the object: what is learnt from follows the picture."""
+    cpu = torch.device("cpu")
+    targets: dict[str, torch.Tensor] = {}
+    truth = disc(32, 9)
+    pictures = np.where(truth[..., None], (200, 60, 50), (40, 120, 70)) + np.random.default_rng(0).integers(
+        -8, 9, (24, 32, 32, 3)
+    )
+    off = np.roll(truth, 5, 1)
+    monkeypatch.setattr(refine, "soft_masks", given_masks(np.repeat(off[None], 24, 0)))
+    real = refine.augment
+    for sharpen in ("off", "grabcut"):
+        config = tiny(SECOND | {"data.size": 32, "refine.keep": 1.0, "refine.sharpen": sharpen})
+        opened = dataclasses.replace(open_training_pictures(config), images=pictures.astype(np.uint8))
+        bank = PictureBank(opened, config, cpu)
+
+        def recorded(seen: torch.Tensor, masks: torch.Tensor, *rest: Any, key: str = sharpen) -> Any:
+            targets.setdefault(key, masks)
+            return real(seen, masks, *rest)
+
+        monkeypatch.setattr(refine, "augment", recorded)
+        refine.refine(TrainState.fresh(config, cpu), bank, bank, lambda *_: None, lambda: False)
+    assert np.array_equal(targets["off"][0, 1].numpy(), off)
+    for target in targets["grabcut"]:
+        assert (target[1].numpy() != truth).mean() < 0.01
+        assert torch.equal(target.sum(0), torch.ones(32, 32))
+
+
+def test_without_opencv_no_step_is_trained(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: Callable[..., Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingError, match=r'refine.sharpen need OpenCV, which is not installed; run: pip install "re'):
+        go(tiny(BOTH | SECOND | {"refine.sharpen": "grabcut"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    go(tiny(BOTH | {"refine.sharpen": "grabcut"}), tmp_path / "run")  # without a second stage it is not needed
+
+
+def test_more_regions_than_two_are_not_cut_anew(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match=r"refine.sharpen grabcut with 3 regions, 2 expected: leave one of them out"):
+        tiny({"nets.regions": 3, "refine.sharpen": "grabcut"})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (8, "refine.size is 8, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"),
+        (48, "refine.size is 48, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"),
+        (16, "refine.size is 16, data.size (32) or more expected: raise it"),
+    ],
+)
+def test_sizes_that_cannot_be(value: int, said: str) -> None:
+    config = Config()
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, size=32),
+        refine=dataclasses.replace(config.refine, size=value),
+    )
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        check(config)

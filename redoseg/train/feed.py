@@ -53,6 +53,11 @@ class PictureBank:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def size(self) -> int:
+        """Side of the pictures [pixels]."""
+        return int(self.images.shape[1])
+
     def __call__(
         self, indices: Int[np.ndarray, " b"], flips: Bool[np.ndarray, " b"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from redoseg import metrics
 from redoseg.config import Config
@@ -95,7 +96,8 @@ def sample_rows(
     rows += [_grey(masks[:, k].float().cpu().numpy() * 255) for k in _shown_regions(config, region)]
     for k, generator in enumerate(state.average.nets["generators"].children()):
         mask = masks[:, k : k + 1]
-        drawing = generator(latents[:, k], mask)
+        drawing = generator(latents[:, k], F.adaptive_avg_pool2d(mask, config.data.size))
+        drawing = F.interpolate(drawing, size=mask.shape[-2:], mode="bilinear")
         if config.objective.mask_drawings:
             drawing = drawing * mask
         rows.append(_bytes(drawing + (1 - mask) * pictures, bank.signed))

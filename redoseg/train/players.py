@@ -106,6 +106,9 @@ class Redrawer(nn.Module):
                 total = total + c.floor_weight * terms["floor"]
             if centre is not None:
                 total = total + centre * losses.off_centre(masks)
+            if c.border_weight:
+                terms["border"] = losses.border_share(masks)
+                total = total + c.border_weight * terms["border"]
             if c.self_redraw_weight:
                 # the generators see these masks as a constant, else masks would carry the picture to them
                 drawings = self.draw(read, masks.detach())

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redoseg.baselines import grabcut_from
 from redoseg.errors import RunError
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.train.compute import autocast, placed
@@ -41,10 +42,16 @@ def raggedness(regions: UInt8[np.ndarray, "p h w"], count: int) -> Float[np.ndar
 
 
 def refine(
-    state: TrainState, bank: PictureBank, report: Callable[[Entry, nn.Module], None], stop: Callable[[], bool]
+    state: TrainState,
+    bank: PictureBank,
+    fine: PictureBank,
+    report: Callable[[Entry, nn.Module], None],
+    stop: Callable[[], bool],
 ) -> MaskExtractor | None:
     """The extractor after the configured rounds, or None if asked to `stop`; `state` is left as it is.
 
+    `bank` has the pictures at the size of the first stage, whose masks teach the first round, `fine` the same ones
+    at the size that the second stage works at.
     `report` is called after each round with a log entry and the extractor that the round gave.
     """
     config, device = state.config.refine, bank.device
@@ -53,8 +60,11 @@ def refine(
     teacher: nn.Module = state.average.nets["extractor"]
     student = None
     for number in range(1, config.rounds + 1):
-        chunks = [soft_masks(teacher, bank, part) for part in np.array_split(pictures, len(pictures) // 512 + 1)]
-        regions = np.concatenate([chunk.argmax(1).astype(np.uint8) for chunk in chunks])
+        taught_on = bank if number == 1 else fine
+        parts = np.array_split(pictures, len(pictures) // 512 + 1)
+        regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
+        if config.sharpen == "grabcut":
+            regions = _cut_anew(fine, pictures, regions)
         ragged = raggedness(regions, state.config.nets.regions)
         whole = int(np.isfinite(ragged).sum())  # the rest shows too little of a region
         if not whole:
@@ -77,9 +87,11 @@ def refine(
             rng = np.random.default_rng([state.seed, STREAM, number, step])
             chosen = kept[rng.integers(0, len(kept), config.batch)]
             target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(device), state.config.nets.regions)
-            seen, wanted = augment(bank(pictures[chosen]), target.permute(0, 3, 1, 2).float(), bank.signed, rng)
+            seen, wanted = augment(
+                fine(pictures[chosen]), target.permute(0, 3, 1, 2).float(), fine.signed, rng, config.closest
+            )
             with precision:
-                masks = student(seen.contiguous(memory_format=bank.layout))
+                masks = student(seen.contiguous(memory_format=fine.layout))
             loss = -(wanted * masks.clamp_min(1e-4).log()).sum(1).mean()
             refuse_non_finite(loss, "second stage", step)
             optimiser.zero_grad()
@@ -93,19 +105,40 @@ def refine(
     return student
 
 
+def _regions(masks: Float[np.ndarray, "p n h w"], size: int) -> UInt8[np.ndarray, "p s s"]:
+    """The region of each pixel, of soft masks enlarged to `size`."""
+    if masks.shape[-1] != size:
+        masks = F.interpolate(torch.from_numpy(masks), size=(size, size), mode="bilinear").numpy()
+    return masks.argmax(1).astype(np.uint8)
+
+
+def _cut_anew(
+    bank: PictureBank, pictures: Int[np.ndarray, " p"], regions: UInt8[np.ndarray, "p h w"]
+) -> UInt8[np.ndarray, "p h w"]:
+    """GrabCut of each picture from its own regions: what no colour of its region speaks for changes sides."""
+    result = np.empty_like(regions)
+    for i, own in enumerate(regions):
+        result[i] = grabcut_from(bank.stored(pictures[i : i + 1])[0].cpu().numpy(), own > 0)
+    return result
+
+
 def augment(
     pictures: Float[Tensor, "b 3 h w"],
     masks: Float[Tensor, "b n h w"],
     signed: bool,
     rng: np.random.Generator,
+    closest: float,
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b n h w"]]:
-    """Zoom, shift and mirror pictures with their masks; change the gain of each colour of the pictures."""
+    """Zoom, shift and mirror pictures with their masks; change the gain of each colour of the pictures.
+
+    A zoom shows from `closest` to 1.5 of a picture's side.
+    """
     count = len(pictures)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.from_numpy(rng.uniform(low, high, shape).astype(np.float32)).to(pictures.device)
 
-    zoom, mirror = uniform(0.7, 1.5, count), torch.sign(uniform(-1.0, 1.0, count))
+    zoom, mirror = uniform(closest, 1.5, count), torch.sign(uniform(-1.0, 1.0, count))
     maps = torch.zeros(count, 2, 3, device=pictures.device)
     maps[:, 0, 0], maps[:, 1, 1], maps[:, :, 2] = zoom * mirror, zoom, uniform(-0.3, 0.3, count, 2)
     places = F.affine_grid(maps, list(pictures.shape), align_corners=False)

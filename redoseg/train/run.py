@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,6 +29,7 @@ from redoseg.export import export_extractor
 from redoseg.export_redraw import export_redrawer
 from redoseg.machine import place
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.opencv import opencv
 from redoseg.pictures import write_atomic
 from redoseg.recipe import differences, flat, from_values, to_values
 from redoseg.report import write_report
@@ -127,12 +128,12 @@ def refuse_unshareable(config: Config, size: int) -> None:
 
 
 def open_training_pictures(config: Config) -> PictureSet:
-    """What the run learns from: never its masks."""
-    data = config.data
+    """What the run learns from, at the larger of both stages' sizes: never its masks."""
+    data, size = config.data, _opened_size(config)
     if data.source in BUILT_IN:
-        pictures = open_data(data.source, data.size, config.nets.regions, "train", count=data.pictures)
+        pictures = open_data(data.source, size, config.nets.regions, "train", count=data.pictures)
     else:
-        whole = open_data(data.source, data.size, config.nets.regions)
+        whole = open_data(data.source, size, config.nets.regions)
         everything = not data.split or not any(whole.splits) or (data.split == "train" and "train" not in whole.splits)
         pictures = whole if everything else whole.subset(data.split)
     # what was left out when a set was prepared was said then
@@ -140,11 +141,34 @@ def open_training_pictures(config: Config) -> PictureSet:
 
 
 def open_watched_pictures(config: Config) -> PictureSet | None:
-    """What the run is scored on, if anything. Without masks it only watches the regions' sizes."""
+    """What the run is scored on, if anything, at that size too. Without masks it only watches the regions' sizes."""
     data = config.data
     if not data.evaluate_on:
         return None
-    return open_data(data.evaluate_on, data.size, config.nets.regions, data.evaluate_split or None)
+    return open_data(data.evaluate_on, _opened_size(config), config.nets.regions, data.evaluate_split or None)
+
+
+def _opened_size(config: Config) -> int:
+    return config.refined_size if config.refine.rounds else config.data.size
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The pictures that a stage learns from and those that only watch, at the size that it sees them."""
+
+    bank: PictureBank
+    watched: Watched | None = None
+
+    @classmethod
+    def at(
+        cls, size: int, pictures: PictureSet, watched: PictureSet | None, config: Config, device: torch.device
+    ) -> Seen:
+        """Both reduced to `size`. Raises DataError where they are too many for the memory."""
+        bank = PictureBank(pictures.resized(size), config, device)
+        if watched is None:
+            return cls(bank)
+        watched = watched.resized(size)
+        return cls(bank, Watched(watched, PictureBank(watched, config, device)))
 
 
 def run(config: Config, out: Path, resume: bool, device_name: str, console: Console) -> dict[str, Any]:
@@ -166,6 +190,8 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
                         f"{out} exists, a new run folder expected: add --resume to go on, or name another --out"
                     )
             refuse_unshareable(config, ranks.size())
+            if config.refine.rounds and config.refine.sharpen != "off":
+                opencv()  # not found missing only when the first stage is done
             device = own_device(device_name)
             if config.threads:
                 torch.set_num_threads(config.threads)
@@ -173,7 +199,10 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
             with console.status("reading pictures"):  # a folder is prepared on first use
                 pictures = open_training_pictures(config)
                 watched_pictures = open_watched_pictures(config) if ranks.first() else None
-            bank = PictureBank(pictures, config, device)
+            seen = Seen.at(config.data.size, pictures, watched_pictures, config, device)
+            fine = seen
+            if ranks.first() and config.refine.rounds and config.refined_size != config.data.size:
+                fine = Seen.at(config.refined_size, pictures, watched_pictures, config, device)
             if ranks.first():
                 try:
                     (out / "samples").mkdir(parents=True, exist_ok=resume)
@@ -182,25 +211,23 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
                         f"{out} cannot be made ({error.strerror}), a folder expected: name another --out"
                     ) from None
         if not ranks.first():
-            _follow(config, RunFolder(out), bank, resume)
+            _follow(config, RunFolder(out), seen.bank, resume)
             return {}
-        return _lead(config, RunFolder(out), pictures, watched_pictures, bank, resume, console)
+        return _lead(config, RunFolder(out), pictures, seen, fine, resume, console)
 
 
 def _lead(
     config: Config,
     folder: RunFolder,
     pictures: PictureSet,
-    watched_pictures: PictureSet | None,
-    bank: PictureBank,
+    seen: Seen,
+    fine: Seen,
     resume: bool,
     console: Console,
 ) -> dict[str, Any]:
     """What the first process does: train, write and print."""
+    bank = seen.bank
     _write_config(folder, config, bank.device, pictures)
-    watched = None
-    if watched_pictures is not None:
-        watched = Watched(watched_pictures, PictureBank(watched_pictures, config, bank.device))
     parts = ", ".join(sorted(set(pictures.splits) - {""}))
     console.print(
         f"training on {len(pictures):,} pictures of {pictures.name}{f' ({parts})' if parts else ''}",
@@ -218,7 +245,7 @@ def _lead(
         console.print(f"computing in {dtype}", highlight=False)
     for path, why in pictures.bad:
         console.print(f"left out: {path}: {why}", markup=False, highlight=False, soft_wrap=True)
-    return Run(config, folder, bank, watched, StatusLine(console, config.steps)).go(resume) | {
+    return Run(config, folder, seen, fine, StatusLine(console, config.steps)).go(resume) | {
         "left_out": len(pictures.bad)
     }
 
@@ -255,10 +282,9 @@ def _begin(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -
 class Run:
     """One sitting of a run: both stages, and what they write into the folder on the way."""
 
-    def __init__(
-        self, config: Config, folder: RunFolder, bank: PictureBank, watched: Watched | None, status: StatusLine
-    ) -> None:
-        self.config, self.folder, self.bank, self.watched, self.status = config, folder, bank, watched, status
+    def __init__(self, config: Config, folder: RunFolder, seen: Seen, fine: Seen, status: StatusLine) -> None:
+        """`seen` are the pictures of the first stage, `fine` those of the second."""
+        self.config, self.folder, self.seen, self.fine, self.status = config, folder, seen, fine, status
         self.latest_score: float | None = None
         self.recent: deque[Entry] = deque(maxlen=health.WINDOW)
         self.health = health.STARTING
@@ -266,7 +292,8 @@ class Run:
     def go(self, resume: bool) -> dict[str, Any]:
         """Train until the end or a stop; returns how it ended."""
         config, folder = self.config, self.folder
-        state = _begin(config, folder, self.bank, resume)
+        seen, fine = self.seen, self.fine
+        state = _begin(config, folder, seen.bank, resume)
         extractor = self._refined_before(state)
         if extractor is None:
             folder.log.rewind(state.restarts, state.step)
@@ -277,31 +304,32 @@ class Run:
         with _asked_to_stop() as stop, self.status:
             hooks = Hooks(self._log, self._sample, self._save, stop=lambda: bool(stop), say=self.status.say)
             try:
-                state = train(state, self.bank, self.watched, hooks, seconds)
+                state = train(state, seen.bank, seen.watched, hooks, seconds)
                 self._save(state)
                 ranks.leave()
             except DivergedError:
                 reached = max((e["step"] for e in folder.log.entries()), default=0)
                 self._write_outcome({"step": reached, "steps": config.steps, "health": health.DIVERGED})
                 raise
-            redrawn = self._outcome(state, state.average.nets["extractor"])
+            redrawn = self._outcome(state, state.average.nets["extractor"], seen)
             if not config.refine.rounds or redrawn["stopped"] or redrawn["collapsed"]:
-                return self._finish(state, state.average.nets["extractor"], redrawn)
+                return self._finish(state, state.average.nets["extractor"], seen, redrawn)
             if extractor is None:
-                self._finish(state, state.average.nets["extractor"], redrawn)
+                self._finish(state, state.average.nets["extractor"], seen, redrawn)
                 entries = folder.log.entries()
                 since, trained = time.monotonic(), entries[-1]["seconds"] if entries else 0.0
 
                 def report(entry: Entry, student: nn.Module) -> None:
                     self._log_round(state, redrawn["object_region"], trained + time.monotonic() - since, entry, student)
 
-                extractor = refine(state, self.bank, report, hooks.stop)
+                extractor = refine(state, seen.bank, fine.bank, report, hooks.stop)
                 if extractor is None:
-                    return self._finish(state, state.average.nets["extractor"], redrawn | {"stopped": True})
+                    stopped = redrawn | {"stopped": True}
+                    return self._finish(state, state.average.nets["extractor"], seen, stopped)
                 about = {"config": to_values(config), "restarts": state.restarts}
                 save_checkpoint(folder.refined, extractor.state_dict(), about)
             before = {"scores_before_refining": redrawn["scores"]} if "scores" in redrawn else {}
-            return self._finish(state, extractor, self._outcome(state, extractor) | before)
+            return self._finish(state, extractor, fine, self._outcome(state, extractor, fine) | before)
 
     def _refined_before(self, state: TrainState) -> MaskExtractor | None:
         """The second stage's extractor, where an earlier sitting has finished both stages of just this run."""
@@ -313,13 +341,13 @@ class Run:
         then = replace(from_values(about["config"], str(self.folder.refined)), speed=self.config.speed)
         if then != self.config or about["restarts"] != state.restarts:
             return None
-        extractor = MaskExtractor(self.config.nets).to(self.bank.device)
+        extractor = MaskExtractor(self.config.nets).to(self.fine.bank.device)
         restore(extractor, tensors, self.folder.refined)
         return extractor.eval().requires_grad_(False)
 
-    def _outcome(self, state: TrainState, extractor: nn.Module) -> dict[str, Any]:
+    def _outcome(self, state: TrainState, extractor: nn.Module, seen: Seen) -> dict[str, Any]:
         """How far the run is, what `extractor` makes of training pictures, and its scores on the watched ones."""
-        masks = soft_masks(extractor, self.bank, spread(len(self.bank), LOOKED_AT))
+        masks = soft_masks(extractor, seen.bank, spread(len(seen.bank), LOOKED_AT))
         region = metrics.object_region(masks)
         sizes = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
         outcome: dict[str, Any] = {
@@ -332,19 +360,19 @@ class Run:
             "collapsed": health.collapsed_region(self.config.watch, sizes) is not None,
             "health": self.health,
         }
-        if self.watched is not None:
-            everything = np.arange(len(self.watched.pictures))
-            scores = self.watched.scores(soft_masks(extractor, self.watched.bank, everything), everything, region)
+        if seen.watched is not None:
+            everything = np.arange(len(seen.watched.pictures))
+            scores = seen.watched.scores(soft_masks(extractor, seen.watched.bank, everything), everything, region)
             outcome |= {"scores": scores} if scores else {}
         return outcome
 
-    def _finish(self, state: TrainState, extractor: nn.Module, outcome: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, state: TrainState, extractor: nn.Module, seen: Seen, outcome: dict[str, Any]) -> dict[str, Any]:
         """Write outcome, curves, samples, report, mask.onnx and redraw.onnx; returns the outcome."""
         folder, region = self.folder, outcome["object_region"]
         draw_curves(folder.log.entries(), folder.curves)
-        draw_samples(sample_rows(state, extractor, self.bank, self.watched, region), folder.samples / "last.png")
+        draw_samples(sample_rows(state, extractor, seen.bank, seen.watched, region), folder.samples / "last.png")
         write_report(folder.path, self.config, outcome, folder.log.entries())
-        export_extractor(extractor, self.config, folder.onnx, folder.path.name, region)
+        export_extractor(extractor, self.config, folder.onnx, folder.path.name, region, seen.bank.size)
         generators, encoder = state.average.nets["generators"], state.redrawer.encoder
         export_redrawer(generators, encoder, self.config, folder.redraw, folder.path.name, region)
         self._write_outcome(outcome)
@@ -378,16 +406,17 @@ class Run:
     def _log_round(self, state: TrainState, region: int, seconds: float, entry: Entry, extractor: nn.Module) -> None:
         """Log a round of the second stage, `seconds` into the run."""
         entry = {"step": state.step, "restarts": state.restarts, "seconds": round(seconds, 2)} | entry
-        if self.watched is not None:
-            indices = spread(len(self.watched.pictures), self.config.data.evaluate_pictures)
-            masks = soft_masks(extractor, self.watched.bank, indices)
-            entry |= {"object_region": region} | self.watched.scores(masks, indices, region)
+        watched = self.fine.watched
+        if watched is not None:
+            indices = spread(len(watched.pictures), self.config.data.evaluate_pictures)
+            masks = soft_masks(extractor, watched.bank, indices)
+            entry |= {"object_region": region} | watched.scores(masks, indices, region)
         self.folder.log.append(entry)
         figure = next((f"  {k} {entry[k]:.3f}" for k in ("iou", "iou_matched") if k in entry), "")
         self.status.say(f"refining, round {entry['refine_round']}/{self.config.refine.rounds}{figure}")
 
     def _sample(self, state: TrainState, region: int) -> None:
-        rows = sample_rows(state, state.average.nets["extractor"], self.bank, self.watched, region)
+        rows = sample_rows(state, state.average.nets["extractor"], self.seen.bank, self.seen.watched, region)
         draw_samples(rows, self.folder.samples / f"{state.restarts}-{state.step:06}.png")
         draw_curves(self.folder.log.entries(), self.folder.curves)
 

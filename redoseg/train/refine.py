@@ -7,17 +7,20 @@ looks like, and is then right about most of the others. No mask comes from anywh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg.baselines import grabcut_from
 from redoseg.errors import RunError
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.segmenter import in_order
 from redoseg.train.compute import autocast, placed
 from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry
@@ -26,6 +29,8 @@ from redoseg.train.measure import soft_masks, spread
 from redoseg.train.state import TrainState
 
 LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
+CUT_AT = 256  # pixels a side that a small picture is enlarged to before it is cut: GrabCut's smoothing is in pixels
+CUT_ROUNDS = 2  # of GrabCut; 5 gave 0.1 to 0.4 points of IoU more on dev pictures of three sets
 STREAM = 100  # of random numbers, apart from those of train/draws.py
 
 
@@ -63,8 +68,8 @@ def refine(
         taught_on = bank if number == 1 else fine
         parts = np.array_split(pictures, len(pictures) // 512 + 1)
         regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
-        if config.sharpen == "grabcut":
-            regions = _cut_anew(fine, pictures, regions)
+        if config.sharpen == "grabcut" and not _cut_anew(fine, pictures, regions, stop):
+            return None
         ragged = raggedness(regions, state.config.nets.regions)
         whole = int(np.isfinite(ragged).sum())  # the rest shows too little of a region
         if not whole:
@@ -113,13 +118,33 @@ def _regions(masks: Float[np.ndarray, "p n h w"], size: int) -> UInt8[np.ndarray
 
 
 def _cut_anew(
-    bank: PictureBank, pictures: Int[np.ndarray, " p"], regions: UInt8[np.ndarray, "p h w"]
-) -> UInt8[np.ndarray, "p h w"]:
-    """GrabCut of each picture from its own regions: what no colour of its region speaks for changes sides."""
-    result = np.empty_like(regions)
-    for i, own in enumerate(regions):
-        result[i] = grabcut_from(bank.stored(pictures[i : i + 1])[0].cpu().numpy(), own > 0)
-    return result
+    bank: PictureBank,
+    pictures: Int[np.ndarray, " p"],
+    regions: UInt8[np.ndarray, "p h w"],
+    stop: Callable[[], bool],
+) -> bool:
+    """GrabCut of each picture from its own regions, which are written over; whether it was not asked to `stop`.
+
+    What the colours of its region do not speak for changes sides.
+    """
+
+    def cut(i: int) -> Bool[np.ndarray, "h w"]:
+        picture = Image.fromarray(bank.stored(pictures[i : i + 1])[0].cpu().numpy())
+        mask = Image.fromarray(regions[i] * 255)
+        size, large = picture.size, (max(CUT_AT, picture.width),) * 2
+        found = grabcut_from(
+            np.asarray(picture.resize(large, Image.Resampling.BICUBIC)),
+            np.asarray(mask.resize(large, Image.Resampling.BILINEAR)) > 127,
+            CUT_ROUNDS,
+        )
+        return np.asarray(Image.fromarray(found.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
+
+    with contextlib.closing(in_order(cut, range(len(regions)), torch.get_num_threads())) as cuts:
+        for i, found in enumerate(cuts):
+            if stop():
+                return False
+            regions[i] = found
+    return True
 
 
 def augment(

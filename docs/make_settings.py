@@ -50,7 +50,7 @@ unknown name, a wrong type or a value out of range is refused.
 RECIPES = """\
 ## Recipes
 
-What each recipe changes; an empty cell is the default. `redoseg train --data FOLDER` starts from `flowers-cpu`, with
+What each recipe changes; an empty cell is the default. `redoseg train --data FOLDER` starts from `photos`, with
 your pictures in place of its own.
 """
 

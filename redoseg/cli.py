@@ -32,7 +32,7 @@ EXTRAS = {  # optional part of the package -> modules that it brings
     "serve": ("gradio",),
     "hub": ("huggingface_hub",),
 }
-DEFAULT_RECIPE = "flowers-cpu"  # what `train --data FOLDER` runs: two cores finish it in about an hour
+DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish it in half an hour
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Train:
     recipe: tyro.conf.Positional[str] = ""
     """Recipe: a TOML file, or the name of one that ships with redoseg [file or name]"""
     data: str = ""
-    """Train on this folder of pictures or prepared set; alone, with the recipe flowers-cpu [folder]"""
+    """Train on this folder of pictures or prepared set; alone, with the recipe photos [folder]"""
     out: Path | None = None
     """Run folder to make; runs/RECIPE-seedN if not given [folder]"""
     resume: bool = False

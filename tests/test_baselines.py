@@ -66,6 +66,26 @@ def test_grabcut_from_a_mask_that_is_off() -> None:
         assert np.array_equal(baselines.grabcut_from(picture, nothing_to_learn), nothing_to_learn)
 
 
+@pytest.mark.parametrize(("way", "noise"), [("rectangle", 14), ("mask", 6)])
+def test_a_thin_object_is_not_smoothed_away_in_a_larger_picture(way: str, noise: int) -> None:
+    """OpenCV charges a boundary by the pixel: at its own size this bar is lost, enlarged it is not."""
+    y, x = np.mgrid[:24, :24] - 11.5
+    truth = (abs(y) < 1.5) & (abs(x) < 9)
+    dark = np.where(truth[..., None], 140, 100) + np.random.default_rng(0).normal(0, noise, (24, 24, 3))
+    picture = dark.clip(0, 255).astype(np.uint8)
+    around = np.maximum(abs(x), abs(y)) < 9.5
+
+    def cut(side: int) -> np.ndarray:
+        if way == "mask":
+            return baselines.grabcut_from(picture, around, 5, side)
+        return baselines.grabcut(picture, 0.1, 5, side)
+
+    assert iou(cut(1), truth) < 0.1
+    assert iou(cut(96), truth) > 0.95
+    assert cut(96).shape == truth.shape
+    assert baselines.grabcut(np.repeat(picture, 2, 1), side=96).shape == (24, 48)
+
+
 def test_kmeans_takes_the_cluster_off_the_border() -> None:
     picture, truth = easy()
     # The object keeps being the object when the colours change places.
@@ -115,7 +135,7 @@ def test_settings_follow_the_name_of_a_method() -> None:
     chosen = baselines.method("square:margin=0.25")
     assert (chosen.name, chosen.settings) == ("square", {"margin": 0.25})
     assert np.array_equal(chosen.mask(picture), baselines.square(picture, margin=0.25))
-    assert baselines.method("grabcut:rounds=2").settings == {"inset": 0.02, "rounds": 2}
+    assert baselines.method("grabcut:rounds=2").settings == {"inset": 0.02, "rounds": 2, "side": 1}
     assert baselines.method("iem:reach=0.1,rounds=3").settings == {"reach": 0.1, "rounds": 3}
     assert baselines.method("otsu").settings == {}
 
@@ -124,7 +144,7 @@ def test_settings_follow_the_name_of_a_method() -> None:
     ("wanted", "text"),
     [
         ("otsu:cut=3", "setting 'cut' seen, none expected"),
-        ("grabcut:rouns=3", "setting 'rouns' seen, inset=0.02, rounds=5 expected"),
+        ("grabcut:rouns=3", "setting 'rouns' seen, inset=0.02, rounds=5, side=1 expected"),
         ("grabcut:", "setting '' seen"),
         ("grabcut:rounds=0", "rounds '0' seen, a whole number from 1 expected"),
         ("grabcut:rounds=2.5", "rounds '2.5' seen, a whole number"),

@@ -2,7 +2,7 @@
 
     python docs/make_pictures.py FLOWERS17 RUN
 
-FLOWERS17 has images/ and masks/; RUN is a finished run of the recipe flowers-cpu. Needs the training part.
+FLOWERS17 has images/ and masks/; RUN is a finished run of the recipe photos on flowers. Needs the training part.
 """
 
 from __future__ import annotations
@@ -141,12 +141,11 @@ def stages(run: Path) -> None:
     grids = [tiles(path) for path in sorted((run / "samples").glob("[0-9]*.png"))]
     names = ["photographs", "object mask", "object redrawn", "ground redrawn", "truth"]
     labelled([row[:6] for row in grids[-1]], names, OUT / "tutorial-samples.jpg", 1.0)
-    segmenter = Segmenter("flowers")
-    second = [(255 * segmenter.soft(picture)).astype(np.uint8) for picture in grids[0][0]]
+    last = tiles(run / "samples" / "last.png")
     labelled(
-        [grids[0][0], *(rows[1] for rows in grids), second],
+        [last[0], *(rows[1] for rows in grids), last[1], last[-1]],
         ["photographs", *(f"after {int(p.stem[2:])} steps" for p in sorted((run / "samples").glob("[0-9]*.png"))),
-         "weights `flowers`:\nboth stages"],
+         "both stages", "truth"],
         OUT / "tutorial-stages.jpg", 0.95,
     )  # fmt: skip
 

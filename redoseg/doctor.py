@@ -215,7 +215,7 @@ def _self_test() -> str:
     rows, columns = np.mgrid[:64, :96]
     disc = (rows - 32) ** 2 + (columns - 48) ** 2 < 20**2
     picture = np.where(disc[..., None], (230, 200, 20), (30, 90, 40)).astype(np.uint8)
-    name = weights()[0]
+    name = "flowers" if "flowers" in weights() else weights()[0]  # the picture is like one
     try:
         started = time.monotonic()
         mask = Segmenter(name)(picture)

@@ -238,7 +238,16 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     names = [path.stem for path in (mixed / "images").iterdir()]
     (mixed / "splits.csv").write_text("".join(f"{name},{name[:-2]}\n" for name in names))
     prepare("folder", mixed, world / "prepared" / "mine", 128)
-    for name in ("flowers102", "flowers102-nearest", "flowers17", "lfw", "horses", "butterflies", "celebamask", "cub2010"):
+    for name in (
+        "flowers102",
+        "flowers102-nearest",
+        "flowers17",
+        "lfw",
+        "horses",
+        "butterflies",
+        "celebamask",
+        "cub2010",
+    ):
         shutil.copytree(world / "prepared" / "mine", world / "prepared" / name)
 
     # official layouts: where --source names them, and in the cache, where --download finds them already fetched

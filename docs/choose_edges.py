@@ -1,19 +1,22 @@
-"""How wide the window of guided edges should be: prints IoU and the edge's F-score for some, on `dev` pictures.
+"""How wide the windows of guided and of cut edges should be: IoU and the edge's F-score for some, on `dev` pictures.
 
 python docs/choose_edges.py flowers prepared/flowers17 runs/horses prepared/horses truth fullsize/
 
 MODEL and DATA in turns. `truth` in a model's place: the true masks reduced to 64 px and blurred by 1.5 px stand for a
-network that is always right; of a folder without splits every fourth picture is taken.
+network that is always right. Of a folder without splits every fourth picture is taken.
 """
 
+import functools
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from redoseg import edges, metrics
 from redoseg.boundary import boundary_f
-from redoseg.data import originals
+from redoseg.data import is_prepared, originals
 from redoseg.pictures import OBJECT, UNLABELLED, read_picture
 from redoseg.segmenter import Segmenter
 
@@ -22,8 +25,7 @@ SIDE = 64
 
 def main(arguments: list[str]) -> None:
     for model, data in zip(arguments[::2], arguments[1::2], strict=True):
-        whole = originals(data)
-        items = originals(data, "dev") if model != "truth" else whole[::4]
+        items = originals(data, "dev") if is_prepared(data) else originals(data)[::4]
         segmenter = None if model == "truth" else Segmenter(model)
         cases = []
         for item in items:
@@ -35,16 +37,23 @@ def main(arguments: list[str]) -> None:
                 soft = np.asarray(small.filter(ImageFilter.GaussianBlur(1.5)), np.float32) / 255
             cases.append((picture, mask, soft))
         print(f"{model}, {data}: {len(cases)} pictures")
-        for window in (0, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 1 / 6):
-            edges.WINDOW = window
-            figures = np.array([scores(*case, plain=not window) for case in cases]).mean(0)
-            name = f"window {window:.3f}" if window else "plain"
-            print(f"  {name:14}iou {100 * figures[0]:.1f}  boundary_f {100 * figures[1]:.1f}", flush=True)
+        report("plain", cases, lambda soft, _, picture: edges.enlarged(soft, picture.size))
+        for window in (1 / 32, 1 / 16, 3 / 32, 1 / 8, 1 / 6):
+            report(f"guided {window:.3f}", cases, functools.partial(edges.guided, window=window))
+        for edges.CUT_WINDOW in (1 / 128, 1 / 64, 1 / 32, 1 / 16):
+            report(f"cut {edges.CUT_WINDOW:.3f}", cases, edges.cut)
 
 
-def scores(picture: Image.Image, mask: np.ndarray, soft: np.ndarray, plain: bool) -> tuple[float, float]:
+def report(name: str, cases: list[Any], way: Callable[..., np.ndarray]) -> None:
+    figures = np.array([scores(*case, way) for case in cases]).mean(0)
+    print(f"  {name:14}iou {100 * figures[0]:.1f}  boundary_f {100 * figures[1]:.1f}", flush=True)
+
+
+def scores(
+    picture: Image.Image, mask: np.ndarray, soft: np.ndarray, way: Callable[..., np.ndarray]
+) -> tuple[float, float]:
     reduced = picture.resize(soft.shape[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
-    large = edges.enlarged(soft, picture.size) if plain else edges.guided(soft, np.asarray(reduced), picture)
+    large = way(soft, np.asarray(reduced), picture)
     objects = edges.enlarged(large, mask.shape[::-1]) > 0.5
     labels = np.where(mask == UNLABELLED, -1, mask >= OBJECT - 1).astype(np.int8)
     return metrics.score(objects[None], labels[None]).iou, boundary_f(objects, labels)

@@ -71,10 +71,10 @@ class Evaluate:
     """Seed of built-in pictures [number]"""
     size: int | None = None
     """Side to score at; if none, a prepared set's own, the model's for built-in pictures, else 128 [pixels]"""
-    edges: Literal["plain", "guided"] = "plain"
-    """plain scores the network itself, guided what `segment` writes [name]"""
+    edges: Literal["plain", "guided", "grabcut"] = "plain"
+    """plain scores the network itself, guided what `segment` writes, grabcut what its --edges grabcut does [name]"""
     own_size: bool = False
-    """Instead score both at the pictures' own size, the edge's F-score with them [true/false]"""
+    """Instead score all at the pictures' own size, the edge's F-score with them [true/false]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
     picture: Path | None = None
@@ -100,8 +100,9 @@ class Segment:
     """Cut each result to the box around the object [true/false]"""
     review: bool = False
     """Also write contact sheets of a folder, from the least to the most sure picture, and a table [true/false]"""
-    edges: Literal["guided", "plain"] = "guided"
-    """guided: a mask takes its edges from the photograph; plain: it is the network's, enlarged [name]"""
+    edges: Literal["guided", "plain", "grabcut"] = "guided"
+    """guided: a mask takes its edges from the photograph; plain: it is the network's, enlarged; grabcut: the colours
+    of both sides decide anew, better where object and ground differ in them, and slower [name]"""
     label: str = ""
     """What the object is called in coco.json; the model's name if not given [name]"""
     overwrite: bool = False
@@ -242,8 +243,9 @@ class Compare:
     """Seed of built-in pictures [number]"""
     size: int | None = None
     """Side to score at; if none, a prepared set's own, the first model's for built-in pictures, else 128 [pixels]"""
-    edges: Literal["both", "plain", "guided"] = "both"
-    """A model's rows: plain is the network itself, guided what `segment` writes [name]"""
+    edges: Literal["both", "plain", "guided", "grabcut", "all"] = "both"
+    """A model's rows: plain is the network itself, guided what `segment` writes, grabcut what its --edges grabcut
+    does; both: plain and guided [name]"""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Also write table.md, results.json and grid.png here [folder]"""
     jobs: int = 0

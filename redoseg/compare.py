@@ -36,7 +36,7 @@ from redoseg.segmenter import Edges, Segmenter, in_order, model_bytes
 from redoseg.sheets import captioned, outlined
 
 FIGURES = ("accuracy", "iou", "iou_oracle_flip", "boundary_f")
-WhichEdges = Literal["both", "plain", "guided"]
+WhichEdges = Literal["both", "plain", "guided", "grabcut", "all"]
 TABLE, RESULTS, GRID = "table.md", "results.json", "grid.png"
 
 # To be raised whenever a model's masks come out otherwise than before: those on disk are made anew then.
@@ -77,7 +77,7 @@ class _Outcome(NamedTuple):
 
 
 def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges = "both") -> list[Candidate]:
-    """A row for each method and each model, of a model two if `edges` is "both".
+    """A row for each method and each model, of a model two if `edges` is "both", three if "all".
 
     Raises RedosegError: nothing named, an unknown method or setting, no such model, one of more than two regions.
     """
@@ -90,7 +90,7 @@ def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges 
             f"method {method.name} {baselines.VERSION} {sorted(method.settings.items())} OpenCV {opencv().__version__}"
         )
         rows.append(Candidate(wanted, f"method {wanted}", key, method.mask, method.settings))
-    ways: tuple[Edges, ...] = ("plain", "guided") if edges == "both" else (edges,)
+    ways: Sequence[Edges] = {"both": ("plain", "guided"), "all": get_args(Edges)}.get(edges, (edges,))
     for model in dict.fromkeys(models):
         _, content = model_bytes(model)
         for way in ways:
@@ -98,7 +98,7 @@ def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges 
             if segmenter.regions != 2:
                 raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it with `evaluate`")
             key = f"model {hashlib.sha256(content).hexdigest()} {way} {_VERSION} {onnxruntime.__version__}"
-            name = model if way == "plain" else f"{model}, guided edges"
+            name = model if way == "plain" else f"{model}, {way} edges"
             about = {"edges": way}, len(content) / 1e6, segmenter.size
             rows.append(Candidate(name, f"model {model}", key, segmenter, *about))
     if not rows:

@@ -111,11 +111,11 @@ def labelled_pictures(
 def evaluate_own_size(
     model: str, data: str, split: str | None = None, on_item: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """The model's figures on the labelled pictures of `data` at their own size, with plain and with guided edges.
+    """The model's figures on the labelled pictures of `data` at their own size, with each kind of edges.
 
-    Both ways give accuracy, IoU and the edge's F-score (`boundary_f`), each with its mean and 95 % interval over the
-    pictures; `gain` has the intervals of guided less plain, picture by picture. `on_item` is called with the pictures
-    done and their total.
+    Each gives accuracy, IoU and the edge's F-score (`boundary_f`), with its mean and 95 % interval over the pictures;
+    `gain` has, for guided and grabcut, the intervals of what they have more than plain, picture by picture. `on_item`
+    is called with the pictures done and their total.
 
     Raises ModelError, DataError (no masks, more than two regions), MissingError (no OpenCV).
     """
@@ -124,7 +124,9 @@ def evaluate_own_size(
         raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it without --own-size")
     opencv()  # what is missing is said before the work
     items = originals(data, split)
-    ways: dict[str, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in ("plain", "guided")}
+    ways: dict[Edges, dict[str, list[float]]] = {
+        way: {m: [] for m in MEASURES} for way in ("plain", "guided", "grabcut")
+    }
     sides, sure = [], []
     for done, item in enumerate(items, 1):
         assert item.mask is not None
@@ -134,10 +136,10 @@ def evaluate_own_size(
             continue
         picture = read_picture(item.picture)
         sides.append(min(picture.size))
-        both = segmenter.both_ways(picture)
-        sure.append(both.confidence)
-        for way, soft in (("plain", both.plain), ("guided", both.guided)):
-            objects = enlarged(soft, labels.shape[::-1]) > 0.5
+        found = segmenter.every_way(picture)
+        sure.append(found["guided"].confidence)
+        for way in ways:
+            objects = enlarged(found[way].soft, labels.shape[::-1]) > 0.5
             scores = metrics.score(objects[None], labels[None])
             figures = (scores.accuracy, scores.iou, boundary_f(objects, labels))
             for measure, figure in zip(MEASURES, figures, strict=True):
@@ -154,8 +156,9 @@ def evaluate_own_size(
             result[way][measure] = float(np.mean(values))
             result[way][f"{measure}_interval"] = metrics.bootstrap_interval(np.array(values))
     result["gain"] = {
-        measure: metrics.bootstrap_interval(np.array(ways["guided"][measure]) - np.array(ways["plain"][measure]))
-        for measure in MEASURES
+        way: {m: metrics.bootstrap_interval(np.array(ways[way][m]) - np.array(ways["plain"][m])) for m in MEASURES}
+        for way in ways
+        if way != "plain"
     }
     result["confidence"] = _worth_of(np.array(sure), np.array(ways["guided"]["iou"]))
     return result
@@ -180,7 +183,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def print_own_size(result: dict[str, Any], console: Console) -> None:
-    """Both ways and what guided edges gain, percentages."""
+    """Every kind of edges and what they gain over plain ones, percentages."""
     where = f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
     low, high = result["shorter_side"]["least"], result["shorter_side"]["most"]
     table = Table(title=f"{where}, {result['pictures']} pictures at their own size ({low} to {high} px), %")
@@ -188,10 +191,11 @@ def print_own_size(result: dict[str, Any], console: Console) -> None:
     table.add_column("")
     for measure in MEASURES:
         table.add_column(measure, justify="right")
-    for way in ("plain", "guided"):
+    table.add_row("plain", *(f"{100 * result['plain'][m]:.1f}" for m in MEASURES))
+    for way, gains in result["gain"].items():
         table.add_row(way, *(f"{100 * result[way][m]:.1f}" for m in MEASURES))
-    gains = (result["gain"][m] for m in MEASURES)
-    table.add_row("gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in gains))
+        intervals = (gains[m] for m in MEASURES)
+        table.add_row("  gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in intervals))
     console.print(table)
     sure = result["confidence"]
     if "rank_correlation" in sure:

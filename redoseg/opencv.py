@@ -11,8 +11,8 @@ def opencv() -> ModuleType:
         import cv2
     except ImportError:
         raise MissingError(
-            "methods to compare with, scores of edges and refine.sharpen need OpenCV, which is not installed; "
-            'run: pip install "redoseg[compare]"'
+            "methods to compare with, scores of edges, edges grabcut and refine.sharpen need OpenCV, which is not "
+            'installed; run: pip install "redoseg[compare]"'
         ) from None
     module: ModuleType = cv2
     return module

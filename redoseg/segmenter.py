@@ -22,6 +22,7 @@ from PIL import Image
 from redoseg import edges
 from redoseg.errors import DataError, ModelError
 from redoseg.machine import cores
+from redoseg.opencv import opencv
 from redoseg.pictures import opacity, read_picture, reason, shown, to_rgb
 from redoseg.sharing import HUB
 
@@ -33,7 +34,7 @@ _BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 
 PictureLike = str | Path | Image.Image | NDArray[np.uint8]
-Edges = Literal["guided", "plain"]
+Edges = Literal["guided", "plain", "grabcut"]
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
@@ -46,14 +47,6 @@ class Prediction(NamedTuple):
     """The object's soft mask (H, W), 0 to 1, at the picture's own size."""
     confidence: float
     """How decided the network is, 0 to 1: 1 minus the mean entropy of its mask's pixels in bits."""
-
-
-class BothWays(NamedTuple):
-    """The object's soft mask (H, W) with either kind of edges, and the confidence, as in `Prediction`."""
-
-    plain: NDArray[np.float32]
-    guided: NDArray[np.float32]
-    confidence: float
 
 
 def weights(file: str = MODEL_FILE) -> list[str]:
@@ -72,10 +65,11 @@ class Segmenter:
             that come with the package, or `hf://user/name`, a model folder on Hugging Face's hub.
         threads: CPU threads, each with pictures of its own; as many as this process may use if None.
         edges: how masks are brought from the network's size to the picture's: "guided" by the picture
-            (`redoseg.edges`), or "plain", bilinear.
+            (`redoseg.edges`), "plain", bilinear, or "grabcut", cut anew by the colours of both regions, slower.
 
     Raises:
-        ModelError: nothing there, or not a mask extractor.
+        ModelError: nothing there, or not a mask extractor; grabcut with more than two regions.
+        MissingError: grabcut without OpenCV.
     """
 
     name: str
@@ -106,6 +100,10 @@ class Segmenter:
             about.object_region,
         )
         self.value_range = about.value_range
+        if edges == "grabcut":
+            opencv()  # what is missing is said before the work
+            if self.regions > 2:
+                raise ModelError(f"{where} has {self.regions} regions, two expected for edges grabcut: choose guided")
 
     @classmethod
     def from_pretrained(
@@ -140,7 +138,12 @@ class Segmenter:
             pictures = [Image.fromarray(image) for image in images[start : start + _BATCH]]
             reduced = self._reduced(pictures)
             for i, masks in enumerate(self._run(reduced)):
-                soft[start + i] = [self._at_own_size(mask, reduced[i], pictures[i]) for mask in masks]
+                if self.edges == "grabcut":  # of two regions, the other is what is left
+                    of_object = self._at_own_size(masks[self.object_region], reduced[i], pictures[i])
+                    soft[start + i, self.object_region] = of_object
+                    soft[start + i, 1 - self.object_region] = 1 - of_object
+                else:
+                    soft[start + i] = [self._at_own_size(mask, reduced[i], pictures[i]) for mask in masks]
 
         with contextlib.closing(in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
             for _ in filled:
@@ -175,11 +178,15 @@ class Segmenter:
         return run_session(self._session, self.name, ["masks"], {"picture": self._values(reduced)})[0]
 
     def _at_own_size(
-        self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], picture: Image.Image
+        self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], picture: Image.Image, way: Edges | None = None
     ) -> NDArray[np.float32]:
-        if self.edges == "plain":
-            return edges.enlarged(mask, picture.size)
-        return edges.guided(mask, reduced, picture)
+        match way or self.edges:
+            case "plain":
+                return edges.enlarged(mask, picture.size)
+            case "grabcut":
+                return edges.cut(mask, reduced, picture)
+            case _:
+                return edges.guided(mask, reduced, picture)
 
     def predict(self, image: PictureLike) -> Prediction:
         """The object's soft mask at the picture's own size, and how sure the network is of it.
@@ -196,13 +203,13 @@ class Segmenter:
         # white stands where the picture is transparent, and white may look like the object
         return Prediction(soft if opaque is None else np.minimum(soft, opaque), _confidence(mask))
 
-    def both_ways(self, image: PictureLike) -> BothWays:
-        """As `predict`, with plain and with guided edges."""
+    def every_way(self, image: PictureLike) -> dict[Edges, Prediction]:
+        """As `predict`, of two regions, with each kind of edges."""
         picture = to_picture(image)
         reduced = self._reduced([picture])
         mask = self._run(reduced)[0, self.object_region]
-        plain, guided = edges.enlarged(mask, picture.size), edges.guided(mask, reduced[0], picture)
-        return BothWays(plain, guided, _confidence(mask))
+        sure = _confidence(mask)
+        return {way: Prediction(self._at_own_size(mask, reduced[0], picture, way), sure) for way in get_args(Edges)}
 
     def soft(self, image: PictureLike) -> NDArray[np.float32]:
         """The object's soft mask (H, W), 0 to 1, at the picture's own size; pictures and errors as in `predict`."""

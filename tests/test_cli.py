@@ -516,8 +516,8 @@ def test_own_size_scores_both_ways_and_confidence(call: Call, trained: Any, tmp_
     assert (said.code, said.err) == (0, "")
     result = json.loads(said.out)
     assert (result["pictures"], result["shorter_side"]) == (4, {"least": 40, "most": 90})
-    for edges in ("plain", "guided"):
-        segmenter = Segmenter(trained.folder, edges=edges)
+    for edges in ("plain", "guided", "grabcut"):
+        segmenter = Segmenter(trained.folder, edges=edges)  # type: ignore[arg-type]
         ious, boundaries = [], []
         for number in range(4):
             mask = np.asarray(Image.open(folder / "masks" / f"{number}.png"))
@@ -529,11 +529,12 @@ def test_own_size_scores_both_ways_and_confidence(call: Call, trained: Any, tmp_
         assert result[edges]["boundary_f"] == pytest.approx(np.mean(boundaries))
         low, high = result[edges]["iou_interval"]
         assert low <= result[edges]["iou"] <= high
-    low, high = result["gain"]["boundary_f"]
-    assert low <= result["guided"]["boundary_f"] - result["plain"]["boundary_f"] <= high
+    for edges in ("guided", "grabcut"):
+        low, high = result["gain"][edges]["boundary_f"]
+        assert low <= result[edges]["boundary_f"] - result["plain"]["boundary_f"] <= high
     assert -1 <= result["confidence"]["rank_correlation"] <= 1
     table = call("evaluate", trained.folder, folder, "--own-size")
-    for word in ("plain", "guided", "boundary_f", "40 to 90 px", "rank correlation"):
+    for word in ("plain", "guided", "grabcut", "boundary_f", "40 to 90 px", "rank correlation"):
         assert word in table.out
 
 

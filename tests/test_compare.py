@@ -74,8 +74,8 @@ def kept(cache: Path) -> list[Path]:
 def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: Any) -> None:
     model = str(trained.folder)
     methods = ("everything", "square", "otsu", "kmeans", "grabcut:rounds=1")
-    result = compare(str(photos), [model], methods, size=32)
-    assert set(by_name(result)) == {*methods, model, f"{model}, guided edges"}
+    result = compare(str(photos), [model], methods, size=32, edges="all")
+    assert set(by_name(result)) == {*methods, model, f"{model}, guided edges", f"{model}, grabcut edges"}
     assert (result["pictures"], result["size"], result["failed"]) == (12, 32, [])
 
     pictures = labelled_pictures(str(photos), 32)
@@ -87,7 +87,8 @@ def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: An
         "kmeans": np.stack([baselines.kmeans(image) for image in images]),
         "grabcut:rounds=1": np.stack([baselines.grabcut(image, rounds=1) for image in images]),
     }
-    for name, edges in ((model, "plain"), (f"{model}, guided edges", "guided")):
+    for edges in ("plain", "guided", "grabcut"):
+        name = model if edges == "plain" else f"{model}, {edges} edges"
         segmenter = Segmenter(model, edges=edges)  # type: ignore[arg-type]
         masks[name] = segmenter.batch(images)[:, segmenter.object_region] > 0.5
     for name, row in by_name(result).items():

@@ -74,6 +74,36 @@ def test_guided_is_the_guided_filter() -> None:
     assert np.abs(edges.guided(mask, np.asarray(picture), picture) - expected.clip(0, 1)).max() < 1e-4
 
 
+def seen_by_the_way(truth: np.ndarray, picture: Image.Image, shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `seen_by_a_network`, of 64 px, but `shift` pixels to the right: further than a guided mask can reach."""
+    mask, reduced = seen_by_a_network(picture, truth, 64)
+    return np.roll(mask, shift, 1), reduced
+
+
+@pytest.mark.parametrize("size", [(640, 640), (400, 640), (256, 256), (90, 60)])
+def test_a_mask_that_is_cut_anew_finds_the_object_by_its_colours(size: tuple[int, int]) -> None:
+    truth = np.asarray(Image.fromarray(disc(640)).resize(size))
+    picture = photograph(truth)
+    mask, reduced = seen_by_the_way(truth, picture, 9)
+    assert ((edges.guided(mask, reduced, picture) > 0.5) != truth).mean() > 0.01
+    cut = edges.cut(mask, reduced, picture)
+    assert (cut.shape, cut.dtype) == (truth.shape, np.float32)
+    assert 0 <= cut.min() <= cut.max() <= 1
+    assert ((cut > 0.5) != truth).mean() < 0.006
+    assert np.array_equal(edges.cut(mask, reduced, picture), cut)
+    other = edges.cut(1 - mask, reduced, picture)
+    assert ((other > 0.5) == (cut > 0.5)).mean() < 0.006  # whichever side is the object
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_a_mask_of_one_side_is_not_cut(value: float) -> None:
+    """No colours can be learnt of a side that is not there."""
+    picture = photograph(disc(300))
+    reduced = np.asarray(picture.resize((32, 32)))
+    cut = edges.cut(np.full((32, 32), value, np.float32), reduced, picture)
+    assert np.abs(cut - round(value)).max() < 1e-4
+
+
 def test_noise_of_single_pixels_does_not_show() -> None:
     truth = disc(400)
     clean, noisy = photograph(truth, noise=0), photograph(truth, noise=60)

@@ -57,6 +57,37 @@ def test_raggedness_of_a_disc_clutter_and_a_missing_region() -> None:
     assert refine.raggedness(plain[None], 3)[0] == np.inf
 
 
+def test_disagreement_of_masks_before_and_after() -> None:
+    before = disc(64, 16)
+    moved, large = np.roll(before, 8, 1), disc(64, 22)
+    gone = np.zeros((64, 64), np.uint8)
+    after = np.stack([before, moved, large, gone])
+    figures = refine.disagreement(np.repeat(before[None], 4, 0), after)
+    assert figures[0] == 0
+    for figure, mask in zip(figures[1:3], after[1:3], strict=True):
+        assert figure == pytest.approx(1 - (mask & before).sum() / (mask | before).sum())
+    assert figures[3] == np.inf
+    assert np.array_equal(refine.disagreement(1 - after, 1 - np.repeat(before[None], 4, 0))[:3], figures[:3])
+
+
+def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(SECOND | {"refine.keep": 0.25, "refine.sharpen": "grabcut"})
+    bank = Recording(open_training_pictures(config), config, torch.device("cpu"))
+    labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
+    monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
+
+    def cut_anew(_: Any, __: Any, regions: np.ndarray, ___: Any) -> bool:
+        regions[:] = np.roll(regions, 4, 1)
+        regions[5:11] = disc(16, 4.5)  # nearly as before, though no smoother than the rest
+        return True
+
+    monkeypatch.setattr(refine, "_cut_anew", cut_anew)
+    assert refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, bank, lambda *_: None, lambda: False)
+    assert set(bank.asked) == set(range(5, 11))
+
+
 @pytest.mark.parametrize("signed", [True, False])
 def test_augmented_masks_stay_on_their_pictures(signed: bool) -> None:
     mask = torch.from_numpy(disc(64, 20)).float()

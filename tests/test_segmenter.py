@@ -9,7 +9,7 @@ import pytest
 from bright import METADATA, SIZE, bright_square, write_model
 from PIL import Image
 
-from redoseg.errors import DataError, ModelError
+from redoseg.errors import DataError, MissingError, ModelError
 from redoseg.segmenter import Segmenter
 
 
@@ -93,8 +93,44 @@ def test_what_is_no_picture_is_one_line(segmenter: Segmenter) -> None:
         Segmenter("flowers", threads=0)
     with pytest.raises(ModelError, match="A path or name expected"):
         Segmenter("~no-such-user/model")
-    with pytest.raises(ModelError, match="edges 'sharp' seen, one of guided, plain expected"):
+    with pytest.raises(ModelError, match="edges 'sharp' seen, one of guided, plain, grabcut expected"):
         Segmenter("flowers", edges="sharp")  # type: ignore[arg-type]
+
+
+def dim_square() -> Image.Image:
+    """A red square, half of it lit, on a green ground: the stand-in finds the lit half."""
+    pixels = np.full((64, 64, 3), (20, 110, 40), np.uint8)
+    pixels[16:48, 16:48] = (180, 10, 10)
+    pixels[16:48, 16:32] = (255, 120, 120)
+    pixels = pixels + np.random.default_rng(0).integers(0, 10, pixels.shape)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def test_edges_by_grabcut(segmenter: Segmenter, tmp_path: Path) -> None:
+    cutting = Segmenter(write_model(tmp_path / "m" / "mask.onnx"), edges="grabcut")
+    picture = bright_square(96, 64)
+    found = cutting.predict(picture)
+    assert (found.soft > 0.5).sum() == (np.asarray(picture)[..., 0] > 0).sum()
+    assert found.confidence == segmenter.predict(picture).confidence  # the network's, whatever the edges
+    images = np.stack([np.asarray(dim_square()), np.asarray(bright_square(64, 64))])
+    soft = cutting.batch(images)
+    assert np.allclose(soft.sum(1), 1)
+    for image, masks in zip(images, soft, strict=True):
+        assert np.array_equal(masks[1], cutting.soft(image))
+    every = segmenter.every_way(picture)
+    assert set(every) == {"plain", "guided", "grabcut"}
+    for way, model in (("guided", segmenter), ("grabcut", cutting)):
+        assert np.array_equal(every[way].soft, model.soft(picture))  # type: ignore[index]
+
+
+def test_edges_by_grabcut_are_for_two_regions_and_need_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three = write_model(tmp_path / "three.onnx", METADATA | {"regions": "3"})
+    with pytest.raises(ModelError, match=r"three.onnx has 3 regions, two expected for edges grabcut: choose guided"):
+        Segmenter(three, edges="grabcut")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingError, match=r'OpenCV, which is not installed; run: pip install "redoseg\[compare\]"'):
+        Segmenter(write_model(tmp_path / "two.onnx"), edges="grabcut")
+    Segmenter(tmp_path / "two.onnx")
 
 
 def test_confidence(segmenter: Segmenter) -> None:

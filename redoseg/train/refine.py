@@ -1,8 +1,9 @@
 """Second stage: a fresh mask extractor learns from the masks that redrawing gave, without labels.
 
 Redrawing decides picture by picture, so some masks are wrong: they take in clutter of the background. Such masks
-are ragged. A fresh extractor that learns from the pictures with the smoothest masks alone learns what the object
-looks like, and is then right about most of the others. No mask comes from anywhere but the run itself.
+are ragged; or, where each was cut anew by the colours of its picture, little like what they were before. A fresh
+extractor that learns from the pictures with the best masks by that measure alone learns what the object looks like,
+and is then right about most of the others. No mask comes from anywhere but the run itself.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg.baselines import grabcut_from
+from redoseg.edges import CUT_ROUNDS, CUT_SIDE
 from redoseg.errors import RunError
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.segmenter import in_order
@@ -28,8 +31,6 @@ from redoseg.train.measure import soft_masks, spread
 from redoseg.train.state import TrainState
 
 LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
-CUT_AT = 256  # pixels a side that a smaller picture is enlarged to before GrabCut
-CUT_ROUNDS = 2  # of GrabCut; 5 gave 0.1 to 0.4 points of IoU more on dev pictures of three sets
 STREAM = 100  # of random numbers, apart from those of train/draws.py
 
 
@@ -39,10 +40,31 @@ def raggedness(regions: UInt8[np.ndarray, "p h w"], count: int) -> Float[np.ndar
     A disc on plain ground has about 4.5; infinite where one of the `count` regions is all but missing.
     """
     edges = (np.diff(regions, axis=1) != 0).sum((1, 2)) + (np.diff(regions, axis=2) != 0).sum((1, 2))
-    areas = np.stack([(regions == region).sum((1, 2)) for region in range(count)])
-    smallest = areas.min(0)
-    missing = smallest < LEAST_SHARE * regions[0].size
-    return np.where(missing, np.inf, edges / np.sqrt(np.maximum(smallest, 1)))
+    smallest = _smallest(regions, count)
+    return np.where(smallest < _least(regions), np.inf, edges / np.sqrt(np.maximum(smallest, 1)))
+
+
+def disagreement(before: UInt8[np.ndarray, "p h w"], after: UInt8[np.ndarray, "p h w"]) -> Float[np.ndarray, " p"]:
+    """1 minus the IoU of region 1 or of region 0, whichever is less, in two masks of a picture [share].
+
+    Infinite where a region is all but missing afterwards.
+    """
+    ious = []
+    for region in (0, 1):
+        then, now = before == region, after == region
+        ious.append((then & now).sum((1, 2)) / np.maximum((then | now).sum((1, 2)), 1))
+    return np.where(_smallest(after, 2) < _least(after), np.inf, 1 - np.minimum(*ious))
+
+
+def _smallest(regions: UInt8[np.ndarray, "p h w"], count: int) -> Int[np.ndarray, " p"]:
+    """Area of the smallest of `count` regions of each picture [pixels]."""
+    smallest: NDArray[np.int64] = np.stack([(regions == region).sum((1, 2)) for region in range(count)]).min(0)
+    return smallest
+
+
+def _least(regions: UInt8[np.ndarray, "p h w"]) -> float:
+    """The area below which a region is taken for missing [pixels]."""
+    return LEAST_SHARE * regions.shape[1] * regions.shape[2]
 
 
 def refine(
@@ -67,16 +89,20 @@ def refine(
         taught_on = bank if number == 1 else fine
         parts = np.array_split(pictures, len(pictures) // 512 + 1)
         regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
-        if config.sharpen == "grabcut" and not _cut_anew(fine, pictures, regions, stop):
-            return None
-        ragged = raggedness(regions, state.config.nets.regions)
-        whole = int(np.isfinite(ragged).sum())  # the rest shows too little of a region
+        if config.sharpen == "grabcut":
+            before = regions.copy()
+            if not _cut_anew(fine, pictures, regions, stop):
+                return None
+            doubt = disagreement(before, regions)
+        else:
+            doubt = raggedness(regions, state.config.nets.regions)
+        whole = int(np.isfinite(doubt).sum())  # the rest shows too little of a region
         if not whole:
             raise RunError(
                 "no training picture shows every region, some expected: set --refine.rounds 0 or try another --seed"
             )
         share = config.keep if number == 1 else config.keep_later
-        kept = np.argsort(ragged, kind="stable")[: min(whole, max(config.batch, round(share * len(pictures))))]
+        kept = np.argsort(doubt, kind="stable")[: min(whole, max(config.batch, round(share * len(pictures))))]
 
         torch.manual_seed(state.seed + number)
         student = placed(MaskExtractor(state.config.nets), state.config, device)
@@ -128,7 +154,7 @@ def _cut_anew(
     """
 
     def cut(i: int) -> Bool[np.ndarray, "h w"]:
-        return grabcut_from(bank.stored(pictures[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, CUT_AT)
+        return grabcut_from(bank.stored(pictures[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, CUT_SIDE)
 
     with contextlib.closing(in_order(cut, range(len(regions)), torch.get_num_threads())) as cuts:
         for i, found in enumerate(cuts):

@@ -1,0 +1,43 @@
+"""Draw photographs, and cut-outs of them with each kind of edges.
+
+    python docs/make_edges_picture.py OUT.jpg MODEL SET SPLIT ...
+
+SET is a prepared set, whose pictures at their own size are used: four, at equal distances through the split.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from redoseg.data import originals
+from redoseg.pictures import cutout, fit_square, grid, read_picture
+from redoseg.segmenter import Segmenter
+
+COUNT, SIDE = 4, 128
+
+
+def main() -> None:
+    """Draw the sheet."""
+    out, *wanted = sys.argv[1:]
+    columns = []
+    for model, place, split in zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True):
+        items, segmenter = originals(place, split), Segmenter(model)
+        for i in range(COUNT):
+            picture = read_picture(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
+            found = segmenter.every_way(picture)
+            tiles = [picture]
+            for way in ("plain", "guided", "grabcut"):
+                white = Image.new("RGBA", picture.size, "white")
+                white.alpha_composite(cutout(picture, found[way].soft > 0.5))
+                tiles.append(white.convert("RGB"))
+            columns.append([fit_square(tile, SIDE) for tile in tiles])
+    grid(list(zip(*columns, strict=True))).save(Path(out), quality=88)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 5:
+        sys.exit(__doc__)
+    main()

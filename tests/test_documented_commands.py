@@ -221,7 +221,15 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     shutil.copy(world / "int8.onnx", world / "mask.onnx")
     for name in ("model", "mine"):  # what `export` makes
         shutil.copytree(trained.folder, world / name)
-    runs = ["mine", "flowers-cpu-seed1", "shapes-seed1", "shapes-hard-seed1", "shapes-seed0", "shapes-published-seed0"]
+    runs = [
+        "mine",
+        "flowers-cpu-seed1",
+        "flowers-seed1",
+        "shapes-seed1",
+        "shapes-hard-seed1",
+        "shapes-seed0",
+        "shapes-published-seed0",
+    ]
     for kind in ("flowers", "butterflies", "horses", "faces"):
         seed = 1 if kind == "horses" else 0
         runs += [f"{kind}{stage}-seed{seed}" for stage in ("", "-first", "-published", "-published-second")]

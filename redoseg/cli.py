@@ -32,7 +32,7 @@ EXTRAS = {  # optional part of the package -> modules that it brings
     "serve": ("gradio",),
     "hub": ("huggingface_hub",),
 }
-DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish it in half an hour
+DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish it in less than an hour
 
 T = TypeVar("T")
 

@@ -146,12 +146,12 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Second stage: a fresh extractor learns from the run's own smoothest masks."""
+    """Second stage: a fresh extractor learns from the run's own best masks, told without labels."""
 
     rounds: int = 0
     """Train a fresh extractor on the masks of the one before, this often; 0 is off [rounds]"""
     keep: float = 0.25
-    """Share of the training pictures that the first round learns from: those with the least ragged masks [share]"""
+    """Share of the training pictures that the first round learns from: those with the least ragged masks, or those changed least by sharpen [share]"""
     keep_later: float = 0.5
     """The same in later rounds, whose masks can be trusted more [share]"""
     pictures: int = 10000

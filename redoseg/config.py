@@ -151,7 +151,8 @@ class RefineConfig:
     rounds: int = 0
     """Train a fresh extractor on the masks of the one before, this often; 0 is off [rounds]"""
     keep: float = 0.25
-    """Share of the training pictures that the first round learns from: those with the least ragged masks, or those changed least by sharpen [share]"""
+    """Share of the training pictures that the first round learns from: those with the least ragged masks, or, cut anew
+    by sharpen, those whose masks changed least [share]"""
     keep_later: float = 0.5
     """The same in later rounds, whose masks can be trusted more [share]"""
     pictures: int = 10000

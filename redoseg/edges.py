@@ -18,13 +18,10 @@ from redoseg.baselines import grabcut_from
 
 WINDOW = 1 / 16  # half a window's side, as a share of the mask's; chosen on dev pictures: docs/segmenting.md
 EPSILON = 1e-3  # what is added to the colours' variances, of colours from 0 to 1: below it they count as noise
-CUT_WINDOW = (
-    1 / 32
-)  # the same for masks that GrabCut gave; chosen on some of 110 pictures to 512 px: docs/segmenting.md
-_ROWS = 256  # rows of the photograph that are made at a time, so that memory does not follow the functions' number
-
 CUT_SIDE = 256  # of a picture in GrabCut, the shorter [pixels]: the weight of a boundary there grows with its pixels
 CUT_ROUNDS = 2  # of GrabCut; 5 gave 0.1 to 0.4 points of IoU more on dev pictures of three sets
+CUT_WINDOW = 1 / 32  # WINDOW for masks that GrabCut gave; of 1/128 to 1/16 none is much better: docs/segmenting.md
+_ROWS = 256  # rows of the photograph that are made at a time, so that memory does not follow the functions' number
 
 Floats = NDArray[np.float32]
 

@@ -19,6 +19,7 @@ from redoseg.baselines import grabcut_from
 WINDOW = 1 / 16  # half a window's side, as a share of the mask's; chosen on dev pictures: docs/segmenting.md
 EPSILON = 1e-3  # what is added to the colours' variances, of colours from 0 to 1: below it they count as noise
 CUT_SIDE = 256  # of a picture in GrabCut, the shorter [pixels]: the weight of a boundary there grows with its pixels
+CUT_LONGEST = 8 * CUT_SIDE  # of its longer side, so that a strip does not take all memory
 CUT_ROUNDS = 2  # of GrabCut; 5 gave 0.1 to 0.4 points of IoU more on dev pictures of three sets
 CUT_WINDOW = 1 / 32  # WINDOW for masks that GrabCut gave; of 1/128 to 1/16 none is much better: docs/segmenting.md
 _ROWS = 256  # rows of the photograph that are made at a time, so that memory does not follow the functions' number
@@ -36,16 +37,17 @@ def enlarged(mask: Floats, size: tuple[int, int]) -> Floats:
 def cut(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Floats:
     """What GrabCut makes of `picture` (RGB) from a soft mask (h, w), at the picture's size: (H, W), 0 to 1.
 
-    It works at `CUT_SIDE` and starts from the guided mask; `reduced` as there. What comes of a larger picture is
-    guided anew. A mask that is all object or all ground stays so. Raises MissingError without OpenCV.
+    It works at `CUT_SIDE`, or less for strips, and starts from the guided mask; `reduced` as there. What comes of a
+    larger picture is guided anew. A mask that is all object or all ground stays so. Raises MissingError without OpenCV.
     """
-    shorter = min(picture.size)
+    scale = min(CUT_SIDE / min(picture.size), CUT_LONGEST / max(picture.size))
     small = picture
-    if shorter > CUT_SIDE:
-        width, height = (round(side * CUT_SIDE / shorter) for side in picture.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in picture.size)
         small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    side = round(min(picture.size) * scale)
     colours = np.asarray(small)
-    found = grabcut_from(colours, guided(mask, reduced, small) > 0.5, CUT_ROUNDS, CUT_SIDE).astype(np.float32)
+    found = grabcut_from(colours, guided(mask, reduced, small) > 0.5, CUT_ROUNDS, side).astype(np.float32)
     return found if small is picture else guided(found, colours, picture, CUT_WINDOW)
 
 

@@ -95,6 +95,18 @@ def test_a_mask_that_is_cut_anew_finds_the_object_by_its_colours(size: tuple[int
     assert ((other > 0.5) == (cut > 0.5)).mean() < 0.006  # whichever side is the object
 
 
+@pytest.mark.parametrize("size", [(100_000, 2), (1, 5000), (3, 2), (1, 1)])
+def test_strips_and_crumbs_are_cut_within_bounds(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8))
+    one_pixel = np.zeros((32, 32), np.float32)
+    one_pixel[16, 16] = 1
+    for mask in (disc(32).astype(np.float32), one_pixel):
+        cut = edges.cut(mask, rng.integers(0, 256, (32, 32, 3)).astype(np.uint8), picture)
+        assert cut.shape == size[::-1]
+        assert 0 <= cut.min() <= cut.max() <= 1
+
+
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_a_mask_of_one_side_is_not_cut(value: float) -> None:
     """No colours can be learnt of a side that is not there."""

@@ -14,8 +14,9 @@ from PIL import Image
 
 from redoseg.data import originals
 from redoseg.pictures import cutout, fit_square, grid, read_picture
-from redoseg.segmenter import Segmenter
+from redoseg.segmenter import Edges, Segmenter
 
+WAYS: tuple[Edges, ...] = ("plain", "guided", "grabcut")
 COUNT, SIDE = 4, 128
 
 
@@ -27,9 +28,9 @@ def main() -> None:
         items, segmenter = originals(place, split), Segmenter(model)
         for i in range(COUNT):
             picture = read_picture(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
-            found = segmenter.every_way(picture)
+            found = segmenter.predict_with(picture, WAYS)
             tiles = [picture]
-            for way in ("plain", "guided", "grabcut"):
+            for way in WAYS:
                 white = Image.new("RGBA", picture.size, "white")
                 white.alpha_composite(cutout(picture, found[way].soft > 0.5))
                 tiles.append(white.convert("RGB"))

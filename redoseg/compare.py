@@ -98,6 +98,8 @@ def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges 
             if segmenter.regions != 2:
                 raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it with `evaluate`")
             key = f"model {hashlib.sha256(content).hexdigest()} {way} {_VERSION} {onnxruntime.__version__}"
+            if way == "grabcut":
+                key += f" OpenCV {opencv().__version__}"
             name = model if way == "plain" else f"{model}, {way} edges"
             about = {"edges": way}, len(content) / 1e6, segmenter.size
             rows.append(Candidate(name, f"model {model}", key, segmenter, *about))

@@ -124,9 +124,8 @@ def evaluate_own_size(
         raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it without --own-size")
     opencv()  # what is missing is said before the work
     items = originals(data, split)
-    ways: dict[Edges, dict[str, list[float]]] = {
-        way: {m: [] for m in MEASURES} for way in ("plain", "guided", "grabcut")
-    }
+    kinds: tuple[Edges, ...] = ("plain", "guided", "grabcut")
+    ways: dict[Edges, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in kinds}
     sides, sure = [], []
     for done, item in enumerate(items, 1):
         assert item.mask is not None
@@ -136,9 +135,9 @@ def evaluate_own_size(
             continue
         picture = read_picture(item.picture)
         sides.append(min(picture.size))
-        found = segmenter.every_way(picture)
+        found = segmenter.predict_with(picture, kinds)
         sure.append(found["guided"].confidence)
-        for way in ways:
+        for way in kinds:
             objects = enlarged(found[way].soft, labels.shape[::-1]) > 0.5
             scores = metrics.score(objects[None], labels[None])
             figures = (scores.accuracy, scores.iou, boundary_f(objects, labels))

@@ -139,11 +139,11 @@ class Segmenter:
             reduced = self._reduced(pictures)
             for i, masks in enumerate(self._run(reduced)):
                 if self.edges == "grabcut":  # of two regions, the other is what is left
-                    of_object = self._at_own_size(masks[self.object_region], reduced[i], pictures[i])
+                    of_object = self._at_own_size(masks[self.object_region], reduced[i], pictures[i], self.edges)
                     soft[start + i, self.object_region] = of_object
                     soft[start + i, 1 - self.object_region] = 1 - of_object
                 else:
-                    soft[start + i] = [self._at_own_size(mask, reduced[i], pictures[i]) for mask in masks]
+                    soft[start + i] = [self._at_own_size(mask, reduced[i], pictures[i], self.edges) for mask in masks]
 
         with contextlib.closing(in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
             for _ in filled:
@@ -178,9 +178,9 @@ class Segmenter:
         return run_session(self._session, self.name, ["masks"], {"picture": self._values(reduced)})[0]
 
     def _at_own_size(
-        self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], picture: Image.Image, way: Edges | None = None
+        self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], picture: Image.Image, way: Edges
     ) -> NDArray[np.float32]:
-        match way or self.edges:
+        match way:
             case "plain":
                 return edges.enlarged(mask, picture.size)
             case "grabcut":
@@ -196,20 +196,20 @@ class Segmenter:
         or (H, W, 4).
         Raises DataError for a picture that cannot be read.
         """
-        picture = to_picture(image)
-        reduced = self._reduced([picture])
-        mask = self._run(reduced)[0, self.object_region]
-        soft, opaque = self._at_own_size(mask, reduced[0], picture), opacity(picture)
-        # white stands where the picture is transparent, and white may look like the object
-        return Prediction(soft if opaque is None else np.minimum(soft, opaque), _confidence(mask))
+        return self.predict_with(image, (self.edges,))[self.edges]
 
-    def every_way(self, image: PictureLike) -> dict[Edges, Prediction]:
-        """As `predict`, of two regions, with each kind of edges."""
+    def predict_with(self, image: PictureLike, ways: Sequence[Edges]) -> dict[Edges, Prediction]:
+        """As `predict`, with each of these kinds of edges; grabcut is for two regions."""
         picture = to_picture(image)
         reduced = self._reduced([picture])
         mask = self._run(reduced)[0, self.object_region]
-        sure = _confidence(mask)
-        return {way: Prediction(self._at_own_size(mask, reduced[0], picture, way), sure) for way in get_args(Edges)}
+        opaque, sure = opacity(picture), _confidence(mask)
+        found: dict[Edges, Prediction] = {}
+        for way in ways:
+            soft = self._at_own_size(mask, reduced[0], picture, way)
+            # white stands where the picture is transparent, and white may look like the object
+            found[way] = Prediction(soft if opaque is None else np.minimum(soft, opaque), sure)
+        return found
 
     def soft(self, image: PictureLike) -> NDArray[np.float32]:
         """The object's soft mask (H, W), 0 to 1, at the picture's own size; pictures and errors as in `predict`."""

@@ -74,17 +74,12 @@ def test_guided_is_the_guided_filter() -> None:
     assert np.abs(edges.guided(mask, np.asarray(picture), picture) - expected.clip(0, 1)).max() < 1e-4
 
 
-def seen_by_the_way(truth: np.ndarray, picture: Image.Image, shift: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `seen_by_a_network`, of 64 px, but `shift` pixels to the right: further than a guided mask can reach."""
-    mask, reduced = seen_by_a_network(picture, truth, 64)
-    return np.roll(mask, shift, 1), reduced
-
-
 @pytest.mark.parametrize("size", [(640, 640), (400, 640), (256, 256), (90, 60)])
 def test_a_mask_that_is_cut_anew_finds_the_object_by_its_colours(size: tuple[int, int]) -> None:
     truth = np.asarray(Image.fromarray(disc(640)).resize(size))
     picture = photograph(truth)
-    mask, reduced = seen_by_the_way(truth, picture, 9)
+    mask, reduced = seen_by_a_network(picture, truth, 64)
+    mask = np.roll(mask, 9, 1)  # further than a guided mask can reach
     assert ((edges.guided(mask, reduced, picture) > 0.5) != truth).mean() > 0.01
     cut = edges.cut(mask, reduced, picture)
     assert (cut.shape, cut.dtype) == (truth.shape, np.float32)

@@ -117,10 +117,12 @@ def test_edges_by_grabcut(segmenter: Segmenter, tmp_path: Path) -> None:
     assert np.allclose(soft.sum(1), 1)
     for image, masks in zip(images, soft, strict=True):
         assert np.array_equal(masks[1], cutting.soft(image))
-    every = segmenter.every_way(picture)
-    assert set(every) == {"plain", "guided", "grabcut"}
-    for way, model in (("guided", segmenter), ("grabcut", cutting)):
-        assert np.array_equal(every[way].soft, model.soft(picture))  # type: ignore[index]
+    ways = segmenter.predict_with(picture, ("grabcut", "guided"))
+    assert np.array_equal(ways["guided"].soft, segmenter.soft(picture))
+    assert np.array_equal(ways["grabcut"].soft, cutting.soft(picture))
+    clear = picture.convert("RGBA")
+    clear.putalpha(0)  # what is transparent is no object, however it is cut
+    assert segmenter.predict_with(clear, ("grabcut",))["grabcut"].soft.max() == 0
 
 
 def test_edges_by_grabcut_are_for_two_regions_and_need_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,23 @@ Floats = NDArray[np.floating]
 VERSION = 1
 
 
+def constant_mask(height: int, width: int, kind: Literal["disc", "square"], size: float) -> Mask:
+    """One centred mask (height, width) for all pictures, stretched with those that are not square.
+
+    `size` is the radius of a disc in parts of half of each side (1 touches all four borders), and how far a square
+    lies inside in parts of each side, rounded to pixels (from 0.5 nothing is left).
+    """
+    if kind == "disc":
+        y = (np.arange(height) + 0.5) / height * 2 - 1
+        x = (np.arange(width) + 0.5) / width * 2 - 1
+        disc: Mask = np.hypot(y[:, None], x[None]) <= size
+        return disc
+    top, left = round(height * size), round(width * size)
+    mask = np.zeros((height, width), bool)
+    mask[top : max(height - top, 0), left : max(width - left, 0)] = True
+    return mask
+
+
 def everything(picture: Picture) -> Mask:
     """The whole picture is the object: a floor."""
     return np.ones(picture.shape[:2], bool)
@@ -38,10 +55,7 @@ def everything(picture: Picture) -> Mask:
 def square(picture: Picture, margin: float = 1 / 8) -> Mask:
     """A centred rectangle, `margin` of each side from the border, of a square picture a square: a floor."""
     height, width = picture.shape[:2]
-    top, left = round(height * margin), round(width * margin)
-    mask = np.zeros((height, width), bool)
-    mask[top : height - top, left : width - left] = True
-    return mask
+    return constant_mask(height, width, "square", margin)
 
 
 def otsu(picture: Picture) -> Mask:
@@ -301,10 +315,7 @@ def mean_mask(labels: NDArray[np.int8]) -> Scores:
 def centred_disc(labels: NDArray[np.int8]) -> Scores:
     """Scores of the one centred disc with the best radius: it uses the truth. Labels (N, H, W)."""
     height, width = labels.shape[1:]
-    y = (np.arange(height) + 0.5) / height * 2 - 1
-    x = (np.arange(width) + 0.5) / width * 2 - 1
-    distance = np.hypot(y[:, None], x[None])
-    return _best([distance <= radius for radius in np.linspace(0.05, 1.45, 29)], labels)
+    return _best([constant_mask(height, width, "disc", radius) for radius in np.linspace(0.05, 1.45, 29)], labels)
 
 
 def floors(labels: NDArray[np.int8]) -> dict[str, Scores]:

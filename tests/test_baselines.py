@@ -130,6 +130,24 @@ def test_the_floors_that_look_at_nothing() -> None:
     assert baselines.square(picture, margin=0.25).mean() == 1 / 4
 
 
+def test_a_constant_mask_stretches_with_the_picture() -> None:
+    disc = baselines.constant_mask(32, 64, "disc", 0.5)
+    assert disc.shape == (32, 64)
+    assert disc.dtype == bool
+    assert disc.mean() == pytest.approx(np.pi / 16, abs=0.01)
+    rows, columns = np.nonzero(disc)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 23, 16, 47)
+    corners = ~baselines.constant_mask(32, 64, "disc", 1)
+    assert corners[[0, 0, -1, -1], [0, -1, 0, -1]].all()
+    assert not corners[:, 31].any()
+    assert not corners[15].any()
+    assert baselines.constant_mask(32, 64, "disc", 1.5).all()
+    square = np.zeros((30, 50), bool)
+    square[4:26, 6:44] = True  # an eighth is 3.75 and 6.25 pixels
+    assert np.array_equal(baselines.constant_mask(30, 50, "square", 1 / 8), square)
+    assert not baselines.constant_mask(30, 50, "square", 0.75).any()
+
+
 def test_settings_follow_the_name_of_a_method() -> None:
     picture, _ = easy()
     chosen = baselines.method("square:margin=0.25")

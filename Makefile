@@ -1,11 +1,11 @@
 # make demo | make test: a fresh machine with Python >= 3.11 and make needs nothing else.
-# TORCH=cpu takes PyTorch's own CPU index (without it, pip on Linux fetches gigabytes of CUDA).
+# TORCH=cpu takes PyTorch's own CPU build (without it, pip on Linux fetches gigabytes of CUDA).
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# its builds are called 2.13.0+cpu, which pip counts as newer than 2.13.0 and as equal to the pin
-INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
+WORKERS ?= 2
 
 .PHONY: demo test test-slow check env clean
 
@@ -15,10 +15,10 @@ demo: $(VENV)/installed
 	$(BIN)/redoseg evaluate runs/demo shapes --picture runs/demo/before_after.png
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadgroup
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .
@@ -30,7 +30,16 @@ env: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} seen, 3.11 or newer expected: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) --constraint constraints.txt --editable '.[dev]'
+ifeq ($(TORCH),cpu)
+	@echo "Installing PyTorch's CPU build: about 200 MB to fetch, from its own index. It alone needs that index."
+	@# its builds are called 2.13.0+cpu, which equals the pin
+	$(PIP) --index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 15 --no-deps torch \
+		|| echo "PyTorch's CPU index gave nothing: PyTorch comes from the usual one, on Linux with gigabytes of CUDA."
+	@echo "Installing the other packages, about 100: 400 MB to fetch, 2 GB on disk in all. A minute or two."
+else
+	@echo "Installing about 100 packages. On Linux PyTorch brings CUDA, gigabytes to fetch: TORCH=cpu leaves it out."
+endif
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 clean:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Several workers share the machine: a thread each, and so for all that they start. Before anything counts the cores.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"))
 
 import pytest
 import torch
@@ -20,7 +28,10 @@ from redoseg.config import Config  # noqa: E402
 from redoseg.recipe import from_values  # noqa: E402
 
 torch.set_num_threads(1)
+# Background jobs of scripts, nohup and some CI runners start programs with Ctrl-C ignored, which all children inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
+HERE = Path(__file__).parent
 TINY: dict[str, Any] = {
     "steps": 12,
     "batch": 4,
@@ -45,6 +56,49 @@ TINY: dict[str, Any] = {
 }
 
 Tiny = Callable[..., Config]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file is a group: one worker runs it whole, and what its fixtures make is made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(HERE).as_posix()))
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[Start]:
+    """Gives what starts Python with these arguments, in a group of processes that does not outlive the block."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path, **how: Any) -> subprocess.Popen[str]:
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True} | how
+        started.append(subprocess.Popen([sys.executable, *map(str, arguments)], **how))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            with process:  # closes its pipes and waits for it
+                pass
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts processes that do not outlive the test, also where it fails."""
+    with starting() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_once() -> Iterator[Start]:
+    """The same for what a whole file shares."""
+    with starting() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import shutil
 import signal
@@ -210,8 +209,8 @@ compare(sys.argv[1], (), ("otsu",), size=32, jobs=1)
 """
 
 
-def test_a_kill_leaves_no_half_mask(photos: Path, cache: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", SLOW, str(photos)], env=os.environ)
+def test_a_kill_leaves_no_half_mask(start: Callable[..., subprocess.Popen[str]], photos: Path, cache: Path) -> None:
+    process = start("-c", SLOW, photos)
     deadline = time.monotonic() + 120
     while len(kept(cache)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -8,9 +8,8 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,35 +47,11 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a process in a group of its own, which does not outlive the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def go(*command: str, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
-        started.append(process)
-        return process
-
-    yield go
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
-
-
 def both(start: Start, *command: str) -> list[tuple[int, str, str]]:
     """Exit codes, output and complaints of two processes that do this together; torchrun itself would take longer."""
     port = str(free_port())
     about = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    pair = [start(*command, RANK=str(k), LOCAL_RANK=str(k), **about) for k in (0, 1)]
+    pair = [start(*command, env=os.environ | about | {"RANK": str(k), "LOCAL_RANK": str(k)}) for k in (0, 1)]
     said = [process.communicate(timeout=120) for process in pair]
     return [(process.returncode, *texts) for process, texts in zip(pair, said, strict=True)]
 
@@ -258,8 +233,11 @@ def test_a_mistake_is_told_once(start: Start, tiny: Tiny, tmp_path: Path) -> Non
 def test_processes_that_would_not_do_the_same_are_refused(start: Start, tiny: Tiny, tmp_path: Path) -> None:
     """Two machines with other settings, or of which one does not see the run folder."""
     port = str(free_port())
-    about = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    pair = [start(*training(tiny({"seed": k}), tmp_path / "run"), RANK=str(k), LOCAL_RANK="0", **about) for k in (0, 1)]
+    about = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    about |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    pair = [
+        start(*training(tiny({"seed": k}), tmp_path / "run"), env=os.environ | about | {"RANK": str(k)}) for k in (0, 1)
+    ]
     said = [process.communicate(timeout=120) for process in pair]
     assert [process.returncode for process in pair] == [2, 0], said
     assert said[0][1] == (

@@ -41,6 +41,7 @@ from redoseg.segmenter import Segmenter
 from redoseg.serve import Cuts, is_loopback, run_progress, tidy
 
 pytest.importorskip("gradio")
+Start = Callable[..., subprocess.Popen[str]]
 STATED = re.compile(r"the page is at (http://(\S+):(\d+)/) ")
 
 
@@ -54,16 +55,13 @@ class Page:
     temporary: Path
 
 
-def started(*arguments: str | Path, temporary: Path, code: str = "") -> Page:
+def started(start: Start, *arguments: str | Path, temporary: Path, code: str = "") -> Page:
     """A page in a process of its own; `code` runs first."""
-    start = ["-c", f"{code}\nfrom redoseg.cli import main; main()"]
-    command = [sys.executable, *start, "serve", "--port", "0", *map(str, arguments)]
+    command = ["-c", f"{code}\nfrom redoseg.cli import main; main()", "serve", "--port", "0", *arguments]
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": os.getcwd()}
     # a proxy that is not there would be noticed
     environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=temporary, env=environment
-    )
+    process = start(*command, stderr=subprocess.DEVNULL, cwd=temporary, env=environment)
     assert process.stdout
     said = STATED.match(process.stdout.readline())
     assert said, "it did not start"
@@ -86,10 +84,13 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(run_folder: Path, photograph: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(
+    start_once: Start, run_folder: Path, photograph: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
     temporary = tmp_path_factory.mktemp("served")
     limits = ("--max-mb", "1", "--max-megapixels", "2")
-    page = started("flowers", "--run", run_folder, "--examples", photograph.parent, *limits, temporary=temporary)
+    shown = ("--run", run_folder, "--examples", photograph.parent)
+    page = started(start_once, "flowers", *shown, *limits, temporary=temporary)
     yield page
     page.process.send_signal(signal.SIGINT)
     page.process.communicate(timeout=20)
@@ -454,8 +455,8 @@ serve.find_redraw = lambda model: redraw
 """
 
 
-def test_redrawings_where_the_model_makes_them(browser: Any, photograph: Path, tmp_path: Path) -> None:
-    page = started("flowers", temporary=tmp_path, code=REDRAW)
+def test_redrawings_where_the_model_makes_them(start: Start, browser: Any, photograph: Path, tmp_path: Path) -> None:
+    page = started(start, "flowers", temporary=tmp_path, code=REDRAW)
     try:
         tab = browser.new_page()
         tab.goto(page.address)
@@ -696,10 +697,9 @@ def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
         pass
 
 
-def test_an_open_page_warns_and_a_kill_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "redoseg", "serve", "--port", "0", "--host", "0.0.0.0"]
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def test_an_open_page_warns_and_a_kill_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    command = ("-m", "redoseg", "serve", "--port", "0", "--host", "0.0.0.0")
+    process = start(*command, env=os.environ | {"TMPDIR": str(tmp_path)})
     assert process.stdout
     process.stdout.readline()
     process.terminate()

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,18 +116,19 @@ def test_one_study_at_a_time_in_a_folder(smoke: Path, tmp_path: Path) -> None:
             run_study(load_study(str(smoke)), out)
 
 
-def test_a_stopped_study_leaves_no_process_and_goes_on_in_the_middle_of_a_run(smoke: Path, tmp_path: Path) -> None:
+def test_a_stopped_study_leaves_no_process_and_goes_on_in_the_middle_of_a_run(
+    start: Callable[..., subprocess.Popen[str]], smoke: Path, tmp_path: Path
+) -> None:
     long = SMOKE.replace("steps = 3", "steps = 100000\nwatch = { log_every = 1, checkpoint_every = 5 }")
     smoke.write_text(long)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "redoseg", "study", str(smoke), "--out", str(out), "--jobs", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not (logs := [p for p in out.glob("runs/*/log.jsonl") if p.read_text().count("\n") > 7]):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGTERM)  # as Ctrl-C
-        said = process.communicate(timeout=60)[0]
+    process = start("-m", "redoseg", "study", smoke, "--out", out, "--jobs", "1")
+    deadline = time.monotonic() + 60
+    while not (logs := [p for p in out.glob("runs/*/log.jsonl") if p.read_text().count("\n") > 7]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)  # as Ctrl-C
+    said = process.communicate(timeout=60)[0]
     assert process.returncode == 130
     assert f"go on with: redoseg study {smoke} --out {out}" in said
     reached = json.loads(logs[0].read_text().splitlines()[-1])["step"]

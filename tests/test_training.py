@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +34,7 @@ from redoseg.train.state import TrainState
 Tiny = Callable[..., Config]
 Outcome = dict[str, Any]
 Quick = Callable[..., Outcome]
+Start = Callable[..., subprocess.Popen[str]]
 TIMES = ("seconds", "steps_per_s")
 
 
@@ -72,7 +71,7 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert {k: entry[k] for k in losses} == {k: logs[1][step][k] for k in losses}
 
 
-def process(config: Config, folder: Path, resume: bool = False) -> subprocess.Popen[str]:
+def process(start: Start, config: Config, folder: Path) -> subprocess.Popen[str]:
     """The command line, training `config` in `folder`, in a process of its own."""
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in run.to_values(config).items() if not isinstance(v, dict)]
     for table, values in run.to_values(config).items():
@@ -84,14 +83,7 @@ def process(config: Config, folder: Path, resume: bool = False) -> subprocess.Po
                     flags.append(f"--{name}" if value else f"--{table_}.no-{key_}")
                 else:
                     flags.append(f"--{name}={value}")
-    command = [sys.executable, "-m", "redoseg", "train", "shapes", *flags, "--out", str(folder), "--device", "cpu"]
-    return subprocess.Popen(
-        command + ["--resume"] * resume,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return start("-m", "redoseg", "train", "shapes", *flags, "--out", folder, "--device", "cpu")
 
 
 def wait_for(done: Callable[[], bool], training: subprocess.Popen[str]) -> None:
@@ -221,10 +213,24 @@ def test_ctrl_c_ends_the_step_and_writes_everything(
     assert_same_run(tmp_path / "straight", tmp_path / "run")
 
 
-def test_resumed_after_a_kill_equals_straight(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+def test_ctrl_c_that_was_ignored_from_the_start_still_is(
+    quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under nohup."""
+    monkeypatch.setattr(run.RunLog, "append", lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        outcome = quick(tiny({"steps": 2}), tmp_path / "run")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (outcome["stopped"], outcome["step"]) == (False, 2)
+
+
+def test_resumed_after_a_kill_equals_straight(start: Start, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     long = tiny({"steps": 100_000, "watch.checkpoint_every": 2})
     folder = tmp_path / "killed"
-    training = process(long, folder)
+    training = process(start, long, folder)
     wait_for(lambda: (folder / "log.jsonl").exists() and len(log_of(folder)) > 3, training)
     training.kill()
     training.communicate(timeout=60)
@@ -266,9 +272,9 @@ def test_a_finished_run_with_an_emptied_log(quick: Quick, tiny: Tiny, tmp_path: 
 
 
 @pytest.mark.slow
-def test_ctrl_c_from_the_terminal(tiny: Tiny, tmp_path: Path) -> None:
+def test_ctrl_c_from_the_terminal(start: Start, tiny: Tiny, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    training = process(tiny({"steps": 100_000}), folder)
+    training = process(start, tiny({"steps": 100_000}), folder)
     wait_for(lambda: (folder / "log.jsonl").exists(), training)
     training.send_signal(signal.SIGINT)
     said, complained = training.communicate(timeout=120)

@@ -14,6 +14,7 @@ import sys
 import time
 import tracemalloc
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from redoseg.data.folder import list_folder
 from redoseg.data.writing import Prepared
 from redoseg.errors import DataError, RedosegError
 from redoseg.pictures import read_mask
+
+Start = Callable[..., subprocess.Popen[str]]
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -157,7 +160,7 @@ def test_processes_that_cannot_be_started(source: Path, tmp_path: Path, monkeypa
 # ------------------------------------------------------------------------------------------------- stopped
 
 
-def preparing(source: Path, out: Path, first: str = "", **how: Any) -> subprocess.Popen[str]:
+def preparing(start: Start, source: Path, out: Path, first: str = "") -> subprocess.Popen[str]:
     """`prepare` in a process of its own, which notes what is done every seven pictures."""
     code = f"""
 from redoseg.data import prepare, writing
@@ -165,14 +168,15 @@ writing.COMMIT_ITEMS = 7
 {first}
 print(prepare("folder", {str(source)!r}, {str(out)!r}, 24, workers=2).found)
 """
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True, **how)
+    return start("-c", code)
 
 
-def test_killed_at_any_moment_it_goes_on(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on(
+    start: Start, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     started = time.monotonic()
-    with preparing(source, out) as process:
+    with preparing(start, source, out) as process:
         assert process.wait() == 0
     seconds = time.monotonic() - started
     assert bytes_of(out) == undisturbed
@@ -181,7 +185,7 @@ def test_killed_at_any_moment_it_goes_on(source: Path, undisturbed: dict[str, by
     moments = random.Random(0)
     kills, went_on = 0, 0
     while kills < 20:
-        with preparing(source, out) as process:
+        with preparing(start, source, out) as process:
             try:
                 process.wait(moments.uniform(0.2 * seconds, seconds))
             except subprocess.TimeoutExpired:
@@ -197,7 +201,7 @@ def test_killed_at_any_moment_it_goes_on(source: Path, undisturbed: dict[str, by
         else:
             with pytest.raises(DataError):
                 open_prepared(out)
-    with preparing(source, out) as process:
+    with preparing(start, source, out) as process:
         assert process.wait() == 0
     assert bytes_of(out) == undisturbed
     assert os.listdir(tmp_path) == ["out"]
@@ -297,7 +301,7 @@ def test_the_very_same_set_is_not_made_again_and_another_refused(source: Path, t
     assert open_prepared(out).size == 24
 
 
-def test_two_at_once(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+def test_two_at_once(start: Start, source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     out = tmp_path / "out"
     listing = list_folder(source)
@@ -316,7 +320,7 @@ def test_two_at_once(source: Path, undisturbed: dict[str, bytes], tmp_path: Path
     assert bytes_of(out) == undisturbed
     # one that waits finds the set made
     shutil.rmtree(out)
-    with preparing(source, out, SLOWLY + "writing.decode = slowly"):
+    with preparing(start, source, out, SLOWLY + "writing.decode = slowly"):
         while not (tmp_path / ".out.partial" / "plan").exists():
             time.sleep(0.01)
         name = source.name
@@ -335,10 +339,10 @@ def slowly(*a, **k):
 """
 
 
-def test_workers_end_with_a_killed_parent(source: Path, tmp_path: Path) -> None:
+def test_workers_end_with_a_killed_parent(start: Start, source: Path, tmp_path: Path) -> None:
     if not Path("/proc/self/task").is_dir():
         pytest.skip("needs /proc")
-    with preparing(source, tmp_path / "out", SLOWLY + "writing.decode = slowly") as process:
+    with preparing(start, source, tmp_path / "out", SLOWLY + "writing.decode = slowly") as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while len(workers := children.read_text().split()) < 2:
             time.sleep(0.01)
@@ -350,11 +354,11 @@ def test_workers_end_with_a_killed_parent(source: Path, tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_is_for_the_parent(source: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_for_the_parent(start: Start, source: Path, tmp_path: Path) -> None:
     if not Path("/proc/self/task").is_dir():
         pytest.skip("needs /proc")
     for delay in (0.05, 0.1, 0.15, 0.2, 0.25):  # they are at their imports
-        with preparing(source, tmp_path / "out", SLOWLY + "writing.decode = slowly", start_new_session=True) as process:
+        with preparing(start, source, tmp_path / "out", SLOWLY + "writing.decode = slowly") as process:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             while len(children.read_text().split()) < 2:
                 time.sleep(0.002)

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +123,18 @@ def grabcut(picture: Picture, inset: float = 0.02, rounds: int = 5, side: int = 
     sides = np.full((height, width), cv2.GC_BGD, np.uint8)  # what is outside is background for good
     sides[top : height - top, left : width - left] = cv2.GC_PR_FGD
     return _reduced(_cut(large, sides, rounds), picture)
+
+
+def grabcut_from_disc(picture: Picture, size: float = 0.8, rounds: int = 5, side: int = 1) -> Mask:
+    """GrabCut from a centred disc (`constant_mask`), so that an object may reach the border or lie outside."""
+    height, width = picture.shape[:2]
+    return grabcut_from(picture, constant_mask(height, width, "disc", size), rounds, side)
+
+
+def grabcut_from_square(picture: Picture, size: float = 1 / 8, rounds: int = 5, side: int = 1) -> Mask:
+    """GrabCut from a centred square (`constant_mask`), so that an object may reach the border or lie outside."""
+    height, width = picture.shape[:2]
+    return grabcut_from(picture, constant_mask(height, width, "square", size), rounds, side)
 
 
 def grabcut_from(picture: Picture, mask: Mask, rounds: int = 5, side: int = 1) -> Mask:
@@ -243,29 +255,65 @@ METHODS: dict[str, Callable[..., Mask]] = {
 }
 
 
-# Settings to choose from on labelled pictures (`variants`), each list around what is usual. The ends of the shares are
-# where a method stops to make sense: less than a pixel from the border, markers that all but touch.
+class _Forms(NamedTuple):
+    """A setting that names one of several functions, which have settings of their own."""
+
+    setting: str
+    usual: str
+    """Its default: the function in ``METHODS``."""
+    others: dict[str, Callable[..., Mask]]
+
+
+FORMS: dict[str, _Forms] = {
+    "grabcut": _Forms("start", "rectangle", {"disc": grabcut_from_disc, "square": grabcut_from_square})
+}
+
+# The largest value of numbers that may exceed what other shares stay below, 0.5. From 1.42 a disc is everything.
+_LARGEST = {("disc", "size"): 1.5}
+
+_DISCS: dict[str, tuple[int | float, ...]] = {"size": (0.5, 0.6, 0.8, 1.0, 1.2)}
+_SQUARES: dict[str, tuple[int | float, ...]] = {"size": (1 / 32, 1 / 16, 1 / 8, 1 / 4)}
+
+# Settings to choose from on labelled pictures (`variants`), each list around what is usual: under a method, with
+# settings that stay, every combination of the values below. The ends of the shares are where a method stops to make
+# sense at 128 pixels: less than a pixel from the border (of 256, half of that), markers that all but touch. Enlarged
+# pictures take five times as long, so the number of rounds is not tried there.
 TRIED: dict[str, dict[str, tuple[int | float, ...]]] = {
     "watershed": {"centre": (0.05, 0.1, 0.125, 0.15, 0.2, 0.3, 0.4), "edge": (0.016, 0.03, 0.06, 0.1)},
+    "watershed:edge=0.016": {"centre": (0.45, 0.48)},
     "grabcut": {"inset": (0.01, 0.02, 0.03, 0.05, 0.08, 0.125, 0.18), "rounds": (1, 5, 10, 20)},
+    "grabcut:side=256": {"inset": (0.005, 0.01, 0.02, 0.05, 0.08)},
+    "grabcut:start=disc": _DISCS | {"rounds": (1, 5, 20)},
+    "grabcut:start=disc,side=256": _DISCS,
+    "grabcut:start=square": _SQUARES | {"rounds": (1, 5, 20)},
+    "grabcut:start=square,side=256": _SQUARES,
     "iem": {"reach": (0.05, 0.065, 0.08, 0.094, 0.1094, 0.14, 0.18), "rounds": (50, 150)},
     "square": {"margin": (0.02, 0.03, 0.05, 0.08, 0.125, 0.15, 0.18, 0.2, 0.25)},
 }
 
 
 def variants(wanted: str) -> list[str]:
-    """The method called `wanted` with every combination of the settings in ``TRIED``; itself alone if there is none.
+    """The method called `wanted` with the settings in ``TRIED``, each once; itself alone if there are none.
 
-    Settings that are given stay: of ``grabcut:rounds=5`` only the insets are tried. Raises RedosegError as `method`.
+    Settings that are given stay: of ``grabcut:start=disc,rounds=5`` sizes and sides are tried, of ``grabcut:inset=0.1``
+    what a rectangle has. Raises RedosegError as `method`.
     """
-    name = method(wanted).name
-    given = [part for part in wanted.partition(":")[2].split(",") if part]
-    fixed = {part.partition("=")[0] for part in given}
-    lists = [
-        [f"{key}={value:g}" for value in values] for key, values in TRIED.get(name, {}).items() if key not in fixed
-    ]
-    every = [",".join([*given, *parts]) for parts in itertools.product(*lists)]
-    return [f"{name}:{settings}" if settings else name for settings in every]
+    chosen, given = method(wanted), _given(wanted)
+    found: dict[str, str] = {}  # by all settings: a value that is given may make two lines of TRIED the same
+    for tried, lists in TRIED.items():
+        line, stays = method(tried), _given(tried)
+        decided = {*stays, line.choice}
+        if line.name != chosen.name or any(
+            key not in line.settings or (key in decided and line.settings[key] != chosen.settings[key]) for key in given
+        ):
+            continue
+        free = [[(key, f"{value:g}") for value in values] for key, values in lists.items() if key not in given]
+        for values in itertools.product(*free):
+            named = {**stays, **dict(values), **given}
+            order = [*given, *(key for key in line.settings if key in named and key not in given)]
+            name = f"{line.name}:{','.join(f'{key}={named[key]}' for key in order)}" if order else line.name
+            found.setdefault(method(name).key, name)
+    return list(found.values()) or [wanted]
 
 
 @dataclass(frozen=True)
@@ -274,35 +322,77 @@ class Method:
 
     name: str
     """As in METHODS."""
-    settings: dict[str, int | float]
+    settings: dict[str, int | float | str]
     """All of them, those at their defaults included."""
     mask: Callable[[Picture], Mask]
+    choice: str | None = None
+    """The setting that says which others there are, if there is one."""
+
+    @property
+    def key(self) -> str:
+        """What tells its masks from those of others. A choice at its default is left out, so that masks kept from
+        before there was a choice stay valid."""
+        usual = (self.choice, FORMS[self.name].usual) if self.choice else None
+        return f"method {self.name} {VERSION} {sorted(item for item in self.settings.items() if item != usual)}"
 
 
 def method(wanted: str) -> Method:
-    """The method called `wanted`: a name of ``METHODS``, or with settings, as in ``grabcut:inset=0.1,rounds=10``.
+    """The method called `wanted`: a name of ``METHODS``, or with settings, as in ``grabcut:start=disc,size=1``.
 
-    Shares lie between 0 and 0.5, whole numbers are at least 1. Raises RedosegError, one line, for anything else.
+    Which settings there are may depend on one that is a name (``FORMS``). Shares lie between 0 and 0.5 (the size of a
+    disc up to 1.5), whole numbers are at least 1. Raises RedosegError, one line, for anything else.
     """
-    name, colon, given = wanted.partition(":")
+    name = wanted.partition(":")[0]
     if name not in METHODS:
         raise RedosegError(f"method {name!r} does not exist; expected one of {', '.join(METHODS)}")
-    parameters = list(inspect.signature(METHODS[name]).parameters.values())[1:]
-    settings: dict[str, Any] = {parameter.name: parameter.default for parameter in parameters}
-    for part in given.split(",") if colon else ():
-        key, _, value = part.partition("=")
-        if key not in settings:
-            there = ", ".join(f"{k}={v:.4g}" for k, v in settings.items())
+    given = _given(wanted)
+    function, choice, form = METHODS[name], None, ""
+    settings: dict[str, Any] = {}
+    if name in FORMS:
+        choice, usual, others = FORMS[name]
+        form = given.get(choice, usual)
+        if form not in (usual, *others):
+            names = ", ".join((usual, *others))
+            raise RedosegError(f"method {wanted!r}: {choice} {form!r} seen, one of {names} expected: correct it")
+        function = others.get(form, function)
+        settings[choice] = form
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    numbers: dict[str, Any] = {parameter.name: parameter.default for parameter in parameters}
+    for key, value in given.items():
+        if key == choice:
+            continue
+        if key not in numbers:
+            there = ", ".join(f"{k}={shown_value(v)}" for k, v in (settings | numbers).items())
             raise RedosegError(f"method {wanted!r}: setting {key!r} seen, {there or 'none'} expected: correct it")
-        whole = isinstance(settings[key], int)
-        try:
-            settings[key] = int(value) if whole else float(value)
-        except ValueError:
-            settings[key] = -1
-        if not (settings[key] >= 1 if whole else 0 < settings[key] < 0.5):
-            expected = "a whole number from 1" if whole else "a share between 0 and 0.5"
-            raise RedosegError(f"method {wanted!r}: {key} {value!r} seen, {expected} expected: correct it")
-    return Method(name, settings, functools.partial(METHODS[name], **settings))
+        numbers[key], problem = _number(value, isinstance(numbers[key], int), _LARGEST.get((form, key)))
+        if problem:
+            raise RedosegError(f"method {wanted!r}: {key} {value!r} seen, {problem} expected: correct it")
+    return Method(name, settings | numbers, functools.partial(function, **numbers), choice)
+
+
+def shown_value(value: int | float | str) -> str:
+    """A setting's value as it is shown to people."""
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _given(wanted: str) -> dict[str, str]:
+    """The settings after the name of a method."""
+    _, colon, settings = wanted.partition(":")
+    pairs = (part.partition("=") for part in settings.split(",")) if colon else ()
+    return {key: value for key, _, value in pairs}
+
+
+def _number(text: str, whole: bool, largest: float | None) -> tuple[int | float, str]:
+    """The number, and what was expected if it is none or out of range."""
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        value = -1
+    if whole:
+        return value, "" if value >= 1 else "a whole number from 1"
+    if largest is not None:
+        return value, "" if 0 < value <= largest else f"a number above 0 and up to {largest:g}"
+    return value, "" if 0 < value < 0.5 else "a share between 0 and 0.5"
 
 
 def mean_mask(labels: NDArray[np.int8]) -> Scores:

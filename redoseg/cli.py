@@ -234,7 +234,7 @@ class Compare:
     model: tyro.conf.Positional[tuple[str, ...]] = ()
     """Run folders, model folders, or names of weights in the package [paths or names]"""
     methods: tuple[str, ...] = ("kmeans", "watershed", "grabcut", "iem", "otsu", "square", "everything")
-    """Methods beside them; settings follow a name, as in grabcut:inset=0.1,rounds=10 [names]"""
+    """Methods beside them; settings follow a name, as in grabcut:start=disc,size=0.8 [names]"""
     split: str = ""
     """Only this part of the set [name, empty for all]"""
     tune: str | None = None

@@ -86,9 +86,7 @@ def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges 
     rows = []
     for wanted in dict.fromkeys(methods):
         method = baselines.method(wanted)
-        key = (
-            f"method {method.name} {baselines.VERSION} {sorted(method.settings.items())} OpenCV {opencv().__version__}"
-        )
+        key = f"{method.key} OpenCV {opencv().__version__}"
         rows.append(Candidate(wanted, f"method {wanted}", key, method.mask, method.settings))
     ways: Sequence[Edges] = {"both": ("plain", "guided"), "all": get_args(Edges)}.get(edges, (edges,))
     for model in dict.fromkeys(models):
@@ -447,7 +445,9 @@ def table(result: dict[str, Any]) -> str:
     ]
     settings = [(row["method"].partition(":")[0], row["settings"]) for row in result["rows"]]
     said = [
-        f"{name} {', '.join(f'{k} {v:.4g}' for k, v in s.items())}" for name, s in settings if s and "edges" not in s
+        f"{name} {', '.join(f'{k} {baselines.shown_value(v)}' for k, v in s.items())}"
+        for name, s in settings
+        if s and "edges" not in s
     ]
     if said:
         lines += ["", f"Settings: {'; '.join(said)}."]

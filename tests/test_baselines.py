@@ -153,7 +153,24 @@ def test_settings_follow_the_name_of_a_method() -> None:
     chosen = baselines.method("square:margin=0.25")
     assert (chosen.name, chosen.settings) == ("square", {"margin": 0.25})
     assert np.array_equal(chosen.mask(picture), baselines.square(picture, margin=0.25))
-    assert baselines.method("grabcut:rounds=2").settings == {"inset": 0.02, "rounds": 2, "side": 1}
+    assert baselines.method("grabcut:rounds=2").settings == {
+        "start": "rectangle",
+        "inset": 0.02,
+        "rounds": 2,
+        "side": 1,
+    }
+    assert baselines.method("grabcut:size=1,start=disc").settings == {
+        "start": "disc",
+        "size": 1,
+        "rounds": 5,
+        "side": 1,
+    }
+    assert baselines.method("grabcut:start=square").settings == {
+        "start": "square",
+        "size": 0.125,
+        "rounds": 5,
+        "side": 1,
+    }
     assert baselines.method("iem:reach=0.1,rounds=3").settings == {"reach": 0.1, "rounds": 3}
     assert baselines.method("otsu").settings == {}
 
@@ -162,8 +179,21 @@ def test_settings_follow_the_name_of_a_method() -> None:
     ("wanted", "text"),
     [
         ("otsu:cut=3", "setting 'cut' seen, none expected"),
-        ("grabcut:rouns=3", "setting 'rouns' seen, inset=0.02, rounds=5, side=1 expected"),
+        ("grabcut:rouns=3", "setting 'rouns' seen, start=rectangle, inset=0.02, rounds=5, side=1 expected"),
         ("grabcut:", "setting '' seen"),
+        ("otsu:", "setting '' seen, none expected"),
+        ("square:start=disc", "setting 'start' seen, margin=0.125 expected"),
+        ("grabcut:start=circle", "start 'circle' seen, one of rectangle, disc, square expected"),
+        ("grabcut:start", "start '' seen, one of rectangle"),
+        ("grabcut:size=0.5", "setting 'size' seen, start=rectangle, inset=0.02, rounds=5, side=1 expected"),
+        ("grabcut:start=rectangle,size=0.5", "setting 'size' seen, start=rectangle, inset"),
+        ("grabcut:start=disc,inset=0.1", "setting 'inset' seen, start=disc, size=0.8, rounds=5, side=1 expected"),
+        ("grabcut:inset=0.1,start=square", "setting 'inset' seen, start=square, size=0.125, rounds=5, side=1"),
+        ("grabcut:start=disc,size=1.51", "size '1.51' seen, a number above 0 and up to 1.5 expected"),
+        ("grabcut:start=disc,size=0", "size '0' seen, a number above 0"),
+        ("grabcut:start=disc,size=nan", "size 'nan' seen, a number above 0"),
+        ("grabcut:start=disc,size=big", "size 'big' seen, a number above 0"),
+        ("grabcut:start=square,size=0.5", "size '0.5' seen, a share between 0 and 0.5 expected"),
         ("grabcut:rounds=0", "rounds '0' seen, a whole number from 1 expected"),
         ("grabcut:rounds=2.5", "rounds '2.5' seen, a whole number"),
         ("watershed:centre=0.5", "centre '0.5' seen, a share between 0 and 0.5 expected"),
@@ -175,6 +205,107 @@ def test_a_wrong_setting_is_one_line(wanted: str, text: str) -> None:
     with pytest.raises(RedosegError, match=text) as error:
         baselines.method(wanted)
     assert "\n" not in str(error.value)
+
+
+def at_the_border() -> tuple[np.ndarray, np.ndarray]:
+    """A red bar across the picture, from border to border, and its mask."""
+    truth = np.zeros((64, 64), bool)
+    truth[24:44] = True
+    noise = np.random.default_rng(0).integers(-8, 9, (64, 64, 3))
+    return (np.where(truth[..., None], (200, 60, 50), (40, 120, 70)) + noise).astype(np.uint8), truth
+
+
+@pytest.mark.parametrize("wanted", ["start=disc", "start=disc,size=0.5", "start=square", "start=square,size=0.25"])
+def test_from_a_disc_or_square_every_pixel_may_change_sides(wanted: str) -> None:
+    picture, truth = at_the_border()
+    assert iou(baselines.method(f"grabcut:{wanted}").mask(picture), truth) > 0.99
+    # what lies outside of a rectangle is ground for good
+    outside = baselines.method("grabcut:start=rectangle,inset=0.125").mask(picture)
+    assert not outside[:, :8].any()
+    assert iou(outside, truth) < 0.8
+
+
+def test_the_start_and_its_size_decide_which_side_is_the_object() -> None:
+    # red in the middle, grey around it, blue at the border: a small start takes the red, a large one grey as well
+    y, x = np.mgrid[:64, :64] - 31.5
+    away = np.maximum(abs(y), abs(x))
+    noise = np.random.default_rng(0).integers(-8, 9, (64, 64, 3))
+    colours = np.select([away[..., None] < 12, away[..., None] < 24], [(200, 60, 50), (130, 130, 130)], (40, 70, 200))
+    picture = (colours + noise).clip(0, 255).astype(np.uint8)
+    for small, large in (("start=disc,size=0.4", "start=disc,size=0.9"), ("start=square,size=0.3", "start=square")):
+        assert iou(baselines.method(f"grabcut:{small}").mask(picture), away < 12) > 0.95
+        assert iou(baselines.method(f"grabcut:{large}").mask(picture), away < 24) > 0.95
+
+
+def gradual() -> np.ndarray:
+    """From red to blue, off the centre of (64, 96), without an edge: where an object ends depends on every setting."""
+    y, x = np.mgrid[:64, :96]
+    away = np.hypot((y - 28) / 32, (x - 40) / 48)
+    colours = np.stack([220 - 150 * away, 60 + 80 * away, 60 + 100 * away], -1)
+    return (colours + np.random.default_rng(0).normal(0, 4, (64, 96, 3))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("disc", 0.6), ("square", 0.25)])
+def test_a_free_start_is_the_second_stage_s(kind: Any, size: float) -> None:
+    picture, first = gradual(), baselines.constant_mask(64, 96, kind, size)
+    mask = baselines.method(f"grabcut:start={kind},size={size},rounds=2,side=128").mask(picture)
+    assert np.array_equal(mask, baselines.grabcut_from(picture, first, 2, 128))
+    assert not np.array_equal(mask, baselines.grabcut_from(picture, first, 1, 128))
+    assert not np.array_equal(mask, baselines.grabcut_from(picture, first, 2, 1))
+
+
+def test_the_usual_start_is_the_rectangle() -> None:
+    picture = gradual()
+    found = baselines.grabcut(picture)
+    assert 0 < found.mean() < 1
+    for wanted in ("grabcut", "grabcut:start=rectangle"):
+        assert np.array_equal(baselines.method(wanted).mask(picture), found)
+    assert not np.array_equal(baselines.method("grabcut:start=disc,size=1").mask(picture), found)
+    # what masks are kept by: those made before there was a choice of starts stay valid
+    assert baselines.method("grabcut:rounds=2").key == "method grabcut 1 [('inset', 0.02), ('rounds', 2), ('side', 1)]"
+    assert baselines.method("otsu").key == "method otsu 1 []"
+    keys = {baselines.method(f"grabcut:start={start}").key for start in ("rectangle", "disc", "square")}
+    assert len(keys) == 3
+
+
+def settings_of(wanted: str) -> list[dict[str, Any]]:
+    return [baselines.method(name).settings for name in baselines.variants(wanted)]
+
+
+def test_all_starts_are_tried_each_with_its_own_settings() -> None:
+    tried = settings_of("grabcut")
+    assert len({tuple(sorted(settings.items())) for settings in tried}) == len(tried)
+    assert {settings["start"] for settings in tried} == {"rectangle", "disc", "square"}
+    for start, key, values in (
+        ("rectangle", "inset", {0.02, 0.05}),
+        ("disc", "size", {0.5, 0.6, 0.8, 1.0}),
+        ("square", "size", {1 / 4, 1 / 8, 1 / 16}),
+    ):
+        for side in (1, 256):
+            of = [settings for settings in tried if (settings["start"], settings["side"]) == (start, side)]
+            assert {settings[key] for settings in of} >= values
+            assert {settings["rounds"] for settings in of} >= {5}
+
+
+def test_what_is_given_stays() -> None:
+    sizes = {(5, 256, size) for size in (0.5, 0.6, 0.8, 1.0, 1.2)}
+    tried = settings_of("grabcut:start=disc,rounds=5,side=256")
+    assert {(settings["rounds"], settings["side"], settings["size"]) for settings in tried} == sizes
+    assert len(tried) == len(sizes)
+    for given in ("rounds=5", "side=256", "side=256,rounds=3", "start=square", "inset=0.1", "start=disc,size=1.1"):
+        stays = {key: value for key, value in baselines.method(f"grabcut:{given}").settings.items() if key in given}
+        tried = settings_of(f"grabcut:{given}")
+        assert len(tried) > 3
+        assert all(settings.items() >= stays.items() for settings in tried)
+        assert all(name.startswith(f"grabcut:{given}") for name in baselines.variants(f"grabcut:{given}"))
+        assert len({tuple(sorted(settings.items())) for settings in tried}) == len(tried)
+    assert {settings["start"] for settings in settings_of("grabcut:side=256")} == {"rectangle", "disc", "square"}
+    whole = "grabcut:rounds=5,inset=0.1,side=1"
+    assert baselines.variants(whole)[0] == whole
+    assert baselines.variants("otsu") == ["otsu"]
+    assert (0.48, 0.016) in {(s["centre"], s["edge"]) for s in settings_of("watershed")}
+    with pytest.raises(RedosegError, match="setting 'size' seen"):
+        baselines.variants("grabcut:size=1")
 
 
 def test_iem_moves_from_where_it_starts_to_an_object_off_centre() -> None:

@@ -22,9 +22,10 @@ from PIL import Image
 
 from redoseg import baselines, cli, metrics
 from redoseg.boundary import boundary_f
-from redoseg.compare import FIGURES, compare, table
+from redoseg.compare import FIGURES, candidates, compare, table
 from redoseg.errors import RedosegError
 from redoseg.evaluate import labelled_pictures
+from redoseg.opencv import opencv
 from redoseg.segmenter import Segmenter
 
 QUICK = ("otsu", "square", "everything")
@@ -141,6 +142,24 @@ def test_settings_make_a_row_of_their_own(photos: Path) -> None:
     assert rows["square:margin=0.25"]["settings"] == {"margin": 0.25}
 
 
+def test_the_start_of_grabcut_is_a_setting(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = ("grabcut:rounds=1", "grabcut:start=disc,size=1,rounds=1", "grabcut:start=square,rounds=1")
+    code, out, _ = run(capsys, photos, "--methods", *methods, "--size", "32", "--json")
+    assert code == 0
+    rows = by_name(json.loads(out))
+    assert [rows[name]["settings"] for name in methods] == [
+        {"start": "rectangle", "inset": 0.02, "rounds": 1, "side": 1},
+        {"start": "disc", "size": 1, "rounds": 1, "side": 1},
+        {"start": "square", "size": 0.125, "rounds": 1, "side": 1},
+    ]
+    assert len({rows[name]["iou"] for name in methods}) == 3
+    _, out, _ = run(capsys, photos, "--methods", *methods, "--size", "32")
+    assert "grabcut start disc, size 1, rounds 1, side 1" in out
+    code, out, err = run(capsys, photos, "--methods", "grabcut:start=disc,inset=0.1")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "setting 'inset' seen, start=disc, size=0.8, rounds=5, side=1 expected" in err
+
+
 def test_the_command_names_every_method() -> None:
     assert cli.Compare("shapes").methods == tuple(baselines.METHODS)
     assert signature(compare).parameters["methods"].default == tuple(baselines.METHODS)
@@ -163,6 +182,19 @@ def test_a_second_run_computes_nothing(photos: Path, trained: Any, calls: list[s
     assert {row["computed"] for row in fresh["rows"]} == {12}
     compare(str(photos), (), ("square:margin=0.3",), size=32)  # other settings, other masks
     assert len(calls) == 7 * 12
+
+
+def test_masks_from_before_grabcut_had_a_choice_of_starts_are_still_used(photos: Path, calls: list[str]) -> None:
+    image = np.ascontiguousarray(labelled_pictures(str(photos), 32).images[0])
+    row = candidates(("grabcut:rounds=1",), ())[0]
+    # the key as it was then
+    assert row.key == (
+        f"method grabcut 1 {[('inset', 0.02), ('rounds', 1), ('side', 1)]} OpenCV {opencv().__version__}"
+    )
+    assert row.mask(image).shape == (32, 32)
+    compare(str(photos), (), ("grabcut:rounds=1",), size=32)
+    compare(str(photos), (), ("grabcut:start=rectangle,rounds=1",), size=32)
+    assert calls.count("grabcut") == 1 + 12
 
 
 def test_a_raised_version_makes_masks_anew(photos: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,8 +410,9 @@ def test_settings_that_are_named_stay(parted: Path) -> None:
     result = compare(str(parted), (), ("grabcut:rounds=1", "square:margin=0.25"), "test", 32, tune="dev")
     names = set(by_name(result))
     assert "square:margin=0.25" in names
-    assert any(name.startswith("grabcut:rounds=1,inset=") for name in names)
-    assert len(result["tuned"]["iou"]) == len(baselines.TRIED["grabcut"]["inset"])
+    tried = {name for name in result["tuned"]["iou"] if name.startswith("grabcut:")}
+    assert tried == set(baselines.variants("grabcut:rounds=1"))
+    assert len(names & tried) == 1
 
 
 def test_methods_without_settings_have_nothing_to_choose(parted: Path) -> None:

@@ -29,7 +29,7 @@ from PIL import Image
 from redoseg import cli, study
 from redoseg.bench import scaling
 from redoseg.config import Config
-from redoseg.data import ARCHIVES, cache_folder, prepare
+from redoseg.data import ARCHIVES, cache_folder, prepare, shapes
 from redoseg.errors import RunError
 from redoseg.recipe import flat, from_values, nested, to_values
 from redoseg.train import run
@@ -241,7 +241,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     for part in ("train", "dev", "test"):
         for kind in ("images", "masks"):
             (mixed / kind).mkdir(parents=True, exist_ok=True)
-            for path in sorted((photos / kind).iterdir()):
+            for path in sorted((photos / kind).iterdir())[:4]:
                 shutil.copy(path, mixed / kind / f"{part}{path.name}")
     names = [path.stem for path in (mixed / "images").iterdir()]
     (mixed / "splits.csv").write_text("".join(f"{name},{name[:-2]}\n" for name in names))
@@ -278,10 +278,16 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
 
 
 @pytest.fixture
-def here(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, as the current one."""
-    shutil.copytree(world, tmp_path / "here", symlinks=True)
+def here(world: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, as the current one; of its runs and prepared sets only those that the command names."""
+    (command,) = request.node.callspec.params.values()
+
+    def unnamed(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(folder).name in ("runs", "prepared") and name not in command.text]
+
+    shutil.copytree(world, tmp_path / "here", symlinks=True, ignore=unnamed)
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(shapes, "HELD_OUT_COUNT", 8)  # 512 otherwise
     monkeypatch.setattr(run, "draw_curves", lambda *_: None)  # takes seconds; other tests draw them
     return tmp_path / "here"
 

@@ -59,6 +59,7 @@ Tiny = Callable[..., Config]
 Start = Callable[..., subprocess.Popen[str]]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each file is a group: one worker runs it whole, and what its fixtures make is made once."""
     for item in items:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -144,15 +144,11 @@ def test_trains_help_shows_the_recipes_defaults(call: Call) -> None:
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_answers_at_once(verb: str) -> None:
-    took = []
-    for _ in range(3):
-        started = time.monotonic()
-        said = outside(*verb.split(), "--help")
-        took.append(time.monotonic() - started)
-        assert said.returncode == 0
-        if took[-1] < 1.5:
-            break
-    assert min(took) < 1.5
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert outside(*verb.split(), "--help").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # of the processor, which other work on this machine does not lengthen much
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
 
 
 def test_usage_names_every_verb(call: Call) -> None:

@@ -176,7 +176,10 @@ print(json.dumps([said, [[entry[name] for entry in losses for name in names] for
 
 @pytest.mark.parametrize(
     "objective",
-    [{"self_redraw_colours": "whitened"}, {"adversarial": "bce", "augment": True, "latent_from": "composites"}],
+    [
+        {"self_redraw_colours": "whitened"},
+        pytest.param({"adversarial": "bce", "augment": True, "latent_from": "composites"}, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(
     "backend",

@@ -298,6 +298,7 @@ def test_cut_again_and_again_asks_only_for_the_rest(site: Site, publish: Publish
     assert site.ranges() == [None, *(f"bytes={20_000 * i}-" for i in range(1, TRIES + 4))]
 
 
+@pytest.mark.xdist_group("timing")
 def test_a_stalled_connection_is_cut(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("102flowers.tgz", ARCHIVE)
     site.steps = [Step(upto=2**15, stall=True)]
@@ -562,6 +563,7 @@ def test_redirects_in_a_circle(site: Site, publish: Publish, tmp_path: Path) -> 
     assert "redirects" in refused(tmp_path)
 
 
+@pytest.mark.xdist_group("timing")
 def test_no_server(publish: Publish, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as once:
         port = once.getsockname()[1]

@@ -283,6 +283,7 @@ def test_an_error_of_the_step_ends_the_reading(mapped: PictureSet, tiny: Tiny, m
         train(state, bank, None, Hooks(log, nothing, nothing, lambda: False))
 
 
+@pytest.mark.xdist_group("timing")
 def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "RESIDENT_MOST", 0)
     arrived = threading.Event()
@@ -305,6 +306,7 @@ def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytes
 # ------------------------------------------------------------------------------------------------------- waiting
 
 
+@pytest.mark.xdist_group("timing")
 def test_waiting_is_what_a_slow_file_costs(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "RESIDENT_MOST", 0)
     bank = Odd(mapped, tiny(), lambda _: time.sleep(0.02))
@@ -322,6 +324,7 @@ def test_waiting_is_what_a_slow_file_costs(mapped: PictureSet, tiny: Tiny, monke
         assert 0 < source.waited_share() < 0.3
 
 
+@pytest.mark.xdist_group("timing")
 def test_time_between_asking_and_the_next_batch_does_not_count(mapped: PictureSet, tiny: Tiny) -> None:
     with Feed(Odd(mapped, tiny(), lambda _: time.sleep(0.05)), tiny()) as source:
         source.begin(0, 1)

@@ -171,8 +171,9 @@ print(prepare("folder", {str(source)!r}, {str(out)!r}, 24, workers=2).found)
     return start("-c", code)
 
 
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on(
-    start: Start, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    times: int, start: Start, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     started = time.monotonic()
@@ -184,7 +185,7 @@ def test_killed_at_any_moment_it_goes_on(
 
     moments = random.Random(0)
     kills, went_on = 0, 0
-    while kills < 20:
+    while kills < times:
         with preparing(start, source, out) as process:
             try:
                 process.wait(moments.uniform(0.2 * seconds, seconds))

@@ -26,9 +26,8 @@ from PIL import Image
 
 from redoseg import baselines, metrics
 from redoseg.boundary import boundary_f
-from redoseg.data import BUILT_IN, PictureSet
+from redoseg.data import BUILT_IN, PAPER_SIZE, PictureSet, labelled_pictures
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.evaluate import PAPER_SIZE, labelled_pictures
 from redoseg.machine import cores
 from redoseg.opencv import opencv
 from redoseg.pictures import grid, make_folder, reason, refusal, shown, write_atomic

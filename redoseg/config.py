@@ -150,11 +150,18 @@ class RefineConfig:
 
     rounds: int = 0
     """Train a fresh extractor on the masks of the one before, this often; 0 is off [rounds]"""
+    start: str = "run"
+    """What teaches the first round: the run's own masks, one constant disc or square for all, or the masks in a
+    folder, one for each picture; without the run's own no first stage is trained [run, disc, square or path]"""
+    start_size: float = 0.6
+    """Radius of that disc in halves of a side, or distance of that square from the border in sides [share]"""
     keep: float = 0.25
     """Share of the training pictures that the first round learns from: those with the least ragged masks, or, cut anew
     by sharpen, those whose masks changed least [share]"""
     keep_later: float = 0.5
     """The same in later rounds, whose masks can be trusted more [share]"""
+    select: Literal["best", "random"] = "best"
+    """Learn from the best masks by that measure, or from as many that are drawn at random [name]"""
     pictures: int = 10000
     """Consider at most this many training pictures [pictures]"""
     steps: int = 300
@@ -167,6 +174,8 @@ class RefineConfig:
     """Side of the pictures in that stage: 4 times a power of two, data.size or more; 0 is data.size [pixels]"""
     sharpen: Literal["off", "grabcut"] = "off"
     """grabcut: its targets are cut anew by the colours of both regions, picture by picture; of two regions [name]"""
+    sharpen_size: int = 256
+    """Pictures with a smaller side are enlarged to this one for GrabCut; 1 never enlarges [pixels]"""
     closest: float = 0.7
     """Pictures are zoomed at random; the closest zoom shows this much of a picture's side [share]"""
 
@@ -185,6 +194,9 @@ class WatchConfig:
     """Steps between two checkpoints [steps]"""
     restarts: int = 0
     """Start anew, with another seed, at most this often when a region has collapsed; 0 is off [times]"""
+    picture_scores: bool = False
+    """Also store the IoU of each labelled picture of data.evaluate_on, of all its splits, after the first stage and
+    after each round of the second [true/false]"""
     collapse_share: float = 0.1
     """A region whose mean soft size is below this has collapsed; of n regions, below 2/n of it [share]"""
     collapse_every: int = 500
@@ -221,6 +233,11 @@ class Config:
     """Second stage"""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Logging and collapse"""
+
+    @property
+    def first_steps(self) -> int:
+        """Length of the first stage, redrawing; 0 where the second starts from masks that no run made [steps]."""
+        return self.steps if self.refine.start == "run" else 0
 
     @property
     def refined_size(self) -> int:

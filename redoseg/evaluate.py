@@ -15,7 +15,7 @@ from rich.table import Table
 
 from redoseg import baselines, metrics
 from redoseg.boundary import boundary_f
-from redoseg.data import BUILT_IN, PictureSet, is_prepared, open_data, open_prepared, originals
+from redoseg.data import labelled_pictures, originals
 from redoseg.edges import enlarged
 from redoseg.errors import DataError, MissingError, RunError
 from redoseg.opencv import opencv
@@ -23,7 +23,6 @@ from redoseg.pictures import OBJECT, UNLABELLED, read_picture, write_atomic
 from redoseg.segmenter import Edges, Segmenter
 from redoseg.sheets import before_after
 
-PAPER_SIZE = 128  # pixels
 SHOWN = 8  # pictures in the before/after sheet
 MEASURES = ("accuracy", "iou", "boundary_f")
 
@@ -82,30 +81,6 @@ def evaluate(
             raise RunError(f"{picture} cannot be made ({error.strerror}), a file expected: name another") from None
         write_atomic(picture, buffer.getvalue())
     return result
-
-
-def labelled_pictures(
-    data: str,
-    size: int | None = None,
-    split: str | None = None,
-    seed: int = 0,
-    regions: int = 2,
-    built_in: int = PAPER_SIZE,
-) -> PictureSet:
-    """The pictures of `data` that have a mask, at `size` [pixels].
-
-    If it is None, at the size of a prepared set, at `built_in` for built-in pictures (of so many `regions`), else at
-    128. Raises DataError (nothing there, no masks).
-    """
-    if size is None and is_prepared(data):
-        size = open_prepared(data).size
-    if size is None:
-        size = built_in if data in BUILT_IN else PAPER_SIZE
-    pictures = open_data(data, size, regions, split, seed, at_least=1)
-    pictures = pictures.take(np.flatnonzero(pictures.labelled))
-    if not len(pictures):
-        raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
-    return pictures
 
 
 def evaluate_own_size(

@@ -86,24 +86,33 @@ def _facts(config: Config, about: dict[str, Any], sizes: dict[str, int], stateme
     trained_on, made_with = about.get("trained_on", {}), about.get("made_with", {})
     nets = config.nets
     regions = f"{nets.regions} regions, of which {about['object_region']} is the object"
-    second = ""
+    first = second = ""
+    if config.first_steps:
+        first = f"{about['step']} of {config.first_steps} steps of {config.batch} pictures"
     if about.get("refined"):
-        second = f", then {config.refine.rounds} rounds of {config.refine.steps} steps of the second stage"
+        second = f"{config.refine.rounds} rounds of {config.refine.steps} steps of the second stage"
         if about["mask_size"] != config.data.size:
             second += f" at {about['mask_size']} px"
+        if not config.first_steps:
+            second += (
+                f", started from {_STARTS.get(config.refine.start, 'masks that were given, one for each picture')}"
+            )
     rows = {
         "what": f"mask extractor, region generators and latent encoder of ReDO at {config.data.size} px; {regions}; "
         f"latents of {nets.latent} numbers",
         "files": ", ".join(f"`{name}` ({size / 1e6:.2f} MB)" for name, size in sizes.items()),
         "learnt from": f"{trained_on['pictures']:,} pictures of {trained_on['name']}, no masks" if trained_on else "",
         "the pictures": statements.data or TO_FILL_IN,
-        "length": f"{about['step']} of {config.steps} steps of {config.batch} pictures{second}",
+        "length": ", then ".join(part for part in (first, second) if part),
         "seed": f"{config.seed}" + (f", restarted {about['restarts']} times" if about["restarts"] else ""),
         "time": f"{about['seconds'] / 60:.1f} minutes" if "seconds" in about else "",
         "made with": ", ".join(f"{key} {value}" for key, value in made_with.items()),
         "score": "below" if "scores" in about else "none was written down for just these weights",
     }
     return {key: value.replace("|", "\\|").replace("\n", " ") for key, value in rows.items() if value}
+
+
+_STARTS = {"disc": "one constant disc", "square": "one constant square"}
 
 
 def _last(place: str) -> str:

@@ -1,7 +1,8 @@
 """A run folder, at any point of its training -> the model folder that is shared; and redraw.onnx of older runs.
 
 A model folder holds config.json, model.safetensors (extractor, generators, latent encoder: weights alone, float32),
-mask.onnx, redraw.onnx, and README.md, a model card.
+mask.onnx, redraw.onnx, and README.md, a model card. One of a run without a first stage has no generators, no encoder
+and no redraw.onnx.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class TrainedNets:
     config: Config
     extractor: nn.Module
     """The second stage's, if the run has come to its end; else the moving average's."""
-    generators: nn.ModuleList
+    generators: nn.ModuleList | None
+    """None where the run has no first stage, so that they have learnt nothing."""
     encoder: nn.Module
     object_region: int
     mask_size: int
@@ -73,10 +75,15 @@ def read_run(folder: Path) -> TrainedNets:
         restore(module, part(prefix, tensors), folder / STATE)
 
     about = _json(folder / CONFIG) | {key: saved[key] for key in ("step", "restarts")}
-    refined = _refined(folder, config, saved["restarts"]) if saved["step"] >= config.steps else None
+    refined = _refined(folder, config, saved["restarts"]) if saved["step"] >= config.first_steps else None
     if refined is not None:
         restore(extractor, refined, folder / REFINED)
         about["refined"] = True
+    elif not config.first_steps:
+        raise ModelError(
+            f"{shown(folder)} has no masks yet, a run that has come to its end expected: go on with "
+            "`redoseg train --resume --out` and this folder"
+        )
     # what was written down counts only as far as it is of these weights: a run may have gone on since
     saved_at = (saved["restarts"], saved["step"])
     entries = [e for e in RunLog(folder / "log.jsonl").entries() if (e["restarts"], e["step"]) <= saved_at]
@@ -94,7 +101,8 @@ def read_run(folder: Path) -> TrainedNets:
     for net in (extractor, generators, encoder):
         net.eval().requires_grad_(False)
     about["mask_size"] = config.data.size if refined is None else config.refined_size
-    return TrainedNets(config, extractor, generators, encoder, about["object_region"], about["mask_size"], about)
+    drawn = generators if saved["step"] or config.first_steps else None
+    return TrainedNets(config, extractor, drawn, encoder, about["object_region"], about["mask_size"], about)
 
 
 def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int:
@@ -139,6 +147,11 @@ def make_redraw(folder: Path) -> bytes:
     Raises ModelError where the folder has no state of training.
     """
     nets = read_run(folder)
+    if nets.generators is None:
+        raise ModelError(
+            f"{shown(folder)} cannot redraw: refine.start was {nets.config.refine.start}, run expected, whose first "
+            "stage learns to redraw: train with --refine.start run"
+        )
     content = redrawer_bytes(nets.generators, nets.encoder, nets.config, folder.resolve().name, nets.object_region)
     try:
         write_atomic(folder / REDRAW, content)
@@ -175,13 +188,18 @@ def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -
     about = {**nets.about, "config": to_values(config)}
     write_atomic(folder / CONFIG, (json.dumps(about, indent=2) + "\n").encode())
     tensors: dict[str, Tensor] = {}
-    for prefix, net in (("extractor", nets.extractor), ("generators", nets.generators), ("encoder", nets.encoder)):
+    learnt = {"extractor": nets.extractor}
+    if nets.generators is not None:
+        learnt |= {"generators": nets.generators, "encoder": nets.encoder}
+    for prefix, net in learnt.items():
         tensors |= prefixed(prefix, net.state_dict())
     described = {"config": to_values(config), "step": about["step"], "restarts": about["restarts"]}
     save_checkpoint(folder / WEIGHTS, tensors, described)
     export_extractor(nets.extractor, config, folder / MASK, name, region, nets.mask_size)
-    write_atomic(folder / REDRAW, redrawer_bytes(nets.generators, nets.encoder, config, name, region))
-    sizes = {file: (folder / file).stat().st_size for file in (MASK, REDRAW, WEIGHTS)}
+    if nets.generators is not None:
+        write_atomic(folder / REDRAW, redrawer_bytes(nets.generators, nets.encoder, config, name, region))
+    files = [file for file in (MASK, REDRAW, WEIGHTS) if (folder / file).exists()]
+    sizes = {file: (folder / file).stat().st_size for file in files}
     write_atomic(folder / CARD, write_card(name, config, about, sizes, statements).encode())
     return sizes
 
@@ -192,5 +210,8 @@ def shareable(config: Config) -> Config:
     def name(place: str) -> str:
         return PurePath(place).name if PurePath(place).is_absolute() or ".." in PurePath(place).parts else place
 
-    data = config.data
-    return replace(config, data=replace(data, source=name(data.source), evaluate_on=name(data.evaluate_on)))
+    data, refine = config.data, config.refine
+    refine = replace(refine, start=name(refine.start))
+    return replace(
+        config, refine=refine, data=replace(data, source=name(data.source), evaluate_on=name(data.evaluate_on))
+    )

@@ -33,6 +33,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "optim.beta1": (0, 0.9999),
     "optim.beta2": (0, 0.999999),
     "optim.average": (0, 0.999999),
+    "refine.start_size": (0.01, 1.5),
+    "refine.sharpen_size": (1, 2048),
     "refine.keep": (0.001, 1),
     "refine.keep_later": (0.001, 1),
     "refine.pictures": (1, math.inf),
@@ -144,6 +146,19 @@ def check(config: Config, where: str = "settings") -> None:
         raise ConfigError(
             f"{where}: refine.size is {config.refine.size}, data.size ({config.data.size}) or more expected: raise it"
         )
+    start = config.refine.start
+    if start != "run" and not config.refine.rounds:
+        raise ConfigError(
+            f"{where}: refine.start {start} with refine.rounds 0, 1 or more expected: set --refine.rounds 2, or leave "
+            "refine.start out"
+        )
+    if start == "square" and config.refine.start_size >= 0.5:
+        raise ConfigError(
+            f"{where}: refine.start_size is {config.refine.start_size:g} for a square, less than 0.5 expected: lower it"
+        )
+    for key, wanted in (("refine.start", start != "run"), ("watch.picture_scores", config.watch.picture_scores)):
+        if wanted and config.nets.regions != 2:
+            raise ConfigError(f"{where}: {key} with {config.nets.regions} regions, 2 expected: leave one of them out")
     if config.refine.sharpen != "off" and config.nets.regions != 2:
         raise ConfigError(
             f"{where}: refine.sharpen {config.refine.sharpen} with {config.nets.regions} regions, 2 expected: "

@@ -37,12 +37,17 @@ def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries:
     """Write `report.md` into a run folder."""
     seconds = entries[-1]["seconds"] if entries else 0
     sizes = ", ".join(f"{100 * s:.1f} %" for s in outcome["sizes"])
+    first = (
+        f"{outcome['step']} steps of {config.batch} pictures in {seconds / 60:.1f} minutes, "
+        f"{outcome['restarts']} restarts."
+    )
+    if not config.first_steps:
+        first = f"{seconds / 60:.1f} minutes, second stage alone, started from {config.refine.start}."
     lines = [
         f"# {folder.name}",
         "",
-        f"- Ended: {ending(outcome)}, {outcome['step']} steps of {config.batch} pictures in "
-        f"{seconds / 60:.1f} minutes, {outcome['restarts']} restarts.",
-        f"- Health at the end: {outcome['health']}.",
+        f"- Ended: {ending(outcome)}, {first}",
+        *([f"- Health at the end: {outcome['health']}."] if config.first_steps else []),
         f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",
         "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",
         "- Use: `redoseg segment FOLDER photo.jpg -o out/`.",
@@ -55,9 +60,12 @@ def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries:
             lines.append(f"| {NAMES[name]} | {value if name == 'pictures' else f'{value:.4f}'} |")
     if "scores" in outcome:
         lines += ["", "`redoseg evaluate FOLDER DATA` gives these again, beside the baselines."]
-    lines += ["", "## Course", "", "![losses, region sizes and scores](curves.png)", ""]
+    if config.first_steps:
+        lines += ["", "## Course", "", "![losses, region sizes and scores](curves.png)"]
+    redrawn = ", each region redrawn" if config.first_steps else ""
     lines += [
-        "Rows: pictures, object mask, each region redrawn, and the truth where there is one.",
+        "",
+        f"Rows: pictures, object mask{redrawn}, and the truth where there is one.",
         "",
         "![samples](samples/last.png)",
         "",

@@ -23,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from redoseg.config import Config
+from redoseg.config import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError
 from redoseg.machine import cores, locked
 from redoseg.pictures import write_atomic
@@ -123,6 +123,12 @@ class _Job:
         given = {name: value for name, value in mine.items() if value != plain[name]}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
+    def borrows_from(self, other: _Job) -> bool:
+        """Whether the other's whole training is this one's first stage."""
+        return (
+            bool(self.config.first_steps) and replace(self.config, refine=RefineConfig()) == other.config != self.config
+        )
+
 
 class StudyFolder:
     """Names of what a study's folder holds."""
@@ -140,6 +146,10 @@ class StudyFolder:
     def run(self, row: str, seed: int, key: str) -> Path:
         """The folder of one run."""
         return self.runs / f"{_slug(row)}-seed{seed}-{key}"
+
+    def of(self, job: _Job) -> Path:
+        """The folder of that run."""
+        return self.run(job.row.name, job.seed, job.key)
 
     def read(self) -> list[Result]:
         """The finished runs; a line that a kill broke is left out."""
@@ -159,6 +169,9 @@ def run_study(
     study: Study, out: Path, jobs: int = 0, device: str = "cpu", minutes: float = 0.0, on_run: OnRun | None = None
 ) -> tuple[list[Result], int]:
     """Train what is not done yet, several runs side by side; returns the results so far and how many are missing.
+
+    A row whose second stage is off lends its training to the rows that differ from it in the second stage alone. Only
+    where it was made in an earlier sitting in another folder do they train that first stage themselves.
 
     Args:
         study: what to run. Runs whose settings have changed since are done again.
@@ -187,14 +200,22 @@ def run_study(
         with _terminable(), _Children() as running:
             while waiting or running.jobs:
                 late = minutes and time.monotonic() - started > 60 * minutes
-                while waiting and not late and len(running.jobs) < (jobs or gpus or cores()):
-                    job = waiting.pop(0)
-                    running.start(job, folder.run(job.row.name, job.seed, job.key), device, gpus)
-                for done, run_folder, result in running.finished():
+                while not late and len(running.jobs) < (jobs or gpus or cores()):
+                    unfinished = [*waiting, *(job for job, _, _ in running.jobs)]
+                    job = next((j for j in waiting if not any(map(j.borrows_from, unfinished))), None)
+                    if job is None:
+                        break
+                    waiting.remove(job)
+                    lender = next((j for j in wanted if job.borrows_from(j)), None)
+                    running.start(job, folder.of(job), folder.of(lender) if lender else None, device, gpus)
+                for done, result in running.finished():
                     results[done.key] = result
                     with open(folder.results, "a") as file:
                         file.write(json.dumps(result) + "\n")
-                    _tidy(run_folder)
+                    borrowers = [*waiting, *(job for job, _, _ in running.jobs)]
+                    for job in wanted:
+                        if job.key in results and not any(b.borrows_from(job) for b in borrowers):
+                            _tidy(folder.of(job))
                     if on_run is not None:
                         on_run(result, len(results), len(wanted))
                 if late and not running.jobs:
@@ -237,14 +258,16 @@ class _Children:
         for _, _, process in self.jobs:
             process.wait()
 
-    def start(self, job: _Job, folder: Path, device: str, gpus: int) -> None:
+    def start(self, job: _Job, folder: Path, first_stage: Path | None, device: str, gpus: int) -> None:
         recipe = folder.with_suffix(".toml")
         write_atomic(recipe, to_toml(job.config).encode())
         command = [sys.executable, "-P", "-m", "redoseg", "train", str(recipe), "--out", str(folder)]
+        if not (folder / "config.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            if first_stage is not None and (first_stage / "state.safetensors").exists():
+                _borrow(first_stage, folder)
         if (folder / "config.json").exists():
             command.append("--resume")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = str(self.started % gpus)
@@ -254,11 +277,11 @@ class _Children:
             process = subprocess.Popen([*command, "--device", device], env=environment, stdout=said, stderr=said)
         self.jobs.append((job, folder, process))
 
-    def finished(self) -> Iterator[tuple[_Job, Path, Result]]:
+    def finished(self) -> Iterator[tuple[_Job, Result]]:
         ended = [child for child in self.jobs if child[2].poll() is not None]
         self.jobs = [child for child in self.jobs if child not in ended]
         for job, folder, _ in ended:
-            yield job, folder, _result(job, folder)
+            yield job, _result(job, folder)
 
 
 def _result(job: _Job, folder: Path) -> Result:
@@ -283,9 +306,17 @@ def _result(job: _Job, folder: Path) -> Result:
         "steps": outcome["step"],
         "seconds": entries[-1]["seconds"] if entries else 0.0,
         "grey": last.get("grey"),
+        "picture_scores": RunLog(folder / "picture_scores.jsonl").entries(),
         "course": course,
         "outcome": outcome,
     }
+
+
+def _borrow(first_stage: Path, folder: Path) -> None:
+    """Begin a run where another has ended. config.json, by which a run is known, comes last."""
+    (folder / "samples").mkdir(parents=True)
+    for name in ("state.safetensors", "log.jsonl", "config.json"):
+        shutil.copyfile(first_stage / name, folder / name)
 
 
 def _tidy(folder: Path) -> None:

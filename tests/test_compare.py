@@ -25,7 +25,6 @@ from redoseg.boundary import boundary_f
 from redoseg.compare import FIGURES, candidates, compare, table
 from redoseg.data import shapes
 from redoseg.errors import RedosegError
-from redoseg.evaluate import labelled_pictures
 from redoseg.opencv import opencv
 from redoseg.segmenter import Segmenter
 

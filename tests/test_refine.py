@@ -78,7 +78,7 @@ def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
     labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
     monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
 
-    def cut_anew(_: Any, __: Any, regions: np.ndarray, ___: Any) -> bool:
+    def cut_anew(_: Any, __: Any, regions: np.ndarray, *___: Any) -> bool:
         regions[:] = np.roll(regions, 4, 1)
         regions[5:11] = disc(16, 4.5)  # nearly as before, though no smoother than the rest
         return True

@@ -237,3 +237,57 @@ def test_the_last_weights_against_the_best_of_the_log(smoke: Path) -> None:
     level = result("published", 1, 0.9) | {"course": [[1, 0.5], [3, 0.9]]}
     (line,) = summary(study, [slipped, level], {"shapes": 0.4})
     assert line["behind"] == pytest.approx(0.15)
+
+
+LENT = """
+title = "Lent"
+recipe = "shapes-published"
+seeds = [0]
+
+[settings]
+steps = 3
+batch = 4
+data = { size = 16, pictures = 16 }
+nets = { extractor_width = 4, generator_width = 2, discriminator_width = 4, encoder_width = 4, latent = 4 }
+watch = { picture_scores = true, collapse_share = 0.0 }
+
+[[row]]
+name = "both"
+settings = { "refine.rounds" = 1, "refine.steps" = 20, "refine.batch" = 4 }
+
+[[row]]
+name = "first stage alone"
+
+[[row]]
+name = "disc"
+settings = { "refine.rounds" = 1, "refine.steps" = 20, "refine.batch" = 4, "refine.start" = "disc" }
+"""
+
+
+def test_rows_that_differ_in_the_second_stage_share_a_first_stage(tmp_path: Path) -> None:
+    (tmp_path / "lent.toml").write_text(LENT)
+    study, out = load_study(str(tmp_path / "lent.toml")), tmp_path / "out"
+    order: list[str] = []
+    results, _ = run_study(study, out, jobs=2, on_run=lambda r, *_: order.append(r["row"]))
+    assert order.index("first stage alone") < order.index("both")  # whatever their order in the file
+    by_row = {r["row"]: r for r in results}
+    logs = {
+        folder.name.partition("-seed")[0]: [
+            json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()
+        ]
+        for folder in (out / "runs").glob("*/")
+    }
+    assert logs["both"][:-1] == logs["first-stage-alone"]  # its very lines, times and all
+    assert "refine_round" in logs["both"][-1]
+    assert [s["after"] for s in by_row["both"]["picture_scores"]] == ["first stage", "round 1"]
+    assert by_row["both"]["picture_scores"][0] == by_row["first stage alone"]["picture_scores"][0]
+    assert [s["after"] for s in by_row["disc"]["picture_scores"]] == ["round 1"]
+    assert not list((out / "runs").glob("*/*.safetensors"))  # nobody borrows any more
+
+    # in another folder with the results alone, it trains the first stage itself
+    (tmp_path / "other").mkdir()
+    lines = (out / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "other" / "results.jsonl").write_text("".join(line for line in lines if '"row": "both"' not in line))
+    again, missing = run_study(study, tmp_path / "other", jobs=1)
+    assert missing == 0
+    assert [r["picture_scores"] for r in again] == [r["picture_scores"] for r in results]

@@ -31,6 +31,7 @@ __all__ = [
     "contact_sheet",
     "fetch",
     "is_prepared",
+    "labelled_pictures",
     "open_data",
     "open_prepared",
     "open_shapes",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 BUILT_IN = ("shapes", "shapes-hard")
+PAPER_SIZE = 128  # pixels
 
 
 def prepare(
@@ -121,6 +123,30 @@ def open_data(
             "add pictures or name another folder"
         )
     return chosen.resized(size)
+
+
+def labelled_pictures(
+    data: str,
+    size: int | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    regions: int = 2,
+    built_in: int = PAPER_SIZE,
+) -> PictureSet:
+    """The pictures of `data` that have a mask, at `size` [pixels].
+
+    If it is None, at the size of a prepared set, at `built_in` for built-in pictures (of so many `regions`), else at
+    128. Raises DataError (nothing there, no masks).
+    """
+    if size is None and is_prepared(data):
+        size = open_prepared(data).size
+    if size is None:
+        size = built_in if data in BUILT_IN else PAPER_SIZE
+    pictures = open_data(data, size, regions, split, seed, at_least=1)
+    pictures = pictures.take(np.flatnonzero(pictures.labelled))
+    if not len(pictures):
+        raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
+    return pictures
 
 
 def originals(spec: str | Path, split: str | None = None) -> list[Item]:

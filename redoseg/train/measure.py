@@ -51,6 +51,28 @@ class Watched:
         return metrics.score(masks[:, region] > 0.5, labels).as_dict()
 
 
+@torch.no_grad()
+def picture_scores(
+    extractor: torch.nn.Module, watched: PictureSet, size: int, region: int, config: Config, device: torch.device
+) -> dict[str, list[float]]:
+    """IoU of each labelled picture of a set at the set's own size, in its order, by split.
+
+    The network sees the pictures at `size` [pixels]; its soft masks are enlarged by bilinear interpolation.
+    """
+    bank = PictureBank(watched.resized(size), config, device)
+    found: dict[str, list[float]] = {}
+    for start in range(0, len(watched), CHUNK):
+        indices = np.arange(start, min(start + CHUNK, len(watched)))
+        masks = extractor(bank(indices))[:, region : region + 1].float()
+        large = F.interpolate(masks, size=(watched.size, watched.size), mode="bilinear")[:, 0].cpu().numpy()
+        labels = watched.labels(indices)
+        for i, index in enumerate(indices):
+            if (labels[i] >= 0).any():
+                iou = metrics.score(large[i : i + 1] > 0.5, labels[i : i + 1]).iou
+                found.setdefault(watched.splits[index], []).append(round(iou, 4))
+    return found
+
+
 def spread(count: int, most: int) -> Int[np.ndarray, " p"]:
     """At most `most` numbers spread evenly over range(count)."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
@@ -84,7 +106,10 @@ def _bytes(batch: Float[Tensor, "k 3 h w"], signed: bool) -> UInt8[np.ndarray, "
 def sample_rows(
     state: TrainState, extractor: torch.nn.Module, bank: PictureBank, watched: Watched | None, region: int
 ) -> Sequence[NDArray[np.uint8]]:
-    """Rows of a sample grid: pictures, object masks, each region redrawn, and the truth where there is one."""
+    """Rows of a sample grid: pictures, object masks, each region redrawn, and the truth where there is one.
+
+    Generators that have not learnt, since the run has no first stage, draw nothing.
+    """
     config = state.config
     source = bank if watched is None else watched.bank
     indices = spread(len(source), SAMPLE_PICTURES)
@@ -94,7 +119,7 @@ def sample_rows(
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(pictures.device)
     rows = [_bytes(pictures, bank.signed)]
     rows += [_grey(masks[:, k].float().cpu().numpy() * 255) for k in _shown_regions(config, region)]
-    for k, generator in enumerate(state.average.nets["generators"].children()):
+    for k, generator in enumerate(state.average.nets["generators"].children() if state.step else ()):
         mask = masks[:, k : k + 1]
         drawing = generator(latents[:, k], F.adaptive_avg_pool2d(mask, config.data.size))
         drawing = F.interpolate(drawing, size=mask.shape[-2:], mode="bilinear")

@@ -3,7 +3,8 @@
 Redrawing decides picture by picture, so some masks are wrong: they take in clutter of the background. Such masks
 are ragged; or, where each was cut anew by the colours of its picture, little like what they were before. A fresh
 extractor that learns from the pictures with the best masks by that measure alone learns what the object looks like,
-and is then right about most of the others. No mask comes from anywhere but the run itself.
+and is then right about most of the others. The first round can also start from a constant mask or from masks in a
+folder (`refine.start`): the control that shows what the first stage adds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg.baselines import grabcut_from
-from redoseg.edges import CUT_ROUNDS, CUT_SIDE
+from redoseg.edges import CUT_ROUNDS
 from redoseg.errors import RunError
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.segmenter import in_order
@@ -28,6 +29,7 @@ from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.loop import refuse_non_finite
 from redoseg.train.measure import soft_masks, spread
+from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
 LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
@@ -73,11 +75,12 @@ def refine(
     fine: PictureBank,
     report: Callable[[Entry, nn.Module], None],
     stop: Callable[[], bool],
+    start: StartMasks | None = None,
 ) -> MaskExtractor | None:
     """The extractor after the configured rounds, or None if asked to `stop`; `state` is left as it is.
 
     `bank` has the pictures at the size of the first stage, whose masks teach the first round, `fine` the same ones
-    at the size that the second stage works at.
+    at the size that the second stage works at. `start` gives other masks for the first round than the first stage's.
     `report` is called after each round with a log entry and the extractor that the round gave.
     """
     config, device = state.config.refine, bank.device
@@ -86,12 +89,15 @@ def refine(
     teacher: nn.Module = state.average.nets["extractor"]
     student = None
     for number in range(1, config.rounds + 1):
-        taught_on = bank if number == 1 else fine
-        parts = np.array_split(pictures, len(pictures) // 512 + 1)
-        regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
+        if number == 1 and start is not None:
+            regions = start.regions(pictures, fine.size)
+        else:
+            taught_on = bank if number == 1 else fine
+            parts = np.array_split(pictures, len(pictures) // 512 + 1)
+            regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
         if config.sharpen == "grabcut":
             before = regions.copy()
-            if not _cut_anew(fine, pictures, regions, stop):
+            if not _cut_anew(fine, pictures, regions, config.sharpen_size, stop):
                 return None
             doubt = disagreement(before, regions)
         else:
@@ -102,7 +108,10 @@ def refine(
                 "no training picture shows every region, some expected: set --refine.rounds 0 or try another --seed"
             )
         share = config.keep if number == 1 else config.keep_later
-        kept = np.argsort(doubt, kind="stable")[: min(whole, max(config.batch, round(share * len(pictures))))]
+        order = np.argsort(doubt, kind="stable")[:whole]
+        if config.select == "random":
+            order = np.random.default_rng([state.seed, STREAM, number, 0]).permutation(order)
+        kept = order[: max(config.batch, round(share * len(pictures)))]
 
         torch.manual_seed(state.seed + number)
         student = placed(MaskExtractor(state.config.nets), state.config, device)
@@ -146,15 +155,17 @@ def _cut_anew(
     bank: PictureBank,
     pictures: Int[np.ndarray, " p"],
     regions: UInt8[np.ndarray, "p h w"],
+    side: int,
     stop: Callable[[], bool],
 ) -> bool:
     """GrabCut of each picture from its own regions, which are written over; whether it was not asked to `stop`.
 
+    A picture is enlarged to `side` [pixels] first.
     What the colours of its region do not speak for changes sides.
     """
 
     def cut(i: int) -> Bool[np.ndarray, "h w"]:
-        return grabcut_from(bank.stored(pictures[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, CUT_SIDE)
+        return grabcut_from(bank.stored(pictures[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, side)
 
     with contextlib.closing(in_order(cut, range(len(regions)), torch.get_num_threads())) as cuts:
         for i, found in enumerate(cuts):

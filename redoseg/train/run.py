@@ -23,7 +23,7 @@ from torch import nn
 from redoseg import __version__, metrics
 from redoseg.checkpoint import load_checkpoint, restore, save_checkpoint
 from redoseg.config import Config
-from redoseg.data import BUILT_IN, PictureSet, is_prepared, open_data
+from redoseg.data import BUILT_IN, PictureSet, is_prepared, labelled_pictures, open_data
 from redoseg.errors import DivergedError, RunError
 from redoseg.export import export_extractor
 from redoseg.export_redraw import export_redrawer
@@ -38,8 +38,9 @@ from redoseg.train.compute import computing_dtype
 from redoseg.train.feed import PictureBank
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
-from redoseg.train.measure import LOOKED_AT, Watched, sample_rows, soft_masks, spread
+from redoseg.train.measure import LOOKED_AT, Watched, picture_scores, sample_rows, soft_masks, spread
 from redoseg.train.refine import refine
+from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import SEEDS_APART, TrainState
 
 FORMAT = 1
@@ -60,6 +61,7 @@ class RunFolder:
         self.redraw = path / "redraw.onnx"
         self.report = path / "report.md"
         self.outcome = path / "outcome.json"
+        self.picture_scores = RunLog(path / "picture_scores.jsonl")
 
 
 def read_run_config(path: Path) -> Config:
@@ -182,7 +184,7 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
             if ranks.first():
                 if resume:
                     before = read_run_config(out)
-                    _refuse_changes(before, config, out)
+                    _refuse_changes(before, config, RunFolder(out))
                     for change in differences(replace(config, speed=before.speed), config):
                         console.print(f"computing otherwise than before: {change}", markup=False, highlight=False)
                 elif out.exists():
@@ -199,6 +201,7 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
             with console.status("reading pictures"):  # a folder is prepared on first use
                 pictures = open_training_pictures(config)
                 watched_pictures = open_watched_pictures(config) if ranks.first() else None
+                start = StartMasks.find(config.refine, pictures.names) if config.refine.rounds else None
             seen = Seen.at(config.data.size, pictures, watched_pictures, config, device)
             fine = seen
             if ranks.first() and config.refine.rounds and config.refined_size != config.data.size:
@@ -213,7 +216,7 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
         if not ranks.first():
             _follow(config, RunFolder(out), seen.bank, resume)
             return {}
-        return _lead(config, RunFolder(out), pictures, seen, fine, resume, console)
+        return _lead(config, RunFolder(out), pictures, seen, fine, start, resume, console)
 
 
 def _lead(
@@ -222,6 +225,7 @@ def _lead(
     pictures: PictureSet,
     seen: Seen,
     fine: Seen,
+    start: StartMasks | None,
     resume: bool,
     console: Console,
 ) -> dict[str, Any]:
@@ -245,7 +249,7 @@ def _lead(
         console.print(f"computing in {dtype}", highlight=False)
     for path, why in pictures.bad:
         console.print(f"left out: {path}: {why}", markup=False, highlight=False, soft_wrap=True)
-    return Run(config, folder, seen, fine, StatusLine(console, config.steps)).go(resume) | {
+    return Run(config, folder, seen, fine, start, StatusLine(console, config.steps)).go(resume) | {
         "left_out": len(pictures.bad)
     }
 
@@ -257,7 +261,8 @@ def _follow(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) 
         log=lambda _: None, sample=lambda *_: None, save=TrainState.refuse_non_finite, stop=lambda: bool(asked)
     )
     with _asked_to_stop() as asked:
-        train(state, bank, None, hooks).refuse_non_finite()
+        if config.first_steps:
+            train(state, bank, None, hooks).refuse_non_finite()
         ranks.leave()
 
 
@@ -282,9 +287,18 @@ def _begin(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -
 class Run:
     """One sitting of a run: both stages, and what they write into the folder on the way."""
 
-    def __init__(self, config: Config, folder: RunFolder, seen: Seen, fine: Seen, status: StatusLine) -> None:
-        """`seen` are the pictures of the first stage, `fine` those of the second."""
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        seen: Seen,
+        fine: Seen,
+        start: StartMasks | None,
+        status: StatusLine,
+    ) -> None:
+        """`seen` are the pictures of the first stage, `fine` those of the second, `start` other masks to start it."""
         self.config, self.folder, self.seen, self.fine, self.status = config, folder, seen, fine, status
+        self.start = start
         self.latest_score: float | None = None
         self.recent: deque[Entry] = deque(maxlen=health.WINDOW)
         self.health = health.STARTING
@@ -304,28 +318,34 @@ class Run:
         with _asked_to_stop() as stop, self.status:
             hooks = Hooks(self._log, self._sample, self._save, stop=lambda: bool(stop), say=self.status.say)
             try:
-                state = train(state, seen.bank, seen.watched, hooks, seconds)
+                if config.first_steps:
+                    state = train(state, seen.bank, seen.watched, hooks, seconds)
                 self._save(state)
                 ranks.leave()
             except DivergedError:
                 reached = max((e["step"] for e in folder.log.entries()), default=0)
                 self._write_outcome({"step": reached, "steps": config.steps, "health": health.DIVERGED})
                 raise
-            redrawn = self._outcome(state, state.average.nets["extractor"], seen)
+            redrawn = self._outcome(state, state.average.nets["extractor"] if state.step else None, seen)
             if not config.refine.rounds or redrawn["stopped"] or redrawn["collapsed"]:
+                self._score_pictures("first stage", state.average.nets["extractor"], redrawn["object_region"])
                 return self._finish(state, state.average.nets["extractor"], seen, redrawn)
             if extractor is None:
-                self._finish(state, state.average.nets["extractor"], seen, redrawn)
+                if state.step:
+                    self._score_pictures("first stage", state.average.nets["extractor"], redrawn["object_region"])
+                    self._finish(state, state.average.nets["extractor"], seen, redrawn)
+                else:
+                    folder.picture_scores.path.unlink(missing_ok=True)
                 entries = folder.log.entries()
                 since, trained = time.monotonic(), entries[-1]["seconds"] if entries else 0.0
 
                 def report(entry: Entry, student: nn.Module) -> None:
                     self._log_round(state, redrawn["object_region"], trained + time.monotonic() - since, entry, student)
 
-                extractor = refine(state, seen.bank, fine.bank, report, hooks.stop)
+                extractor = refine(state, seen.bank, fine.bank, report, hooks.stop, self.start)
                 if extractor is None:
                     stopped = redrawn | {"stopped": True}
-                    return self._finish(state, state.average.nets["extractor"], seen, stopped)
+                    return self._finish(state, state.average.nets["extractor"] if state.step else None, seen, stopped)
                 about = {"config": to_values(config), "restarts": state.restarts}
                 save_checkpoint(folder.refined, extractor.state_dict(), about)
             before = {"scores_before_refining": redrawn["scores"]} if "scores" in redrawn else {}
@@ -333,7 +353,7 @@ class Run:
 
     def _refined_before(self, state: TrainState) -> MaskExtractor | None:
         """The second stage's extractor, where an earlier sitting has finished both stages of just this run."""
-        if state.step < self.config.steps or not self.folder.refined.exists():
+        if state.step < self.config.first_steps or not self.folder.refined.exists():
             self.folder.refined.unlink(missing_ok=True)  # of a shorter run
             return None
         tensors, about = load_checkpoint(self.folder.refined)
@@ -345,38 +365,65 @@ class Run:
         restore(extractor, tensors, self.folder.refined)
         return extractor.eval().requires_grad_(False)
 
-    def _outcome(self, state: TrainState, extractor: nn.Module, seen: Seen) -> dict[str, Any]:
-        """How far the run is, what `extractor` makes of training pictures, and its scores on the watched ones."""
-        masks = soft_masks(extractor, seen.bank, spread(len(seen.bank), LOOKED_AT))
-        region = metrics.object_region(masks)
+    def _outcome(self, state: TrainState, extractor: nn.Module | None, seen: Seen) -> dict[str, Any]:
+        """How far the run is, what `extractor` makes of training pictures, and its scores on the watched ones.
+
+        Where there is no extractor yet, what is told is of the masks that the second stage starts from.
+        """
+        looked_at = spread(len(seen.bank), LOOKED_AT)
+        if extractor is not None:
+            masks = soft_masks(extractor, seen.bank, looked_at)
+            region = metrics.object_region(masks)
+        elif self.start is not None:
+            regions, region = self.start.regions(looked_at, seen.bank.size), 0
+            masks = np.stack([regions == 0, regions == 1], 1).astype(np.float32)
+        else:
+            raise ValueError("no extractor and no masks to start from")
         sizes = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
         outcome: dict[str, Any] = {
             "step": state.step,
-            "steps": self.config.steps,
-            "stopped": state.step < self.config.steps,
+            "steps": self.config.first_steps,
+            "stopped": state.step < self.config.first_steps,
             "restarts": state.restarts,
             "object_region": region,
             "sizes": sizes,
             "collapsed": health.collapsed_region(self.config.watch, sizes) is not None,
             "health": self.health,
         }
-        if seen.watched is not None:
+        if seen.watched is not None and extractor is not None:
             everything = np.arange(len(seen.watched.pictures))
             scores = seen.watched.scores(soft_masks(extractor, seen.watched.bank, everything), everything, region)
             outcome |= {"scores": scores} if scores else {}
         return outcome
 
-    def _finish(self, state: TrainState, extractor: nn.Module, seen: Seen, outcome: dict[str, Any]) -> dict[str, Any]:
-        """Write outcome, curves, samples, report, mask.onnx and redraw.onnx; returns the outcome."""
+    def _finish(
+        self, state: TrainState, extractor: nn.Module | None, seen: Seen, outcome: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Write outcome, curves, samples, report, mask.onnx and redraw.onnx, as far as learnt; returns the outcome."""
         folder, region = self.folder, outcome["object_region"]
         draw_curves(folder.log.entries(), folder.curves)
-        draw_samples(sample_rows(state, extractor, seen.bank, seen.watched, region), folder.samples / "last.png")
+        if extractor is not None:
+            draw_samples(sample_rows(state, extractor, seen.bank, seen.watched, region), folder.samples / "last.png")
+            export_extractor(extractor, self.config, folder.onnx, folder.path.name, region, seen.bank.size)
         write_report(folder.path, self.config, outcome, folder.log.entries())
-        export_extractor(extractor, self.config, folder.onnx, folder.path.name, region, seen.bank.size)
-        generators, encoder = state.average.nets["generators"], state.redrawer.encoder
-        export_redrawer(generators, encoder, self.config, folder.redraw, folder.path.name, region)
+        if state.step:
+            generators, encoder = state.average.nets["generators"], state.redrawer.encoder
+            export_redrawer(generators, encoder, self.config, folder.redraw, folder.path.name, region)
         self._write_outcome(outcome)
         return outcome
+
+    def _score_pictures(self, after: str, extractor: nn.Module, region: int) -> None:
+        """Store the IoU of each labelled picture, where the settings ask for it; the first stage's come first."""
+        data, device = self.config.data, self.seen.bank.device
+        if not self.config.watch.picture_scores or not data.evaluate_on:
+            return
+        stage = self.seen if after == "first stage" else self.fine
+        scored = labelled_pictures(data.evaluate_on, built_in=self.config.refined_size)
+        scores = picture_scores(extractor, scored, stage.bank.size, region, self.config, device)
+        log = self.folder.picture_scores
+        earlier = [] if after == "first stage" else [e for e in log.entries() if e["after"] != after]
+        lines = [*earlier, {"after": after, "size": scored.size, "edges": "plain"} | scores]
+        write_atomic(log.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def _write_outcome(self, outcome: dict[str, Any]) -> None:
         write_atomic(self.folder.outcome, (json.dumps(outcome, indent=1) + "\n").encode())
@@ -411,6 +458,7 @@ class Run:
             indices = spread(len(watched.pictures), self.config.data.evaluate_pictures)
             masks = soft_masks(extractor, watched.bank, indices)
             entry |= {"object_region": region} | watched.scores(masks, indices, region)
+        self._score_pictures(f"round {entry['refine_round']}", extractor, region)
         self.folder.log.append(entry)
         figure = next((f"  {k} {entry[k]:.3f}" for k in ("iou", "iou_matched") if k in entry), "")
         self.status.say(f"refining, round {entry['refine_round']}/{self.config.refine.rounds}{figure}")
@@ -424,8 +472,12 @@ class Run:
         state.save(self.folder.state)
 
 
-def _refuse_changes(old: Config, new: Config, out: Path) -> None:
-    changes = differences(replace(old, steps=0, speed=new.speed), replace(new, steps=0))
+def _refuse_changes(old: Config, new: Config, folder: RunFolder) -> None:
+    """Raises RunError where a run cannot go on under new settings; those of a second stage to come are free."""
+    out = folder.path
+    begun = folder.refined.exists() or any("refine_round" in e for e in folder.log.entries())
+    compared = replace(old, steps=0, speed=new.speed, refine=old.refine if begun else new.refine)
+    changes = differences(compared, replace(new, steps=0))
     if changes:
         raise RunError(
             f"{out} was trained under other settings ({'; '.join(changes)}), the same ones expected: "

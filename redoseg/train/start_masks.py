@@ -1,0 +1,74 @@
+"""Masks that start the second stage in place of the first stage's: one for all pictures, or a folder of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, cast
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from redoseg.baselines import constant_mask
+from redoseg.config import RefineConfig
+from redoseg.errors import DataError
+from redoseg.pictures import OBJECT, list_pictures, read_mask, shown
+
+
+@dataclass(frozen=True)
+class StartMasks:
+    """What `refine.start` names, for the training pictures."""
+
+    refine: RefineConfig
+    files: tuple[Path, ...] = ()
+    """One a training picture; empty for a constant mask."""
+
+    @classmethod
+    def find(cls, refine: RefineConfig, names: tuple[str, ...]) -> StartMasks | None:
+        """The masks for training pictures of these names; None where the run's own are to be used.
+
+        A mask has the name of its picture, with or without the folder, and any suffix. Raises DataError for a folder
+        that is not there or lacks a mask.
+        """
+        if refine.start == "run":
+            return None
+        if refine.start in ("disc", "square"):
+            return cls(refine)
+        folder = Path(refine.start).expanduser()
+        if not folder.is_dir():
+            raise DataError(
+                f"refine.start {shown(folder)}: no such folder, run, disc, square or a folder of masks expected: "
+                "correct it"
+            )
+        found: dict[str, list[Path]] = {}
+        for path in list_pictures(folder).pictures:
+            relative = PurePosixPath(path.relative_to(folder).as_posix()).with_suffix("")
+            for name in {str(relative), relative.name}:
+                found.setdefault(name, []).append(path)
+        files = [_only(found.get(name) or found.get(PurePosixPath(name).name)) for name in map(_without_suffix, names)]
+        missing = [name for name, path in zip(names, files, strict=True) if path is None]
+        if missing:
+            raise DataError(
+                f"refine.start {shown(folder)}: no mask for {len(missing):,} of {len(names):,} training pictures "
+                f"({shown(missing[0])} is the first), one for each expected: add them, named as the pictures are"
+            )
+        return cls(refine, tuple(path for path in files if path is not None))
+
+    def regions(self, indices: Int[np.ndarray, " p"], size: int) -> UInt8[np.ndarray, "p s s"]:
+        """Region of each pixel, of these training pictures at `size` [pixels]: 0 is the object, 1 the ground."""
+        if not self.files:
+            kind = cast(Literal["disc", "square"], self.refine.start)
+            one = constant_mask(size, size, kind, self.refine.start_size)
+            return np.repeat(~one[None], len(indices), 0).astype(np.uint8)
+        return np.stack([read_mask(self.files[i], size) != OBJECT for i in indices]).astype(np.uint8)
+
+
+def _only(paths: list[Path] | None) -> Path | None:
+    """The one path among them; None for two masks of one name, either of which could be meant."""
+    return paths[0] if paths and len(paths) == 1 else None
+
+
+def _without_suffix(name: str) -> str:
+    """A picture's name as sets have it; a suffix of a file type is taken off, other dots stay."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return name[: -len(suffix)] if suffix in (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp") else name

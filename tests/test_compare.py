@@ -23,7 +23,7 @@ from PIL import Image
 from redoseg import baselines, cli, metrics
 from redoseg.boundary import boundary_f
 from redoseg.compare import FIGURES, candidates, compare, table
-from redoseg.data import shapes
+from redoseg.data import labelled_pictures, shapes
 from redoseg.errors import RedosegError
 from redoseg.opencv import opencv
 from redoseg.segmenter import Segmenter

@@ -22,6 +22,7 @@ from redoseg.pictures import shown
 __all__ = [
     "ARCHIVES",
     "AT_LEAST",
+    "PAPER_SIZE",
     "READERS",
     "Item",
     "Listing",

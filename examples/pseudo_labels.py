@@ -24,10 +24,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg import Segmenter, metrics
-from redoseg.checkpoint import load_checkpoint, optimiser_tensors, part, prefixed, restore_optimiser, save_checkpoint
 from redoseg.data import PictureSet, open_data
 from redoseg.errors import DataError, RedosegError, RunError
-from redoseg.pictures import grid, outline, write_atomic
+from redoseg.files import write_atomic
+from redoseg.images.draw import grid, outline
+from redoseg.train.checkpoint import (
+    load_checkpoint,
+    optimiser_tensors,
+    part,
+    prefixed,
+    restore_optimiser,
+    save_checkpoint,
+)
 from redoseg.train.compute import autocast
 
 NOT_LEARNT = ("labelled", "split", "out", "threads", "every", "resume")  # settings that do not change the weights

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from redoseg.redraw import RedrawModel
-    from redoseg.segmenter import Segmenter
-    from redoseg.sharing import push_to_hub
+    from redoseg.inference.redraw import RedrawModel
+    from redoseg.inference.segmenter import Segmenter
+    from redoseg.sharing.push import push_to_hub
 
 __version__ = "0.1.0"
 __all__ = ["RedrawModel", "Segmenter", "__version__", "push_to_hub"]
@@ -22,15 +22,15 @@ __all__ = ["RedrawModel", "Segmenter", "__version__", "push_to_hub"]
 
 def __getattr__(name: str) -> Any:
     if name == "Segmenter":
-        from redoseg.segmenter import Segmenter
+        from redoseg.inference.segmenter import Segmenter
 
         return Segmenter
     if name == "RedrawModel":
-        from redoseg.redraw import RedrawModel
+        from redoseg.inference.redraw import RedrawModel
 
         return RedrawModel
     if name == "push_to_hub":
-        from redoseg.sharing import push_to_hub
+        from redoseg.sharing.push import push_to_hub
 
         return push_to_hub
     raise AttributeError(f"module 'redoseg' has no attribute {name!r}")

@@ -22,10 +22,10 @@ from jaxtyping import install_import_hook
 from PIL import Image
 
 # before anything imports them: conftest itself imports only what needs no torch
-install_import_hook(["redoseg.nets", "redoseg.losses", "redoseg.train"], "beartype.beartype")
+install_import_hook(["redoseg.nets", "redoseg.train"], "beartype.beartype")
 
-from redoseg.config import Config  # noqa: E402
-from redoseg.recipe import from_values  # noqa: E402
+from redoseg.config.recipe import from_values  # noqa: E402
+from redoseg.config.schema import Config  # noqa: E402
 
 torch.set_num_threads(1)
 # Background jobs of scripts, nohup and some CI runners start programs with Ctrl-C ignored, which all children inherit.

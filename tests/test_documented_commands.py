@@ -26,12 +26,13 @@ import pytest
 import torch
 from PIL import Image
 
-from redoseg import cli, study
 from redoseg.bench import scaling
-from redoseg.config import Config
+from redoseg.cli import app
+from redoseg.config.recipe import flat, from_values, nested, to_values
+from redoseg.config.schema import Config
 from redoseg.data import ARCHIVES, cache_folder, prepare, shapes
 from redoseg.errors import RunError
-from redoseg.recipe import flat, from_values, nested, to_values
+from redoseg.study import run as study
 from redoseg.train import run
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +67,7 @@ TINY = {
     **{"data.size": 16, "data.pictures": 16, "data.evaluate_pictures": 4},
     **{"nets.extractor_width": 4, "nets.generator_width": 2, "nets.discriminator_width": 4},
     **{"nets.encoder_width": 4, "nets.latent": 4},
-    # two steps give no masks that a second stage could learn from: tests/test_refine.py
+    # two steps give no masks that a second stage could learn from: tests/train/test_refine.py
     **{"refine.rounds": 0, "watch.collapse_share": 0.0},
 }
 TINY_NETS = {key: value for key, value in TINY.items() if key.startswith("nets.") or key == "precision"}
@@ -193,7 +194,7 @@ def test_every_command_is_placed(command: Command) -> None:
     words = shlex.split(command.text)
     assert words[0] in PROGRAMS, f"{command.where}: {words[0]!r} is no program; is the block one of ```text?"
     if words[0] == "redoseg" and len(words) > 1:
-        assert words[1] in cli.VERBS or words[1] in ("--help", "--version"), command
+        assert words[1] in app.VERBS or words[1] in ("--help", "--version"), command
     left = [word for word in words if re.fullmatch(r"[A-Z]{2,}|.*[<>()].*|\.\.\.", word) and word not in ("DIR",)]
     assert not left or words[0] == "eval" or "TORCH=" in command.text, f"{command}: put {left} into WORDS"
 
@@ -204,7 +205,7 @@ def test_every_command_is_placed(command: Command) -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) -> Path:
     """A folder with everything that the documentation names."""
-    from test_benchmarks import faces, flowers102, parts
+    from set_layouts import faces, flowers102, parts
 
     world = tmp_path_factory.mktemp("world")
     pictures = sorted((photos / "images").iterdir())
@@ -316,7 +317,7 @@ def said_by(arguments: list[str]) -> tuple[int, str]:
     out = io.StringIO()
     with redirect_stdout(out):
         try:
-            code = cli.run_command(arguments)
+            code = app.run_command(arguments)
         except SystemExit as stop:  # --help
             code = int(stop.code or 0)
     return code, out.getvalue()
@@ -330,14 +331,16 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
     words = shlex.split(command.text)
     if words[0] == "redoseg":
         arguments = [*words[1:], "--help"] if bare(command) else arguments_of(command.text)
-        # a page that would be served for ever, and an upload: tests/test_serve.py and tests/test_sharing.py
+        # a page that would be served for ever, and an upload: tests/web/test_page.py and tests/sharing/test_hub.py
         served = contextlib.nullcontext("http://127.0.0.1:1")
-        monkeypatch.setattr("redoseg.serve.serving", lambda *_: served)
-        monkeypatch.setattr("redoseg.baselines.TRIED", {"square": {"margin": (0.1, 0.2)}})  # minutes otherwise
+        monkeypatch.setattr("redoseg.web.page.serving", lambda *_: served)
+        monkeypatch.setattr(
+            "redoseg.evaluation.baselines.TRIED", {"square": {"margin": (0.1, 0.2)}}
+        )  # minutes otherwise
         if words[1:2] == ["serve"]:
             monkeypatch.setattr("threading.Event.wait", lambda *_: None)
         monkeypatch.setattr(
-            "redoseg.sharing.push_to_hub", lambda folder, *_: (Path(folder) / "config.json").read_text()
+            "redoseg.sharing.push.push_to_hub", lambda folder, *_: (Path(folder) / "config.json").read_text()
         )
         assert said_by(arguments)[0] == 0
     elif bare(command):
@@ -351,18 +354,18 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         assert found is not None
         extras = (found[1] or found[2] or "").split(",")
         assert {extra for extra in extras if extra} <= project["optional-dependencies"].keys()
-    elif words[0] == "torchrun":  # tests/test_ranks.py starts it
+    elif words[0] == "torchrun":  # tests/train/test_distributed.py starts it
         from torch.distributed.run import get_args_parser
 
         own, theirs = words[1 : words.index("-m")], words[words.index("-m") :]
         get_args_parser().parse_args([*own, "-m", "redoseg"])
         assert theirs[:2] == ["-m", "redoseg"]
         assert said_by([*arguments_of(shlex.join(theirs[1:])), "--dry-run"])[0] == 0
-    elif words[0] == "eval":  # completion: tests/test_completion.py asks the shells what it offers
+    elif words[0] == "eval":  # completion: tests/cli/test_completion.py asks the shells what it offers
         found = re.fullmatch(r'eval "\$\(redoseg (completion \w+)\)"', command.text)
         assert found is not None
         assert said_by(found[1].split())[0] == 0
-    elif words[0] == "python":  # it writes into docs/: tests/test_settings_page.py runs it
+    elif words[0] == "python":  # it writes into docs/: tests/config/test_settings_page.py runs it
         assert (ROOT / words[1]).is_file()
     else:
         pytest.fail(f"{command} is not run by any of the ways above")
@@ -373,12 +376,12 @@ def test_the_settings_of_a_long_command(command: Command, here: Path, monkeypatc
     """All of it but the work: unknown settings, values out of range, sets and recipes that are not there."""
     arguments = arguments_of(command.text)
     if arguments[0] == "bench":
-        kind, _ = cli.BENCHES[arguments[1]]
-        monkeypatch.setitem(cli.BENCHES, arguments[1], (kind, lambda _: {"seen": 1}))
+        kind, _ = app.BENCHES[arguments[1]]
+        monkeypatch.setitem(app.BENCHES, arguments[1], (kind, lambda _: {"seen": 1}))
         assert said_by(arguments) == (0, '{"bench": "' + arguments[1] + '", "seen": 1}\n') or "--json" not in arguments
     elif arguments[0] == "study":
         monkeypatch.setattr(study, "run_study", interrupted)
-        assert said_by(arguments)[0] == cli.STOPPED
+        assert said_by(arguments)[0] == app.STOPPED
     else:
         code, out = said_by([*arguments, "--dry-run"])
         assert (code, out[0]) == (0, "{")
@@ -398,13 +401,13 @@ def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.Monkey
     if arguments[0] == "study":
         monkeypatch.setattr(study, "load_study", lambda name, load=study.load_study: one_tiny_run(load(name)))
     elif not resumed and "--dry-run" not in arguments:
-        # the paper's nets, counted at full size for minutes: tests/test_cli.py counts small ones
+        # the paper's nets, counted at full size for minutes: tests/cli/test_cli.py counts small ones
         monkeypatch.setattr(scaling, "devices", dict)
         arguments += CHANGED[verb_of(["redoseg", *arguments])]
     before = {path for path in here.rglob("*") if path.is_file()}
     if "cuda" in arguments and not torch.cuda.is_available():
         with pytest.raises(RunError, match="device cuda is not available"):
-            cli.run_command(arguments)
+            app.run_command(arguments)
         return
     assert said_by(arguments)[0] == 0
     new = {path.name for path in here.rglob("*") if path.is_file()} - {path.name for path in before}

@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from redoseg.checkpoint import load_checkpoint
 from redoseg.errors import DataError, RunError
+from redoseg.train.checkpoint import load_checkpoint
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "pseudo_labels.py"
 

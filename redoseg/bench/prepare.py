@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg.bench.made import DISTINCT, fill_folder, photograph, watched
+from redoseg.bench.synthetic import DISTINCT, fill_folder, photograph, watched
 from redoseg.bench.timing import hardware, side_by_side
 from redoseg.data import Item, Listing, open_prepared, write_prepared
 from redoseg.data.decoding import decode, decode_item
 from redoseg.data.folder import list_folder
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
-from redoseg.machine import cores
-from redoseg.pictures import fit_square, shown
+from redoseg.files import shown
+from redoseg.images.read import fit_square
+from redoseg.system import cores
 
 
 def plain_loop(path: Path, size: int) -> NDArray[np.uint8]:

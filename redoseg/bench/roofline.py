@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from redoseg.config import Config
+from redoseg.config.schema import Config
 from redoseg.nets.blocks import SelfAttention
 from redoseg.train.compute import autocast, computing_dtype
-from redoseg.train.feed import Feed, PictureBank
+from redoseg.train.loader import Feed, PictureBank
 from redoseg.train.state import TrainState
 
 LAYERS = (nn.Conv2d, nn.Linear, nn.InstanceNorm2d, nn.BatchNorm2d, SelfAttention)

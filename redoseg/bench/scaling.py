@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from redoseg.bench.timing import hardware, side_by_side
 from redoseg.bench.train import PICTURES, WARM, Way, uncompiled
-from redoseg.config import Config
+from redoseg.config.recipe import check, to_toml
+from redoseg.config.schema import Config
 from redoseg.data import PictureSet, open_shapes
 from redoseg.errors import DataError
-from redoseg.machine import own_memory
-from redoseg.recipe import check, to_toml
-from redoseg.train.feed import Feed, PictureBank
+from redoseg.system import own_memory
+from redoseg.train.loader import Feed, PictureBank
 from redoseg.train.players import Critic, Redrawer
 
 # bytes a second that a device can send while it receives as many

@@ -18,19 +18,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg.bench.made import DISTINCT, fill_folder, photograph, watched
-from redoseg.bench.plain import plain_settings
+from redoseg.bench.reference_step import plain_settings
+from redoseg.bench.synthetic import DISTINCT, fill_folder, photograph, watched
 from redoseg.bench.timing import hardware, side_by_side
-from redoseg.config import Config, DataConfig
+from redoseg.config.schema import Config, DataConfig
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
-from redoseg.export import export_extractor
-from redoseg.machine import cores
+from redoseg.images.read import list_pictures
+from redoseg.inference.quantize import quantize
+from redoseg.inference.segment_files import segment_paths
+from redoseg.inference.segmenter import MODEL_FILE, Segmenter
 from redoseg.nets.mask_extractor import MaskExtractor
-from redoseg.pictures import list_pictures
-from redoseg.quantize import quantize
-from redoseg.segment_files import segment_paths
-from redoseg.segmenter import MODEL_FILE, Segmenter
+from redoseg.onnx_export.mask_extractor import export_extractor
+from redoseg.system import cores
 from redoseg.train.compute import placed
 
 WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]

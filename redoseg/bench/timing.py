@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redoseg import __version__
-from redoseg.machine import cores
+from redoseg.system import cores
 
 
 def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> dict[str, Any]:

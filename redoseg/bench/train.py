@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from redoseg.bench.plain import plain_settings, plain_state
+from redoseg.bench.reference_step import plain_settings, plain_state
 from redoseg.bench.roofline import roofline
 from redoseg.bench.timing import digits, hardware, side_by_side
-from redoseg.config import Config
+from redoseg.config.recipe import check
+from redoseg.config.schema import Config
 from redoseg.data import open_shapes
 from redoseg.errors import DataError
-from redoseg.recipe import check
-from redoseg.train.feed import PictureBank
+from redoseg.train.loader import PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.loop import Hooks, train
 from redoseg.train.run import device_name

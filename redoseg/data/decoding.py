@@ -28,7 +28,8 @@ from PIL import Image
 
 from redoseg.data.listing import Item, MaskReader
 from redoseg.errors import DataError, RedosegError
-from redoseg.pictures import fit_square, read_picture, reason, shown
+from redoseg.files import reason, shown
+from redoseg.images.read import fit_square, read_picture
 
 CHUNK_BYTES = 2**20  # about this much is under way to and from each worker
 WORTH_A_POOL = 48  # pictures: fewer are done before the workers have started

@@ -21,7 +21,7 @@ from http.client import responses
 from pathlib import Path
 
 from redoseg.errors import DataError
-from redoseg.pictures import cure, reason, shown
+from redoseg.files import cure, reason, shown
 
 TIMEOUT = 30.0  # seconds without a byte after which a connection counts as cut
 PAUSE = 1.0  # seconds before the next try, doubled after each that brought nothing

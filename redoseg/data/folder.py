@@ -11,7 +11,8 @@ from pathlib import Path
 from redoseg.data.listing import Item, Listing
 from redoseg.data.splits import apply_splits, read_splits
 from redoseg.errors import DataError
-from redoseg.pictures import PICTURE_SUFFIXES, list_pictures, shown
+from redoseg.files import shown
+from redoseg.images.read import PICTURE_SUFFIXES, list_pictures
 
 SPLIT_FILES = ("splits.csv", "splits.txt")
 

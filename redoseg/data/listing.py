@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from redoseg.pictures import read_mask
+from redoseg.images.read import read_mask
 
 MaskReader = Callable[[Path], NDArray[np.uint8]]
 

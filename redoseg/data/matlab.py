@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError
-from redoseg.pictures import shown
+from redoseg.files import shown
 
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15

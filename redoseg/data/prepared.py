@@ -20,8 +20,10 @@ from PIL import Image
 
 from redoseg.data.decoding import square_mask
 from redoseg.errors import DataError
-from redoseg.machine import free_memory
-from redoseg.pictures import BACKGROUND, fit_square, grid, outline, reason, shown
+from redoseg.files import reason, shown
+from redoseg.images.draw import grid, outline
+from redoseg.images.read import BACKGROUND, fit_square
+from redoseg.system import free_memory
 
 FORMAT = 1
 AT_LEAST = 8  # pictures: fewer teach nothing

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from redoseg.data.listing import Item, Listing
 from redoseg.errors import DataError
-from redoseg.pictures import reason, shown
+from redoseg.files import reason, shown
 
 NAMES = ("train", "val", "dev", "test")
 

@@ -32,8 +32,9 @@ from redoseg.data.decoding import decode
 from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, is_prepared, open_prepared
 from redoseg.errors import DataError
-from redoseg.machine import cores, locked
-from redoseg.pictures import BACKGROUND, OBJECT, UNLABELLED, cure, reason, shown
+from redoseg.files import cure, locked, reason, shown
+from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
+from redoseg.system import cores
 
 # What is decoded but not yet noted in done.jsonl is lost in a kill.
 COMMIT_ITEMS = 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from redoseg.config import NetConfig
+from redoseg.config.schema import NetConfig
 from redoseg.nets.blocks import DownBlock, FlatBlock, LayerMaker, SelfAttention, attention_side, block_widths
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from redoseg.config import NetConfig
+from redoseg.config.schema import NetConfig
 from redoseg.nets.blocks import RowsConv, UpsampledConv, cat_channels, initialise
 
 POOL_CELLS = (1, 2, 3, 6)

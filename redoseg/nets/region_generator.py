@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from redoseg.config import NetConfig
+from redoseg.config.schema import NetConfig
 from redoseg.nets.blocks import (
     ACTIVATIONS,
     ConditionalNorm,

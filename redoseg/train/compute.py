@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from redoseg.config import Config, SpeedConfig
+from redoseg.config.schema import Config, SpeedConfig
+from redoseg.files import reason
 from redoseg.nets.blocks import PooledConv, RowsConv, UpsampledConv
-from redoseg.pictures import reason
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

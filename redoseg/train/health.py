@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redoseg.config import Config, WatchConfig
+from redoseg.config.schema import Config, WatchConfig
 from redoseg.train.log import Entry
 
 

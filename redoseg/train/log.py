@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from redoseg.pictures import grid, write_atomic
+from redoseg.files import write_atomic
+from redoseg.images.draw import grid
 
 Entry = dict[str, Any]
 

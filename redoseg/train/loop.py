@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from redoseg.errors import DivergedError
-from redoseg.train import health, ranks
+from redoseg.train import distributed, health
 from redoseg.train.compute import Compiler, autocast, begin_step
-from redoseg.train.feed import Feed, PictureBank
+from redoseg.train.loader import Feed, PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.measure import Watched, look
 from redoseg.train.state import Players, TrainState
@@ -55,7 +55,7 @@ def train(
     redrawer, critic, redraw = _ready(state, hooks)
     with Feed(bank, config) as feed:
         feed.begin(state.seed, state.step + 1)
-        while state.step < config.steps and not ranks.agree(hooks.stop()):
+        while state.step < config.steps and not distributed.agree(hooks.stop()):
             step = state.step + 1
             begin_step(config.speed.compile, device)
             batch = feed.take()
@@ -108,15 +108,15 @@ def train(
             }
             for losses in (redrawn, judged):
                 entry |= {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
-            if look_due and ranks.first():
+            if look_due and distributed.first():
                 entry |= look(state, bank, watched, config.data.evaluate_pictures)
-            if sample_due and ranks.first():
+            if sample_due and distributed.first():
                 hooks.sample(state, entry["object_region"])
 
             # has a region collapsed?
             if look_due and health.looks_due(step, watch):
                 seen = [entry[k] for k in ("average_sizes", "watched_sizes") if k in entry]
-                region = ranks.decided(health.collapsed_region(watch, *seen) if ranks.first() else None)
+                region = distributed.decided(health.collapsed_region(watch, *seen) if distributed.first() else None)
                 if region is not None:
                     entry["collapsed"] = region
                     if state.restarts < watch.restarts:
@@ -138,24 +138,24 @@ def _ready(state: TrainState, hooks: Hooks) -> Players:
     """Both players, with gradients over all ranks' pictures, and what redraws: compiled if the settings say so."""
     if state.ready is None:
         mode = state.config.speed.compile
-        if mode != "off" and ranks.size() > 1:
+        if mode != "off" and distributed.size() > 1:
             hooks.say("computing without torch.compile, which is not known to work in several processes")
             mode = "off"
         compiler = Compiler(mode, hooks.say)
-        redrawer = ranks.together(state.redrawer, all_learn=state.redrawer.reads)
-        critic = ranks.together(state.critic)
+        redrawer = distributed.together(state.redrawer, all_learn=state.redrawer.reads)
+        critic = distributed.together(state.critic)
         state.ready = compiler(redrawer), compiler(critic), compiler(state.redrawer.redraw)
     return state.ready
 
 
 def _of_batch(terms: dict[str, Tensor]) -> dict[str, Tensor]:
     """The means among what a player gave, over all ranks' pictures; the rest is left out."""
-    return {name: ranks.mean(term) for name, term in terms.items() if term.ndim == 0 or name == "sizes"}
+    return {name: distributed.mean(term) for name, term in terms.items() if term.ndim == 0 or name == "sizes"}
 
 
 def refuse_non_finite(total: Tensor, player: str, step: int) -> None:
     """Raise DivergedError where a loss is not finite on any rank, before an optimiser moves."""
-    loss = ranks.mean(total).item()
+    loss = distributed.mean(total).item()
     if not math.isfinite(loss):
         raise DivergedError(
             f"the {player}'s loss is {loss} at step {step}, a finite number expected: "

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from redoseg import metrics
-from redoseg.config import Config
+from redoseg.config.schema import Config
 from redoseg.data import PictureSet
-from redoseg.train.feed import PictureBank
+from redoseg.train.loader import PictureBank
 from redoseg.train.state import TrainState
 
 CHUNK = 64  # pictures in one forward pass

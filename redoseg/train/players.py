@@ -13,12 +13,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from redoseg import losses
-from redoseg.config import Config
+from redoseg.config.schema import Config
 from redoseg.nets.image_encoder import discriminator, latent_encoder
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
-from redoseg.train import ranks
+from redoseg.train import distributed, losses
 from redoseg.train.augment import augmented
 
 
@@ -50,7 +49,7 @@ class Redrawer(nn.Module):
         """The map of colours in which self-redrawing is compared; None for plain ones. From all ranks' pictures."""
         if not self.config.self_redraw_weight or self.config.self_redraw_colours == "plain":
             return None
-        return losses.whitening(ranks.gathered(pictures))
+        return losses.whitening(distributed.gathered(pictures))
 
     @property
     def reads(self) -> bool:
@@ -100,7 +99,7 @@ class Redrawer(nn.Module):
                 terms["latent"] = self.latent_error(fakes, parts, latents)
                 total = total + c.latent_weight * terms["latent"]
                 # 0 where the encoder reads nothing off the picture, 1 where it reads all
-                terms["latent_read"] = 1 - terms["latent"].detach() / ranks.mean(latents.square().mean())
+                terms["latent_read"] = 1 - terms["latent"].detach() / distributed.mean(latents.square().mean())
             if c.floor_weight:
                 terms["floor"] = losses.missing_share(masks, c.floor)
                 total = total + c.floor_weight * terms["floor"]

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from redoseg.baselines import grabcut_from
-from redoseg.edges import CUT_ROUNDS
 from redoseg.errors import RunError
+from redoseg.images.grabcut import grabcut_from
+from redoseg.images.guided import CUT_ROUNDS
 from redoseg.nets.mask_extractor import MaskExtractor
-from redoseg.segmenter import in_order
+from redoseg.system import in_order
 from redoseg.train.compute import autocast, placed
-from redoseg.train.feed import PictureBank
+from redoseg.train.loader import PictureBank
 from redoseg.train.log import Entry
 from redoseg.train.loop import refuse_non_finite
 from redoseg.train.measure import soft_masks, spread
@@ -33,7 +33,7 @@ from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
 LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
-STREAM = 100  # of random numbers, apart from those of train/draws.py
+STREAM = 100  # of random numbers, apart from those of train/random_draws.py
 
 
 def raggedness(regions: UInt8[np.ndarray, "p h w"], count: int) -> Float[np.ndarray, " p"]:

@@ -21,25 +21,24 @@ from rich.console import Console
 from torch import nn
 
 from redoseg import __version__, metrics
-from redoseg.checkpoint import load_checkpoint, restore, save_checkpoint
-from redoseg.config import Config
+from redoseg.config.recipe import differences, flat, from_values, to_values
+from redoseg.config.schema import Config
 from redoseg.data import BUILT_IN, PictureSet, is_prepared, labelled_pictures, open_data
 from redoseg.errors import DivergedError, RunError
-from redoseg.export import export_extractor
-from redoseg.export_redraw import export_redrawer
-from redoseg.machine import place
+from redoseg.files import write_atomic
 from redoseg.nets.mask_extractor import MaskExtractor
-from redoseg.opencv import opencv
-from redoseg.pictures import write_atomic
-from redoseg.recipe import differences, flat, from_values, to_values
-from redoseg.report import write_report
-from redoseg.train import health, ranks
+from redoseg.onnx_export.generators import export_redrawer
+from redoseg.onnx_export.mask_extractor import export_extractor
+from redoseg.system import opencv, place
+from redoseg.train import distributed, health
+from redoseg.train.checkpoint import load_checkpoint, restore, save_checkpoint
 from redoseg.train.compute import computing_dtype
-from redoseg.train.feed import PictureBank
+from redoseg.train.loader import PictureBank
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, Watched, picture_scores, sample_rows, soft_masks, spread
 from redoseg.train.refine import refine
+from redoseg.train.report import write_report
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import SEEDS_APART, TrainState
 
@@ -179,9 +178,9 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
     Raises RunError (folder exists, changed settings, a number that is not finite), DataError, ConfigError. Started by
     torchrun, each process trains on its part of every batch and the first writes and prints; the others return {}.
     """
-    with ranks.joined():
-        with ranks.in_step():
-            if ranks.first():
+    with distributed.joined():
+        with distributed.in_step():
+            if distributed.first():
                 if resume:
                     before = read_run_config(out)
                     _refuse_changes(before, config, RunFolder(out))
@@ -191,7 +190,7 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
                     raise RunError(
                         f"{out} exists, a new run folder expected: add --resume to go on, or name another --out"
                     )
-            refuse_unshareable(config, ranks.size())
+            refuse_unshareable(config, distributed.size())
             if config.refine.rounds and config.refine.sharpen != "off":
                 opencv()  # not found missing only when the first stage is done
             device = own_device(device_name)
@@ -200,20 +199,20 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
             torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
             with console.status("reading pictures"):  # a folder is prepared on first use
                 pictures = open_training_pictures(config)
-                watched_pictures = open_watched_pictures(config) if ranks.first() else None
+                watched_pictures = open_watched_pictures(config) if distributed.first() else None
                 start = StartMasks.find(config.refine, pictures.names) if config.refine.rounds else None
             seen = Seen.at(config.data.size, pictures, watched_pictures, config, device)
             fine = seen
-            if ranks.first() and config.refine.rounds and config.refined_size != config.data.size:
+            if distributed.first() and config.refine.rounds and config.refined_size != config.data.size:
                 fine = Seen.at(config.refined_size, pictures, watched_pictures, config, device)
-            if ranks.first():
+            if distributed.first():
                 try:
                     (out / "samples").mkdir(parents=True, exist_ok=resume)
                 except OSError as error:
                     raise RunError(
                         f"{out} cannot be made ({error.strerror}), a folder expected: name another --out"
                     ) from None
-        if not ranks.first():
+        if not distributed.first():
             _follow(config, RunFolder(out), seen.bank, resume)
             return {}
         return _lead(config, RunFolder(out), pictures, seen, fine, start, resume, console)
@@ -239,9 +238,9 @@ def _lead(
         highlight=False,
         soft_wrap=True,
     )
-    if ranks.size() > 1:
-        share = config.batch // ranks.size()
-        console.print(f"in {ranks.size()} processes, {share} pictures of each batch in each", highlight=False)
+    if distributed.size() > 1:
+        share = config.batch // distributed.size()
+        console.print(f"in {distributed.size()} processes, {share} pictures of each batch in each", highlight=False)
     if config.data.resident == "auto" and bank.resident is None:
         console.print("reading pictures from disk, a quarter of the free memory being too small", highlight=False)
     if config.precision == "auto":
@@ -263,23 +262,23 @@ def _follow(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) 
     with _asked_to_stop() as asked:
         if config.first_steps:
             train(state, bank, None, hooks).refuse_non_finite()
-        ranks.leave()
+        distributed.leave()
 
 
 def _begin(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -> TrainState:
     """The state to go on from: the saved one, or a new one, which is saved. The same in every process."""
-    with ranks.in_step():
+    with distributed.in_step():
         if resume and folder.state.exists():
             state = TrainState.load(folder.state, bank.device)
             state.config = config  # it differs in the number of steps at most
         else:
             state = TrainState.fresh(config, bank.device)
-    ranks.same_start(
+    distributed.same_start(
         {f"{name}:": value for name, value in flat(to_values(config)).items()}
         | {"pictures:": len(bank), "run at step": state.step, "restarts:": state.restarts}
         | {"computing in": str(computing_dtype(config.precision, bank.device))}
     )
-    if ranks.first() and not (resume and folder.state.exists()):
+    if distributed.first() and not (resume and folder.state.exists()):
         state.save(folder.state)  # so that there is a good state from the start
     return state
 
@@ -321,7 +320,7 @@ class Run:
                 if config.first_steps:
                     state = train(state, seen.bank, seen.watched, hooks, seconds)
                 self._save(state)
-                ranks.leave()
+                distributed.leave()
             except DivergedError:
                 reached = max((e["step"] for e in folder.log.entries()), default=0)
                 self._write_outcome({"step": reached, "steps": config.steps, "health": health.DIVERGED})

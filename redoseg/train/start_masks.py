@@ -9,10 +9,11 @@ from typing import Literal, cast
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from redoseg.baselines import constant_mask
-from redoseg.config import RefineConfig
+from redoseg.config.schema import RefineConfig
 from redoseg.errors import DataError
-from redoseg.pictures import OBJECT, list_pictures, read_mask, shown
+from redoseg.evaluation.baselines import constant_mask
+from redoseg.files import shown
+from redoseg.images.read import OBJECT, list_pictures, read_mask
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from redoseg import checkpoint
-from redoseg.config import Config
+from redoseg.config.recipe import from_values, to_values
+from redoseg.config.schema import Config
 from redoseg.errors import DivergedError
-from redoseg.recipe import from_values, to_values
+from redoseg.train import checkpoint
 from redoseg.train.compute import placed
 from redoseg.train.players import Critic, MovingAverage, Redrawer
 

@@ -1,0 +1,59 @@
+"""Folders of pictures that are made, and how much memory a verb takes on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from redoseg.errors import DataError
+from redoseg.system import own_memory
+
+DISTINCT = 32  # photographs that are made; the others are links to them
+
+
+def photograph(picture: NDArray[np.uint8], width: int, height: int, rng: np.random.Generator) -> Image.Image:
+    """A small picture (H, W, 3) blown up, with a camera's noise on it."""
+    large = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 6, (height, width, 1)) + rng.normal(0, 2, (height, width, 3))
+    return Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8))
+
+
+def fill_folder(folder: Path, images: Sequence[Image.Image], pictures: int) -> None:
+    """JPEGs in sub-folders of 1,000: the images, and links to them until there are so many `pictures`."""
+    for i in range(pictures):
+        here = folder / f"{i // 1000:04}"
+        if i % 1000 == 0:
+            here.mkdir(parents=True)
+        path = here / f"{i:07}.jpg"
+        if i < len(images):
+            images[i].save(path, quality=90)
+        else:
+            os.link(folder / "0000" / f"{i % len(images):07}.jpg", path)
+
+
+def watched(pictures: int, *arguments: str | Path) -> dict[str, Any]:
+    """Speed and peak memory of `redoseg` on so many pictures, start-up included, all its processes together."""
+    started, peak = time.perf_counter(), 0
+    command = [sys.executable, "-m", "redoseg", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, own_memory(process.pid))
+            time.sleep(0.05)
+    if process.returncode:
+        raise DataError(
+            f"redoseg {arguments[0]} on {pictures} pictures ended with {process.returncode}, 0 expected: see above"
+        )
+    return {
+        "pictures": pictures,
+        "per_second": round(pictures / (time.perf_counter() - started), 1),
+        "peak_own_memory_mb": round(peak / 1e6, 1),
+    }

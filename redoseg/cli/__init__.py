@@ -1,0 +1,5 @@
+"""The command line."""
+
+from redoseg.cli.app import main
+
+__all__ = ["main"]

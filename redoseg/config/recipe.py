@@ -1,0 +1,210 @@
+"""TOML recipe -> one checked `Config`; and back to plain values for config.json."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from redoseg.config.schema import Config
+from redoseg.errors import ConfigError
+
+# the least and the greatest value of a setting, both allowed; every other number must be at least 0
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, math.inf),
+    "seed": (0, 2**62),
+    "batch": (1, math.inf),
+    "data.pictures": (1, 1_000_000),  # the held-out ones come after,
+    "data.evaluate_pictures": (1, math.inf),
+    "nets.regions": (2, 16),
+    "nets.latent": (1, math.inf),
+    "nets.extractor_width": (1, math.inf),
+    "nets.generator_width": (1, math.inf),
+    "nets.discriminator_width": (1, math.inf),
+    "nets.encoder_width": (1, math.inf),
+    "objective.floor": (0, 0.5),
+    "objective.centre_steps": (1, math.inf),
+    "optim.beta1": (0, 0.9999),
+    "optim.beta2": (0, 0.999999),
+    "optim.average": (0, 0.999999),
+    "refine.start_size": (0.01, 1.5),
+    "refine.sharpen_size": (1, 2048),
+    "refine.keep": (0.001, 1),
+    "refine.keep_later": (0.001, 1),
+    "refine.pictures": (1, math.inf),
+    "refine.steps": (20, math.inf),
+    "refine.batch": (1, math.inf),
+    "refine.closest": (0.1, 1.5),
+    "watch.log_every": (1, math.inf),
+    "watch.evaluate_every": (1, math.inf),
+    "watch.sample_every": (1, math.inf),
+    "watch.checkpoint_every": (1, math.inf),
+    "watch.collapse_every": (1, math.inf),
+    "watch.collapse_share": (0, 0.5),
+}
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    folder = resources.files("redoseg") / "recipes"
+    found = [f.name for f in folder.iterdir()] + [f"seed/{f.name}" for f in (folder / "seed").iterdir()]
+    return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
+
+
+def load_recipe(recipe: str) -> Config:
+    """A recipe file, or the name of one that ships with the package, as a checked configuration.
+
+    Raises ConfigError for a missing file, broken TOML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        text = Path(recipe).read_bytes() if Path(recipe).is_file() else None
+    except OSError as error:
+        raise ConfigError(f"recipe {recipe}: not readable ({error.strerror}), a TOML file expected: name one") from None
+    if text is None and recipe in recipe_names():
+        text = (resources.files("redoseg") / "recipes" / f"{recipe}.toml").read_bytes()
+    if text is None:
+        raise ConfigError(
+            f"recipe {recipe}: no such file, a TOML file or one of {', '.join(recipe_names())} expected: check the name"
+        )
+    try:
+        values = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {recipe}: not TOML ({error}), a TOML file expected: mend that place") from None
+    return from_values(values, f"recipe {recipe}")
+
+
+def from_values(values: dict[str, Any], where: str) -> Config:
+    """Nested plain values -> checked configuration; what is absent keeps its default."""
+    config = _fill(Config, values, "", where)
+    check(config, where)
+    return config
+
+
+def to_values(config: Config) -> dict[str, Any]:
+    """The configuration as nested plain values, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    items: dict[str, Any] = {}
+    for key, value in values.items():
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return items
+
+
+def nested(items: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    values: dict[str, Any] = {}
+    for key, value in items.items():
+        *tables, name = key.split(".")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return values
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as a recipe that names every setting."""
+    values = to_values(config)
+    # numbers, texts, true and false are written in TOML as in JSON
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for table, settings in values.items():
+        if isinstance(settings, dict):
+            lines += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+    return "\n".join(lines) + "\n"
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The settings that differ, as `name: old -> new`."""
+    before, after = flat(to_values(old)), flat(to_values(new))
+    return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
+
+
+def check(config: Config, where: str = "settings") -> None:
+    """Raise ConfigError where a value is out of its range or two settings contradict each other."""
+    for key, value in flat(to_values(config)).items():
+        if isinstance(value, str | bool):
+            continue
+        low, high = RANGES.get(key, (0, math.inf))
+        if not (low <= value <= high and math.isfinite(value)):
+            bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+            raise ConfigError(f"{where}: {key} is {value}, {bounds} expected: change it")
+    for key, size in (("data.size", config.data.size), ("refine.size", config.refined_size)):
+        if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
+            raise ConfigError(
+                f"{where}: {key} is {size}, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"
+            )
+    if config.refined_size < config.data.size:
+        raise ConfigError(
+            f"{where}: refine.size is {config.refine.size}, data.size ({config.data.size}) or more expected: raise it"
+        )
+    start = config.refine.start
+    if start != "run" and not config.refine.rounds:
+        raise ConfigError(
+            f"{where}: refine.start {start} with refine.rounds 0, 1 or more expected: set --refine.rounds 2, or leave "
+            "refine.start out"
+        )
+    if start == "square" and config.refine.start_size >= 0.5:
+        raise ConfigError(
+            f"{where}: refine.start_size is {config.refine.start_size:g} for a square, less than 0.5 expected: lower it"
+        )
+    for key, wanted in (("refine.start", start != "run"), ("watch.picture_scores", config.watch.picture_scores)):
+        if wanted and config.nets.regions != 2:
+            raise ConfigError(f"{where}: {key} with {config.nets.regions} regions, 2 expected: leave one of them out")
+    if config.refine.sharpen != "off" and config.nets.regions != 2:
+        raise ConfigError(
+            f"{where}: refine.sharpen {config.refine.sharpen} with {config.nets.regions} regions, 2 expected: "
+            "leave one of them out"
+        )
+    if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
+        raise ConfigError(
+            f"{where}: objective.latent_from composites with objective.redraw {config.objective.redraw}, "
+            "redraw each or object expected: change one of them"
+        )
+    if config.objective.floor * config.nets.regions > 1:
+        raise ConfigError(
+            f"{where}: objective.floor is {config.objective.floor:g} for {config.nets.regions} regions, "
+            f"at most {1 / config.nets.regions:.3g} expected: lower it"
+        )
+
+
+def _fill(kind: type, values: dict[str, Any], prefix: str, where: str) -> Any:
+    hints = get_type_hints(kind)
+    for key in values:
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else "remove it"
+            raise ConfigError(
+                f"{where}: unknown setting {prefix}{key}, one of {', '.join(sorted(hints))} expected: {hint}"
+            )
+    filled = {key: _value(hints[key], value, prefix + key, where) for key, value in values.items()}
+    return kind(**filled)
+
+
+def _value(hint: Any, value: Any, key: str, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: {key} is {value!r}, a table [{key}] expected: write it as one")
+        return _fill(hint, value, f"{key}.", where)
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        expected = f"one of {', '.join(get_args(hint))}"
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+            if math.isfinite(float(value)):
+                return float(value)
+        expected = "a finite number"
+    elif type(value) is hint:
+        return value
+    else:
+        expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
+    raise ConfigError(f"{where}: {key} is {value!r}, {expected} expected: change it")

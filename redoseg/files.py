@@ -1,0 +1,106 @@
+"""Files and folders: printable names, what went wrong, writing whole or not at all, locks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from redoseg.errors import DataError
+
+
+@contextlib.contextmanager
+def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Whether the folder is this process's alone within the block; if `wait`, it is waited for.
+
+    The lock ends with the process, however that ends. Where the system or the file system has none, nothing guards.
+    Raises FileNotFoundError if the folder is not there, or no longer once it is free.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield True
+        return
+    mine = True
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if not os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+                raise FileNotFoundError(folder)  # another of that name
+        except BlockingIOError:
+            mine = False
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield mine
+    finally:
+        os.close(descriptor)
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        # what a path holds that is no text: a byte b comes from the system as the surrogate 0xDC00 + b
+        c if c.isprintable() else f"\\x{ord(c) - 0xDC00:x}" if "\udc80" <= c <= "\udcff" else ascii(c)[1:-1]
+        for c in text
+    )
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as one printable line, whatever bytes are in it."""
+    return _printable(os.fspath(path))
+
+
+def reason(error: BaseException) -> str:
+    """Why a file could not be read or written, as one printable line of at most 200 characters."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return _printable(" ".join(text.split()))[:200] or type(error).__name__
+
+
+def cure(error: OSError) -> str:
+    """What to do about a file that cannot be written."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "change its permissions or name another place"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "make its folder or name another place"
+    return "free space or name another place"
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all. Raises DataError if it cannot be written."""
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{shown(path)}: cannot be written ({reason(error)}): {cure(error)}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results and those above it. Raises DataError if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: name another place"
+        ) from error
+
+
+def refusal(target: Path, inputs: set[str], overwrite: bool, an_input: str = "a picture to segment") -> str | None:
+    """Why a result may not be written to `target`, if it may not; `inputs` are real paths of what is read."""
+    if os.path.realpath(target) in inputs:
+        return f"is {an_input}: name another folder for the results"
+    if target.exists() and not overwrite:
+        return "exists: name another place, or allow overwriting (--overwrite)"
+    return None

@@ -1,0 +1,389 @@
+"""Single pictures and masks: list, read, fit to a square.
+
+Everything that opens a picture goes through here, so that a rotated, grey, 16-bit, transparent or broken file
+is treated the same when a data set is prepared and when a photograph is segmented.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from redoseg.errors import DataError
+from redoseg.files import reason, shown
+
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
+)  # fmt: skip
+
+# Pictures that Pillow does not read: whoever has some should hear of it.
+OTHER_SUFFIXES = (
+    ".heic", ".heif", ".jxl", ".dng", ".raw", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".raf", ".rw2", ".psd", ".svg",
+)  # fmt: skip
+
+# A 108-megapixel phone picture passes; a file that claims more is taken for a decompression bomb.
+MAX_PIXELS = 2**27
+# Some decoders read the whole file into memory. 16-bit RGBA without compression is 8 bytes a pixel.
+MAX_BYTES = 8 * MAX_PIXELS
+
+BACKGROUND, UNLABELLED, OBJECT = 0, 127, 255
+
+_MAX_EXIF = 2**22  # bytes; in a JPEG it is 2**16
+_MAX_PLAIN = 2**25  # bytes; Pillow reads some 5 MB of them a second
+_MAX_TABLE = 2**20  # numbers in a TIFF: a picture of MAX_PIXELS in tiles of 16 x 16 has half of that
+_MAX_SCANNED = 32 * MAX_PIXELS  # pixels times passes; a progressive JPEG has about ten
+
+# Only formats that are decoded in memory: Pillow would start Ghostscript for an EPS file named photo.jpg.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+
+# EXIF orientation -> what turns the stored picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_ALPHA = "redoseg_alpha"  # in a picture's `info`: how opaque it was, where it was not wholly
+_EXTENT = "redoseg_extent"  # in a picture's `info`: its size, and the box of it that was in the file
+
+
+# -------------------------------------------------------------------------------------------------- listing
+
+
+class Found(NamedTuple):
+    """What a folder holds."""
+
+    pictures: list[Path]
+    problems: list[tuple[Path, str]]
+    """Files and folders that cannot be looked at, each with its reason."""
+
+
+def list_pictures(folder: str | Path) -> Found:
+    """Every picture below `folder`, by suffix, sorted; hidden ones are left out and links followed once.
+
+    Raises DataError if the folder is missing or no picture is found in it.
+    """
+    folder = Path(folder)
+    if not os.path.isdir(folder):
+        seen = "is a file" if os.path.exists(folder) else "does not exist"
+        raise DataError(f"{shown(folder)} {seen}, a folder of pictures expected: name another")
+    found: list[Path] = []
+    problems: list[tuple[Path, str]] = []
+    visited: set[tuple[int, int]] = set()
+    waiting = [folder]  # not os.walk, which recurses and fails on a thousand levels
+    while waiting:
+        here = waiting.pop()
+        try:
+            seen_as = os.stat(here)
+            if (seen_as.st_dev, seen_as.st_ino) in visited:  # a link back up, or a second link to the same folder
+                continue
+            visited.add((seen_as.st_dev, seen_as.st_ino))
+            names = sorted(name for name in os.listdir(here) if not name.startswith("."))
+        except OSError as error:
+            problems.append((here, f"cannot be listed ({reason(error)}): change its permissions"))
+            continue
+        folders: list[Path] = []
+        for name in names:
+            path = here / name
+            if os.path.isdir(path):
+                folders.append(path)
+            elif os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES:
+                try:
+                    if stat.S_ISREG(path.stat().st_mode):
+                        found.append(path)
+                    else:
+                        problems.append((path, "not a file, a picture expected: remove it"))
+                except OSError as error:  # a link to nothing or to itself, a folder that cannot be entered
+                    problems.append((path, f"cannot be opened ({reason(error)}): repair or remove it"))
+            elif os.path.splitext(name)[1].lower() in OTHER_SUFFIXES:
+                problems.append((path, "a format that is not read, JPEG, PNG, WebP ... expected: export it as one"))
+        waiting += reversed(folders)
+    if not found:
+        first = f" ({shown(problems[0][0])} {problems[0][1]})" if problems else ""
+        raise DataError(
+            f"no picture found in {shown(folder)}{first}, files ending in .jpg, .png, .webp, ... expected: "
+            "add pictures or name another folder"
+        )
+    return Found(sorted(found), sorted(problems))
+
+
+# -------------------------------------------------------------------------------------------------- reading
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(f for f in _FORMATS if f in Image.OPEN)
+
+
+@contextmanager
+def _one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
+    """Whatever goes wrong with the file within is a DataError of one line, and nothing warns."""
+    try:
+        # Pillow warns of much that is handled here (large pictures, odd palettes, damaged EXIF).
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DataError:
+        raise
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{shown(path)}: claims more than {most // 10**6} million pixels, a photograph expected: "
+            "make it smaller or remove it"
+        ) from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{shown(path)}: not a picture of a known format, a picture expected: replace or remove it"
+        ) from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise DataError(
+            f"{shown(path)}: cannot be read ({reason(error)}), a whole picture expected: replace or remove it"
+        ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file of a size that a picture may have. A FIFO or a device is refused and never waited for."""
+    if not path.is_file():
+        raise OSError("not a file" if path.exists() else "no such file")
+    # Without blocking, and looked at again: by now it may be a FIFO.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        seen = os.fstat(file.fileno())
+        if not stat.S_ISREG(seen.st_mode):
+            raise OSError("not a file")
+        if seen.st_size == 0:
+            raise DataError(f"{shown(path)}: an empty file, a picture expected: replace or remove it")
+        if seen.st_size > MAX_BYTES:
+            raise DataError(
+                f"{shown(path)}: {seen.st_size // 10**6} MB, at most {MAX_BYTES // 10**6} MB expected: "
+                "make it smaller or remove it"
+            )
+        yield file
+
+
+def _defused(file: IO[bytes]) -> IO[bytes]:
+    """What to read in the file's place. Raises OSError for a small file that takes minutes or all memory to open."""
+    head = file.read(16)
+    file.seek(0)
+    if head[:2] in (b"P1", b"P2", b"P3"):
+        text = file.read(_MAX_PLAIN + 1)
+        if len(text) > _MAX_PLAIN:
+            raise OSError(f"more than {_MAX_PLAIN // 10**6} MB of numbers in plain text")
+        # Pillow takes comments out one by one, copying the rest each time.
+        return io.BytesIO(re.sub(rb"(?:#[^\r\n]*+[\r\n]*+)++", b" ", text))
+    if head[:2] in (b"II", b"MM") and head[2:4].strip(b"\0") in (b"*", b"+"):
+        # As Pillow takes it, which knows a BigTIFF by its third byte.
+        order = "<" if head[:2] == b"II" else ">"
+        where, count, entry = ("8xQ", "Q", "HHQ8x") if head[2:3] == b"+" else ("4xL8x", "H", "HHL4x")
+        file.seek(struct.unpack(order + where, head)[0])
+        entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+        step = struct.calcsize(order + entry)
+        table = file.read(min(entries, 2**16) * step)
+        for _, kind, length in struct.iter_unpack(order + entry, table[: len(table) // step * step]):
+            if kind not in (1, 2, 7) and length > _MAX_TABLE:  # bytes and text cost no more than they hold
+                raise OSError(f"a table of {length} numbers")
+        file.seek(0)
+    return file
+
+
+def _refuse_scans(file: IO[bytes], pixels: int) -> None:
+    """Raises OSError for a JPEG of so many passes over so many pixels that decoding takes minutes."""
+    file.seek(0)
+    scans = sum(block.count(b"\xff\xda") for block in iter(lambda: file.read(2**20), b""))
+    if scans * pixels > _MAX_SCANNED:
+        raise OSError(f"{scans} passes over {pixels // 10**6} million pixels")
+
+
+def _decode(path: Path, size: int | None, most: int = MAX_PIXELS) -> Image.Image:
+    """The file's first frame, upright, 8 bits a channel; with `size` a JPEG comes reduced."""
+    with _opened(path) as file, Image.open(_defused(file), formats=_formats()) as image:
+        if image.width * image.height > most:
+            raise Image.DecompressionBombError
+        if image.width * image.height == 0:
+            raise OSError("no pixels")
+        if image.format in ("JPEG", "MPO"):
+            _refuse_scans(file, image.width * image.height)
+        _refuse_planes(image)
+        _scale_key(image)
+        reduced = None if size is None else image.draft(None, (2 * size, 2 * size))
+        image.load()
+        try:
+            if len(image.info.get("exif", b"")) > _MAX_EXIF:
+                raise ValueError("too long")
+            how = int(image.getexif().get(0x0112, 1))
+        except Exception:  # broken EXIF: the pixels are good all the same
+            how = 1
+        upright: Image.Image = _eight_bit(image) if _is_deep(image) else image
+        if how in _UPRIGHT:
+            upright = upright.transpose(_UPRIGHT[how])
+        if reduced is not None:
+            upright.info[_EXTENT] = upright.size, _extent(upright.size, reduced[1][2:], how)
+        return upright
+
+
+def _extent(size: tuple[int, int], stored: tuple[float, float], how: int) -> tuple[float, float, float, float]:
+    """Where in an upright picture the photograph lies: libjpeg fills the last pixels of what it reduces."""
+    width, height = stored if how < 5 else (stored[1], stored[0])
+    left = size[0] - width if how in (2, 3, 6, 7) else 0.0
+    top = size[1] - height if how in (3, 4, 7, 8) else 0.0
+    return left, top, left + width, top + height
+
+
+def _refuse_planes(image: ImageFile.ImageFile) -> None:
+    """Raises OSError for channels of 16 bits in separate planes, which Pillow takes for planes of 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(258, (8,))
+    if tags.get(284) == 2 and len(bits) > 1 and max(bits) > 8:
+        raise OSError("channels of 16 bits in separate planes")
+
+
+def _scale_key(image: ImageFile.ImageFile) -> None:
+    """Scale the transparent colour like the pixels; Pillow makes only those 8 bits deep."""
+    key = image.info.get("transparency")
+    stored = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    if stored in ("L;2", "L;4") and isinstance(key, int):
+        image.info["transparency"] = key * (85 if stored == "L;2" else 17)
+    elif stored == "RGB;16B" and isinstance(key, tuple):
+        image.info["transparency"] = tuple(channel >> 8 for channel in key)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits or of floats, scaled (not clipped) to 8 bits; "LA" if one value is transparent.
+
+    Whole numbers that are only 0 and 1, as masks have them, stay what they are.
+    """
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    unknown = 32 if image.mode == "I" and image.format is None else 16
+    bits, signed = tags.get(258, (unknown,))[0], tags.get(339, (1,))[0] == 2
+    values = np.asarray(image)
+    if image.mode == "I" and bits == 32 and not signed and tags:
+        values = values.view(np.uint32)  # as which Pillow reads it without saying so
+    top = float(values.max(where=np.isfinite(values), initial=0))
+    if image.mode == "F":
+        full = 1.0 if top <= 1 else max(top, 255.0)
+    elif top <= 1:
+        return Image.fromarray(values.clip(0).astype(np.uint8))
+    elif bits == 32:
+        full = 255.0 if top <= 255 else max(top, 65535.0)
+    else:
+        full = 2.0 ** (bits - signed) - 1
+    scaled = values.astype(np.float32)
+    np.nan_to_num(scaled, copy=False, posinf=full, neginf=0)
+    if tags.get(262) == 0:  # white is zero, which Pillow heeds only up to 8 bits
+        np.subtract(full, scaled, out=scaled)
+    scaled *= 255 / full
+    grey = Image.fromarray(np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8))
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255)))))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any picture as 8-bit RGB: transparency over white, 16 bits scaled, CMYK, palette and grey converted."""
+    if _is_deep(image):
+        image = _eight_bit(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image)
+        alpha = image.getchannel("A")
+        if np.asarray(alpha).min(initial=255) < 255:
+            white.info[_ALPHA] = alpha
+        return white
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def opacity(picture: Image.Image) -> NDArray[np.float32] | None:
+    """How opaque a picture was before `to_rgb`, (H, W), 0 to 1; None if it was wholly, or has another size now."""
+    alpha = picture.info.get(_ALPHA)
+    if alpha is None or alpha.size != picture.size:
+        return None
+    return np.asarray(alpha, np.float32) * np.float32(1 / 255)
+
+
+def read_picture(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Image.Image:
+    """A picture file as upright 8-bit RGB.
+
+    With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
+    `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.
+    Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
+    """
+    path = Path(path)
+    with _one_line(path, most):
+        return to_rgb(_decode(path, size, most))
+
+
+def fit_square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
+    """The paper's pre-processing: shorter side to `size` [pixels], then the centre, in one pass.
+
+    Bilinear is Pillow's, which averages when it reduces. For masks give NEAREST.
+    """
+    seen, extent = image.info.get(_EXTENT, (None, None))
+    left, top, right, bottom = extent if seen == image.size else (0, 0, *image.size)
+    side = min(right - left, bottom - top)
+    left, top = (left + right - side) / 2, (top + bottom - side) / 2
+    # a sum of fractions may end a hair beyond the picture
+    box = (max(left, 0.0), max(top, 0.0), min(left + side, image.width), min(top + side, image.height))
+    square = image.resize((size, size), resample, box=box, reducing_gap=3.0)
+    square.info.pop(_EXTENT, None)
+    return square
+
+
+def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
+    """A mask file as (H, W) of 0 background, 255 object, 127 not labelled; nearest pixels only.
+
+    Grey 126 to 129 is not labelled, all else is cut at 128; a mask of only 0 and 1, or 0 and 128, has its object
+    there; in a coloured palette entry 0 is the background. With `size` the result is the centre square of that side.
+    Raises DataError like `read_picture`, and for a mask in colour, which does not say what is the object.
+    """
+    path = Path(path)
+    with _one_line(path):
+        image = _decode(path, None)
+        if image.getbands()[:3] == ("R", "G", "B"):
+            _refuse_colour(path, np.asarray(image)[..., :3])
+        values = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
+        if image.mode == "P":
+            colours = np.array(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
+            used = colours[np.flatnonzero(image.histogram()) % len(colours)]
+            if np.ptp(used.astype(int), axis=1).any():
+                values = (values > 0).astype(np.uint8)
+            else:
+                values = np.asarray(image.convert("RGB").convert("L"))
+        object_from = 1 if values.max() == 1 else 128
+        mask = np.where(values >= object_from, np.uint8(OBJECT), np.uint8(BACKGROUND))
+        if not (values.max() == 128 and set(np.unique(values)) == {0, 128}):
+            mask[(values >= 126) & (values <= 129)] = UNLABELLED
+        if size is not None:
+            mask = np.asarray(fit_square(Image.fromarray(mask), size, Image.Resampling.NEAREST))
+        return mask
+
+
+def _refuse_colour(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Raise DataError if more than a thousandth of (H, W, 3) is clearly no grey."""
+    spread = pixels.max(-1).astype(np.int16) - pixels.min(-1)
+    if (spread > 48).mean() > 0.001:
+        raise DataError(
+            f"{shown(path)}: a mask in colour, grey expected (0 background, 255 object): save it as grey or remove it"
+        )

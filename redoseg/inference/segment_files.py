@@ -1,0 +1,368 @@
+"""Photographs in, masks out: one file, or a folder whose sub-folders are mirrored."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import re
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from redoseg.errors import DataError, RedosegError
+from redoseg.files import make_folder, refusal, shown, write_atomic
+from redoseg.images.coco import Annotated, annotated, bounding_box, document
+from redoseg.images.draw import captioned, cutout, grid, outline, tile_of
+from redoseg.images.read import PICTURE_SUFFIXES, list_pictures, read_picture
+from redoseg.inference.segmenter import Segmenter
+from redoseg.system import in_order
+
+Kind = Literal["mask", "soft", "cutout", "overlay", "coco"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+COCO_FILE = "coco.json"
+REVIEW_TABLE = "review.csv"
+
+_LARGE = 2**24  # pixels; what comes after decoding takes up to 80 bytes for each
+_MARGIN = 0.02  # around a crop, as a share of its longer side
+_TILE, _COLUMNS, _ROWS = 128, 8, 12  # of a page of the review [pixels, tiles, tiles]
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What became of a picture or a folder of pictures."""
+
+    done: int
+    failed: tuple[tuple[Path, str], ...]
+    """Pictures without a result, each with its reason."""
+    written: tuple[Path, ...] = ()
+
+
+OnItem = Callable[[Path, int, int, str | None], None]
+"""Called with a picture, the pictures done, their total, and why it failed if it did."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    kind: Kind
+    crop: bool
+    review: bool
+    overwrite: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What one picture gave."""
+
+    png: bytes | None
+    coco: Annotated | None
+    reviewed: tuple[float, float, str, bytes] | None
+    """Confidence, the object's share of the picture, name, and a tile as JPEG."""
+
+
+def segment_paths(
+    segmenter: Segmenter,
+    source: str | Path,
+    out: str | Path,
+    kind: Kind = "mask",
+    overwrite: bool = False,
+    on_item: OnItem | None = None,
+    crop: bool = False,
+    review: bool = False,
+    label: str = "",
+) -> SegmentReport:
+    """Segment one picture or a folder into PNG files of the same names and sub-folders under `out`.
+
+    Args:
+        kind: "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA), "overlay" (drawn on the picture), all of the
+            picture's own size; or "coco", one file `coco.json` for all pictures.
+        source: a picture, or a folder.
+        out: a folder; for one picture also a file ending in .png (.json for "coco").
+        overwrite: whether files that are there may be replaced; a picture to segment never is.
+        crop: cut the results to the box around the object, which must be there then.
+        review: of a folder, also write contact sheets `review-1.jpg`, ... that go from the least to the most sure
+            picture, and `review.csv` in that order. It keeps some 5 kB in memory for each picture.
+        label: what the object is called in COCO's file; the model's name if empty.
+
+    Pictures that would give the same name keep their suffix in it (`a.jpg.png`). In a folder the rest goes on past a
+    picture that fails; stopped by hand, what all pictures share is written of those done. Raises RedosegError for a
+    single picture that fails, or if `out` cannot be used.
+    """
+    source, out = Path(source), Path(out)
+    if kind not in KINDS:
+        raise RedosegError(f"kind {kind!r} is not known, one of these expected: {', '.join(KINDS)}")
+    if kind == "coco" and crop:
+        raise RedosegError("crop with kind coco, whose masks and boxes are of whole pictures: leave out one of them")
+    wanted = _Wanted(kind, crop, review, overwrite, label or segmenter.name)
+    if label and kind != "coco":
+        raise RedosegError(f"a label with kind {kind}, coco expected: leave the label out")
+    if source.is_dir():
+        return _segment_folder(segmenter, source, out, wanted, on_item)
+    if not source.exists():
+        raise DataError(f"{shown(source)} does not exist, a picture or a folder of pictures expected: correct the name")
+    if review:
+        raise RedosegError(f"a review of {shown(source)}, a folder expected: leave it out for one picture")
+    target = _target(source, out, kind)
+    make_folder(target.parent)
+    problem = refusal(target, {os.path.realpath(source)}, overwrite)
+    if problem:
+        raise RedosegError(f"{shown(target)} {problem}")
+    result = _segmented(segmenter, source, source.name, wanted, contextlib.nullcontext())
+    write_atomic(target, result.png or _coco_file([result.coco] if result.coco else [], wanted.label))
+    if on_item is not None:
+        on_item(source, 1, 1, None)
+    return SegmentReport(1, (), (target,))
+
+
+def _segment_folder(
+    segmenter: Segmenter, source: Path, out: Path, wanted: _Wanted, on_item: OnItem | None
+) -> SegmentReport:
+    if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in (".json", *PICTURE_SUFFIXES)):
+        raise RedosegError(f"{shown(out)} is a file's name, a folder expected for the results of a folder: name one")
+    if source.resolve() == out.resolve():  # the next run would take them for photographs
+        raise RedosegError(f"{shown(out)} is the folder of the pictures, another expected for the results: name one")
+    pictures, failed = list_pictures(source)
+    if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
+        pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
+        if not pictures:
+            raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
+    # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
+    names = _names(pictures, source)
+    inputs = {os.path.realpath(picture) for picture in pictures}
+    one_large = threading.Lock()
+    shared = _Shared(out, wanted, inputs)
+    shared.refuse(len(pictures))
+
+    def result_of(job: tuple[Path, str]) -> _Result | str:
+        """Segments one picture; why there is no result, if there is none."""
+        picture, target = job[0], out / job[1]
+        refused = None if wanted.kind == "coco" else refusal(target, inputs, wanted.overwrite)
+        if refused:
+            return f"{shown(target)} {refused}"
+        try:
+            name = picture.relative_to(source).as_posix()
+            result = _segmented(segmenter, picture, name, wanted, one_large)
+            if result.png is not None:
+                make_folder(target.parent)
+                write_atomic(target, result.png)
+        except DataError as error:
+            return str(error).removeprefix(f"{shown(picture)}: ")
+        except MemoryError:
+            return "does not fit the memory that is free: make it smaller"
+        return replace(result, png=None)
+
+    written: list[Path] = []
+    done = 0
+    with contextlib.ExitStack() as stack:
+        # Held here once: threads that enter and leave it in turns would restore each other's filters.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.callback(lambda: written.extend(shared.write()))  # also when stopped by hand
+        jobs = zip(pictures, names, strict=True)
+        results = stack.enter_context(contextlib.closing(in_order(result_of, jobs, segmenter.threads)))
+        for seen, (picture, name, result) in enumerate(zip(pictures, names, results, strict=True), 1):
+            if isinstance(result, str):
+                failed.append((picture, result))
+            else:
+                done += 1
+                shared.add(result)
+                if wanted.kind != "coco":
+                    written.append(out / name)
+            if on_item is not None:
+                on_item(picture, seen, len(pictures), result if isinstance(result, str) else None)
+    return SegmentReport(done, tuple(failed), tuple(written))
+
+
+def _segmented(
+    segmenter: Segmenter,
+    path: Path,
+    name: str,
+    wanted: _Wanted,
+    one_large: contextlib.AbstractContextManager[Any],
+) -> _Result:
+    """A picture file's result. A large picture's is made within `one_large`. Raises DataError."""
+    picture = read_picture(path)
+    with one_large if is_large(picture) else contextlib.nullcontext():
+        soft, confidence = segmenter.predict(picture)
+        mask = soft > 0.5
+        reviewed = None
+        if wanted.review:
+            tile = _encoded(tile_of(picture, mask, _TILE), "JPEG", quality=80)
+            reviewed = confidence, float(mask.mean()), name, tile
+        if wanted.kind == "coco":
+            return _Result(None, annotated(name, mask, confidence), reviewed)
+        result = drawn(picture, soft, wanted.kind)
+        if wanted.crop:
+            result = result.crop(_crop_of(mask, path))
+        return _Result(as_png(result), None, reviewed)
+
+
+def is_large(picture: Image.Image) -> bool:
+    """Whether so much memory goes into this picture's result that no two should be made at a time."""
+    return picture.width * picture.height > _LARGE
+
+
+def drawn(picture: Image.Image, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5) -> Image.Image:
+    """What is made of an RGB picture and its soft mask (H, W), 0 to 1, cut at `threshold`.
+
+    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB.
+    """
+    if kind == "mask":
+        return Image.fromarray(np.where(soft > threshold, np.uint8(255), np.uint8(0)))
+    if kind == "soft":
+        return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
+    if kind == "cutout":
+        # Steeper than the soft mask's own edge, through which the background would show.
+        return cutout(picture, (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1))
+    return outline(picture, soft > threshold)
+
+
+def as_png(image: Image.Image) -> bytes:
+    """The picture as a PNG file, packed quickly rather than tightly."""
+    return _encoded(image, "PNG", compress_level=3)
+
+
+def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
+    box = bounding_box(mask)
+    if box is None:
+        raise DataError(f"{shown(path)}: no object found, one expected to crop to: leave out the crop for this picture")
+    left, top, width, height = box
+    margin = round(_MARGIN * max(width, height))
+    return (
+        max(left - margin, 0),
+        max(top - margin, 0),
+        min(left + width + margin, mask.shape[1]),
+        min(top + height + margin, mask.shape[0]),
+    )
+
+
+def _encoded(image: Image.Image, kind: str, **settings: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def _coco_file(pictures: Sequence[Annotated], label: str) -> bytes:
+    return json.dumps(document(pictures, label)).encode()
+
+
+@dataclass
+class _Shared:
+    """The files that all pictures of a folder share."""
+
+    out: Path
+    wanted: _Wanted
+    inputs: set[str]
+    coco: list[Annotated] = field(default_factory=list)
+    reviewed: list[tuple[float, float, str, bytes]] = field(default_factory=list)
+
+    def refuse(self, pictures: int) -> None:
+        """Raises RedosegError where one of them may not be written, before the work on so many pictures."""
+        names = [COCO_FILE] if self.wanted.kind == "coco" else []
+        if self.wanted.review:
+            names += [REVIEW_TABLE, *(_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS))))]
+        for target in (self.out / name for name in names):
+            problem = refusal(target, self.inputs, self.wanted.overwrite)
+            if problem:
+                raise RedosegError(f"{shown(target)} {problem}")
+
+    def add(self, result: _Result) -> None:
+        if result.coco is not None:
+            self.coco.append(result.coco)
+        if result.reviewed is not None:
+            self.reviewed.append(result.reviewed)
+
+    def write(self) -> list[Path]:
+        """Those for which there is something, and their paths."""
+        if not self.coco and not self.reviewed:
+            return []
+        make_folder(self.out)
+        files = {}
+        if self.coco:
+            files[COCO_FILE] = _coco_file(self.coco, self.wanted.label)
+        if self.reviewed:
+            self.reviewed.sort(key=lambda entry: entry[0])
+            size = _COLUMNS * _ROWS
+            pages = [self.reviewed[i : i + size] for i in range(0, len(self.reviewed), size)]
+            files |= {_page(number): _review_page(entries) for number, entries in enumerate(pages, 1)}
+            for name in _pages_of(self.out / REVIEW_TABLE) - files.keys():  # of an earlier, longer review
+                if os.path.realpath(self.out / name) not in self.inputs:
+                    (self.out / name).unlink(missing_ok=True)
+            files[REVIEW_TABLE] = _review_table(pages)
+        for name, data in files.items():
+            write_atomic(self.out / name, data)
+        return [self.out / name for name in files]
+
+
+def _page(number: int) -> str:
+    return f"review-{number}.jpg"
+
+
+def _pages_of(table: Path) -> set[str]:
+    """The pages that an earlier review wrote, as its table has them."""
+    try:
+        rows = csv.DictReader(io.StringIO(table.read_text("utf-8")))
+        return {name for row in rows if re.fullmatch(r"review-\d+\.jpg", name := row.get("page") or "")}
+    except (OSError, ValueError, csv.Error):
+        return set()
+
+
+def _review_table(pages: Sequence[Sequence[tuple[float, float, str, bytes]]]) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["picture", "confidence", "object_share", "page"])
+    for number, entries in enumerate(pages, 1):
+        for confidence, share, name, _ in entries:
+            rows.writerow([shown(name), f"{confidence:.4f}", f"{share:.4f}", _page(number)])
+    return text.getvalue().encode()
+
+
+def _review_page(entries: Sequence[tuple[float, float, str, bytes]]) -> bytes:
+    tiles = [
+        captioned(
+            Image.open(io.BytesIO(tile)).convert("RGB"),
+            f"{confidence:.2f} {name if len(name) < 18 else '...' + name[-15:]}",
+        )
+        for confidence, _, name, tile in entries
+    ]
+    return _encoded(grid([tiles[i : i + _COLUMNS] for i in range(0, len(tiles), _COLUMNS)]), "JPEG", quality=88)
+
+
+def _target(source: Path, out: Path, kind: Kind) -> Path:
+    """Where one picture's result goes: a file in the folder `out`, or the file `out`."""
+    suffix, right = out.suffix.lower(), ".json" if kind == "coco" else ".png"
+    if out.is_dir() or suffix not in (right, ".json", *PICTURE_SUFFIXES):
+        return out / (COCO_FILE if kind == "coco" else f"{source.stem}.png")
+    if suffix != right:
+        raise RedosegError(f"{shown(out)}: the result is a {right} file: name a file ending in {right}, or a folder")
+    return out
+
+
+def _names(pictures: Sequence[Path], source: Path) -> list[str]:
+    """A result's name for each picture: what differs from another in case or suffix alone keeps its suffix."""
+    whole: set[Path] = set()  # pictures that keep their suffix
+
+    def name(path: Path) -> str:
+        relative = path.relative_to(source)
+        return str(relative.with_name((path.name if path in whole else path.stem) + ".png"))
+
+    while True:
+        names = [name(p) for p in pictures]
+        count = Counter(name.lower() for name in names)
+        clashing = {p for p, name in zip(pictures, names, strict=True) if count[name.lower()] > 1} - whole
+        if not clashing:
+            return names
+        whole |= clashing

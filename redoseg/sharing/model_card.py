@@ -1,0 +1,136 @@
+"""README.md of a model folder: a model card in Hugging Face's format, with figures of the run and nothing made up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from redoseg.config.schema import Config
+from redoseg.train.report import NAMES
+
+TO_FILL_IN = "not stated"
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What only whoever shares a model can say. Empty ones are named as not stated."""
+
+    licence: str = ""
+    """Licence of the weights: an identifier as Hugging Face has them, such as apache-2.0, or a short text."""
+    data: str = ""
+    """Where the pictures come from and what may be done with them."""
+    limits: str = ""
+    """What the model is bad at."""
+
+
+def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str, int], statements: Statements) -> str:
+    """The card's text.
+
+    `about` is what a run folder's config.json says, with the saved state's `step` and `restarts`, the `mask_size`, and,
+    where known, `seconds`, `refined` (whether the second stage ran), and `scores` of just these weights. `sizes` are
+    the files' in bytes.
+    """
+    said = [value for value in (statements.licence,) if value]
+    identifier = said[0] if said and " " not in said[0] else "other" if said else "unknown"
+    header = {
+        "license": identifier,
+        "library_name": "redoseg",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["redoseg", "onnx", "unsupervised", "image-segmentation", "foreground-segmentation"],
+    }
+    lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()), "---", ""]
+    lines += [
+        f"# {name}",
+        "",
+        "Cuts the object out of photographs of one kind of thing, and draws object or background anew. Learnt from",
+        "pictures alone, without a mask, by redrawing (ReDO, Chen, Artières, Denoyer, NeurIPS 2019), with redoseg.",
+        "",
+        "```",
+        "redoseg segment FOLDER photo.jpg -o out/",
+        "redoseg redraw FOLDER photo.jpg -o out/  # FOLDER: this one, or hf://user/name of where you found it",
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in _facts(config, about, sizes, statements).items()),
+        "",
+    ]
+    if "scores" in about:
+        part = f", part {config.data.evaluate_split}" if config.data.evaluate_split else ""
+        lines += [f"## Scores on {_last(config.data.evaluate_on)}{part}", "", "| figure | value |", "|---|---|"]
+        for key, value in about["scores"].items():
+            lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
+        lines += ["", "No label entered training, stopping, or the choice of which region is the object.", ""]
+    seen, drawn = about["mask_size"], config.data.size
+    lines += [
+        f"**Limits.** It sees {seen} x {seen} pixels: what is finer is lost or guessed from the photograph's colours,",
+        f"and drawings have no more than {drawn} pixels a side in them. It knows only the kind of thing that it was",
+        f"shown, large in the picture. {statements.limits}".rstrip(),
+        "",
+        f"**Licence.** Of the weights: {statements.licence or TO_FILL_IN}. Of the code that made them: Apache-2.0.",
+        "",
+        "Without redoseg:",
+        "",
+        "```python",
+        without_redoseg(config.data.value_range == "signed"),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _facts(config: Config, about: dict[str, Any], sizes: dict[str, int], statements: Statements) -> dict[str, str]:
+    """The rows of the table."""
+    trained_on, made_with = about.get("trained_on", {}), about.get("made_with", {})
+    nets = config.nets
+    regions = f"{nets.regions} regions, of which {about['object_region']} is the object"
+    first = second = ""
+    if config.first_steps:
+        first = f"{about['step']} of {config.first_steps} steps of {config.batch} pictures"
+    if about.get("refined"):
+        second = f"{config.refine.rounds} rounds of {config.refine.steps} steps of the second stage"
+        if about["mask_size"] != config.data.size:
+            second += f" at {about['mask_size']} px"
+        if not config.first_steps:
+            second += (
+                f", started from {_STARTS.get(config.refine.start, 'masks that were given, one for each picture')}"
+            )
+    rows = {
+        "what": f"mask extractor, region generators and latent encoder of ReDO at {config.data.size} px; {regions}; "
+        f"latents of {nets.latent} numbers",
+        "files": ", ".join(f"`{name}` ({size / 1e6:.2f} MB)" for name, size in sizes.items()),
+        "learnt from": f"{trained_on['pictures']:,} pictures of {trained_on['name']}, no masks" if trained_on else "",
+        "the pictures": statements.data or TO_FILL_IN,
+        "length": ", then ".join(part for part in (first, second) if part),
+        "seed": f"{config.seed}" + (f", restarted {about['restarts']} times" if about["restarts"] else ""),
+        "time": f"{about['seconds'] / 60:.1f} minutes" if "seconds" in about else "",
+        "made with": ", ".join(f"{key} {value}" for key, value in made_with.items()),
+        "score": "below" if "scores" in about else "none was written down for just these weights",
+    }
+    return {key: value.replace("|", "\\|").replace("\n", " ") for key, value in rows.items() if value}
+
+
+_STARTS = {"disc": "one constant disc", "square": "one constant square"}
+
+
+def _last(place: str) -> str:
+    """The last part of a path or name: where pictures lie on a disk is nobody's business."""
+    return PurePath(place).name or place
+
+
+def without_redoseg(signed: bool = True) -> str:
+    """Eight lines of Python that segment photo.jpg with mask.onnx, onnxruntime, numpy and Pillow alone."""
+    return _PLAIN.replace("/ 127.5 - 1", "/ 127.5 - 1" if signed else "/ 255")
+
+
+_PLAIN = """\
+import numpy as np, onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession("mask.onnx")
+meta = session.get_modelmeta().custom_metadata_map
+photo, side = Image.open("photo.jpg").convert("RGB"), int(meta["size"])
+picture = np.asarray(photo.resize((side, side)), np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+masks = session.run(None, {"picture": picture})[0][0]  # (regions, side, side), summing to one
+Image.fromarray(np.uint8(masks[int(meta["object_region"])] * 255)).resize(photo.size).save("mask.png")"""

@@ -1,0 +1,217 @@
+"""A run folder, at any point of its training -> the model folder that is shared; and redraw.onnx of older runs.
+
+A model folder holds config.json, model.safetensors (extractor, generators, latent encoder: weights alone, float32),
+mask.onnx, redraw.onnx, and README.md, a model card. One of a run without a first stage has no generators, no encoder
+and no redraw.onnx.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from redoseg import metrics
+from redoseg.config.recipe import from_values, to_values
+from redoseg.config.schema import Config
+from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.files import cure, reason, shown, write_atomic
+from redoseg.inference.segmenter import Segmenter
+from redoseg.nets.image_encoder import latent_encoder
+from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.nets.region_generator import RegionGenerator
+from redoseg.onnx_export.generators import redrawer_bytes
+from redoseg.onnx_export.mask_extractor import export_extractor
+from redoseg.sharing.model_card import Statements, write_card
+from redoseg.train.checkpoint import load_checkpoint, part, prefixed, restore, save_checkpoint
+from redoseg.train.loader import PictureBank
+from redoseg.train.log import RunLog
+from redoseg.train.measure import LOOKED_AT, soft_masks, spread
+from redoseg.train.run import open_training_pictures
+
+CONFIG, WEIGHTS, MASK, REDRAW, CARD = "config.json", "model.safetensors", "mask.onnx", "redraw.onnx", "README.md"
+STATE, REFINED, OUTCOME = "state.safetensors", "refined.safetensors", "outcome.json"
+
+
+@dataclass(frozen=True)
+class TrainedNets:
+    """What a run has learnt, and what its folder says about it."""
+
+    config: Config
+    extractor: nn.Module
+    """The second stage's, if the run has come to its end; else the moving average's."""
+    generators: nn.ModuleList | None
+    """None where the run has no first stage, so that they have learnt nothing."""
+    encoder: nn.Module
+    object_region: int
+    mask_size: int
+    """Side of the extractor's pictures and masks [pixels]."""
+    about: dict[str, Any]
+    """As `write_card` takes it."""
+
+
+def read_run(folder: Path) -> TrainedNets:
+    """The networks of a run folder as its last checkpoint has them. Raises ModelError if it holds none."""
+    if not (folder / STATE).is_file():
+        raise ModelError(f"{shown(folder)} has no {STATE}, a folder made by `redoseg train` expected: name one")
+    tensors, saved = load_checkpoint(folder / STATE)
+    config = from_values(saved["config"], f"{folder / STATE}")
+    nets, data = config.nets, config.data
+    generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
+    extractor, encoder = MaskExtractor(nets), latent_encoder(nets, data.size)
+    for module, prefix in (
+        (extractor, "average.extractor"),
+        (generators, "average.generators"),
+        (encoder, "redrawer.encoder"),  # it has no moving average
+    ):
+        restore(module, part(prefix, tensors), folder / STATE)
+
+    about = _json(folder / CONFIG) | {key: saved[key] for key in ("step", "restarts")}
+    refined = _refined(folder, config, saved["restarts"]) if saved["step"] >= config.first_steps else None
+    if refined is not None:
+        restore(extractor, refined, folder / REFINED)
+        about["refined"] = True
+    elif not config.first_steps:
+        raise ModelError(
+            f"{shown(folder)} has no masks yet, a run that has come to its end expected: go on with "
+            "`redoseg train --resume --out` and this folder"
+        )
+    # what was written down counts only as far as it is of these weights: a run may have gone on since
+    saved_at = (saved["restarts"], saved["step"])
+    entries = [e for e in RunLog(folder / "log.jsonl").entries() if (e["restarts"], e["step"]) <= saved_at]
+    outcome = _json(folder / OUTCOME)
+    if (outcome.get("restarts"), outcome.get("step")) != saved_at:
+        outcome = {}
+    regions = [e["object_region"] for e in [*entries, outcome] if "object_region" in e]
+    if not regions:  # nothing was looked at yet; which one was chosen may still stand in what was exported
+        regions = [_region_found(folder, extractor, config)]
+    about["object_region"] = int(regions[-1])
+    if entries:
+        about["seconds"] = entries[-1]["seconds"]
+    if "scores" in outcome and ("scores_before_refining" in outcome) == (refined is not None):
+        about["scores"] = outcome["scores"]
+    for net in (extractor, generators, encoder):
+        net.eval().requires_grad_(False)
+    about["mask_size"] = config.data.size if refined is None else config.refined_size
+    drawn = generators if saved["step"] or config.first_steps else None
+    return TrainedNets(config, extractor, drawn, encoder, about["object_region"], about["mask_size"], about)
+
+
+def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int:
+    """The object's region as the run's mask.onnx has it, else chosen on its training pictures, as a run does.
+
+    Raises ModelError where neither is there: a wrong guess would turn every mask inside out.
+    """
+    with contextlib.suppress(ModelError):
+        return Segmenter(folder).object_region
+    try:
+        pictures = open_training_pictures(config).resized(config.data.size)
+        bank = PictureBank(pictures, config, torch.device("cpu"))
+        return metrics.object_region(soft_masks(extractor.eval(), bank, spread(len(bank), LOOKED_AT)))
+    except DataError as error:
+        raise ModelError(
+            f"{shown(folder)} does not say yet which region is the object, and its pictures cannot be looked at "
+            f"({error}): go on with `redoseg train --resume --out` and this folder first"
+        ) from None
+
+
+def _refined(folder: Path, config: Config, restarts: int) -> dict[str, Tensor] | None:
+    """The second stage's extractor, if it belongs to the saved state."""
+    if not config.refine.rounds or not (folder / REFINED).is_file():
+        return None
+    tensors, saved = load_checkpoint(folder / REFINED)
+    then = replace(from_values(saved["config"], f"{folder / REFINED}"), speed=config.speed)
+    return tensors if then == config and saved["restarts"] == restarts else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a run holds; nothing if it is not there or broken: it only tells about the run."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def make_redraw(folder: Path) -> bytes:
+    """redraw.onnx of a run that was made before runs wrote it. It is also put into the folder, if that can be written.
+
+    Raises ModelError where the folder has no state of training.
+    """
+    nets = read_run(folder)
+    if nets.generators is None:
+        raise ModelError(
+            f"{shown(folder)} cannot redraw: refine.start was {nets.config.refine.start}, run expected, whose first "
+            "stage learns to redraw: train with --refine.start run"
+        )
+    content = redrawer_bytes(nets.generators, nets.encoder, nets.config, folder.resolve().name, nets.object_region)
+    try:
+        write_atomic(folder / REDRAW, content)
+    except DataError:  # another's run, that may only be read
+        return content
+    return content
+
+
+def export_run(run: str | Path, out: str | Path, statements: Statements | None = None) -> dict[str, int]:
+    """Write the model folder `out` of the run folder `run`; returns the files' sizes in bytes.
+
+    A kill leaves no half folder of that name. Raises ModelError if `run` is none, RedosegError if `out` exists,
+    DataError if it cannot be written.
+    """
+    run, out = Path(run), Path(out)
+    if out.exists():
+        raise RedosegError(f"{shown(out)} exists, a new model folder expected: name another place")
+    nets = read_run(run)
+    partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    try:
+        try:
+            partial.mkdir(parents=True)
+            sizes = _write(nets, partial, out.resolve().name, statements or Statements())
+            os.rename(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"{shown(out)} cannot be made ({reason(error)}): {cure(error)}") from error
+    return sizes
+
+
+def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -> dict[str, int]:
+    config, region = shareable(nets.config), nets.object_region
+    about = {**nets.about, "config": to_values(config)}
+    write_atomic(folder / CONFIG, (json.dumps(about, indent=2) + "\n").encode())
+    tensors: dict[str, Tensor] = {}
+    learnt = {"extractor": nets.extractor}
+    if nets.generators is not None:
+        learnt |= {"generators": nets.generators, "encoder": nets.encoder}
+    for prefix, net in learnt.items():
+        tensors |= prefixed(prefix, net.state_dict())
+    described = {"config": to_values(config), "step": about["step"], "restarts": about["restarts"]}
+    save_checkpoint(folder / WEIGHTS, tensors, described)
+    export_extractor(nets.extractor, config, folder / MASK, name, region, nets.mask_size)
+    if nets.generators is not None:
+        write_atomic(folder / REDRAW, redrawer_bytes(nets.generators, nets.encoder, config, name, region))
+    files = [file for file in (MASK, REDRAW, WEIGHTS) if (folder / file).exists()]
+    sizes = {file: (folder / file).stat().st_size for file in files}
+    write_atomic(folder / CARD, write_card(name, config, about, sizes, statements).encode())
+    return sizes
+
+
+def shareable(config: Config) -> Config:
+    """The settings without the places on a disk where the pictures lie: of a path to somewhere, the last part."""
+
+    def name(place: str) -> str:
+        return PurePath(place).name if PurePath(place).is_absolute() or ".." in PurePath(place).parts else place
+
+    data, refine = config.data, config.refine
+    refine = replace(refine, start=name(refine.start))
+    return replace(
+        config, refine=refine, data=replace(data, source=name(data.source), evaluate_on=name(data.evaluate_on))
+    )

@@ -1,0 +1,49 @@
+"""Model folders pushed to Hugging Face's hub. Needs huggingface_hub, the part `hub` of redoseg."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from redoseg.errors import ModelError, RedosegError
+from redoseg.files import shown
+from redoseg.inference.hub import _REPO, _one_line
+
+FILES = ("README.md", "config.json", "mask.onnx", "redraw.onnx", "model.safetensors")  # a model folder, and all of it
+
+
+def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str | None = None) -> str:
+    """Upload a model folder (of `redoseg export`) as the model `repo` (user/name), made if there is none.
+
+    Only the five files of a model folder go up, in one commit. `private` makes a new model private, and refuses one
+    that is there and public. `token` is one that may write; if None, the stored one or HF_TOKEN. Returns the model's
+    address. Raises ModelError for a folder with a file missing, RedosegError if it cannot be uploaded.
+    """
+    folder = Path(folder)
+    if not _REPO.fullmatch(repo):
+        raise RedosegError(f"{repo!r} seen, the model's name on the hub expected, as user/name: correct it")
+    needed = [file for file in FILES if file != "redraw.onnx"]  # a run without a first stage has none
+    missing = [file for file in needed if not (folder / file).is_file()]
+    if missing:
+        seen = f"has no {missing[0]}" if folder.is_dir() else "is no folder"
+        raise ModelError(f"{shown(folder)} {seen}, a model folder expected: make one with `redoseg export`")
+    with _one_line(repo, "pushed"):
+        import huggingface_hub
+
+        token = token or huggingface_hub.get_token()
+        if not token:
+            raise RedosegError(
+                "no token for the hub, one that may write expected: say `hf auth login`, or set HF_TOKEN"
+            )
+        api = huggingface_hub.HfApi(token=token, library_name="redoseg")
+        address = api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise RedosegError(
+                f"{repo} on the hub is public, a private one expected: name another, or leave private out"
+            )
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=list(FILES),
+            commit_message=f"Model {folder.resolve().name}",
+        )
+    return str(address)

@@ -1,0 +1,335 @@
+"""A table of many runs: rows of settings, several seeds each, stopped and gone on with as one likes.
+
+A study is a TOML file: a `title`, the base `recipe` and its `settings`, `seeds`, `good` (the IoU from which on masks
+count as good), and one `[[row]]` after another with a `name`, and its own `recipe`, `settings` and `group` if any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
+from redoseg.config.schema import Config, RefineConfig
+from redoseg.errors import ConfigError, RunError
+from redoseg.files import locked, write_atomic
+from redoseg.system import cores
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a configuration to run with every seed."""
+
+    name: str
+    group: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to run, and how to judge it."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    good: float
+    """IoU from which on masks count as good."""
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def study_names() -> list[str]:
+    """Names of the studies that ship with the package."""
+    folder = resources.files("redoseg") / "studies"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load_study(study: str) -> Study:
+    """A study file, or the name of one that ships with the package. Raises ConfigError for a mistake in it."""
+    where = f"study {study}"
+    try:
+        if Path(study).is_file():
+            text = Path(study).read_bytes()
+        elif study in study_names():
+            text = (resources.files("redoseg") / "studies" / f"{study}.toml").read_bytes()
+        else:
+            names = ", ".join(study_names())
+            raise ConfigError(f"{where}: no such file, a TOML file or one of {names} expected: check the name")
+        values = tomllib.loads(text.decode())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: not readable ({error}), a TOML file expected: mend it") from None
+    _check(values, {"title": str, "recipe": str, "settings": dict, "seeds": list, "good": float, "row": list}, where)
+    seeds = values.get("seeds", [0, 1, 2])
+    if not (values.get("row") and seeds and all(type(s) is int and s >= 0 for s in seeds)):
+        raise ConfigError(f"{where}: no [[row]], or seeds that are no whole numbers, both expected: add them")
+    rows: list[Row] = []
+    for number, row in enumerate(values["row"], 1):
+        here = f"{where}, row {number}"
+        _check(row, {"name": str, "group": str, "recipe": str, "settings": dict}, here)
+        if "name" not in row or row["name"] in [r.name for r in rows]:
+            raise ConfigError(f"{here}: no name of its own, one expected: add name = ...")
+        base = load_recipe(row.get("recipe", values.get("recipe", "shapes")))
+        settings = flat(values.get("settings", {})) | flat(row.get("settings", {}))
+        config = from_values(nested(flat(to_values(base)) | settings), here)
+        rows.append(Row(row["name"], row.get("group", ""), config))
+    name = Path(study).stem
+    return Study(name, values.get("title", name), tuple(rows), tuple(seeds), float(values.get("good", 0.8)))
+
+
+def _check(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
+    for key, value in values.items():
+        if key not in kinds:
+            raise ConfigError(f"{where}: unknown key {key}, one of {', '.join(kinds)} expected: remove it")
+        if not isinstance(value, (int, float) if kinds[key] is float else kinds[key]):
+            raise ConfigError(f"{where}: {key} is {value!r}, a {kinds[key].__name__} expected: change it")
+
+
+# ---------------------------------------------------------------------------------------------------- running
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run of a study."""
+
+    row: Row
+    seed: int
+
+    @property
+    def config(self) -> Config:
+        return replace(self.row.config, seed=self.seed, threads=1)
+
+    @property
+    def key(self) -> str:
+        """Changes with any setting, but not when redoseg gains one that is off."""
+        plain, mine = flat(to_values(Config())), flat(to_values(self.config))
+        given = {name: value for name, value in mine.items() if value != plain[name]}
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
+
+    def borrows_from(self, other: _Job) -> bool:
+        """Whether the other's whole training is this one's first stage."""
+        return (
+            bool(self.config.first_steps) and replace(self.config, refine=RefineConfig()) == other.config != self.config
+        )
+
+
+class StudyFolder:
+    """Names of what a study's folder holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.results = path / "results.jsonl"
+        self.table = path / "table.md"
+        self.figure = path / "figure.png"
+        self.masks = path / "masks.png"
+        self.course = path / "course.png"
+        self.losses = path / "losses.png"
+        self.runs = path / "runs"
+
+    def run(self, row: str, seed: int, key: str) -> Path:
+        """The folder of one run."""
+        return self.runs / f"{_slug(row)}-seed{seed}-{key}"
+
+    def of(self, job: _Job) -> Path:
+        """The folder of that run."""
+        return self.run(job.row.name, job.seed, job.key)
+
+    def read(self) -> list[Result]:
+        """The finished runs; a line that a kill broke is left out."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for line in self.results.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    found.append(json.loads(line))
+        return found
+
+
+OnRun = Callable[[Result, int, int], None]
+"""Called with a finished run's result, the runs done and their total."""
+
+
+def run_study(
+    study: Study, out: Path, jobs: int = 0, device: str = "cpu", minutes: float = 0.0, on_run: OnRun | None = None
+) -> tuple[list[Result], int]:
+    """Train what is not done yet, several runs side by side; returns the results so far and how many are missing.
+
+    A row whose second stage is off lends its training to the rows that differ from it in the second stage alone. Only
+    where it was made in an earlier sitting in another folder do they train that first stage themselves.
+
+    Args:
+        study: what to run. Runs whose settings have changed since are done again.
+        out: the study's folder; a run that was stopped in it goes on.
+        jobs: runs side by side, each with one thread; 0 for one a core, or one a GPU.
+        device: cpu or cuda; runs take the GPUs in turns.
+        minutes: start no run after so long; 0 for no limit.
+        on_run: called after each run.
+
+    Raises RunError: another process works in the folder, or a run ends otherwise than by its end or divergence.
+    """
+    folder = StudyFolder(out)
+    folder.runs.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with locked(out) as mine:
+        if not mine:
+            raise RunError(f"{out} is in use by another study, a folder of one's own expected: wait or name another")
+        # a seed of every row before the next seed, so that a study cut short is still a comparison
+        wanted = [_Job(row, seed) for seed in study.seeds for row in study.rows]
+        keys = {job.key for job in wanted}
+        finished = folder.read()
+        write_atomic(folder.results, "".join(json.dumps(r) + "\n" for r in finished).encode())  # without torn lines
+        results = {r["key"]: r for r in finished if r["key"] in keys}
+        waiting = [job for job in wanted if job.key not in results]
+        gpus = _gpus() if device == "cuda" else 0
+        with _terminable(), _Children() as running:
+            while waiting or running.jobs:
+                late = minutes and time.monotonic() - started > 60 * minutes
+                while not late and len(running.jobs) < (jobs or gpus or cores()):
+                    unfinished = [*waiting, *(job for job, _, _ in running.jobs)]
+                    job = next((j for j in waiting if not any(map(j.borrows_from, unfinished))), None)
+                    if job is None:
+                        break
+                    waiting.remove(job)
+                    lender = next((j for j in wanted if job.borrows_from(j)), None)
+                    running.start(job, folder.of(job), folder.of(lender) if lender else None, device, gpus)
+                for done, result in running.finished():
+                    results[done.key] = result
+                    with open(folder.results, "a") as file:
+                        file.write(json.dumps(result) + "\n")
+                    borrowers = [*waiting, *(job for job, _, _ in running.jobs)]
+                    for job in wanted:
+                        if job.key in results and not any(b.borrows_from(job) for b in borrowers):
+                            _tidy(folder.of(job))
+                    if on_run is not None:
+                        on_run(result, len(results), len(wanted))
+                if late and not running.jobs:
+                    break
+                time.sleep(0.05)
+    ordered = [results[job.key] for job in wanted if job.key in results]
+    return ordered, len(wanted) - len(ordered)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does, so that no training is left behind."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Children:
+    """The training processes; all end with the block."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[_Job, Path, subprocess.Popen[bytes]]] = []
+        self.started = 0
+
+    def __enter__(self) -> _Children:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for _, _, process in self.jobs:
+            process.terminate()  # ends the step, saves, and can be gone on with
+        for _, _, process in self.jobs:
+            process.wait()
+
+    def start(self, job: _Job, folder: Path, first_stage: Path | None, device: str, gpus: int) -> None:
+        recipe = folder.with_suffix(".toml")
+        write_atomic(recipe, to_toml(job.config).encode())
+        command = [sys.executable, "-P", "-m", "redoseg", "train", str(recipe), "--out", str(folder)]
+        if not (folder / "config.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            if first_stage is not None and (first_stage / "state.safetensors").exists():
+                _borrow(first_stage, folder)
+        if (folder / "config.json").exists():
+            command.append("--resume")
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(self.started % gpus)
+        self.started += 1
+        said = open(folder.with_suffix(".txt"), "ab")  # noqa: SIM115  # the process's own
+        with said:
+            process = subprocess.Popen([*command, "--device", device], env=environment, stdout=said, stderr=said)
+        self.jobs.append((job, folder, process))
+
+    def finished(self) -> Iterator[tuple[_Job, Result]]:
+        ended = [child for child in self.jobs if child[2].poll() is not None]
+        self.jobs = [child for child in self.jobs if child not in ended]
+        for job, folder, _ in ended:
+            yield job, _result(job, folder)
+
+
+def _result(job: _Job, folder: Path) -> Result:
+    """What came of a run that has ended."""
+    from redoseg.train.log import RunLog
+
+    try:
+        outcome = json.loads((folder / "outcome.json").read_text())
+        if outcome.get("stopped"):
+            raise ValueError("it was stopped")
+    except (OSError, ValueError) as error:
+        said = folder.with_suffix(".txt").read_text(errors="replace").strip().splitlines()
+        why = said[-1] if said else str(error)
+        raise RunError(f"{folder} did not come to its end ({why}), a whole run expected: run the study again") from None
+    entries = RunLog(folder / "log.jsonl").entries()
+    course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
+    last = next((e for e in reversed(entries) if "grey" in e), {})
+    return {
+        "key": job.key,
+        "row": job.row.name,
+        "seed": job.seed,
+        "steps": outcome["step"],
+        "seconds": entries[-1]["seconds"] if entries else 0.0,
+        "grey": last.get("grey"),
+        "picture_scores": RunLog(folder / "picture_scores.jsonl").entries(),
+        "course": course,
+        "outcome": outcome,
+    }
+
+
+def _borrow(first_stage: Path, folder: Path) -> None:
+    """Begin a run where another has ended. config.json, by which a run is known, comes last."""
+    (folder / "samples").mkdir(parents=True)
+    for name in ("state.safetensors", "log.jsonl", "config.json"):
+        shutil.copyfile(first_stage / name, folder / name)
+
+
+def _tidy(folder: Path) -> None:
+    """Keep what explains a run; its weights are large and can be made again."""
+    for name in ("state.safetensors", "refined.safetensors", "mask.onnx", "redraw.onnx"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")[:48]

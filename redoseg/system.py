@@ -1,0 +1,113 @@
+"""What this machine gives a job: cores, memory, threads in order, OpenCV."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from redoseg.errors import MissingError
+
+UNTOLD = 8 * 2**30  # bytes of memory, where the system does not tell
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what it tells each process that it starts
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those of its job: `rank` of `size`, and the same among those on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+
+def place() -> Place:
+    """What torchrun said when it started this process; rank 0 of 1 where it did not."""
+    try:
+        return Place(*(int(os.environ[name]) for name in TORCHRUN))
+    except (KeyError, ValueError):
+        return Place(0, 1, 0, 1)
+
+
+def forget_place() -> None:
+    """Programs that this one starts are on their own, and not of its job."""
+    for name in list(os.environ):
+        if name in TORCHRUN or name.startswith(("TORCHELASTIC_", "MASTER_")):
+            del os.environ[name]
+
+
+def cores() -> int:
+    """Processor cores that this process may use: fewer than the machine has where a container or taskset says so."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        share, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
+        here = min(here, max(1, -(-share // period)))
+    return here
+
+
+def free_memory() -> int:
+    """What the host can give without swapping, within the limit of a container [bytes]."""
+    free = UNTOLD
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        free = int(found[1]) * 1024 if found else free
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free
+
+
+def own_memory(pid: int) -> int:
+    """Memory of its own of a process and its children [bytes], mapped files not counted; 0 where /proc is missing."""
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1]) * 1024
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return total
+    return total + sum(own_memory(int(child)) for child in children)
+
+
+def opencv() -> ModuleType:
+    """The module cv2. Raises MissingError."""
+    try:
+        import cv2
+    except ImportError:
+        raise MissingError(
+            "methods to compare with, scores of edges, edges grabcut and refine.sharpen need OpenCV, which is not "
+            'installed; run: pip install "redoseg[compare]"'
+        ) from None
+    module: ModuleType = cv2
+    return module
+
+
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
+
+
+def in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: int) -> Generator[Result, None, None]:
+    """`work` of each thing, done on several threads and given in the things' order.
+
+    Twice as many things as threads are under way at most, however many there are. Threads are enough: Pillow, zlib
+    and ONNX Runtime let others run while they work. Closed early, it waits for what is under way.
+    """
+    pool = ThreadPoolExecutor(threads)
+    under_way: deque[Future[Result]] = deque()
+    try:
+        for thing in things:
+            under_way.append(pool.submit(work, thing))
+            if len(under_way) == 2 * threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

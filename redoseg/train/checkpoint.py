@@ -1,0 +1,80 @@
+"""Tensors and their description in one safetensors file, written so that a kill leaves the old or the new one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from redoseg.errors import ModelError
+from redoseg.files import write_atomic
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write `tensors` and the JSON-able `about` to `path`, whole or not at all."""
+    described = {"redoseg": json.dumps({"format": FORMAT, **about})}
+    write_atomic(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, described))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (on the CPU) and the description of a checkpoint; ModelError where `path` is not one."""
+    remedy = "name a run folder made by `redoseg train`"
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("redoseg", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{path}: not readable ({error}), a checkpoint expected: {remedy}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = "no redoseg checkpoint" if not isinstance(about, dict) else f"format {about.get('format')}"
+        raise ModelError(f"{path}: {found}, format {FORMAT} expected: {remedy}")
+    return tensors, about
+
+
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """{"a": t} -> {"prefix.a": t}."""
+    return {f"{prefix}.{key}": tensor for key, tensor in state.items()}
+
+
+def part(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `prefixed`."""
+    return {k.removeprefix(f"{prefix}."): t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's state as flat tensors, `parameter number.name`."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}.{name}": value for number, entry in state.items() for name, value in entry.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` gave; rates stay those of the settings."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, name = key.split(".", 1)
+        like = parameters[int(number)]
+        if tensor.shape == like.shape:
+            # fused Adam walks through memory: its moments must lie as their parameter does (channels last)
+            tensor = torch.empty_like(like, memory_format=torch.preserve_format).copy_(tensor)
+        state.setdefault(int(number), {})[name] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load a module's state; ModelError where names or shapes differ from the settings'."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        seen = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{path}: weights of other networks ({seen}), those of its config.json expected: "
+            "name the run folder they came from"
+        ) from None

@@ -1,0 +1,75 @@
+"""`report.md`: what a run did and came to, in one page of its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redoseg.config.recipe import flat, to_values
+from redoseg.config.schema import Config
+from redoseg.files import write_atomic
+
+NAMES = {
+    "iou": "IoU, object region fixed once without labels",
+    "accuracy": "pixel accuracy",
+    "iou_oracle_flip": "IoU, better of mask and complement for each picture",
+    "accuracy_oracle_flip": "accuracy, better of mask and complement for each picture",
+    "iou_matched": "IoU, regions matched to objects with the truth",
+    "accuracy_matched": "accuracy, regions matched to objects with the truth",
+    "pictures": "pictures",
+}
+
+
+def ending(outcome: dict[str, Any]) -> str:
+    """How the run ended, in a few words."""
+    if outcome["collapsed"]:
+        return "collapsed: a region has all but vanished"
+    if not outcome["stopped"]:
+        return "finished"
+    if outcome["step"] == outcome["steps"]:
+        return "stopped by hand in the second stage"
+    return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
+
+
+def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+    """Write `report.md` into a run folder."""
+    seconds = entries[-1]["seconds"] if entries else 0
+    sizes = ", ".join(f"{100 * s:.1f} %" for s in outcome["sizes"])
+    first = (
+        f"{outcome['step']} steps of {config.batch} pictures in {seconds / 60:.1f} minutes, "
+        f"{outcome['restarts']} restarts."
+    )
+    if not config.first_steps:
+        first = f"{seconds / 60:.1f} minutes, second stage alone, started from {config.refine.start}."
+    lines = [
+        f"# {folder.name}",
+        "",
+        f"- Ended: {ending(outcome)}, {first}",
+        *([f"- Health at the end: {outcome['health']}."] if config.first_steps else []),
+        f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",
+        "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",
+        "- Use: `redoseg segment FOLDER photo.jpg -o out/`.",
+    ]
+    for key, title in (("scores", "Scores"), ("scores_before_refining", "Scores before refining")):
+        if key not in outcome:
+            continue
+        lines += ["", f"## {title} on {config.data.evaluate_on}", "", "| figure | value |", "|---|---|"]
+        for name, value in outcome[key].items():
+            lines.append(f"| {NAMES[name]} | {value if name == 'pictures' else f'{value:.4f}'} |")
+    if "scores" in outcome:
+        lines += ["", "`redoseg evaluate FOLDER DATA` gives these again, beside the baselines."]
+    if config.first_steps:
+        lines += ["", "## Course", "", "![losses, region sizes and scores](curves.png)"]
+    redrawn = ", each region redrawn" if config.first_steps else ""
+    lines += [
+        "",
+        f"Rows: pictures, object mask{redrawn}, and the truth where there is one.",
+        "",
+        "![samples](samples/last.png)",
+        "",
+    ]
+    lines += ["## Settings", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {key} | {json.dumps(value)} |" for key, value in flat(to_values(config)).items()]
+    write_atomic(folder / "report.md", ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,113 @@
+"""The built-in pictures: the same for ever, of the difficulty promised, and drawn in any slice or size."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from redoseg.data.shapes import HELD_OUT_START, LEVELS, generate
+from redoseg.errors import DataError
+
+# Frozen. Scores on changed pictures do not compare: a change of the pictures is a new level.
+HASHES = {
+    ("shapes", 2): "4612ddbb7714a87ac041a46ec002d3669093f023f9cc53f86b6b8cd9dfc114ef",
+    ("shapes", 3): "48d633daedf951480d47423d4c17909d154e1c9ddd26860d6bebfbe7c5b3b433",
+    ("shapes-hard", 2): "94e89989e1f025a0d3a5328508ff401ce65a71d3b4f9f5c88d4ec5c0d2e104b8",
+    ("shapes-hard", 3): "7715f4483bd14a6667d51fc1a55aa4ec5c0c6d67db8d5ae6b6fb334b4de5105a",
+}
+
+
+@pytest.mark.parametrize(("level", "regions"), HASHES)
+def test_the_levels_are_frozen(level: str, regions: int) -> None:
+    digest = hashlib.sha256()
+    for size in (32, 64):
+        # Across the boundary, so that training and held-out pictures are both in it.
+        for part in generate(level, 8, size, regions, seed=3, start=HELD_OUT_START - 4):
+            digest.update(part.tobytes())
+    assert digest.hexdigest() == HASHES[level, regions]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("regions", [2, 3])
+def test_arrays(level: str, regions: int) -> None:
+    images, labels = generate(level, 64, 32, regions)
+    assert images.shape == (64, 32, 32, 3)
+    assert labels.shape == (64, 32, 32)
+    assert images.dtype == labels.dtype == np.uint8
+    for picture in labels:
+        assert set(np.unique(picture)) == set(range(regions))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_any_slice_alone_is_the_same(level: str) -> None:
+    images, labels = generate(level, 10, 32, seed=5)
+    for start in (0, 3, 9):
+        alone, its_labels = generate(level, 1, 32, seed=5, start=start)
+        assert np.array_equal(alone[0], images[start])
+        assert np.array_equal(its_labels[0], labels[start])
+
+
+def test_seeds_and_varieties_differ() -> None:
+    first = generate("shapes", 4, 32)[0]
+    assert not np.array_equal(first, generate("shapes", 4, 32, seed=1)[0])
+    assert not np.array_equal(first, generate("shapes", 4, 32, regions=3)[0])
+    assert not np.array_equal(first, generate("shapes-hard", 4, 32)[0])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("regions", [2, 3])
+def test_the_same_scene_at_every_size(level: str, regions: int) -> None:
+    small, small_labels = generate(level, 16, 32, regions)
+    large, large_labels = generate(level, 16, 128, regions)
+    reduced = large.reshape(16, 32, 4, 32, 4, 3).mean(axis=(2, 4))
+    assert np.abs(reduced - small).mean() < 6
+    assert (large_labels[:, 1::4, 1::4] != small_labels).mean() < 0.03
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_objects_vary_in_size_and_place(level: str) -> None:
+    objects = generate(level, 400, 32)[1] > 0
+    areas = objects.mean(axis=(1, 2))
+    assert areas.min() > 0.04
+    assert areas.max() < 0.46
+    assert areas.std() > 0.06
+    border = np.ones((32, 32), bool)
+    border[1:-1, 1:-1] = False
+    assert 0.1 < objects[:, border].any(axis=1).mean() < 0.3
+    places = np.array([np.argwhere(o).mean(axis=0) for o in objects]) / 32
+    assert (places.std(axis=0) > 0.1).all()
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("level", LEVELS)
+def test_difficulty(level: str, size: int) -> None:
+    baselines = pytest.importorskip("redoseg.evaluation.baselines")
+    pytest.importorskip("cv2")
+    images, labels = generate(level, 128, size, start=HELD_OUT_START)
+    grabcut = "grabcut:inset=0.125"  # its usual rectangle is what the level was made for
+    beside = baselines.beside(images, labels.astype(np.int8), ("kmeans", grabcut))
+    rows = {name: scores.iou for name, scores in beside.items()}
+    if level == "shapes":
+        assert max(rows["mean mask"], rows["centred disc"]) < 0.5
+        assert rows["kmeans"] > 0.9
+    else:
+        assert max(rows["mean mask"], rows["centred disc"]) <= 0.45
+        assert rows["kmeans"] <= 0.65
+        # 512 held-out pictures give 0.54 at 32 px and 0.75 at 64 px; 128 scatter by 0.04.
+        assert 0.5 - 0.04 <= rows[grabcut] <= 0.8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"level": "circles"}, "'circles' do not exist; expected one of shapes, shapes-hard"),
+        ({"regions": 4}, "4 regions do not exist; set regions to 2 or 3"),
+        ({"regions": 1}, "set regions to 2 or 3"),
+        ({"size": 2}, "expected at least 4"),
+        ({"start": -1}, "none may be negative"),
+    ],
+)
+def test_mistakes_are_told(arguments: dict[str, object], text: str) -> None:
+    everything: dict[str, object] = {"level": "shapes", "count": 1, "size": 32, **arguments}
+    with pytest.raises(DataError, match=text):
+        generate(**everything)  # type: ignore[arg-type]

@@ -1,0 +1,432 @@
+"""Models on the hub, against a small server here that speaks the endpoints that huggingface_hub uses."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+
+from redoseg import RedrawModel, Segmenter, push_to_hub
+from redoseg.cli import app
+from redoseg.errors import MissingError, ModelError, RedosegError
+from redoseg.inference import hub as sharing_hub
+from redoseg.inference.segmenter import model_bytes
+from redoseg.sharing import push
+from redoseg.sharing.model_folder import export_run
+
+pytest.importorskip("huggingface_hub")
+
+FILES = ["README.md", "config.json", "mask.onnx", "model.safetensors", "redraw.onnx"]
+PHOTO = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+TOKEN = "hf_may_write"
+
+
+class Hub:
+    """Models on the server: each a list of commits, {path: content}, the last the newest."""
+
+    def __init__(self) -> None:
+        self.commits: dict[str, list[dict[str, bytes]]] = {}
+        self.private: set[str] = set()
+        self.asked: list[tuple[str, str]] = []
+        self.large: dict[str, bytes] | None = None
+        """Large files by their SHA-256, apart from commits as on the real hub; None has all files in commits."""
+        self.address = ""
+
+    def sha(self, repo: str, number: int) -> str:
+        return hashlib.sha1(f"{repo} {number}".encode()).hexdigest()
+
+    def found(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        commits = self.commits[repo]
+        for number, files in enumerate(commits):
+            if revision == self.sha(repo, number):
+                return revision, files
+        return (self.sha(repo, len(commits) - 1), commits[-1]) if revision == "main" else None
+
+    def fetched(self) -> set[str]:
+        """Names of the files that were asked for."""
+        return {path.rpartition("/")[2] for _, path in self.asked if "/resolve/" in path}
+
+
+class Handler(BaseHTTPRequestHandler):
+    hub: Hub
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def answer(self, status: int, body: Any = b"", **headers: str) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", headers.get("_", str(len(content))))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def read(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def may_write(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append((self.command, path))
+        found = re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)(?:/(.+))?)?", path)
+        repo, kind, revision, file = found.groups() if found else ("", "", "", "")
+        if repo not in self.hub.commits or (repo in self.hub.private and not self.may_write()):
+            return self.answer(401, {"error": "no"}, X_Error_Code="RepoNotFound", X_Error_Message="no")
+        at = self.hub.found(repo, revision or "main")
+        if at is None:
+            return self.answer(404, {"error": "no"}, X_Error_Code="RevisionNotFound", X_Error_Message="no")
+        sha, files = at
+        if kind == "tree":
+            entries = [{"type": "file", "path": p, "size": len(c), "oid": oid(c)} for p, c in sorted(files.items())]
+            return self.answer(200, entries)
+        if kind == "resolve":
+            if file not in files:
+                return self.answer(404, {"error": "no"}, X_Error_Code="EntryNotFound", X_Error_Message="no")
+            return self.answer(200, files[file], ETag=f'"{oid(files[file])}"', X_Repo_Commit=sha)
+        siblings = [{"rfilename": p} for p in sorted(files)]
+        info = {"_id": "1", "id": repo, "sha": sha, "private": repo in self.hub.private, "siblings": siblings}
+        return self.answer(200, info | {"tags": [], "downloads": 0, "likes": 0})
+
+    def do_PUT(self) -> None:
+        content = self.read()
+        assert self.hub.large is not None
+        assert self.path == f"/large/{hashlib.sha256(content).hexdigest()}"
+        self.hub.large[self.path.rpartition("/")[2]] = content
+        self.answer(200)
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append((self.command, path))
+        content = self.read()
+        if path == "/api/validate-yaml":
+            return self.answer(200, {"errors": [], "warnings": []})
+        if not self.may_write():
+            return self.answer(401, {"error": "Invalid username or password."})
+        if path == "/api/repos/create":
+            asked = json.loads(content)
+            repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            if repo in self.hub.commits:
+                return self.answer(409, {"error": "there", "url": f"{self.hub.address}/{repo}"})
+            self.hub.commits[repo] = [{}]
+            if asked.get("private") or asked.get("visibility") == "private":
+                self.hub.private.add(repo)
+            return self.answer(200, {"url": f"{self.hub.address}/{repo}"})
+        if path.endswith(".git/info/lfs/objects/batch"):
+            objects = json.loads(content)["objects"]
+            for entry in objects:
+                entry["actions"] = {"upload": {"href": f"{self.hub.address}/large/{entry['oid']}"}}
+            return self.answer(200, {"transfer": "basic", "objects": objects})
+        found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path)
+        assert found is not None, path
+        repo = found[1]
+        if found[2] == "preupload":
+            names = [file["path"] for file in json.loads(content)["files"]]
+            large = () if self.hub.large is None else (".onnx", ".safetensors")
+            modes = [(name, "lfs" if Path(name).suffix in large else "regular") for name in names]
+            answers = [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]
+            return self.answer(200, {"files": answers})
+        new = {}
+        for line in map(json.loads, content.splitlines()[1:]):
+            value = line["value"]
+            if line["key"] == "lfsFile":
+                assert self.hub.large is not None
+                new[value["path"]] = self.hub.large[value["oid"]]
+            else:
+                new[value["path"]] = base64.b64decode(value["content"])
+        self.hub.commits[repo].append(self.hub.commits[repo][-1] | new)
+        sha = self.hub.sha(repo, len(self.hub.commits[repo]) - 1)
+        return self.answer(200, {"commitUrl": f"{self.hub.address}/{repo}/commit/{sha}", "commitOid": sha})
+
+
+def oid(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """The server, and huggingface_hub made to talk to it, with a cache of its own and no token."""
+    served = Hub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {"hub": served}))
+    served.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    at(served.address, tmp_path, monkeypatch)
+    yield served
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def at(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def folder(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("models") / "birds"
+    export_run(trained.folder, place)
+    return place
+
+
+def content(place: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in place.iterdir()}
+
+
+# ----------------------------------------------------------------------------------------------- fetching
+
+
+def test_only_the_needed_files_are_fetched(hub: Hub, folder: Path) -> None:
+    hub.commits["me/birds"] = [content(folder)]
+    mask = Segmenter.from_pretrained("me/birds").soft(PHOTO)
+    assert (mask == Segmenter(folder).soft(PHOTO)).all()
+    assert hub.fetched() == {"mask.onnx", "config.json"}
+    drawings = RedrawModel.from_pretrained("me/birds").redraw(PHOTO, 2)
+    assert [p.tobytes() for p in drawings] == [p.tobytes() for p in RedrawModel(folder).redraw(PHOTO, 2)]
+    assert hub.fetched() == {"mask.onnx", "config.json", "redraw.onnx"}
+
+
+def test_names_of_models_take_the_hubs_too(hub: Hub, folder: Path) -> None:
+    hub.commits["me/birds"] = [content(folder)]
+    assert model_bytes("hf://me/birds")[1] == (folder / "mask.onnx").read_bytes()
+    assert Segmenter("hf://me/birds").name == "birds"
+    assert RedrawModel("hf://me/birds").latent == 4
+
+
+def test_a_revision(hub: Hub, folder: Path) -> None:
+    old, new = content(folder), content(folder) | {"mask.onnx": model_bytes("flowers")[1]}
+    hub.commits["me/birds"] = [old, new]
+    assert Segmenter.from_pretrained("me/birds").name == Segmenter("flowers").name
+    sha = hub.sha("me/birds", 0)
+    for segmenter in (Segmenter.from_pretrained("me/birds", revision=sha), Segmenter(f"hf://me/birds@{sha}")):
+        assert segmenter.name == "birds"
+    with pytest.raises(ModelError, match=r"me/birds on the hub cannot be fetched \(no such revision\): name a branch"):
+        Segmenter.from_pretrained("me/birds", revision="nightly")
+
+
+def test_a_private_model_needs_a_token(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    hub.commits["me/birds"] = [content(folder)]
+    hub.private.add("me/birds")
+    said = r"me/birds on the hub cannot be fetched \(no such model, or a private one\): check the name, or say `hf auth"
+    with pytest.raises(ModelError, match=said):
+        Segmenter.from_pretrained("me/birds")
+    with pytest.raises(ModelError, match=said):
+        Segmenter.from_pretrained("me/birds", token="hf_wrong")
+    segmenter = Segmenter.from_pretrained("me/birds", token=TOKEN, cache_dir=tmp_path / "mine", threads=1)
+    assert segmenter.threads == 1
+    assert (tmp_path / "mine" / "models--me--birds").is_dir()
+    assert not list((tmp_path / "hub-cache").rglob("mask.onnx"))
+
+
+def test_whatever_is_here_comes_first(hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Segmenter.from_pretrained(folder).name == "birds"
+    assert Segmenter.from_pretrained(str(folder)).name == "birds"
+    assert RedrawModel.from_pretrained(folder).latent == 4
+    assert Segmenter.from_pretrained("flowers").size == 64
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, tmp_path / "me" / "birds")
+    assert Segmenter.from_pretrained("me/birds").name == "birds"
+    assert hub.asked == []
+    for name in ("a/b/c", "../birds", "./birds", "fish"):  # places, and no names on the hub
+        with pytest.raises(ModelError, match=re.escape(f"{Path(name)} does not exist")):
+            Segmenter.from_pretrained(name)
+    assert hub.asked == []
+
+
+def test_what_is_in_the_cache_needs_no_network(
+    hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.commits["me/birds"] = [content(folder)]
+    Segmenter.from_pretrained("me/birds")
+    nobody = "http://127.0.0.1:9"
+    for offline in (False, True):  # nobody answers; nobody is asked
+        at(nobody, tmp_path, monkeypatch)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        assert Segmenter.from_pretrained("me/birds").name == "birds"
+        said = (
+            r"{} on the hub cannot be fetched \(no answer, and not in the cache\): check the network, or HF_HUB_OFFLINE"
+        )
+        for name in ("me/birds", "me/fish"):  # redraw.onnx was never fetched
+            with pytest.raises(ModelError, match=said.format(name)) as error:
+                RedrawModel.from_pretrained(name)
+            assert "\n" not in str(error.value)
+
+
+def test_a_model_of_others(hub: Hub, folder: Path) -> None:
+    hub.commits["me/llm"] = [{"config.json": b"{}", "pytorch_model.bin": b"no"}]
+    with pytest.raises(
+        ModelError, match=r"me/llm on the hub has no mask.onnx, a model of redoseg expected: name another"
+    ):
+        Segmenter.from_pretrained("me/llm")
+    hub.commits["me/odd"] = [{"weights.bin": b"no"}]
+    with pytest.raises(ModelError, match=r"me/odd on the hub has no config.json, a model of redoseg expected"):
+        Segmenter.from_pretrained("me/odd")
+    older = content(folder)
+    del older["redraw.onnx"]
+    hub.commits["me/older"] = [older]
+    assert Segmenter.from_pretrained("me/older").size == 32
+    with pytest.raises(ModelError, match=r"me/older on the hub has no redraw.onnx, a model of redoseg expected"):
+        RedrawModel.from_pretrained("me/older")
+    hub.commits["me/junk"] = [{"config.json": b"{}", "mask.onnx": b"junk"}]
+    with pytest.raises(ModelError, match=r"mask.onnx is not an ONNX model"):
+        Segmenter("hf://me/junk")
+    for name in ("hf://birds", "hf://a/b/c", "hf://a/b c", "hf://../x/y"):
+        with pytest.raises(ModelError, match="on the hub, user/name expected: correct it"):
+            Segmenter(name)
+
+
+# ------------------------------------------------------------------------------------------------ pushing
+
+
+def test_pushed_and_fetched_again(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / "notes.txt").write_text("not for others")
+    address = push_to_hub(tmp_path / "model", "me/birds", token=TOKEN)
+    assert address == f"{hub.address}/me/birds"
+    assert len(hub.commits["me/birds"]) == 2  # the empty one, and all files at once
+    assert sorted(hub.commits["me/birds"][-1]) == FILES
+    assert hub.commits["me/birds"][-1] == content(folder)
+    assert hub.private == set()
+    assert (Segmenter.from_pretrained("me/birds").soft(PHOTO) == Segmenter(folder).soft(PHOTO)).all()
+    # again, changed
+    (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\nBirds.\n")
+    push_to_hub(tmp_path / "model", "me/birds", token=TOKEN)
+    assert hub.commits["me/birds"][-1]["README.md"].endswith(b"Birds.\n")
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's own
+def test_large_files_go_another_way(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real hub keeps models apart from commits. Its newest way, Xet, is a protocol of its own, not tested here."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    hub.large = {}
+    push_to_hub(folder, "me/birds", token=TOKEN)
+    assert len(hub.large) == 3
+    assert hub.commits["me/birds"][-1] == content(folder)
+    assert Segmenter.from_pretrained("me/birds").name == "birds"
+
+
+def test_pushed_with_the_token_of_the_environment(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RedosegError, match="no token for the hub, one that may write expected: say `hf auth login`"):
+        push_to_hub(folder, "me/birds")
+    assert hub.asked == []
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    push_to_hub(folder, "me/birds", private=True)
+    assert hub.private == {"me/birds"}
+
+
+def test_a_private_push_never_goes_to_a_public_model(hub: Hub, folder: Path) -> None:
+    hub.commits["me/birds"] = [{}]
+    with pytest.raises(RedosegError, match="me/birds on the hub is public, a private one expected: name another"):
+        push_to_hub(folder, "me/birds", private=True, token=TOKEN)
+    assert hub.commits["me/birds"] == [{}]
+
+
+def test_pushes_that_are_refused(hub: Hub, folder: Path, trained: Any, tmp_path: Path) -> None:
+    said = r"me/birds on the hub cannot be pushed \(refused, status 401\): give a token that may, with `hf auth login`"
+    with pytest.raises(ModelError, match=said) as error:
+        push_to_hub(folder, "me/birds", token="hf_may_read")
+    assert "\n" not in str(error.value)
+    assert "hf_may_read" not in str(error.value)
+    with pytest.raises(ModelError, match=r"has no README.md, a model folder expected: make one with `redoseg export`"):
+        push_to_hub(trained.folder, "me/birds", token=TOKEN)
+    with pytest.raises(ModelError, match=r"nothing is no folder, a model folder expected"):
+        push_to_hub(tmp_path / "nothing", "me/birds", token=TOKEN)
+    with pytest.raises(RedosegError, match=r"'birds' seen, the model's name on the hub expected, as user/name"):
+        push_to_hub(folder, "birds", token=TOKEN)
+    assert hub.commits == {}
+
+
+def test_pushing_without_a_network(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at("http://127.0.0.1:9", tmp_path, monkeypatch)
+    with pytest.raises(ModelError, match=r"me/birds on the hub cannot be pushed \(no answer"):
+        push_to_hub(folder, "me/birds", token=TOKEN)
+
+
+def test_without_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for work in (
+        lambda: Segmenter.from_pretrained("me/birds"),
+        lambda: Segmenter("hf://me/birds"),
+        lambda: push_to_hub(folder, "me/birds", token=TOKEN),
+    ):
+        with pytest.raises(MissingError, match=r"the part `hub` of redoseg expected: pip install .redoseg\[hub\]"):
+            work()
+    assert Segmenter.from_pretrained(folder).name == "birds"  # what is here needs it not
+
+
+# --------------------------------------------------------------------------------------- the command line
+
+
+def test_push_and_segment_from_the_shell(hub: Hub, folder: Path, photos: Path, tmp_path: Path) -> None:
+    """In processes of their own, where the address comes from the environment."""
+    import os
+
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "redoseg", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path)
+
+    said = shell("push", folder, "me/birds", "--private")
+    assert (said.returncode, said.stdout, said.stderr) == (0, f"pushed: {hub.address}/me/birds\n", "")
+    assert hub.private == {"me/birds"}
+    said = shell("segment", "hf://me/birds", photos / "images" / "00.png", "-o", "out")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert (tmp_path / "out" / "00.png").is_file()
+    said = shell("redraw", "hf://me/birds", photos / "images" / "00.png", "-o", "out", "-n", "2")
+    assert (said.returncode, said.stderr) == (0, "")
+    said = shell("push", folder, "birds")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == "redoseg: 'birds' seen, the model's name on the hub expected, as user/name: correct it\n"
+
+
+def test_the_files_of_a_model_folder_are_all_known(folder: Path) -> None:
+    assert sorted(push.FILES) == sorted(content(folder)) == FILES
+    assert "push" in app.VERBS
+
+
+def test_a_hub_address_keeps_revision_token_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def fetch(repo: str, files: object, *rest: object) -> Path:
+        asked.append((repo, *rest))
+        return tmp_path
+
+    monkeypatch.setattr(sharing_hub, "fetch", fetch)
+    for model, revision in (("hf://user/name", "v1"), ("user/name", "v1"), ("hf://user/name@v1", None)):
+        sharing_hub.local_or_fetched(model, ("mask.onnx",), revision, "T", "/c")
+    assert asked == [("user/name", "v1", "T", "/c")] * 3

@@ -1,0 +1,89 @@
+"""What tests/train/test_distributed.py runs in two processes at once, and once alone.
+
+Both players' gradients, and all they hold.
+
+Arguments: a list of configurations as JSON, and the file to write to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from redoseg.config.recipe import from_values
+from redoseg.config.schema import Config
+from redoseg.data import open_shapes
+from redoseg.train import distributed
+from redoseg.train.loader import Feed, PictureBank
+from redoseg.train.loop import _of_batch
+from redoseg.train.state import TrainState
+
+STEPS = 2  # power iterations and moments have moved by then
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """`Tensor.float` that leaves float64 as it is: the networks end in float32 whatever they compute in."""
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
+
+
+def gradients(config: Config) -> dict[str, Tensor]:
+    """Gradients, losses, weights, buffers and the moving average after STEPS steps in float64."""
+    state = TrainState.fresh(config, torch.device("cpu"))
+    for module in (state.redrawer, state.critic, state.average.nets):
+        module.double()
+    pictures = open_shapes("shapes", config.data.size, config.nets.regions, "train", count=24)
+    bank = PictureBank(pictures, config, torch.device("cpu"))
+    redrawer = distributed.together(state.redrawer, state.redrawer.reads)
+    critic = distributed.together(state.critic)
+    found: dict[str, Tensor] = {}
+    with Feed(bank, config) as feed:
+        feed.begin(0, 1)
+        for step in range(1, STEPS + 1):
+            batch = feed.take()
+            latents, changes = batch.drawn.latents.double(), batch.drawn.changes.double()
+            drawn = (latents, batch.drawn.chosen)
+            centre = state.redrawer.centre_pull(step)
+            colours = state.redrawer.self_redraw_colours(batch.pictures.double())
+            out = redrawer(batch.pictures.double(), *drawn, state.critic, changes[0], centre, colours)
+            state.redrawer_optimiser.zero_grad()
+            out["total"].backward()
+            state.redrawer_optimiser.step()
+            with torch.no_grad():
+                fakes = state.redrawer.redraw(batch.pictures.double(), *drawn)[0]
+            judged = critic(batch.real.double(), fakes, changes[1])
+            state.critic_optimiser.zero_grad()
+            judged["total"].backward()
+            state.critic_optimiser.step()
+            state.average.update(state.redrawer, step)
+    for name, module in (("redrawer", state.redrawer), ("critic", state.critic)):
+        found |= {f"gradient.{name}.{k}": p.grad for k, p in module.named_parameters() if p.grad is not None}
+        found |= {f"state.{name}.{k}": t for k, t in module.state_dict().items()}
+    found |= {f"state.average.{k}": t for k, t in state.average.nets.state_dict().items()}
+    found |= {f"loss.{k}": t for terms in (out, judged) for k, t in _of_batch(terms).items() if k != "total"}
+    return found
+
+
+def several(configs: list[Config]) -> dict[str, Tensor]:
+    """The same of each of these, names led by their number."""
+    found: dict[str, Tensor] = {}
+    for number, config in enumerate(configs):
+        found |= {f"{number}.{k}": t.detach().contiguous().clone() for k, t in gradients(config).items()}
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.Tensor.float = wide  # type: ignore[method-assign]
+    with distributed.joined():
+        found = several([from_values(values, "tests") for values in json.loads(sys.argv[1])])
+        # what follows from the weights is the same in both, to the bit
+        for name, tensor in found.items():
+            assert all(torch.equal(other, tensor) for other in distributed.gathered(tensor[None])), name
+    if distributed.first():
+        save_file(found, sys.argv[2])
+    os._exit(0)  # as the command line does

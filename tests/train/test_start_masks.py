@@ -1,0 +1,225 @@
+"""The second stage from masks that no first stage made: one for all pictures, or a folder of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from redoseg.config.schema import Config, RefineConfig
+from redoseg.data import labelled_pictures
+from redoseg.errors import ConfigError, DataError, ModelError, RunError
+from redoseg.inference.redraw import RedrawModel
+from redoseg.inference.segmenter import Segmenter
+from redoseg.sharing.model_folder import export_run
+from redoseg.train import refine, run
+from redoseg.train.loader import PictureBank
+from redoseg.train.run import open_training_pictures
+from redoseg.train.start_masks import StartMasks
+from redoseg.train.state import TrainState
+
+Tiny = Callable[..., Config]
+CPU = torch.device("cpu")
+SECOND = {"refine.rounds": 1, "refine.steps": 20, "refine.batch": 4, "watch.collapse_share": 0.0}
+
+
+def train(config: Config, out: Path, resume: bool = False) -> dict[str, Any]:
+    return run.run(config, out, resume, "cpu", Console(file=io.StringIO()))
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_disc_and_a_square() -> None:
+    disc = StartMasks.find(RefineConfig(start="disc", start_size=0.5), ("a", "b", "c"))
+    assert disc is not None
+    masks = disc.regions(np.array([0, 2]), 32)
+    assert masks.shape == (2, 32, 32)
+    assert np.array_equal(masks[0], masks[1])
+    assert (masks[0] == 0).mean() == pytest.approx(np.pi / 16, rel=0.05)
+    assert masks[0, 16, 16] == 0 and masks[0, 16, 2] == 1  # noqa: PT018
+    square = StartMasks.find(RefineConfig(start="square", start_size=0.25), ("a",))
+    assert square is not None
+    assert (square.regions(np.array([0]), 32) == 0).sum() == 16 * 16
+    assert StartMasks.find(RefineConfig(), ("a",)) is None
+
+
+def test_masks_in_a_folder_are_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name, left in (("a", True), ("sub/b", False)):
+        mask = np.zeros((20, 30), np.uint8)
+        mask[:, :15] = 255 if left else 0
+        mask[:, 15:] = 0 if left else 255
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+    refine_config = RefineConfig(start=str(tmp_path))
+    start = StartMasks.find(refine_config, ("b", "a.jpg"))
+    assert start is not None
+    right, left = start.regions(np.array([0, 1]), 16)
+    assert (right[:, :8] == 1).all() and (right[:, 8:] == 0).all()  # noqa: PT018
+    assert np.array_equal(left, 1 - right)
+    with pytest.raises(
+        DataError, match=r"no mask for 1 of 2 training pictures \(c is the first\), one for each expected"
+    ):
+        StartMasks.find(refine_config, ("a", "c"))
+    (tmp_path / "other").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "other" / "b.png")
+    with pytest.raises(DataError, match=r"no mask for 1 of 2 training pictures \(b is the first\)"):
+        StartMasks.find(refine_config, ("a", "b"))  # which of the two?
+    assert StartMasks.find(refine_config, ("a", "sub/b")) is not None
+    with pytest.raises(DataError, match="no such folder, run, disc, square or a folder of masks expected"):
+        StartMasks.find(RefineConfig(start=str(tmp_path / "missing")), ("a",))
+
+
+def test_a_run_from_a_disc_has_no_first_stage(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
+    settings = {"data.evaluate_on": str(photos), "refine.start": "disc", "data.size": 32, "watch.picture_scores": True}
+    out = tmp_path / "run"
+    outcome = train(tiny(SECOND | settings | {"refine.rounds": 2, "refine.steps": 150}), out)
+    assert [e["refine_round"] for e in log_of(out)] == [1, 2]  # no step of redrawing
+    assert (outcome["step"], outcome["stopped"]) == (0, False)
+    assert "scores_before_refining" not in outcome
+    assert Segmenter(out)(photos / "images" / "00.png").shape == (32, 32)
+    assert "second stage alone, started from disc" in (out / "report.md").read_text()
+    scores = [json.loads(line) for line in (out / "picture_scores.jsonl").read_text().splitlines()]
+    assert [s["after"] for s in scores] == ["round 1", "round 2"]
+    assert np.mean(scores[-1][""]) == pytest.approx(outcome["scores"]["iou"], abs=0.02)
+
+    export_run(out, tmp_path / "model")
+    assert not (tmp_path / "model" / "redraw.onnx").exists()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "2 rounds of 150 steps of the second stage, started from one constant disc" in card
+    for folder in (out, tmp_path / "model"):
+        with pytest.raises(ModelError, match=r"refine.start was disc, run expected|redraw.onnx"):
+            RedrawModel(folder)
+
+
+def test_a_stop_before_the_first_round_leaves_no_model(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(SECOND | {"refine.start": "square", "refine.start_size": 0.25})
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "refine", lambda *_: None)
+        assert train(config, tmp_path / "run")["stopped"]
+    assert not (tmp_path / "run" / "mask.onnx").exists()
+    with pytest.raises(ModelError, match=r"has no masks yet, a run that has come to its end expected"):
+        export_run(tmp_path / "run", tmp_path / "model")
+    assert not train(config, tmp_path / "run", resume=True)["stopped"]
+    assert (tmp_path / "run" / "mask.onnx").exists()
+
+
+def test_pictures_are_scored_after_each_stage_without_changing_it(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for kind in ("images", "masks"):
+        (tmp_path / "set" / kind).symlink_to(photos / kind)
+    split = "".join(f"{n:02},{'test' if n % 3 == 0 else 'dev'}\n" for n in range(12))
+    (tmp_path / "set" / "splits.csv").write_text(split)
+    base = SECOND | {"data.evaluate_on": str(tmp_path / "set"), "data.evaluate_split": "dev", "data.size": 32}
+    plain = train(tiny(base), tmp_path / "plain")
+    stored = train(tiny(base | {"watch.picture_scores": True}), tmp_path / "stored")
+    assert stored == plain
+    scores = [json.loads(line) for line in (tmp_path / "stored" / "picture_scores.jsonl").read_text().splitlines()]
+    assert [(s["after"], len(s["dev"]), len(s["test"])) for s in scores] == [("first stage", 8, 4), ("round 1", 8, 4)]
+    whole = labelled_pictures(str(tmp_path / "set"))
+    assert scores[0]["size"] == whole.size == 128  # as `redoseg evaluate` scores
+    assert not (tmp_path / "plain" / "picture_scores.jsonl").exists()
+
+
+def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(SECOND | {"refine.rounds": 2})
+    pictures = open_training_pictures(config)
+    bank = PictureBank(pictures, config, CPU)
+    wanted: list[torch.Tensor] = []
+    real = refine.augment
+
+    def recorded(seen: Any, masks: torch.Tensor, *rest: Any) -> Any:
+        wanted.append(masks.clone())
+        return real(seen, masks, *rest)
+
+    monkeypatch.setattr(refine, "augment", recorded)
+    start = StartMasks.find(RefineConfig(start="square", start_size=0.25), pictures.names)
+    assert refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start)
+    square = torch.zeros(16, 16)
+    square[4:12, 4:12] = 1
+    first, second = wanted[: config.refine.steps], wanted[config.refine.steps :]
+    assert all((masks[:, 0] == square).all() for masks in first)
+    assert not all((masks[:, 0] == square).all() for masks in second)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: dict[str, set[int]] = {}
+    kept: dict[str, int] = {}
+    for select in ("best", "random"):
+        config = tiny(SECOND | {"refine.rounds": rounds, "refine.select": select, "refine.keep": 0.25})
+        pictures = open_training_pictures(config)
+        bank = PictureBank(pictures, config, CPU)
+        asked: list[int] = []
+        monkeypatch.setattr(
+            PictureBank, "__call__", lambda self, i, flips=None, a=asked: (a.extend(i), self.floats(self.stored(i)))[1]
+        )
+        start = StartMasks.find(RefineConfig(start="disc", start_size=0.5), pictures.names)
+        refine.refine(
+            TrainState.fresh(config, CPU),
+            bank,
+            bank,
+            lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
+            lambda: False,
+            start,
+        )
+        taught[select] = set(asked[: config.refine.steps * config.refine.batch])
+    assert kept["best"] == kept["random"] == 6
+    assert taught["best"] == set(range(6))  # all discs are alike: the first ones
+    assert taught["random"] != taught["best"]
+
+
+def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+
+    def cut(picture: np.ndarray, mask: np.ndarray, rounds: int, side: int) -> np.ndarray:
+        sides.append(side)
+        return mask
+
+    monkeypatch.setattr(refine, "grabcut_from", cut)
+    config = tiny(SECOND | {"refine.sharpen": "grabcut", "refine.sharpen_size": 24})
+    pictures = open_training_pictures(config)
+    bank = PictureBank(pictures, config, CPU)
+    start = StartMasks.find(RefineConfig(start="disc"), pictures.names)
+    refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start)
+    assert set(sides) == {24}
+
+
+def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = {"watch.collapse_share": 0.0}
+    train(tiny(first), out)
+    steps = [e for e in log_of(out) if "sizes" in e]
+    train(tiny(SECOND | {"refine.keep": 0.5}), out, resume=True)
+    assert [e for e in log_of(out) if "sizes" in e] == steps  # the first stage was not made again
+    assert [e["refine_round"] for e in log_of(out) if "refine_round" in e] == [1]
+    with pytest.raises(RunError, match=r"trained under other settings \(refine.keep: 0.5 -> 0.25\)"):
+        train(tiny(SECOND | {"refine.keep": 0.25}), out, resume=True)
+    with pytest.raises(RunError, match=r"trained under other settings \(objective.floor: 0.0 -> 0.1\)"):
+        train(tiny(SECOND | {"refine.keep": 0.5, "objective.floor": 0.1}), out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"refine.start": "disc"}, "refine.start disc with refine.rounds 0, 1 or more expected"),
+        (SECOND | {"refine.start": "square"}, "refine.start_size is 0.6 for a square, less than 0.5 expected"),
+        (SECOND | {"refine.start": "disc", "nets.regions": 3}, "refine.start with 3 regions, 2 expected"),
+        ({"watch.picture_scores": True, "nets.regions": 3}, "watch.picture_scores with 3 regions, 2 expected"),
+        (SECOND | {"refine.start_size": 2.0}, "refine.start_size is 2.0, 0.01 to 1.5 expected"),
+    ],
+)
+def test_starts_that_cannot_be(settings: dict[str, Any], said: str, tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+        tiny(settings)

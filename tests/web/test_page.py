@@ -1,0 +1,709 @@
+"""The page, in a real browser and over plain HTTP: what it shows, what it refuses, and that it goes on."""
+
+import io
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zlib
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from redoseg.data.shapes import generate
+from redoseg.errors import ConfigError, DataError
+from redoseg.images.read import read_picture
+from redoseg.inference.segment_files import segment_paths
+from redoseg.inference.segmenter import Segmenter
+from redoseg.system import own_memory
+from redoseg.web import page as serve
+from redoseg.web.page import Cuts, is_loopback, run_progress, tidy
+
+pytest.importorskip("gradio")
+Start = Callable[..., subprocess.Popen[str]]
+STATED = re.compile(r"the page is at (http://(\S+):(\d+)/) ")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that is served by a process of its own."""
+
+    address: str
+    port: int
+    process: subprocess.Popen[str]
+    temporary: Path
+
+
+def started(start: Start, *arguments: str | Path, temporary: Path, code: str = "") -> Page:
+    """A page in a process of its own; `code` runs first."""
+    command = ["-c", f"{code}\nfrom redoseg.cli import main; main()", "serve", "--port", "0", *arguments]
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": os.getcwd()}
+    # a proxy that is not there would be noticed
+    environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    process = start(*command, stderr=subprocess.DEVNULL, cwd=temporary, env=environment)
+    assert process.stdout
+    said = STATED.match(process.stdout.readline())
+    assert said, "it did not start"
+    return Page(said[1], int(said[3]), process, temporary)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run at step 40 of 200, with a health that needs advice."""
+    folder = tmp_path_factory.mktemp("runs") / "tulips"
+    (folder / "samples").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"steps": 200}))
+    line = {"restarts": 0, "seconds": 600.0, "steps_per_s": 0.5, "sizes": [0.4, 0.6], "health": "masks stay grey"}
+    lines = [line | {"step": 20, "iou": 0.5}, line | {"step": 40}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines) + '{"step": 60, "res')
+    Image.new("RGB", (100, 80), "white").save(folder / "curves.png")
+    Image.new("RGB", (60, 20), "green").save(folder / "samples" / "0-000020.png")
+    (folder / "secret.txt").write_text("not for the page")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(
+    start_once: Start, run_folder: Path, photograph: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    temporary = tmp_path_factory.mktemp("served")
+    limits = ("--max-mb", "1", "--max-megapixels", "2")
+    shown = ("--run", run_folder, "--examples", photograph.parent)
+    page = started(start_once, "flowers", *shown, *limits, temporary=temporary)
+    yield page
+    page.process.send_signal(signal.SIGINT)
+    page.process.communicate(timeout=20)
+    assert page.process.returncode == 130
+    assert list(temporary.iterdir()) == [], "it left something behind"
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JPEG file that lies on its side, 300 x 200 pixels once it is upright."""
+    path = tmp_path_factory.mktemp("photographs") / "my tulip.jpg"
+    image = Image.fromarray(generate("shapes", 1, 300, seed=3)[0][0]).crop((0, 50, 300, 250))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(photograph: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What `redoseg segment` writes for it."""
+    out = tmp_path_factory.mktemp("segmented")
+    results = {}
+    for kind in ("mask", "soft", "cutout"):
+        segment_paths(Segmenter("flowers"), photograph, out / f"{kind}.png", kind)
+        results[kind] = (out / f"{kind}.png").read_bytes()
+    return results
+
+
+def opened(content: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)
+
+
+def bomb() -> bytes:
+    """A PNG file of 60,000 x 60,000 pixels that is 100 bytes long."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
+
+    header = struct.pack(">LLBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+# ------------------------------------------------------------------------------------------------ plain HTTP
+
+
+def answer(page: Page, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(page.address + path, body, headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def form(name: str, content: bytes) -> tuple[bytes, str]:
+    head = f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    return head.encode() + content + b"\r\n--edge--\r\n", "multipart/form-data; boundary=edge"
+
+
+def upload(page: Page, name: str, content: bytes) -> Any:
+    body, kind = form(name, content)
+    status, said = answer(page, "gradio_api/upload", body, **{"Content-Type": kind})
+    return json.loads(said)[0] if status == 200 else (status, said.decode())
+
+
+def call(page: Page, name: str, *values: Any) -> str:
+    """The last event of a call as gradio's documented HTTP API gives it."""
+    body = json.dumps({"data": values}).encode()
+    status, said = answer(page, f"gradio_api/call/{name}", body, **{"Content-Type": "application/json"})
+    assert status == 200, said
+    status, said = answer(page, f"gradio_api/call/{name}/{json.loads(said)['event_id']}")
+    assert status == 200
+    return said.decode()
+
+
+def a_file(path: Any) -> dict[str, Any]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def segmented(page: Page, photograph: Path, threshold: float = 0.5) -> list[bytes]:
+    """The three files that the endpoint `segment` gives."""
+    events = call(page, "segment", a_file(upload(page, photograph.name, photograph.read_bytes())), threshold)
+    assert "event: complete" in events, events
+    found = json.loads(events.split("data: ")[-1])
+    places = [f.get("value", f)["path"] for f in found]
+    return [answer(page, "gradio_api/file=" + urllib.parse.quote(place))[1] for place in places]
+
+
+def test_the_endpoint_gives_what_the_command_line_writes(
+    page: Page, photograph: Path, expected: dict[str, bytes]
+) -> None:
+    assert segmented(page, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
+
+
+def test_the_threshold_cuts_the_soft_mask(page: Page, photograph: Path, expected: dict[str, bytes]) -> None:
+    soft = opened(expected["soft"]) / 255
+    for threshold in (0.2, 0.8):
+        mask = opened(segmented(page, photograph, threshold)[0])
+        sure = np.abs(soft - threshold) > 1 / 255
+        np.testing.assert_array_equal(mask[sure] > 0, soft[sure] > threshold)
+    assert not opened(segmented(page, photograph, 1)[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("bomb.png", bomb(), "bomb.png: claims more than 2 million pixels"),
+        ("garbage.jpg", b"garbage" * 50, "garbage.jpg: not a picture"),
+        ("empty.png", b"", "empty.png: an empty file"),
+        ("page.html", b"<b>", "page.html: not a format that is read"),
+        ("wide.png", "2000x1001", "claims more than 2 million pixels"),
+    ],
+)
+def test_what_is_no_photograph_is_refused_in_one_line(page: Page, name: str, content: bytes | str, why: str) -> None:
+    if isinstance(content, str):
+        buffer = io.BytesIO()
+        Image.new("1", (2000, 1001)).save(buffer, "PNG")
+        content = buffer.getvalue()
+    events = call(page, "segment", a_file(upload(page, name, content)), 0.5)
+    assert "event: error" in events
+    assert why in events
+    assert "expected" in events
+    assert str(page.temporary) not in events, "the page tells no paths"
+    assert "Traceback" not in events
+
+
+@pytest.mark.parametrize("threshold", [2, -1, "0.5", [1], {}, True, None, float("nan")])
+def test_a_threshold_that_is_none_is_refused(page: Page, photograph: Path, threshold: Any) -> None:
+    photo = a_file(upload(page, photograph.name, photograph.read_bytes()))
+    events = call(page, "segment", photo, threshold)
+    assert ("event: error" in events) != (threshold is True)  # which JSON's readers take for 1
+
+
+def test_too_large_an_upload_is_refused(page: Page) -> None:
+    status, said = upload(page, "large.png", bytes(1_100_000))
+    assert status == 413
+    assert "maximum allowed size" in said
+    status, said = upload(page, "huge.png", bytes(5_000_000))
+    assert status == 413
+    assert said == "more than 2 MB: send a smaller file"
+    body = json.dumps({"data": ["x" * 1_100_000]}).encode()
+    assert answer(page, "gradio_api/call/segment", body, **{"Content-Type": "application/json"})[0] == 413
+
+
+def test_an_upload_of_unknown_length_is_counted(page: Page) -> None:
+    connection = HTTPConnection("127.0.0.1", page.port, timeout=20)
+    head, kind = form("a.png", b"")
+    chunks = itertools.chain([head[:-14]], itertools.repeat(bytes(2**16), 1000))
+    status = 0
+    try:
+        connection.request("POST", "/gradio_api/upload", chunks, {"Content-Type": kind}, encode_chunked=True)
+        status = connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):  # it would not hear the rest
+        status = 413
+    finally:
+        connection.close()
+    assert status == 413
+
+
+SECRETS = ["/etc/passwd", "{run}/secret.txt", "{run}/log.jsonl", "../../../../etc/passwd", "{here}/pyproject.toml"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_other_file_can_be_read(page: Page, run_folder: Path, secret: str) -> None:
+    path = secret.format(run=run_folder, here=Path(__file__).parents[2])
+    for quoted in (path, urllib.parse.quote(path, safe=""), urllib.parse.quote(path, safe="").replace("%", "%25")):
+        for route in ("file=", "file=" + str(page.temporary) + "/..%2f..%2f", "file/", "static/", "assets/", "svelte/"):
+            for start in ("", "gradio_api/"):
+                status, said = answer(page, start + route + quoted)
+                assert status in (400, 403, 404, 405), (route, quoted)
+                assert b"root:" not in said
+                assert b"not for the page" not in said
+                assert b"steps_per_s" not in said
+    for value in (a_file(path), {"path": path}, path, {"path": "http://127.0.0.1:9/x.png", **a_file(path)}):
+        events = call(page, "segment", value, 0.5)
+        assert "event: error" in events
+    assert "event: error" in call(page, "progress", path)
+
+
+def test_nothing_is_fetched_for_a_caller(page: Page) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bait:
+        bait.settimeout(0.5)
+        address = f"http://127.0.0.1:{bait.getsockname()[1]}/x.png"
+        for path in (f"gradio_api/file={address}", f"gradio_api/proxy={address}", f"file={address}"):
+            assert answer(page, path)[0] == 404
+        assert "event: error" in call(page, "segment", a_file(address), 0.5)
+        assert "event: error" in call(page, "segment", a_file(address) | {"url": address, "is_stream": True}, 0.5)
+        with pytest.raises(TimeoutError):
+            bait.accept()
+
+
+def test_another_host_name_is_refused(page: Page) -> None:
+    assert answer(page, "config", Host="evil.example")[0] == 403
+    assert answer(page, "config", Host=f"localhost:{page.port}")[0] == 200
+
+
+def test_only_the_routes_of_the_page_are_there(page: Page) -> None:
+    for path in ("gradio_api/vibe-code", "gradio_api/runs", "monitoring", "gradio_api/profiling/traces", "docs", "dev"):
+        assert answer(page, path)[0] == 404, path
+    status, said = answer(page, "gradio_api/info")
+    assert status == 200
+    assert set(json.loads(said)["named_endpoints"]) == {"/segment", "/progress", "/redraw"}
+
+
+def test_pages_elsewhere_may_not_send_anything(page: Page) -> None:
+    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert answer(page, "config", **headers)[0] == 403, headers
+    assert answer(page, "config", Origin=f"http://127.0.0.1:{page.port}")[0] == 200
+
+
+def test_the_progress_of_a_run(page: Page) -> None:
+    events = call(page, "progress", "tulips")
+    assert "Step 40 of 200 (20 %)" in events
+    assert "masks stay grey" in events
+    assert "event: error" in call(page, "progress", "roses")
+
+
+# --------------------------------------------------------------------------------------------- a thousand others
+
+
+def garbage(chance: random.Random, photo: str, made: bytes) -> tuple[str, str, bytes, dict[str, str]]:
+    """A request that no browser would send: method, path, body, headers."""
+
+    def value(depth: int = 0) -> Any:
+        kinds: list[Callable[[], Any]] = [
+            lambda: None,
+            lambda: chance.choice(
+                [True, -1, 0.5, 1e308, 10**40, "", "../" * 20 + "etc/passwd", "\x00\ud800", "x" * 5000]
+            ),
+            lambda: a_file(chance.choice([photo, "/etc/passwd", "", 5, None, "http://127.0.0.1:9/", "x" * 3000])),
+        ]
+        if depth < 4:
+            kinds.append(lambda: [value(depth + 1) for _ in range(chance.randrange(4))])
+            kinds.append(lambda: {str(chance.choice(["path", "url", "meta", 3])): value(depth + 1) for _ in range(3)})
+        return chance.choice(kinds)()
+
+    kind = {"Content-Type": "application/json"}
+    noise = chance.randbytes(chance.choice([0, 1, 100, 10_000]))
+    match chance.randrange(9):
+        case 0:  # right route, wrong values
+            body = {"data": [value() for _ in range(chance.randrange(4))]}
+            return (
+                "POST",
+                f"/gradio_api/call/{chance.choice(['segment', 'progress', 'redraw'])}",
+                json.dumps(body).encode(),
+                kind,
+            )
+        case 1:
+            body = {"data": [value(), value()], "fn_index": chance.choice([0, 1, 2, 3, 99, -1, None, "x"])}
+            body |= {"session_hash": chance.choice(["a", "b", None, 7]), "event_data": value()}
+            return "POST", "/gradio_api/queue/join", json.dumps(body).encode(), kind
+        case 2:
+            route = chance.choice(
+                ["call/segment", "queue/join", "upload", "cancel", "reset", "run/segment", "api/predict"]
+            )
+            return "POST", f"/gradio_api/{route}", chance.choice([noise, b"[" * 50_000, b"{", b"nul", b"1e999"]), kind
+        case 3:
+            name = chance.choice(["a.png", "../../x.png", "\x01.png", "a" * 400 + ".png", "", ".", "a.svg"])
+            body, form_kind = form(name, chance.choice([noise, made, bomb()]))
+            cut = body[: chance.choice([len(body), len(body) // 2])]
+            return (
+                "POST",
+                "/gradio_api/upload",
+                cut,
+                {"Content-Type": chance.choice([form_kind, "multipart/form-data", "x"])},
+            )
+        case 4:
+            place = chance.choice(
+                ["/etc/passwd", "..%2f..%2fetc%2fpasswd", "%00", "C:\\x", "/proc/self/environ", photo]
+            )
+            return "GET", f"/gradio_api/file={place}", b"", {}
+        case 5:
+            name = urllib.parse.quote(noise[:100])
+            return chance.choice(["GET", "PUT", "DELETE", "OPTIONS", "HEAD", "X"]), f"/{name}", noise, {}
+        case 6:  # claims another length than it has
+            return (
+                "POST",
+                "/gradio_api/call/segment",
+                noise,
+                kind | {"Content-Length": chance.choice(["99999999999", "-1", "x", "3"])},
+            )
+        case 7:
+            return "POST", "/gradio_api/upload", bytes(chance.choice([2_500_000, 1_050_000])), kind
+        case _:
+            body = {"data": [a_file(photo), chance.choice([0.1, 0.5, 0.9])]}
+            return "POST", "/gradio_api/call/segment", json.dumps(body).encode(), kind
+
+
+def test_a_thousand_bad_requests_leave_it_running(page: Page, photograph: Path, expected: dict[str, bytes]) -> None:
+    photo = upload(page, photograph.name, photograph.read_bytes())
+    right = [expected["mask"], expected["cutout"], expected["soft"]]
+    assert segmented(page, photograph) == right
+    before = own_memory(page.process.pid)
+
+    def ask(number: int) -> str:
+        method, path, body, headers = garbage(random.Random(number), photo, photograph.read_bytes())
+        connection = HTTPConnection("127.0.0.1", page.port, timeout=20)
+        try:
+            connection.putrequest(method, re.sub(r"[^!-~]", "_", path))
+            for name, text in ({"Content-Length": str(len(body))} | headers).items():
+                connection.putheader(name, text)
+            connection.endheaders()
+            connection.send(body)
+            if headers.get("Content-Length") in ("99999999999", "-1", "x", "3"):
+                connection.sock.shutdown(socket.SHUT_WR)
+            response = connection.getresponse()
+            said = response.read()
+            assert b"root:" not in said, path
+            assert b"Traceback" not in said, path
+            return str(response.status)
+        except (OSError, HTTPException) as error:  # it hung up
+            return type(error).__name__
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = Counter(pool.map(ask, range(1000)))
+    assert page.process.poll() is None
+    assert {"200", "404", "413", "422"} <= set(answers), answers
+    assert "TimeoutError" not in answers, answers
+    give_up = time.monotonic() + 60
+    while True:  # good requests among them may still fill the queue
+        try:
+            assert segmented(page, photograph) == right
+            break
+        except AssertionError:
+            assert time.monotonic() < give_up, answers
+            time.sleep(0.5)
+    assert own_memory(page.process.pid) < before + 300 * 2**20
+
+
+# -------------------------------------------------------------------------------------------------- a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=chromium, args=[*quiet, "--disable-component-update", "--disable-sync"]
+        )
+        yield browser
+        browser.close()
+
+
+REDRAW = """
+from PIL import Image
+from redoseg.web import page as serve
+def redraw(picture, n, seed):
+    return [Image.new("RGB", picture.size, (seed, 0, i)) for i in range(n)]
+serve.find_redraw = lambda model: redraw
+"""
+
+
+def test_redrawings_where_the_model_makes_them(start: Start, browser: Any, photograph: Path, tmp_path: Path) -> None:
+    page = started(start, "flowers", temporary=tmp_path, code=REDRAW)
+    try:
+        tab = browser.new_page()
+        tab.goto(page.address)
+        drop(tab, photograph)
+        tab.wait_for_selector("#mask img")
+        tab.fill("input[aria-label*=Seed], label:has-text('Seed') input", "7")
+        tab.click("#redraw")
+        tab.wait_for_selector("#redrawings img")
+        assert tab.locator("#redrawings .thumbnail-item img").count() == 4
+        tab.close()
+        photo = a_file(upload(page, "a.jpg", photograph.read_bytes()))
+        found = json.loads(call(page, "redraw", photo, 2, 7).split("data: ")[-1])[0]
+        pictures = [opened(answer(page, "gradio_api/file=" + item["image"]["path"])[1]) for item in found]
+        assert [tuple(p[0, 0]) for p in pictures] == [(7, 0, 0), (7, 0, 1)]
+        for count, seed in ((0, 0), (13, 0), (2, -1), ("2", 0), (None, 0), (2, None)):
+            assert "event: error" in call(page, "redraw", photo, count, seed)
+    finally:
+        page.process.send_signal(signal.SIGINT)
+        page.process.communicate(timeout=20)
+
+
+@pytest.fixture
+def tab(browser: Any, page: Page) -> Iterator[Any]:
+    """The page in a browser. No request of it may leave this computer, and nothing be wrong in its console."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    tab = context.new_page()
+    asked: list[str] = []
+    wrong: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    tab.goto(page.address)
+    yield tab
+    context.close()
+    assert len(asked) > 20
+    away = [url for url in asked if not url.startswith((page.address, "data:", "blob:"))]
+    assert not away
+    assert not [text for text in wrong if "Content Security Policy" in text or "Uncaught" in text], wrong
+
+
+def drop(tab: Any, path: Path) -> None:
+    """Drop a file on the page, as a hand would."""
+    tab.wait_for_selector("#photo input[type=file]", state="attached")
+    transfer = tab.evaluate_handle(
+        """([content, name, type]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([Uint8Array.from(atob(content), c => c.charCodeAt(0))], name, {type}));
+            return data;
+        }""",
+        [b64encode(path.read_bytes()).decode(), path.name, "image/png" if path.suffix == ".png" else "image/jpeg"],
+    )
+    tab.dispatch_event("#photo button", "drop", {"dataTransfer": transfer})
+
+
+def saved(tab: Any, name: str) -> tuple[str, bytes]:
+    tab.wait_for_selector(f"#save-{name}:not([disabled])")
+    with tab.expect_download() as download:
+        tab.click(f"#save-{name}")
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def test_drop_see_the_mask_and_save_it(tab: Any, photograph: Path, expected: dict[str, bytes]) -> None:
+    drop(tab, photograph)
+    tab.wait_for_selector("#mask img")
+    for name in ("overlay", "mask", "cutout"):
+        shown = tab.locator(f"#{name} img")
+        shown.wait_for()
+        assert shown.evaluate("i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])") == [300, 200]
+    assert "300 × 200 pixels" in tab.inner_text("#said")
+    assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
+    assert saved(tab, "cutout") == ("my tulip-cutout.png", expected["cutout"])
+    assert saved(tab, "soft") == ("my tulip-soft.png", expected["soft"])
+
+    tab.fill("#threshold input[type=number]", "0.8")
+    tab.get_by_text("at a threshold of 0.80").wait_for()
+    mask = opened(saved(tab, "mask")[1])
+    assert 0 < mask.mean() < opened(expected["mask"]).mean()
+
+
+def test_an_example_is_tried_with_a_click(tab: Any) -> None:
+    tab.click("button.gallery-item")
+    tab.wait_for_selector("#mask img")
+
+
+def test_what_cannot_be_used_is_told_on_the_page(tab: Any, tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    drop(tab, tmp_path / "bomb.png")
+    tab.get_by_text("bomb.png: claims more than 2 million pixels").wait_for()
+    tab.reload()
+    (tmp_path / "large.png").write_bytes(bytes(1_100_000))
+    drop(tab, tmp_path / "large.png")
+    tab.get_by_text("exceed the maximum allowed size").wait_for()
+    assert not tab.locator("#mask img").count()
+
+
+def test_the_second_tab_follows_a_run(tab: Any, run_folder: Path) -> None:
+    tab.get_by_role("tab", name="Training").click()
+    tab.get_by_text("Step 40 of 200 (20 %)").wait_for()
+    tab.wait_for_selector("#curves img")
+    tab.wait_for_selector("#samples img")
+    log = run_folder / "log.jsonl"
+    before = log.read_text()
+    line = {"step": 80, "restarts": 0, "seconds": 900.0, "steps_per_s": 0.5, "sizes": [0.4, 0.6], "health": "healthy"}
+    try:
+        log.write_text(before + "\n" + json.dumps(line) + "\n")
+        tab.get_by_role("button", name="Look again").click()
+        tab.get_by_text("Step 80 of 200 (40 %)").wait_for()
+    finally:
+        log.write_text(before)
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_nothing_is_wider_than_the_window(tab: Any, width: int) -> None:
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.wait_for_selector("#threshold")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.locator("#photo").bounding_box()["width"] > 0.25 * width
+
+
+# ------------------------------------------------------------------------------------------------ without a page
+
+
+class Counting:
+    """A segmenter that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def soft(self, image: Image.Image) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.linspace(0, 1, image.width * image.height, dtype=np.float32).reshape(image.height, image.width)
+
+
+def test_another_threshold_asks_the_network_nothing(tmp_path: Path) -> None:
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "a.png")
+    segmenter = Counting()
+    cuts = Cuts(segmenter, 10_000)
+    for threshold in (0.5, 0.25, 0.75):
+        cuts.previews(tmp_path / "a.png", threshold)
+        mask = read_picture(cuts.files(tmp_path / "a.png", threshold, tmp_path)[0])
+        assert np.asarray(mask).mean() / 255 == pytest.approx(1 - threshold, abs=0.001)
+    assert segmenter.asked == 1
+
+
+def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
+    segmenter = Counting()
+    cuts = Cuts(segmenter, 10_000)
+    for i in range(10):
+        Image.new("RGB", (50, 60), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        cuts.of(tmp_path / f"{i}.png")
+    assert len(cuts._kept) == 3
+    cuts.of(tmp_path / "9.png")
+    assert segmenter.asked == 10
+    cuts.of(tmp_path / "0.png")
+    assert segmenter.asked == 11
+
+
+def test_a_preview_is_small_and_a_file_is_not(tmp_path: Path) -> None:
+    Image.new("RGB", (3000, 30)).save(tmp_path / "a.png")
+    cuts = Cuts(Counting(), 10**6)
+    assert {p.size for p in cuts.previews(tmp_path / "a.png", 0.5)[0]} == {(1024, 10)}
+    assert {read_picture(p).size for p in cuts.files(tmp_path / "a.png", 0.5, tmp_path)} == {(3000, 30)}
+
+
+def test_a_photograph_that_has_gone(tmp_path: Path) -> None:
+    for path in (tmp_path / "a.png", Path("\0.png")):
+        with pytest.raises(DataError, match="drop it again"):
+            Cuts(Counting(), 100).of(path)
+
+
+def test_old_files_go_and_so_do_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    for i in range(4):
+        path = tmp_path / str(i) / "x.png"
+        path.parent.mkdir()
+        path.write_bytes(bytes(100))
+        os.utime(path, (now + i, now + i))
+    tidy(tmp_path, 60, 250)
+    assert sorted(p.parent.name for p in tmp_path.rglob("*.png")) == ["2", "3"]
+    monkeypatch.setattr(serve.time, "time", lambda: now + 3600)
+    tidy(tmp_path, 60, 250)
+    assert not list(tmp_path.iterdir())  # nor do empty folders stay
+
+
+def test_progress_in_words(run_folder: Path, tmp_path: Path) -> None:
+    seen = run_progress(run_folder)
+    assert "**Step 40 of 200 (20 %)**, 10 min so far, about 5 min left" in seen.words
+    assert "The regions cover 40 % and 60 %" in seen.words
+    assert "at step 20: IoU 0.500" in seen.words
+    assert "**masks stay grey**: raise --optim.extractor-rate" in seen.words
+    assert seen.curves
+    assert seen.curves.size == (100, 80)
+    assert seen.samples
+    assert seen.samples.size == (60, 20)
+
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    outcome = {"step": 40, "steps": 200, "collapsed": False, "stopped": True}
+    (folder / "outcome.json").write_text(json.dumps(outcome))
+    assert "**Stopped by hand at step 40 of 200**" in run_progress(folder).words
+    (folder / "outcome.json").write_text(json.dumps({"step": 40, "steps": 200, "health": "diverged"}))
+    assert "**Diverged** at step 40" in run_progress(folder).words
+    assert "lower the learning rates" in run_progress(folder).words
+    (folder / "outcome.json").unlink()
+    (folder / "log.jsonl").write_text('{"odd": 1}\n')
+    with pytest.raises(DataError, match="its log cannot be read"):
+        run_progress(folder)
+    (folder / "log.jsonl").unlink()
+    assert "No line in" in run_progress(folder).words
+    with pytest.raises(DataError, match="does not exist"):
+        run_progress(tmp_path / "nothing")
+
+
+def test_progress_of_a_real_run(trained: Any) -> None:
+    seen = run_progress(trained.folder)
+    assert "**Finished**, 12 steps" in seen.words
+    assert seen.curves
+    assert seen.samples
+
+
+def test_what_is_loopback() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org", "")))
+
+
+def test_a_port_in_use_is_one_line(page: Page, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "redoseg", "serve", "--port", str(page.port)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 2
+    assert said.stderr.count("\n") == 1
+    assert "give another --port" in said.stderr
+
+
+@pytest.mark.parametrize(
+    "settings", [{"port": 70_000}, {"host": "no.such.host.invalid"}, {"max_mb": 0}, {"max_megapixels": 500}]
+)
+def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError), serve.serving(**settings):
+        pass
+
+
+def test_an_open_page_warns_and_a_kill_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    command = ("-m", "redoseg", "serve", "--port", "0", "--host", "0.0.0.0")
+    process = start(*command, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert process.stdout
+    process.stdout.readline()
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said.splitlines()[0].startswith("redoseg: 0.0.0.0 is open to every computer")
+    assert not list(tmp_path.iterdir())

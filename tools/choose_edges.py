@@ -1,0 +1,66 @@
+"""How wide the windows of guided and of cut edges should be: IoU and the edge's F-score for some, on `dev` pictures.
+
+python tools/choose_edges.py flowers prepared/flowers17 runs/horses prepared/horses truth fullsize/
+
+MODEL and DATA in turns. `truth` in a model's place: the true masks reduced to 64 px and blurred by 1.5 px stand for a
+network that is always right. Of a folder without splits every fourth picture is taken.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from redoseg import metrics
+from redoseg.data import is_prepared, originals
+from redoseg.images import guided
+from redoseg.images.read import OBJECT, UNLABELLED, read_picture
+from redoseg.inference.segmenter import Segmenter
+from redoseg.metrics import boundary_f
+
+SIDE = 64
+
+
+def main(arguments: list[str]) -> None:
+    for model, data in zip(arguments[::2], arguments[1::2], strict=True):
+        items = originals(data, "dev") if is_prepared(data) else originals(data)[::4]
+        segmenter = None if model == "truth" else Segmenter(model)
+        cases = []
+        for item in items:
+            picture, mask = read_picture(item.picture), item.read_mask(item.mask)
+            if segmenter:
+                soft = segmenter.masks([picture])[0, segmenter.object_region]
+            else:
+                small = Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.BOX)
+                soft = np.asarray(small.filter(ImageFilter.GaussianBlur(1.5)), np.float32) / 255
+            cases.append((picture, mask, soft))
+        print(f"{model}, {data}: {len(cases)} pictures")
+        report("plain", cases, lambda soft, _, picture: guided.enlarged(soft, picture.size))
+        for window in (1 / 32, 1 / 16, 3 / 32, 1 / 8, 1 / 6):
+            report(f"guided {window:.3f}", cases, functools.partial(guided.guided, window=window))
+        for guided.CUT_WINDOW in (1 / 128, 1 / 64, 1 / 32, 1 / 16):
+            report(f"cut {guided.CUT_WINDOW:.3f}", cases, guided.cut)
+
+
+def report(name: str, cases: list[Any], way: Callable[..., np.ndarray]) -> None:
+    figures = np.array([scores(*case, way) for case in cases]).mean(0)
+    print(f"  {name:14}iou {100 * figures[0]:.1f}  boundary_f {100 * figures[1]:.1f}", flush=True)
+
+
+def scores(
+    picture: Image.Image, mask: np.ndarray, soft: np.ndarray, way: Callable[..., np.ndarray]
+) -> tuple[float, float]:
+    reduced = picture.resize(soft.shape[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
+    large = way(soft, np.asarray(reduced), picture)
+    objects = guided.enlarged(large, mask.shape[::-1]) > 0.5
+    labels = np.where(mask == UNLABELLED, -1, mask >= OBJECT - 1).astype(np.int8)
+    return metrics.score(objects[None], labels[None]).iou, boundary_f(objects, labels)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(sys.argv[1:])

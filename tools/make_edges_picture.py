@@ -1,0 +1,45 @@
+"""Draw photographs, and cut-outs of them with each kind of edges.
+
+    python tools/make_edges_picture.py OUT.jpg MODEL SET SPLIT ...
+
+SET is a prepared set, whose pictures at their own size are used: four, at equal distances through the split.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from redoseg.data import originals
+from redoseg.images.draw import cutout, grid
+from redoseg.images.read import fit_square, read_picture
+from redoseg.inference.segmenter import Edges, Segmenter
+
+WAYS: tuple[Edges, ...] = ("plain", "guided", "grabcut")
+COUNT, SIDE = 4, 128
+
+
+def main() -> None:
+    """Draw the sheet."""
+    out, *wanted = sys.argv[1:]
+    columns = []
+    for model, place, split in zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True):
+        items, segmenter = originals(place, split), Segmenter(model)
+        for i in range(COUNT):
+            picture = read_picture(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
+            found = segmenter.predict_with(picture, WAYS)
+            tiles = [picture]
+            for way in WAYS:
+                white = Image.new("RGBA", picture.size, "white")
+                white.alpha_composite(cutout(picture, found[way].soft > 0.5))
+                tiles.append(white.convert("RGB"))
+            columns.append([fit_square(tile, SIDE) for tile in tiles])
+    grid(list(zip(*columns, strict=True))).save(Path(out), quality=88)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 5:
+        sys.exit(__doc__)
+    main()

@@ -1,0 +1,36 @@
+"""Draw the README's first picture: photographs, outlines and cut-outs by several models.
+
+    python tools/make_first_picture.py OUT.jpg MODEL=SET[:SPLIT] ...
+
+Two pictures of each prepared set, a third and two thirds through it: chosen by their place, not by how they came out.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from redoseg import Segmenter
+from redoseg.data import open_data
+from redoseg.images.draw import before_after
+
+SIDE = 128
+
+
+def main() -> None:
+    """Draw the sheet."""
+    pairs = []
+    for wanted in sys.argv[2:]:
+        model, _, place = wanted.partition("=")
+        place, _, split = place.partition(":")
+        pictures, segmenter = open_data(place, SIDE, 2, split or None), Segmenter(model)
+        for part in (1, 2):
+            picture = Image.fromarray(pictures.images[len(pictures) * part // 3])
+            pairs.append((picture, segmenter(picture)))
+    before_after(pairs, SIDE, 2).save(Path(sys.argv[1]), quality=85, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

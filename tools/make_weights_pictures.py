@@ -1,0 +1,57 @@
+"""Draw what a model makes of a labelled set: its best, middle and worst pictures; of one without labels, some of all.
+
+    python tools/make_weights_pictures.py MODEL SET OUT.jpg [SPLIT]
+
+SET is a prepared set. With labels, the four pictures of the highest IoU, the four about the median and the four of the
+lowest, a row each; without, 24 evenly spread over the set. Outlines are those of guided edges, which `segment` writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from redoseg import Segmenter
+from redoseg.data import open_data
+from redoseg.images.draw import captioned, grid, outlined
+
+SIDE, COLUMNS, SPREAD = 128, 8, 24
+
+
+def main() -> None:
+    """Draw the sheet."""
+    model, place, out = sys.argv[1:4]
+    pictures = open_data(place, SIDE, 2, sys.argv[4] if len(sys.argv) > 4 else None)
+    segmenter = Segmenter(model)
+    labels = pictures.labels(np.arange(len(pictures)))
+    known = (labels >= 0).any()
+    chosen = np.arange(len(pictures)) if known else np.linspace(0, len(pictures) - 1, SPREAD).round().astype(int)
+    masks = np.concatenate(
+        [segmenter.batch(pictures.images[part])[:, segmenter.object_region] > 0.5 for part in np.array_split(chosen, 8)]
+    )
+    captions = [""] * len(chosen)
+    order = np.arange(len(chosen))
+    if known:
+        valid, truth = labels >= 0, labels > 0
+        either = ((masks | truth) & valid).sum((1, 2))
+        iou = np.where(either > 0, (masks & truth & valid).sum((1, 2)) / np.maximum(either, 1), 1)
+        ranked = np.argsort(-iou, kind="stable")
+        middle = len(ranked) // 2
+        order = np.concatenate([ranked[:4], ranked[middle - 2 : middle + 2], ranked[-4:]])
+        captions = [f"IoU {100 * value:.0f}" for value in iou]
+    tiles = []
+    for i in order:
+        picture = Image.fromarray(pictures.images[chosen[i]])
+        pair = [picture, outlined(picture, masks[i], SIDE)] if known else [outlined(picture, masks[i], SIDE)]
+        sheet = grid([pair], gap=2)
+        tiles.append(captioned(sheet, captions[i]) if known else sheet)
+    columns = COLUMNS // 2 if known else COLUMNS
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    grid(rows, gap=6).save(Path(out), quality=85, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

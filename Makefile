@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
 WORKERS ?= 2
+# a worker runs a file whole, so that what its tests share is made once
+SPREAD := -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test test-slow check env clean
 
@@ -15,10 +17,10 @@ demo: $(VENV)/installed
 	$(BIN)/redoseg evaluate runs/demo shapes --picture runs/demo/before_after.png
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -m slow $(SPREAD)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -31,7 +31,6 @@ torch.set_num_threads(1)
 # Background jobs of scripts, nohup and some CI runners start programs with Ctrl-C ignored, which all children inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-HERE = Path(__file__).parent
 TINY: dict[str, Any] = {
     "steps": 12,
     "batch": 4,
@@ -57,14 +56,6 @@ TINY: dict[str, Any] = {
 
 Tiny = Callable[..., Config]
 Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each file is a group: one worker runs it whole, and what its fixtures make is made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(HERE).as_posix()))
 
 
 @contextlib.contextmanager

@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
             if step.slow:
                 self.server.released.wait(step.slow)
         if step.stall:
-            self.server.released.wait(20)
+            self.server.released.wait(120)
 
 
 @pytest.fixture
@@ -298,13 +298,12 @@ def test_cut_again_and_again_asks_only_for_the_rest(site: Site, publish: Publish
     assert site.ranges() == [None, *(f"bytes={20_000 * i}-" for i in range(1, TRIES + 4))]
 
 
-@pytest.mark.xdist_group("timing")
 def test_a_stalled_connection_is_cut(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("102flowers.tgz", ARCHIVE)
     site.steps = [Step(upto=2**15, stall=True)]
     started = time.monotonic()
     bring(tmp_path, timeout=0.3)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # the server is silent for longer
     assert files(tmp_path) == WHOLE
     assert site.ranges() == [None, f"bytes={2**15}-"]
 
@@ -563,16 +562,14 @@ def test_redirects_in_a_circle(site: Site, publish: Publish, tmp_path: Path) -> 
     assert "redirects" in refused(tmp_path)
 
 
-@pytest.mark.xdist_group("timing")
 def test_no_server(publish: Publish, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as once:
         port = once.getsockname()[1]
     url = f"http://127.0.0.1:{port}/102flowers.tgz"
     monkeypatch.setitem(ARCHIVES, "some", (Archive(url, "jpg", None),))
-    started = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("there is no other try"))
     with pytest.raises(DataError) as caught:
-        fetch("some", tmp_path, pause=60)  # no other try
-    assert time.monotonic() - started < 10
+        fetch("some", tmp_path, pause=60)
     assert str(caught.value) == (
         f"{url}: cannot be reached (Connection refused), a server expected: "
         f"check the network, or put 102flowers.tgz into {tmp_path} by hand"

@@ -283,11 +283,10 @@ def test_an_error_of_the_step_ends_the_reading(mapped: PictureSet, tiny: Tiny, m
         train(state, bank, None, Hooks(log, nothing, nothing, lambda: False))
 
 
-@pytest.mark.xdist_group("timing")
 def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     arrived = threading.Event()
-    bank = Odd(mapped, tiny(), lambda _: arrived.wait(20))  # a disk that does not answer
+    bank = Odd(mapped, tiny(), lambda _: arrived.wait(120))  # a disk that does not answer
     main = threading.main_thread().ident
     assert main is not None
     ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
@@ -297,7 +296,7 @@ def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytes
         ctrl_c.start()
         with pytest.raises(KeyboardInterrupt):
             source.take()
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60  # half of what the disk would take
         arrived.set()
     ctrl_c.join()
     assert bank.reads == 1  # the rest is not read any more
@@ -306,7 +305,6 @@ def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytes
 # ------------------------------------------------------------------------------------------------------- waiting
 
 
-@pytest.mark.xdist_group("timing")
 def test_waiting_is_what_a_slow_file_costs(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     bank = Odd(mapped, tiny(), lambda _: time.sleep(0.02))
@@ -324,7 +322,6 @@ def test_waiting_is_what_a_slow_file_costs(mapped: PictureSet, tiny: Tiny, monke
         assert 0 < source.waited_share() < 0.3
 
 
-@pytest.mark.xdist_group("timing")
 def test_time_between_asking_and_the_next_batch_does_not_count(mapped: PictureSet, tiny: Tiny) -> None:
     with Feed(Odd(mapped, tiny(), lambda _: time.sleep(0.05)), tiny()) as source:
         source.begin(0, 1)

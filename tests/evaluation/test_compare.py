@@ -412,7 +412,7 @@ def test_labels_of_the_table_have_no_say_in_the_settings(parted: Path) -> None:
 def test_settings_that_are_named_stay(parted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {
         "grabcut": {"inset": (0.05, 0.125), "rounds": (1, 5)},
-        "grabcut:start=square": {"size": (0.7,), "rounds": (1,)},
+        "grabcut:start=square": {"size": (0.4,), "rounds": (1,)},
     }
     monkeypatch.setattr(baselines, "TRIED", few | {"square": {"margin": (0.1, 0.2)}})  # all of them take a minute
     result = compare(str(parted), (), ("grabcut:rounds=1", "square:margin=0.25"), "test", 32, tune="dev")

@@ -113,6 +113,15 @@ def test_plain_install_segments_without_torch(wheel: Path, tmp_path: Path) -> No
     segments_and_says_what_training_needs(redoseg, tmp_path)
 
 
+def test_a_tag_of_another_version_is_not_published() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "publish.yml").read_text()
+    found = re.search(r'run: (test "\$GITHUB_REF_NAME" = .*)', workflow)
+    assert found is not None
+    for tag, right in ((f"v{__version__}", True), (f"v{__version__}.1", False), (__version__, False)):
+        done = subprocess.run(["sh", "-c", found[1]], cwd=ROOT, env=os.environ | {"GITHUB_REF_NAME": tag})
+        assert (done.returncode == 0) == right, tag
+
+
 # ------------------------------------------------------------------------------------- what `make` would install
 
 

@@ -294,8 +294,8 @@ def test_the_eight_lines_segment_without_redoseg(signed: bool, tiny: Tiny, tmp_p
     assert np.abs(mask - expected).mean() < (0.03 if signed else 0.005)
 
 
-def test_the_readme_and_the_card_have_those_lines(exported: Path) -> None:
+def test_the_docs_and_the_card_have_those_lines(exported: Path) -> None:
     assert f"```python\n{without_redoseg()}\n```" in card(exported)
-    readme = (ROOT / "README.md").read_text()
-    assert readme.count("InferenceSession(") == 1
-    assert without_redoseg() in readme.replace("\n\n", "\n")  # a formatter parts imports from the rest
+    page = (ROOT / "docs" / "sharing.md").read_text()
+    assert page.count("InferenceSession(") == 1
+    assert without_redoseg() in page.replace("\n\n", "\n")  # a formatter parts imports from the rest

@@ -12,13 +12,13 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError, RedosegError
-from redoseg.images.grabcut import Mask, Picture, grabcut, grabcut_from
+from redoseg.images.grabcut import Mask, Picture, constant_mask, grabcut, grabcut_from
 from redoseg.metrics import Scores, score
 from redoseg.system import opencv
 
@@ -26,23 +26,6 @@ Floats = NDArray[np.floating]
 
 # To be raised whenever a method gives other masks than before: masks that are kept on disk are made anew then.
 VERSION = 1
-
-
-def constant_mask(height: int, width: int, kind: Literal["disc", "square"], size: float) -> Mask:
-    """One centred mask (height, width) for all pictures, stretched with those that are not square.
-
-    `size` is the radius of a disc in parts of half of each side (1 touches all four borders), and how far a square
-    lies inside in parts of each side, rounded to pixels (from 0.5 nothing is left).
-    """
-    if kind == "disc":
-        y = (np.arange(height) + 0.5) / height * 2 - 1
-        x = (np.arange(width) + 0.5) / width * 2 - 1
-        disc: Mask = np.hypot(y[:, None], x[None]) <= size
-        return disc
-    top, left = round(height * size), round(width * size)
-    mask = np.zeros((height, width), bool)
-    mask[top : max(height - top, 0), left : max(width - left, 0)] = True
-    return mask
 
 
 def everything(picture: Picture) -> Mask:

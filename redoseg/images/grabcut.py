@@ -1,5 +1,7 @@
 """GrabCut: the object by graph cuts in one picture's colours. Needs OpenCV."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -8,6 +10,23 @@ from redoseg.system import opencv
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+
+def constant_mask(height: int, width: int, kind: Literal["disc", "square"], size: float) -> Mask:
+    """One centred mask (height, width) for all pictures, stretched with those that are not square.
+
+    `size` is the radius of a disc in parts of half of each side (1 touches all four borders), and how far a square
+    lies inside in parts of each side, rounded to pixels (from 0.5 nothing is left).
+    """
+    if kind == "disc":
+        y = (np.arange(height) + 0.5) / height * 2 - 1
+        x = (np.arange(width) + 0.5) / width * 2 - 1
+        disc: Mask = np.hypot(y[:, None], x[None]) <= size
+        return disc
+    top, left = round(height * size), round(width * size)
+    mask = np.zeros((height, width), bool)
+    mask[top : max(height - top, 0), left : max(width - left, 0)] = True
+    return mask
 
 
 def grabcut(picture: Picture, inset: float = 0.02, rounds: int = 5, side: int = 1) -> Mask:

@@ -11,8 +11,8 @@ from jaxtyping import Int, UInt8
 
 from redoseg.config.schema import RefineConfig
 from redoseg.errors import DataError
-from redoseg.evaluation.baselines import constant_mask
 from redoseg.files import shown
+from redoseg.images.grabcut import constant_mask
 from redoseg.images.read import OBJECT, list_pictures, read_mask
 
 

@@ -72,10 +72,13 @@ def starting() -> Iterator[Start]:
         yield start
     finally:
         for process in started:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            with process:  # closes its pipes and waits for it
+            # asked first, since torchrun's workers are groups of their own, which it ends itself
+            for ask in (signal.SIGTERM, signal.SIGKILL):
+                if process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                        os.killpg(process.pid, ask)
+                        process.communicate(timeout=20)
+            with process:  # closes its pipes
                 pass
 
 

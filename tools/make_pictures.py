@@ -1,8 +1,9 @@
 """Draw the pictures of docs/how-it-works.md and docs/tutorial.md.
 
-    python tools/make_pictures.py FLOWERS17 RUN
+    python tools/make_pictures.py FLOWERS17 [RUN]
 
-FLOWERS17 has images/ and masks/; RUN is a finished run of the recipe photos on flowers. Needs the training part.
+FLOWERS17 has images/ and masks/; RUN is a finished run of the recipe photos on flowers, for tutorial-samples.jpg and
+tutorial-stages.jpg, which are left as they lie without it. Needs the training part.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def stages(run: Path) -> None:
 
 def failures() -> None:
     """Masks of runs that went well and wrong, from the picture of the study."""
-    sheet = np.asarray(Image.open(OUT / "study-missing-masks.png").convert("RGB"))
+    sheet = np.asarray(Image.open(OUT / "study-missing-masks.jpg").convert("RGB"))
     step = sheet.shape[0] / 33
     chosen = {0: "pictures", 32: "healthy", 3: "one region eats\nthe picture", 27: "masks stay grey",
               21: "healthy, but beside\nthe object"}  # fmt: skip
@@ -183,13 +184,14 @@ def kinds(flowers: Path, stems: list[str]) -> None:
 
 def main() -> None:
     """Draw them all."""
-    flowers, run = map(Path, sys.argv[1:])
+    flowers, *runs = map(Path, sys.argv[1:])
     with rc_context({"font.family": "DejaVu Sans"}):
         game()
         idea(flowers, "image_1130")
         failures()
         kinds(flowers, ["image_0437", "image_1321"])
-        stages(run)
+        for run in runs:
+            stages(run)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""Draw photographs, their masks, and what a model makes of them: four new objects and two new grounds each.
+
+    python tools/make_redraw_picture.py OUT.jpg MODEL SET SPLIT
+
+SET is a prepared set, whose pictures at their own size are used: three, at equal distances through the split, chosen by
+place.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from redoseg import RedrawModel, Segmenter
+from redoseg.data import originals
+from redoseg.images.draw import grid, outlined
+from redoseg.images.read import fit_square, read_picture
+
+COUNT, SIDE, OBJECTS, GROUNDS = 3, 150, 4, 2
+
+
+def main() -> None:
+    """Draw the sheet."""
+    out, name, place, split = sys.argv[1:]
+    items, segmenter, model = originals(place, split), Segmenter(name), RedrawModel(name, threads=1)
+    rows = []
+    for i in range(COUNT):
+        picture = read_picture(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
+        drawn = [*model.redraw(picture, OBJECTS, "object"), *model.redraw(picture, GROUNDS, "background")]
+        masked = outlined(picture, segmenter(picture), SIDE)
+        rows.append([fit_square(picture, SIDE), masked, *(fit_square(each, SIDE) for each in drawn)])
+    grid(rows).save(Path(out), quality=85, optimize=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    main()

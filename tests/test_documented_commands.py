@@ -37,7 +37,7 @@ from redoseg.train import run
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
-    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "results" / "logs" / "README.md"),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "redoseg" / "weights").glob("*/README.md")),
 ]

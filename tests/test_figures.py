@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +116,17 @@ def test_pages_have_figures() -> None:
 
 def test_the_readme_fits_on_one_screen() -> None:
     assert 40 <= len((ROOT / "README.md").read_text().splitlines()) <= 80
+
+
+def test_the_index_names_every_log() -> None:
+    """And no log that is not there."""
+    patterns = re.findall(
+        r"`([^`\s]+\*?[^`\s]*)`", "".join(re.findall(r"^\| (`.*?) \|", (LOGS / "README.md").read_text(), re.M))
+    )
+    there = {path.name for path in LOGS.iterdir()} - {"README.md", "figures.txt"}
+    named = [{name for name in there if fnmatch(name, pattern)} for pattern in patterns]
+    assert [pattern for pattern, names in zip(patterns, named, strict=True) if not names] == []
+    assert there - set().union(*named) == set()
 
 
 PAGE = """# T

@@ -40,6 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "refine.pictures": (1, math.inf),
     "refine.steps": (20, math.inf),
     "refine.batch": (1, math.inf),
+    "refine.composites": (0, 1),
     "refine.closest": (0.1, 1.5),
     "watch.log_every": (1, math.inf),
     "watch.evaluate_every": (1, math.inf),
@@ -156,7 +157,11 @@ def check(config: Config, where: str = "settings") -> None:
         raise ConfigError(
             f"{where}: refine.start_size is {config.refine.start_size:g} for a square, less than 0.5 expected: lower it"
         )
-    for key, wanted in (("refine.start", start != "run"), ("watch.picture_scores", config.watch.picture_scores)):
+    for key, wanted in (
+        ("refine.start", start != "run"),
+        ("refine.composites", config.refine.composites > 0),
+        ("watch.picture_scores", config.watch.picture_scores),
+    ):
         if wanted and config.nets.regions != 2:
             raise ConfigError(f"{where}: {key} with {config.nets.regions} regions, 2 expected: leave one of them out")
     if config.refine.sharpen != "off" and config.nets.regions != 2:

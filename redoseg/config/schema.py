@@ -176,6 +176,8 @@ class RefineConfig:
     """grabcut: its targets are cut anew by the colours of both regions, picture by picture; of two regions [name]"""
     sharpen_size: int = 256
     """Pictures with a smaller side are enlarged to this one for GrabCut; 1 never enlarges [pixels]"""
+    composites: float = 0.0
+    """Share of a batch whose objects are shown on other grounds: plain ones, or those of other images [share]"""
     closest: float = 0.7
     """Pictures are zoomed at random; the closest zoom shows this much of a picture's side [share]"""
 

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redoseg import metrics
 from redoseg.errors import RunError
 from redoseg.images.grabcut import grabcut_from
 from redoseg.images.guided import CUT_ROUNDS
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.system import in_order
+from redoseg.train.composites import on_other_grounds
 from redoseg.train.compute import autocast, placed
 from redoseg.train.loader import PictureBank
 from redoseg.train.log import Entry
@@ -113,6 +115,9 @@ def refine(
             order = np.random.default_rng([state.seed, STREAM, number, 0]).permutation(order)
         kept = order[: max(config.batch, round(share * len(pictures)))]
 
+        one_hot = np.stack([regions[kept] == region for region in range(state.config.nets.regions)], 1)
+        inner = metrics.object_region(one_hot.astype(np.float32))
+
         torch.manual_seed(state.seed + number)
         student = placed(MaskExtractor(state.config.nets), state.config, device)
         optimiser = torch.optim.Adam(student.parameters())
@@ -126,8 +131,12 @@ def refine(
             rng = np.random.default_rng([state.seed, STREAM, number, step])
             chosen = kept[rng.integers(0, len(kept), config.batch)]
             target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(device), state.config.nets.regions)
+            stored = fine.stored(pictures[chosen])
+            if config.composites:
+                draws = np.random.default_rng([state.seed, STREAM + 1, number, step])
+                stored = on_other_grounds(stored, regions[chosen] == inner, config.composites, draws)
             seen, wanted = augment(
-                fine(pictures[chosen]), target.permute(0, 3, 1, 2).float(), fine.signed, rng, config.closest
+                fine.floats(stored.to(device)), target.permute(0, 3, 1, 2).float(), fine.signed, rng, config.closest
             )
             with precision:
                 masks = student(seen.contiguous(memory_format=fine.layout))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from redoseg import metrics
+from redoseg.config.schema import Config
+from redoseg.train import refine
 from redoseg.train.composites import on_other_grounds
+from redoseg.train.loader import PictureBank
+from redoseg.train.run import open_training_pictures
+from redoseg.train.state import TrainState
 
 
 def disc(side: int, radius: float) -> np.ndarray:
@@ -51,3 +60,28 @@ def test_the_same_draws_give_the_same_grounds() -> None:
     images, masks = batch(10)
     first, again = (on_other_grounds(images, masks, 0.5, np.random.default_rng(3)) for _ in "ab")
     assert torch.equal(first, again)
+
+
+def test_a_student_taught_on_other_grounds_finds_the_object_on_white(
+    tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"data.size": 32, "data.pictures": 64, "nets.extractor_width": 8, "refine.rounds": 1}
+    settings |= {"refine.steps": 120, "refine.batch": 16, "refine.rate": 1e-2, "refine.keep": 1.0}
+    rng = np.random.default_rng(0)
+    masks = np.stack([np.roll(disc(32, 7), rng.integers(-6, 7, 2), (0, 1)) for _ in range(64)])
+    ripe = np.where(masks[..., None], (200, 60, 150), (40, 120, 40)) + rng.integers(-20, 21, (64, 32, 32, 3))
+    on_white = torch.from_numpy(np.where(masks[..., None], ripe, 250)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    given = np.stack([masks, ~masks], 1).astype(np.float32)
+    monkeypatch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
+    found = {}
+    for share in (0.0, 0.4):
+        config = tiny(settings | {"refine.composites": share})
+        pictures = replace(open_training_pictures(config), images=ripe.clip(0, 255).astype(np.uint8))
+        bank = PictureBank(pictures, config, torch.device("cpu"))
+        state = TrainState.fresh(config, torch.device("cpu"))
+        student = refine.refine(state, bank, bank, lambda *_: None, lambda: False)
+        assert student is not None
+        objects = student(on_white)[:, 0].detach().numpy() > 0.5
+        found[share] = metrics.score(objects, masks.astype(np.int8)).iou
+    assert found[0.4] > 0.8
+    assert found[0.4] > found[0.0] + 0.1

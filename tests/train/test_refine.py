@@ -148,9 +148,9 @@ class Recording(PictureBank):
 
     asked: list[int]
 
-    def __call__(self, indices: Any, flips: Any = None) -> torch.Tensor:
+    def stored(self, indices: Any) -> torch.Tensor:
         self.asked = [*getattr(self, "asked", []), *indices.tolist()]
-        return super().__call__(indices, flips)
+        return super().stored(indices)
 
 
 def given_masks(labels: np.ndarray) -> Callable[..., np.ndarray]:

@@ -162,18 +162,18 @@ def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monke
         pictures = open_training_pictures(config)
         bank = PictureBank(pictures, config, CPU)
         asked: list[int] = []
-        monkeypatch.setattr(
-            PictureBank, "__call__", lambda self, i, flips=None, a=asked: (a.extend(i), self.floats(self.stored(i)))[1]
-        )
-        start = StartMasks.find(RefineConfig(start="disc", start_size=0.5), pictures.names)
-        refine.refine(
-            TrainState.fresh(config, CPU),
-            bank,
-            bank,
-            lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
-            lambda: False,
-            start,
-        )
+        stored = PictureBank.stored
+        with monkeypatch.context() as patch:
+            patch.setattr(PictureBank, "stored", lambda self, i, a=asked, of=stored: (a.extend(i), of(self, i))[1])
+            start = StartMasks.find(RefineConfig(start="disc", start_size=0.5), pictures.names)
+            refine.refine(
+                TrainState.fresh(config, CPU),
+                bank,
+                bank,
+                lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
+                lambda: False,
+                start,
+            )
         taught[select] = set(asked[: config.refine.steps * config.refine.batch])
     assert kept["best"] == kept["random"] == 6
     assert taught["best"] == set(range(6))  # all discs are alike: the first ones
@@ -217,6 +217,7 @@ def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp
         (SECOND | {"refine.start": "square"}, "refine.start_size is 0.6 for a square, less than 0.5 expected"),
         (SECOND | {"refine.start": "disc", "nets.regions": 3}, "refine.start with 3 regions, 2 expected"),
         ({"watch.picture_scores": True, "nets.regions": 3}, "watch.picture_scores with 3 regions, 2 expected"),
+        (SECOND | {"refine.composites": 0.5, "nets.regions": 3}, "refine.composites with 3 regions, 2 expected"),
         (SECOND | {"refine.start_size": 2.0}, "refine.start_size is 2.0, 0.01 to 1.5 expected"),
     ],
 )

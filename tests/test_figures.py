@@ -66,7 +66,7 @@ def listed(text: str) -> Iterator[Entry]:
 
 
 def in_log(file: str, way: str) -> float:
-    """The number at the end of a way: names and [positions], [key=value] the first such entry, /regex/ in text."""
+    """The number at the end of a way: names and [positions], [key=value & key=value] the first such entry, /regex/."""
     text = (LOGS / file).read_text()
     if way.startswith("/"):
         found = re.search(way.strip("/"), text, re.S)
@@ -77,8 +77,8 @@ def in_log(file: str, way: str) -> float:
         if isinstance(at, dict):
             at = at[name or inner]
         elif "=" in inner:
-            key, _, value = inner.partition("=")
-            at = next(each for each in at if str(each.get(key)) == value)
+            wanted = [part.split("=", 1) for part in inner.split(" & ")]
+            at = next(each for each in at if all(str(each.get(key)) == value for key, value in wanted))
         else:
             at = at[int(inner)]
     return float(at) * (100 if SHARES.search(way) else 1)
@@ -167,4 +167,6 @@ def test_a_figure_that_does_not_hold_is_found(text: str, source: str, beside: st
 def test_ways_into_a_log() -> None:
     assert in_log("photos-flowers-seed0.jsonl", "[step=800].iou") == pytest.approx(69.621)
     assert in_log("second-stage-targets.txt", r"/photos-horses.*?cut anew ([\d.]+)/") == 67.9
+    starts, disc = "grabcut-starts-dev.json", "rows[set=horses & method=grabcut:start=disc,size=0.6,side=256].iou"
+    assert in_log(starts, disc) == pytest.approx(67.11)
     assert in_log("compare-shapes.json", "rows[method=otsu].iou_interval[0]") == pytest.approx(95.6, abs=0.05)

@@ -13,7 +13,7 @@ SPREAD := -n $(WORKERS) --dist loadfile
 
 demo: $(VENV)/installed
 	rm -rf runs/demo
-	$(BIN)/redoseg train recipes/shapes.toml --out runs/demo
+	$(BIN)/redoseg train shapes --out runs/demo
 	$(BIN)/redoseg evaluate runs/demo shapes --picture runs/demo/before_after.png
 
 test: $(VENV)/installed

@@ -43,8 +43,8 @@ Every setting of a run has a default, here that of the published runs; a recipe 
 for one run. `redoseg train shapes --dry-run` prints what a run would use, and `redoseg train shapes --help` the same
 with the recipe's defaults. For a setting of true or false, `--data.flip` says true and `--data.no-flip` false.
 
-A recipe is a TOML file: copy one from `recipes/` and change it. What it does not name keeps the default below; an
-unknown name, a wrong type or a value out of range is refused.
+A recipe is a TOML file: copy one from `redoseg/recipes/` and change it. What it does not name keeps the default below;
+an unknown name, a wrong type or a value out of range is refused.
 """
 
 RECIPES = """\

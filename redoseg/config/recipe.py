@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -54,7 +55,7 @@ RANGES: dict[str, tuple[float, float]] = {
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with the package."""
     folder = resources.files("redoseg") / "recipes"
-    found = [f.name for f in folder.iterdir()] + [f"seed/{f.name}" for f in (folder / "seed").iterdir()]
+    found = [f.name for f in folder.iterdir()] + [f"report/{f.name}" for f in (folder / "report").iterdir()]
     return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
 
 
@@ -67,8 +68,9 @@ def load_recipe(recipe: str) -> Config:
         text = Path(recipe).read_bytes() if Path(recipe).is_file() else None
     except OSError as error:
         raise ConfigError(f"recipe {recipe}: not readable ({error.strerror}), a TOML file expected: name one") from None
-    if text is None and recipe in recipe_names():
-        text = (resources.files("redoseg") / "recipes" / f"{recipe}.toml").read_bytes()
+    name = re.sub("^seed/", "report/", recipe)  # these recipes were once called seed/*
+    if text is None and name in recipe_names():
+        text = (resources.files("redoseg") / "recipes" / f"{name}.toml").read_bytes()
     if text is None:
         raise ConfigError(
             f"recipe {recipe}: no such file, a TOML file or one of {', '.join(recipe_names())} expected: check the name"

@@ -33,7 +33,7 @@ CASES = [  # the line, its last word unfinished; words that are offered; words t
     ("redoseg se", {"segment"}, {"train"}),
     ("redoseg bench ''", set(app.BENCHES), {"shapes", "doctor"}),
     ("redoseg train ''", {*recipe_names(), "photos"}, {"flowers-int8"}),
-    ("redoseg train seed/b", {"seed/bce"}, {"shapes"}),
+    ("redoseg train report/b", {"report/bce"}, {"shapes"}),
     ("redoseg segment ''", {*weights(), "photos", "two words.jpg"}, {"shapes"}),
     ("redoseg segment flowers two", {"two words.jpg"}, {"photos"}),
     ("redoseg segment flowers photos --as ''", {"mask", "soft", "cutout", "overlay"}, {"photos"}),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import redoseg
 from redoseg.config.recipe import (
     check,
     differences,
@@ -97,11 +98,24 @@ def test_the_demos_recipe_is_there() -> None:
     assert load_recipe("shapes").data.source == "shapes"
 
 
-def test_recipes_beside_the_package_are_those_in_it() -> None:
-    folder = Path(__file__).parents[2] / "recipes"
+def test_a_recipes_file_is_the_same_as_its_name() -> None:
+    folder = Path(redoseg.__file__).parent / "recipes"
     assert sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.toml")) == recipe_names()
     for name in recipe_names():
         assert load_recipe(str(folder / f"{name}.toml")) == load_recipe(name)
+
+
+def test_old_names_of_recipes_go_on_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    new = [name for name in recipe_names() if name.startswith("report/")]
+    assert len(new) == 4
+    for name in new:
+        assert load_recipe(name.replace("report/", "seed/")) == load_recipe(name)
+    assert not any(name.startswith("seed/") for name in recipe_names())
+    # a file of the user's own comes first
+    Path("seed").mkdir()
+    Path("seed/bce").write_text("steps = 7")
+    assert load_recipe("seed/bce") == replace(Config(), steps=7)
 
 
 def test_values_come_and_go_unchanged(tmp_path: Path) -> None:

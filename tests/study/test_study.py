@@ -38,7 +38,7 @@ name = "published"
 [[row]]
 group = "the report's"
 name = "bce, its own"
-recipe = "seed/bce"
+recipe = "report/bce"
 
 [[row]]
 group = "the report's"
@@ -181,6 +181,12 @@ def test_studies_that_ship(name: str) -> None:
     assert len(set(settings)) == len(settings)
 
 
+def test_a_study_may_name_recipes_by_their_old_names(smoke: Path) -> None:
+    new = load_study(str(smoke))
+    smoke.write_text(SMOKE.replace("report/bce", "seed/bce"))
+    assert load_study(str(smoke)) == new
+
+
 def test_each_row_of_the_ablation_changes_what_it_says() -> None:
     rows = {row.name: row.config for row in load_study("missing").rows}
     base = rows["published objective"]
@@ -192,13 +198,13 @@ def test_each_row_of_the_ablation_changes_what_it_says() -> None:
 
 
 def test_the_reports_variants_are_recipes() -> None:
-    variants = {name: flat(to_values(load_recipe(name))) for name in recipe_names() if name.startswith("seed/")}
-    assert set(variants) == {"seed/single-generator", "seed/bce", "seed/two-generators", "seed/tweaks"}
-    single, bce = variants["seed/single-generator"], variants["seed/bce"]
+    variants = {name: flat(to_values(load_recipe(name))) for name in recipe_names() if name.startswith("report/")}
+    assert set(variants) == {"report/single-generator", "report/bce", "report/two-generators", "report/tweaks"}
+    single, bce = variants["report/single-generator"], variants["report/bce"]
     assert {k for k in bce if bce[k] != single[k]} == {"objective.adversarial"}
-    two = variants["seed/two-generators"]
+    two = variants["report/two-generators"]
     assert {k for k in bce if bce[k] != two[k]} == {"objective.redraw", "objective.latent_from"}
-    tweaks = variants["seed/tweaks"]
+    tweaks = variants["report/tweaks"]
     assert {"data.value_range", "nets.activation"} <= {k for k in bce if bce[k] != tweaks[k]}
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg import Segmenter, metrics
-from redoseg.data import PictureSet, open_data
+from redoseg.data import ImageSet, open_data
 from redoseg.errors import DataError, RedosegError, RunError
 from redoseg.files import write_atomic
 from redoseg.images.draw import grid, outline
@@ -186,7 +186,7 @@ def predict(net: UNet, images: np.ndarray, precision: str) -> np.ndarray:
         return np.concatenate([net(torch.from_numpy(p).permute(0, 3, 1, 2) / 255)[:, 0].float() > 0 for p in parts])
 
 
-def compare(net: UNet, segmenter: Segmenter, test: PictureSet, s: Settings) -> dict[str, Any]:
+def compare(net: UNet, segmenter: Segmenter, test: ImageSet, s: Settings) -> dict[str, Any]:
     """IoU before and after, 95 % intervals over pictures, of the change over its pairs; writes examples.png."""
     images, labels = np.array(test.images), test.labels()
     before, after = pseudo_labels(segmenter, images) > 0.5, predict(net, images, s.precision)

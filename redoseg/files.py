@@ -42,7 +42,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _printable(text: str) -> str:
+def _escaped(text: str) -> str:
     return "".join(
         # what a path holds that is no text: a byte b comes from the system as the surrogate 0xDC00 + b
         c if c.isprintable() else f"\\x{ord(c) - 0xDC00:x}" if "\udc80" <= c <= "\udcff" else ascii(c)[1:-1]
@@ -50,18 +50,18 @@ def _printable(text: str) -> str:
     )
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def printable(path: str | os.PathLike[str]) -> str:
     """A path as one printable line, whatever bytes are in it."""
-    return _printable(os.fspath(path))
+    return _escaped(os.fspath(path))
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Why a file could not be read or written, as one printable line of at most 200 characters."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return _printable(" ".join(text.split()))[:200] or type(error).__name__
+    return _escaped(" ".join(text.split()))[:200] or type(error).__name__
 
 
-def cure(error: OSError) -> str:
+def suggest_fix(error: OSError) -> str:
     """What to do about a file that cannot be written."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "change its permissions or name another place"
@@ -84,7 +84,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{shown(path)}: cannot be written ({reason(error)}): {cure(error)}") from error
+        raise DataError(f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -93,11 +93,11 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{shown(folder)} cannot be made ({reason(error)}), a folder for the results expected: name another place"
+            f"{printable(folder)} cannot be made ({describe_error(error)}), a folder for the results expected: name another place"
         ) from error
 
 
-def refusal(target: Path, inputs: set[str], overwrite: bool, an_input: str = "a picture to segment") -> str | None:
+def why_not_write(target: Path, inputs: set[str], overwrite: bool, an_input: str = "a picture to segment") -> str | None:
     """Why a result may not be written to `target`, if it may not; `inputs` are real paths of what is read."""
     if os.path.realpath(target) in inputs:
         return f"is {an_input}: name another folder for the results"

@@ -20,7 +20,7 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what it t
 
 
 @dataclass(frozen=True)
-class Place:
+class WorldInfo:
     """This process among those of its job: `rank` of `size`, and the same among those on this machine."""
 
     rank: int
@@ -29,15 +29,15 @@ class Place:
     local_size: int
 
 
-def place() -> Place:
+def world() -> WorldInfo:
     """What torchrun said when it started this process; rank 0 of 1 where it did not."""
     try:
-        return Place(*(int(os.environ[name]) for name in TORCHRUN))
+        return WorldInfo(*(int(os.environ[name]) for name in TORCHRUN))
     except (KeyError, ValueError):
-        return Place(0, 1, 0, 1)
+        return WorldInfo(0, 1, 0, 1)
 
 
-def forget_place() -> None:
+def forget_world() -> None:
     """Programs that this one starts are on their own, and not of its job."""
     for name in list(os.environ):
         if name in TORCHRUN or name.startswith(("TORCHELASTIC_", "MASTER_")):

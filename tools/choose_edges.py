@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from redoseg import metrics
 from redoseg.data import is_prepared, originals
 from redoseg.images import guided
-from redoseg.images.read import OBJECT, UNLABELLED, read_picture
+from redoseg.images.read import OBJECT, UNLABELLED, read_image
 from redoseg.inference.segmenter import Segmenter
 from redoseg.metrics import boundary_f
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
         segmenter = None if model == "truth" else Segmenter(model)
         cases = []
         for item in items:
-            picture, mask = read_picture(item.picture), item.read_mask(item.mask)
+            picture, mask = read_image(item.picture), item.read_mask(item.mask)
             if segmenter:
                 soft = segmenter.masks([picture])[0, segmenter.object_region]
             else:
@@ -38,11 +38,11 @@ def main(arguments: list[str]) -> None:
                 soft = np.asarray(small.filter(ImageFilter.GaussianBlur(1.5)), np.float32) / 255
             cases.append((picture, mask, soft))
         print(f"{model}, {data}: {len(cases)} pictures")
-        report("plain", cases, lambda soft, _, picture: guided.enlarged(soft, picture.size))
+        report("plain", cases, lambda soft, _, picture: guided.bilinear_upsample(soft, picture.size))
         for window in (1 / 32, 1 / 16, 3 / 32, 1 / 8, 1 / 6):
-            report(f"guided {window:.3f}", cases, functools.partial(guided.guided, window=window))
+            report(f"guided {window:.3f}", cases, functools.partial(guided.guided_upsample, window=window))
         for guided.CUT_WINDOW in (1 / 128, 1 / 64, 1 / 32, 1 / 16):
-            report(f"cut {guided.CUT_WINDOW:.3f}", cases, guided.cut)
+            report(f"cut {guided.CUT_WINDOW:.3f}", cases, guided.grabcut_upsample)
 
 
 def report(name: str, cases: list[Any], way: Callable[..., np.ndarray]) -> None:
@@ -55,7 +55,7 @@ def scores(
 ) -> tuple[float, float]:
     reduced = picture.resize(soft.shape[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
     large = way(soft, np.asarray(reduced), picture)
-    objects = guided.enlarged(large, mask.shape[::-1]) > 0.5
+    objects = guided.bilinear_upsample(large, mask.shape[::-1]) > 0.5
     labels = np.where(mask == UNLABELLED, -1, mask >= OBJECT - 1).astype(np.int8)
     return metrics.score(objects[None], labels[None]).iou, boundary_f(objects, labels)
 

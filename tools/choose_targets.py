@@ -15,7 +15,7 @@ import torch
 from redoseg import metrics
 from redoseg.data import open_data
 from redoseg.train import refine
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.measure import soft_masks
 from redoseg.train.state import TrainState
 
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
         state = TrainState.load(Path(run) / "state.safetensors", torch.device("cpu"))
         sizes = state.config.data.size, state.config.refined_size
         coarse, fine = (open_data(data, size, 2, "dev") for size in sizes)
-        banks = [PictureBank(pictures, state.config, torch.device("cpu")) for pictures in (coarse, fine)]
+        banks = [ImageStore(pictures, state.config, torch.device("cpu")) for pictures in (coarse, fine)]
         every, labels = np.arange(len(fine)), fine.labels()
         masks = soft_masks(state.average.nets["extractor"], banks[0], every)
         region = metrics.object_region(masks)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from redoseg.data import originals
 from redoseg.images.draw import cutout, grid
-from redoseg.images.read import fit_square, read_picture
+from redoseg.images.read import fit_square, read_image
 from redoseg.inference.segmenter import Edges, Segmenter
 
 WAYS: tuple[Edges, ...] = ("plain", "guided", "grabcut")
@@ -28,7 +28,7 @@ def main() -> None:
     for model, place, split in zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True):
         items, segmenter = originals(place, split), Segmenter(model)
         for i in range(COUNT):
-            picture = read_picture(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
+            picture = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
             found = segmenter.predict_with(picture, WAYS)
             tiles = [picture]
             for way in WAYS:

@@ -19,7 +19,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg.images.read import fit_square, read_picture
+from redoseg.images.read import fit_square, read_image
 from redoseg.inference.segment_files import Kind, segment_paths
 from redoseg.inference.segmenter import Segmenter
 
@@ -109,7 +109,7 @@ def recoloured(picture: Pixels, mask: NDArray[np.bool_], turn: int) -> Pixels:
 
 def idea(flowers: Path, stem: str) -> None:
     """Why a wrong mask is found out."""
-    picture = np.asarray(fit_square(read_picture(next((flowers / "images").glob(f"{stem}.*"))), 192))
+    picture = np.asarray(fit_square(read_image(next((flowers / "images").glob(f"{stem}.*"))), 192))
     right = Segmenter("flowers")(picture)
     rows, columns = np.mgrid[:192, :192]
     centre = np.argwhere(right).mean(0)
@@ -170,7 +170,7 @@ def kinds(flowers: Path, stems: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for stem in stems:
             photo = next((flowers / "images").glob(f"{stem}.*"))
-            row = [np.asarray(fit_square(read_picture(photo), 256))]
+            row = [np.asarray(fit_square(read_image(photo), 256))]
             for kind in KINDS:
                 segment_paths(Segmenter("flowers"), photo, Path(folder) / kind, kind)
                 with Image.open(next((Path(folder) / kind).glob(f"{stem}*.png"))) as opened:

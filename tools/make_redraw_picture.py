@@ -14,7 +14,7 @@ from pathlib import Path
 from redoseg import RedrawModel, Segmenter
 from redoseg.data import originals
 from redoseg.images.draw import grid, outlined
-from redoseg.images.read import fit_square, read_picture
+from redoseg.images.read import fit_square, read_image
 
 COUNT, SIDE, OBJECTS, GROUNDS = 3, 150, 4, 2
 
@@ -25,7 +25,7 @@ def main() -> None:
     items, segmenter, model = originals(place, split), Segmenter(name), RedrawModel(name, threads=1)
     rows = []
     for i in range(COUNT):
-        picture = read_picture(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
+        picture = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
         drawn = [*model.redraw(picture, OBJECTS, "object"), *model.redraw(picture, GROUNDS, "background")]
         masked = outlined(picture, segmenter(picture), SIDE)
         rows.append([fit_square(picture, SIDE), masked, *(fit_square(each, SIDE) for each in drawn)])

@@ -20,7 +20,7 @@ from redoseg.data.decoding import decode, decode_item
 from redoseg.data.folder import list_folder
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
-from redoseg.files import shown
+from redoseg.files import printable
 from redoseg.images.read import fit_square
 from redoseg.system import cores
 
@@ -65,7 +65,7 @@ def bench_prepare(
         seen = decode(found, size, workers=workers or cores())
         items = [item for item, one in zip(found, seen, strict=True) if not one.problems]
         if not items:
-            raise DataError(f"{shown(source)} has no picture that can be read, JPEGs expected: name another folder")
+            raise DataError(f"{printable(source)} has no picture that can be read, JPEGs expected: name another folder")
         unlabelled = Listing(tuple(Item(i.name, i.picture) for i in items))
 
         def ours() -> None:

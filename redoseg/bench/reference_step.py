@@ -17,7 +17,7 @@ from torch import Tensor
 
 from redoseg.config.schema import Config, SpeedConfig
 from redoseg.train import losses
-from redoseg.train.players import Critic, Redrawer
+from redoseg.train.players import Discriminator, Redrawer
 from redoseg.train.state import TrainState
 
 PLAIN_WAYS = SpeedConfig(channels_last=False, rewrite_convs=False, fused_optimiser=False)
@@ -34,7 +34,7 @@ class PlainRedrawer(Redrawer):
     norms = nullcontext
 
 
-class PlainCritic(Critic):
+class PlainDiscriminator(Discriminator):
     """Gradients for every weight in both steps, and a pass each for real and redrawn pictures."""
 
     def score_as_constant(
@@ -51,10 +51,10 @@ class PlainCritic(Critic):
         count = len(real)
         of_fakes = None if changes is None else changes[count:]
         scores = self.discriminator(self._seen(real, changes)), self.discriminator(self._seen(fake, of_fakes))
-        on_real, on_fake = losses.critic_adversarial(*scores, self.config.adversarial)
+        on_real, on_fake = losses.discriminator_adversarial(*scores, self.config.adversarial)
         return {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
 
 
 def plain_state(config: Config, device: torch.device) -> TrainState:
     """A training by the plain players, with the weights that `TrainState.fresh` draws for these settings."""
-    return TrainState.fresh(config, device, players=(PlainRedrawer, PlainCritic))
+    return TrainState.fresh(config, device, players=(PlainRedrawer, PlainDiscriminator))

@@ -20,13 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from redoseg.config.schema import Config
 from redoseg.nets.blocks import SelfAttention
 from redoseg.train.compute import autocast, computing_dtype
-from redoseg.train.loader import Feed, PictureBank
+from redoseg.train.loader import BatchLoader, ImageStore
 from redoseg.train.state import TrainState
 
 LAYERS = (nn.Conv2d, nn.Linear, nn.InstanceNorm2d, nn.BatchNorm2d, SelfAttention)
 
 
-def roofline(config: Config, bank: PictureBank, step_seconds: float) -> dict[str, Any]:
+def roofline(config: Config, bank: ImageStore, step_seconds: float) -> dict[str, Any]:
     """The layers of a training step, those first that take longest; their sum beside `step_seconds`.
 
     Of each: how often a step calls it, operations and bytes of all calls [GFLOP, GB], time [ms], what bounds it, and
@@ -103,11 +103,11 @@ class _Call(NamedTuple):
         return f"{type(self.layer).__name__}({sizes}) on {shape}, gradients: {' and '.join(wanted) or 'none'}"
 
 
-def _calls(state: TrainState, bank: PictureBank) -> tuple[Counter[str], dict[str, _Call]]:
+def _calls(state: TrainState, bank: ImageStore) -> tuple[Counter[str], dict[str, _Call]]:
     """How often one step calls each kind of layer, and one such call."""
     calls: Counter[str] = Counter()
     layers: dict[str, _Call] = {}
-    nets = [m for player in (state.redrawer, state.critic) for m in player.modules()]
+    nets = [m for player in (state.redrawer, state.discriminator) for m in player.modules()]
     within = {part for m in nets if isinstance(m, SelfAttention) for part in m.modules() if part is not m}
 
     def seen(layer: nn.Module, arguments: tuple[Tensor, ...], _: Tensor) -> None:
@@ -120,15 +120,15 @@ def _calls(state: TrainState, bank: PictureBank) -> tuple[Counter[str], dict[str
 
     hooks = [m.register_forward_hook(seen) for m in nets if isinstance(m, LAYERS) and m not in within]
     try:
-        with Feed(bank, state.config) as feed, autocast(state.config.precision, bank.device):
+        with BatchLoader(bank, state.config) as feed, autocast(state.config.precision, bank.device):
             feed.begin(state.seed, 1)
             batch = feed.take()
             latents, chosen = batch.drawn.latents.to(bank.device), batch.drawn.chosen.to(bank.device)
-            fakes = state.redrawer(batch.pictures, latents, chosen, state.critic)["fakes"]
+            fakes = state.redrawer(batch.pictures, latents, chosen, state.discriminator)["fakes"]
             if state.config.objective.fresh_fakes:
                 with torch.no_grad():
                     fakes = state.redrawer.redraw(batch.pictures, latents, chosen)[0]
-            state.critic(batch.real, fakes)
+            state.discriminator(batch.real, fakes)
     finally:
         for hook in hooks:
             hook.remove()

@@ -23,11 +23,11 @@ from redoseg.bench.timing import hardware, side_by_side
 from redoseg.bench.train import PICTURES, WARM, Way, uncompiled
 from redoseg.config.recipe import check, to_toml
 from redoseg.config.schema import Config
-from redoseg.data import PictureSet, open_shapes
+from redoseg.data import ImageSet, open_shapes
 from redoseg.errors import DataError
 from redoseg.system import own_memory
-from redoseg.train.loader import Feed, PictureBank
-from redoseg.train.players import Critic, Redrawer
+from redoseg.train.loader import BatchLoader, ImageStore
+from redoseg.train.players import Discriminator, Redrawer
 
 # bytes a second that a device can send while it receives as many
 LINKS = {"Ethernet 100 Gb/s": 12.5e9, "InfiniBand 400 Gb/s": 50e9, "NVLink 4, 900 GB/s both ways": 450e9}
@@ -87,7 +87,7 @@ def bench_scaling(
 
 def _kept(way: Way) -> int:
     """What both players keep for their backward passes, normed copies of weights but not these [bytes]."""
-    nets = (way.state.redrawer, way.state.critic)
+    nets = (way.state.redrawer, way.state.discriminator)
     weights = {p.untyped_storage().data_ptr() for net in nets for p in net.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
 
@@ -118,11 +118,11 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
             before = own_memory(os.getpid())
             stored = np.load(path, mmap_mode="r")
             none = ("",) * count
-            pictures = PictureSet("made", size, 2, stored, None, none, none, np.zeros(count, bool))
+            pictures = ImageSet("made", size, 2, stored, None, none, none, np.zeros(count, bool))
             one = replace(config, data=replace(config.data, size=size, resident=resident))
             started = time.perf_counter()
-            bank = PictureBank(pictures, one, torch.device("cpu"))
-            with Feed(bank, one) as feed:
+            bank = ImageStore(pictures, one, torch.device("cpu"))
+            with BatchLoader(bank, one) as feed:
                 feed.begin(0, 1)
                 feed.take()
                 found[f"{name}_first_batch_s"] = round(time.perf_counter() - started, 3)
@@ -176,7 +176,7 @@ def devices(config: Config | None = None) -> dict[str, Any]:
     """
     config = config or Config()
     with torch.device("meta"):
-        nets: list[nn.Module] = [Redrawer(config), Critic(config)]
+        nets: list[nn.Module] = [Redrawer(config), Discriminator(config)]
     weights = sum(p.numel() for net in nets for p in net.parameters())
     flop = flop_a_picture(config)
     rows = []

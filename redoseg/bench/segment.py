@@ -24,7 +24,7 @@ from redoseg.bench.timing import hardware, side_by_side
 from redoseg.config.schema import Config, DataConfig
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
-from redoseg.images.read import list_pictures
+from redoseg.images.read import list_images
 from redoseg.inference.quantize import quantize
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import MODEL_FILE, Segmenter
@@ -133,7 +133,7 @@ def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:
 def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
     """A folder of photographs, from files to files, against `plain_loop`, whose masks are those of plain edges."""
     source = place / "folder"
-    pictures, _ = list_pictures(source)
+    pictures, _ = list_images(source)
     segmenter, guided = Segmenter(model, edges="plain"), Segmenter(model)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     turn = 0

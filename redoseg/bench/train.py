@@ -18,7 +18,7 @@ from redoseg.config.recipe import check
 from redoseg.config.schema import Config
 from redoseg.data import open_shapes
 from redoseg.errors import DataError
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.log import Entry
 from redoseg.train.loop import Hooks, train
 from redoseg.train.run import device_name
@@ -141,7 +141,7 @@ class Way:
         watch = replace(config.watch, log_every=10**9, evaluate_every=10**9, sample_every=10**9, checkpoint_every=10**9)
         self.state.config = replace(self.state.config, steps=10**9, watch=replace(watch, collapse_every=10**9))
         pictures = open_shapes("shapes", config.data.size, 2, "train", count=PICTURES)
-        self.bank = PictureBank(pictures, self.state.config, device)
+        self.bank = ImageStore(pictures, self.state.config, device)
 
     def run(self, steps: int, log: Callable[[Entry], None] = lambda _: None) -> None:
         end = self.state.step + steps

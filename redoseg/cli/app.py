@@ -21,7 +21,7 @@ import tyro
 from redoseg import __version__
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError, RedosegError
-from redoseg.system import forget_place, place
+from redoseg.system import forget_world, world
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -405,15 +405,15 @@ def _arguments(kind: type[T], verb: str, arguments: Sequence[str], default: T | 
 
 
 def _train(arguments: Sequence[str]) -> int:
-    if place().size == 1:
+    if world().size == 1:
         return _train_here(arguments, contextlib.nullcontext())
-    from redoseg.train.distributed import in_step, joined
+    from redoseg.train.distributed import all_or_none, process_group
 
     with contextlib.ExitStack() as stack:
-        if place().rank:
+        if world().rank:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        stack.enter_context(joined())
-        return _train_here(arguments, in_step())
+        stack.enter_context(process_group())
+        return _train_here(arguments, all_or_none())
 
 
 def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextManager[None]) -> int:
@@ -870,11 +870,11 @@ def run_command(arguments: Sequence[str]) -> int:
     if arguments[0] not in VERBS:
         raise ConfigError(f"verb {arguments[0]!r} seen, one of {', '.join(VERBS)} expected: see `redoseg --help`")
     if arguments[0] != "train":
-        if place().size > 1:
+        if world().size > 1:
             raise ConfigError(
-                f"{arguments[0]} in {place().size} processes, train alone expected: start it without torchrun"
+                f"{arguments[0]} in {world().size} processes, train alone expected: start it without torchrun"
             )
-        forget_place()
+        forget_world()
     try:
         return VERBS[arguments[0]][1](arguments[1:])
     except ModuleNotFoundError as error:
@@ -908,10 +908,10 @@ def main() -> None:
         sys.stderr.close()
         code = DONE
     except SystemExit as stop:
-        if place().size == 1:
+        if world().size == 1:
             raise
         code = stop.code if isinstance(stop.code, int) else DONE
-    if place().size > 1:
+    if world().size > 1:
         # threads that talk to other processes may still run, and would abort this one while Python is taken down
         with contextlib.suppress(ValueError):
             sys.stdout.flush()

@@ -20,7 +20,7 @@ from typing import Any
 
 from redoseg import __version__
 from redoseg.errors import RedosegError
-from redoseg.files import reason
+from redoseg.files import describe_error
 from redoseg.system import cores, free_memory
 
 # instruction sets that decide speed: vectors, bfloat16, bytes (int8)
@@ -58,7 +58,7 @@ def examine() -> dict[str, Any]:
             found[name] = part()
         # a broken install can fail in any of these ways, and is what a report is for
         except (ImportError, OSError, RuntimeError, ValueError, AttributeError, TypeError, LookupError) as error:
-            found[name] = f"not known: {reason(error)}"
+            found[name] = f"not known: {describe_error(error)}"
     result: dict[str, Any] = _without_home(found)
     return result
 
@@ -220,7 +220,7 @@ def _self_test() -> str:
         started = time.monotonic()
         mask = Segmenter(name)(picture)
     except RedosegError as error:
-        return f"error: {name}: {reason(error)}"
+        return f"error: {name}: {describe_error(error)}"
     if mask.shape != disc.shape:
         return f"error: {name}: a mask of {mask.shape} for a picture of {disc.shape}"
     return f"ok: {name} segmented a picture in {time.monotonic() - started:.2f} s"

@@ -2,8 +2,8 @@
 
 from redoseg.data.download import ARCHIVES, cache_folder, fetch
 from redoseg.data.listing import Item, Listing
-from redoseg.data.open import BUILT_IN, PAPER_SIZE, labelled_pictures, open_data, open_shapes, originals, prepare
-from redoseg.data.prepared import AT_LEAST, PictureSet, contact_sheet, is_prepared, open_prepared
+from redoseg.data.open import BUILT_IN, PAPER_SIZE, labelled_images, open_data, open_shapes, originals, prepare
+from redoseg.data.prepared import AT_LEAST, ImageSet, contact_sheet, is_prepared, open_prepared
 from redoseg.data.research_sets import READERS, parts_of
 from redoseg.data.splits import read_splits
 from redoseg.data.writing import Prepared, write_prepared

@@ -28,8 +28,8 @@ from PIL import Image
 
 from redoseg.data.listing import Item, MaskReader
 from redoseg.errors import DataError, RedosegError
-from redoseg.files import reason, shown
-from redoseg.images.read import fit_square, read_picture
+from redoseg.files import describe_error, printable
+from redoseg.images.read import fit_square, read_image
 
 CHUNK_BYTES = 2**20  # about this much is under way to and from each worker
 WORTH_A_POOL = 48  # pictures: fewer are done before the workers have started
@@ -53,7 +53,7 @@ def decode_item(item: Item, size: int, nearest: bool = False) -> Decoded:
     picture whose mask cannot be used is kept as not labelled.
     """
     try:
-        image = read_picture(item.picture, None if nearest else size)
+        image = read_image(item.picture, None if nearest else size)
         resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
         picture = np.asarray(fit_square(image, size, resample))
     except DataError as error:
@@ -79,7 +79,7 @@ def square_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _why(error: DataError, path: Path) -> str:
-    return str(error).removeprefix(f"{shown(path)}: ")
+    return str(error).removeprefix(f"{printable(path)}: ")
 
 
 def decode(items: Sequence[Item], size: int, nearest: bool = False, workers: int = 1) -> Iterator[Decoded]:
@@ -183,7 +183,7 @@ class _Worker:
             )
         except OSError as error:
             raise RedosegError(
-                f"a process that decodes pictures cannot be started ({reason(error)}), one expected: "
+                f"a process that decodes pictures cannot be started ({describe_error(error)}), one expected: "
                 "try again with fewer --workers"
             ) from error
         assert self.process.stdin is not None

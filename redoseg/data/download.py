@@ -21,7 +21,7 @@ from http.client import responses
 from pathlib import Path
 
 from redoseg.errors import DataError
-from redoseg.files import cure, reason, shown
+from redoseg.files import describe_error, printable, suggest_fix
 
 TIMEOUT = 30.0  # seconds without a byte after which a connection counts as cut
 PAUSE = 1.0  # seconds before the next try, doubled after each that brought nothing
@@ -139,7 +139,7 @@ def fetch(
                     if archive.md5 is None:
                         notes.append(f"{archive.name}: checksum not known, not checked")
     except OSError as error:
-        raise DataError(f"{shown(folder)}: cannot be written ({reason(error)}): {cure(error)}") from error
+        raise DataError(f"{printable(folder)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}") from error
     return tuple(notes)
 
 
@@ -154,7 +154,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise DataError(
-                    f"another download into {shown(folder)} is running, one at a time expected: "
+                    f"another download into {printable(folder)} is running, one at a time expected: "
                     "run again when it has ended"
                 ) from None
             except OSError:  # a file system without locks
@@ -168,7 +168,7 @@ def _bring(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: floa
     if by_hand:
         seen = _md5(path)
         if archive.md5 not in (None, seen):
-            raise DataError(f"{shown(path)} has MD5 {seen}, {archive.md5} expected: remove it, and it is fetched anew")
+            raise DataError(f"{printable(path)} has MD5 {seen}, {archive.md5} expected: remove it, and it is fetched anew")
     else:
         _download(archive, path, on_bytes, timeout, pause)
     if archive.makes == archive.name:
@@ -203,7 +203,7 @@ class _Cut(Exception):
 def _download(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: float, pause: float) -> None:
     """Fetch to `path` by way of `path`.part, which stays for another run if this one fails."""
     part, tag = _beside(path, ".part"), _beside(path, ".part.tag")
-    by_hand = f"put {archive.name} into {shown(path.parent)} by hand"
+    by_hand = f"put {archive.name} into {printable(path.parent)} by hand"
     most, idle, total, reached = _size(part), 0, None, False
     while True:
         try:
@@ -255,7 +255,7 @@ def _get(archive: Archive, part: Path, tag: Path, on_bytes: OnBytes | None, time
         response = requests.get(archive.url, headers=headers, stream=True, timeout=timeout)
     except requests.RequestException as error:
         reached = isinstance(error, requests.ReadTimeout) or any(isinstance(e, ProtocolError) for e in error.args)
-        raise _Cut(_why(error, timeout, _CUT if reached else reason(error)), reached=reached) from error
+        raise _Cut(_why(error, timeout, _CUT if reached else describe_error(error)), reached=reached) from error
     with response:
         status = response.status_code
         answer = f"the server answers {status} {responses.get(status, '')}".rstrip()
@@ -276,7 +276,7 @@ def _get(archive: Archive, part: Path, tag: Path, on_bytes: OnBytes | None, time
         elif status != 200:
             raise DataError(
                 f"{archive.url}: {answer}, the file expected: "
-                f"look where it has moved and put it into {shown(part.parent)} by hand"
+                f"look where it has moved and put it into {printable(part.parent)} by hand"
             )
         with open(part, "ab" if status == 206 else "wb") as file:
             if status == 200:
@@ -315,7 +315,7 @@ def _why(error: BaseException, timeout: float, otherwise: str) -> str:
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
-            return reason(inner)
+            return describe_error(inner)
         if isinstance(inner, TimeoutError):
             return f"nothing came for {timeout:g} s"
         inner = inner.__cause__ or next((e for e in inner.args if isinstance(e, BaseException)), None)
@@ -349,12 +349,12 @@ def _unpack(path: Path, makes: str) -> None:
                     pass
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
             raise DataError(
-                f"{shown(path)}: cannot be unpacked ({reason(error)}), a whole .tgz expected: "
+                f"{printable(path)}: cannot be unpacked ({describe_error(error)}), a whole .tgz expected: "
                 "remove it if it is still there and run again"
             ) from error
         if not os.path.lexists(partial / makes):
             raise DataError(
-                f"{shown(path)} has no {makes}, the official archive expected: "
+                f"{printable(path)} has no {makes}, the official archive expected: "
                 "remove it if it is still there and run again"
             )
         # what marks the archive as unpacked comes last
@@ -384,6 +384,6 @@ def _unpack_member(members: tarfile.TarFile, member: tarfile.TarInfo, partial: P
             shutil.copyfileobj(data, file)
         return
     raise DataError(
-        f"{shown(path)} holds {shown(member.name)}, which is {seen}, only files and folders within expected: "
+        f"{printable(path)} holds {printable(member.name)}, which is {seen}, only files and folders within expected: "
         "do not use this archive"
     )

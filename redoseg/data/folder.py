@@ -11,8 +11,8 @@ from pathlib import Path
 from redoseg.data.listing import Item, Listing
 from redoseg.data.splits import apply_splits, read_splits
 from redoseg.errors import DataError
-from redoseg.files import shown
-from redoseg.images.read import PICTURE_SUFFIXES, list_pictures
+from redoseg.files import printable
+from redoseg.images.read import IMAGE_SUFFIXES, list_images
 
 SPLIT_FILES = ("splits.csv", "splits.txt")
 
@@ -28,8 +28,8 @@ def list_folder(source: str | Path) -> Listing:
     listing = _without_splits(source)
     files = [source / name for name in SPLIT_FILES if os.path.isfile(source / name)]
     if len(files) > 1:
-        raise DataError(f"{shown(source)} has {' and '.join(SPLIT_FILES)}, one of them expected: remove the other")
-    return apply_splits(listing, read_splits(files[0]), shown(files[0])) if files else listing
+        raise DataError(f"{printable(source)} has {' and '.join(SPLIT_FILES)}, one of them expected: remove the other")
+    return apply_splits(listing, read_splits(files[0]), printable(files[0])) if files else listing
 
 
 def labelled_folder(source: str | Path) -> Listing:
@@ -38,7 +38,7 @@ def labelled_folder(source: str | Path) -> Listing:
     A file of splits in the folder counts before that. Raises DataError if there is no `images/`, and as `list_folder`.
     """
     if not os.path.isdir(_within(Path(source), "images")):
-        raise DataError(f"{shown(source)} has no images, images/ and masks/ expected: name the folder that holds them")
+        raise DataError(f"{printable(source)} has no images, images/ and masks/ expected: name the folder that holds them")
     listing = list_folder(source)
     if any(item.split for item in listing.items):
         return listing
@@ -54,25 +54,25 @@ def shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tupl
 def _without_splits(source: Path) -> Listing:
     images, masks_folder = _within(source, "images"), _within(source, "masks")
     if not os.path.isdir(images):
-        pictures, problems = list_pictures(source)
+        pictures, problems = list_images(source)
         return Listing(tuple(_items(pictures, source)), shown_problems(problems, source))
-    pictures, problems = list_pictures(images)
+    pictures, problems = list_images(images)
     items = _items(pictures, images)
     bad = list(shown_problems(problems, source))
     if not os.path.isdir(masks_folder):
         beside = 0
         with contextlib.suppress(OSError):
-            beside = sum(p.suffix.lower() in PICTURE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
+            beside = sum(p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
         notes = (f"pictures beside images/, left out: {beside:,}",) if beside else ()
         return Listing(tuple(items), tuple(bad), notes)
     try:
-        files, problems = list_pictures(masks_folder)
+        files, problems = list_images(masks_folder)
     except DataError:  # nothing is labelled
         with contextlib.suppress(OSError):
             if not os.listdir(masks_folder):
                 return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
         why = "holds no mask that can be looked at, files ending in .png, .jpg, ... expected: repair or remove it"
-        return Listing(tuple(items), (*bad, (shown(masks_folder.name), why)))
+        return Listing(tuple(items), (*bad, (printable(masks_folder.name), why)))
     bad += shown_problems(problems, source)
     masks = _by_stem(files, masks_folder)
     owners = _by_stem(pictures, images)
@@ -81,10 +81,10 @@ def _without_splits(source: Path) -> Listing:
         stem = _stem(item.picture, images)
         candidates = masks.get(stem, [])
         if candidates and len(owners[stem]) > 1:
-            names = ", ".join(shown(p.name) for p in owners[stem])
-            bad.append((_shown(item.picture, source), f"shares the mask {shown(candidates[0].name)} with {names}"))
+            names = ", ".join(printable(p.name) for p in owners[stem])
+            bad.append((_shown(item.picture, source), f"shares the mask {printable(candidates[0].name)} with {names}"))
         elif len(candidates) > 1:
-            names = ", ".join(shown(p.name) for p in candidates)
+            names = ", ".join(printable(p.name) for p in candidates)
             bad.append((_shown(item.picture, source), f"has more than one mask: {names}"))
         elif candidates:
             item = replace(item, mask=candidates[0])
@@ -112,7 +112,7 @@ def _stem(path: Path, folder: Path) -> str:
 
 
 def _shown(path: Path, folder: Path) -> str:
-    return shown(path.relative_to(folder).as_posix())
+    return printable(path.relative_to(folder).as_posix())
 
 
 def _by_stem(paths: list[Path], folder: Path) -> dict[str, list[Path]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError
-from redoseg.files import shown
+from redoseg.files import printable
 
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
@@ -37,7 +37,7 @@ def read_mat(path: str | Path) -> dict[str, NDArray[np.float64]]:
                     found[parts[2][1].decode("ascii")] = values.astype(np.float64)
         return found
     except (OSError, ValueError, IndexError, struct.error, zlib.error) as error:
-        raise DataError(f"{shown(path)}: cannot be read ({error}), a MATLAB 5 file expected: fetch it again") from error
+        raise DataError(f"{printable(path)}: cannot be read ({error}), a MATLAB 5 file expected: fetch it again") from error
 
 
 def _elements(data: bytes, order: str) -> list[tuple[int, bytes]]:

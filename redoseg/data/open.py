@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from redoseg.data.listing import Item
-from redoseg.data.prepared import AT_LEAST, PictureSet, is_prepared, open_prepared
+from redoseg.data.prepared import AT_LEAST, ImageSet, is_prepared, open_prepared
 from redoseg.data.research_sets import READERS, list_set, recognise
 from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
 from redoseg.errors import DataError
-from redoseg.files import shown
+from redoseg.files import printable
 
 BUILT_IN = ("shapes", "shapes-hard")
 PAPER_SIZE = 128  # pixels
@@ -60,7 +60,7 @@ def open_data(
     count: int | None = None,
     at_least: int = AT_LEAST,
     on_item: OnItem | None = None,
-) -> PictureSet:
+) -> ImageSet:
     """Open DATA at `size` [pixels]: a prepared set, `shapes`, `shapes-hard`, or any folder of pictures.
 
     A folder (with `images/` and `masks/`, in the layout of a research set, or simply with pictures in it) is
@@ -85,7 +85,7 @@ def open_data(
     if not os.path.isdir(path):
         seen = "is a file" if os.path.exists(path) else "does not exist"
         raise DataError(
-            f"{shown(path)} {seen}, a prepared set, a folder of pictures, {' or '.join(BUILT_IN)} expected: "
+            f"{printable(path)} {seen}, a prepared set, a folder of pictures, {' or '.join(BUILT_IN)} expected: "
             "name one of these"
         )
     whole = open_prepared(path) if is_prepared(path) else _open_folder(path, size, at_least, on_item)
@@ -94,20 +94,20 @@ def open_data(
         chosen = chosen.take(range(min(count, len(chosen))))
     if len(chosen) < at_least:
         raise DataError(
-            f"{len(chosen)} pictures found in {shown(path)}, at least {at_least} expected: "
+            f"{len(chosen)} pictures found in {printable(path)}, at least {at_least} expected: "
             "add pictures or name another folder"
         )
     return chosen.resized(size)
 
 
-def labelled_pictures(
+def labelled_images(
     data: str,
     size: int | None = None,
     split: str | None = None,
     seed: int = 0,
     regions: int = 2,
     built_in: int = PAPER_SIZE,
-) -> PictureSet:
+) -> ImageSet:
     """The pictures of `data` that have a mask, at `size` [pixels].
 
     If it is None, at the size of a prepared set, at `built_in` for built-in pictures (of so many `regions`), else at
@@ -134,8 +134,8 @@ def originals(spec: str | Path, split: str | None = None) -> list[Item]:
     prepared = open_prepared(path) if is_prepared(path) else None
     source = Path(prepared.source) if prepared else path
     if not os.path.isdir(source):
-        of_it = f"of which {shown(path)} was prepared, is gone" if prepared else "is no folder"
-        raise DataError(f"{shown(source)} {of_it}, the pictures at their own size expected: name their folder")
+        of_it = f"of which {printable(path)} was prepared, is gone" if prepared else "is no folder"
+        raise DataError(f"{printable(source)} {of_it}, the pictures at their own size expected: name their folder")
     items = READERS[recognise(source)](source).items
     splits = dict(zip(prepared.names, prepared.splits, strict=True)) if prepared else {i.name: i.split for i in items}
     found = [i for i in items if i.mask is not None and i.name in splits and split in (None, splits[i.name])]
@@ -143,7 +143,7 @@ def originals(spec: str | Path, split: str | None = None) -> list[Item]:
         which = f" in split {split!r}" if split else ""
         there = ", ".join(sorted({s for s in splits.values() if s})) or "none"
         raise DataError(
-            f"{shown(path)} has no labelled picture{which} (splits: {there}), masks/ beside images/ expected: "
+            f"{printable(path)} has no labelled picture{which} (splits: {there}), masks/ beside images/ expected: "
             "name another folder or split"
         )
     return found
@@ -151,7 +151,7 @@ def originals(spec: str | Path, split: str | None = None) -> list[Item]:
 
 def open_shapes(
     level: str, size: int, regions: int = 2, split: str = "test", seed: int = 0, count: int | None = None
-) -> PictureSet:
+) -> ImageSet:
     """Built-in pictures with their masks; `split` "train" or "test" (the held-out part)."""
     from redoseg.data.shapes import HELD_OUT_COUNT, HELD_OUT_START, generate
 
@@ -160,7 +160,7 @@ def open_shapes(
     number = HELD_OUT_COUNT if count is None else count
     start = HELD_OUT_START if split == "test" else 0
     images, labels = generate(level, number, size, regions=regions, seed=seed, start=start)
-    return PictureSet(
+    return ImageSet(
         name=level,
         size=size,
         regions=regions,
@@ -172,7 +172,7 @@ def open_shapes(
     )
 
 
-def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None) -> PictureSet:
+def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None) -> ImageSet:
     listing = READERS[recognise(folder)](folder)
     real = folder.resolve()  # the same however it is named
     name = real.name or "pictures"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from redoseg.data.decoding import square_mask
 from redoseg.errors import DataError
-from redoseg.files import reason, shown
+from redoseg.files import describe_error, printable
 from redoseg.images.draw import grid, outline
 from redoseg.images.read import BACKGROUND, fit_square
 from redoseg.system import free_memory
@@ -37,7 +37,7 @@ for _object in range(1, 65):
 
 
 @dataclass(frozen=True)
-class PictureSet:
+class ImageSet:
     """Square pictures of one size, with their masks where there are any."""
 
     name: str
@@ -81,7 +81,7 @@ class PictureSet:
         known = counts[_LABELS >= 0].sum()
         return float(counts[_LABELS > 0].sum() / known) if known else None
 
-    def take(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> PictureSet:
+    def take(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> ImageSet:
         """The set of these pictures; still memory-mapped if the indices are consecutive, else a copy."""
         chosen = np.asarray(indices, np.int64)
         whole: slice | NDArray[np.int64] = chosen
@@ -96,7 +96,7 @@ class PictureSet:
             labelled=self.labelled[whole],
         )
 
-    def subset(self, split: str) -> PictureSet:
+    def subset(self, split: str) -> ImageSet:
         """The pictures of one split. Raises DataError if there is none of that name."""
         chosen = [i for i, s in enumerate(self.splits) if s == split]
         if not chosen:
@@ -104,7 +104,7 @@ class PictureSet:
             raise DataError(f"no picture of {self.name} is in split {split!r}, one of these expected: {there}")
         return self.take(chosen)
 
-    def resized(self, size: int) -> PictureSet:
+    def resized(self, size: int) -> ImageSet:
         """The same pictures at a smaller size [pixels], in memory. Raises DataError for a larger one, or too many."""
         if size == self.size:
             return self
@@ -136,13 +136,13 @@ def is_prepared(folder: str | Path) -> bool:
     return any(os.path.isfile(Path(folder, name)) for name in ("dataset.json", "images.npy"))
 
 
-def open_prepared(folder: str | Path) -> PictureSet:
+def open_prepared(folder: str | Path) -> ImageSet:
     """A prepared set, memory-mapped. Raises DataError if it is not one, or not whole."""
     folder = Path(folder)
     try:
         about = json.loads((folder / "dataset.json").read_text("utf-8"))
         if about["format"] != FORMAT:
-            raise DataError(f"{shown(folder)} has format {about['format']}, {FORMAT} expected: prepare it again")
+            raise DataError(f"{printable(folder)} has format {about['format']}, {FORMAT} expected: prepare it again")
         size, count, labelled = int(about["size"]), int(about["pictures"]), int(about["labelled"])
         with open(folder / "items.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -151,7 +151,7 @@ def open_prepared(folder: str | Path) -> PictureSet:
         has_mask = np.array([row["labelled"] == "1" for row in rows], np.bool_)
         if len(rows) != count or has_mask.sum() != labelled:
             raise ValueError(f"items.csv lists {len(rows)} pictures, dataset.json {count}")
-        return PictureSet(
+        return ImageSet(
             name=str(about["name"]),
             size=size,
             regions=int(about["regions"]),
@@ -168,13 +168,13 @@ def open_prepared(folder: str | Path) -> PictureSet:
         if not is_prepared(folder):
             seen = "is no prepared set" if folder.is_dir() else "does not exist"
             raise DataError(
-                f"{shown(folder)} {seen}, a prepared one expected: make it with `redoseg prepare`"
+                f"{printable(folder)} {seen}, a prepared one expected: make it with `redoseg prepare`"
             ) from None
         missing = Path(str(error.filename)).name
-        raise DataError(f"{shown(folder)} has no {missing}, a whole prepared set expected: prepare it again") from None
+        raise DataError(f"{printable(folder)} has no {missing}, a whole prepared set expected: prepare it again") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(
-            f"{shown(folder)} is damaged ({reason(error)}), a whole prepared set expected: prepare it again"
+            f"{printable(folder)} is damaged ({describe_error(error)}), a whole prepared set expected: prepare it again"
         ) from error
 
 
@@ -186,7 +186,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def contact_sheet(
-    pictures: PictureSet, count: int = 24, seed: int = 0, columns: int = 6, side: int = 144
+    pictures: ImageSet, count: int = 24, seed: int = 0, columns: int = 6, side: int = 144
 ) -> Image.Image:
     """`count` pictures drawn at random, each beside its mask's outline where it is labelled (RGB)."""
     rng = np.random.default_rng(seed)

@@ -17,8 +17,8 @@ from redoseg.data.listing import Item, Listing
 from redoseg.data.matlab import read_mat
 from redoseg.data.splits import apply_splits, draw_splits, drop_splits, read_lines, read_splits
 from redoseg.errors import DataError
-from redoseg.files import shown
-from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, list_pictures, read_picture
+from redoseg.files import printable
+from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, list_images, read_image
 
 # The paper trains on what Oxford calls the test pictures, and tests on the training pictures.
 FLOWERS102_SPLITS = {"train": ("tstid", 6149), "val": ("valid", 1020), "test": ("trnid", 1020)}
@@ -56,7 +56,7 @@ def flowers102(source: str | Path) -> Listing:
     for split, (key, official) in FLOWERS102_SPLITS.items():
         if key not in ids or not np.isfinite(ids[key]).all():
             raise DataError(
-                f"{shown(source / 'setid.mat')} has no {key!r}, tstid, valid and trnid expected: fetch the file again"
+                f"{printable(source / 'setid.mat')} has no {key!r}, tstid, valid and trnid expected: fetch the file again"
             )
         found = []
         for number in sorted({int(i) for i in ids[key]}):
@@ -68,7 +68,7 @@ def flowers102(source: str | Path) -> Listing:
             notes.append(f"{split}: {_here(len(found), official)}")
         items += found
     if not items:
-        raise DataError(f"{shown(source / 'jpg')} holds no picture that setid.mat lists, {expected}")
+        raise DataError(f"{printable(source / 'jpg')} holds no picture that setid.mat lists, {expected}")
     notes = notes or [_here(len(items), len(items))]
     return Listing(tuple(items), notes=(*notes, *_unmasked(items, "segmim/")))
 
@@ -78,7 +78,7 @@ def read_segmim(path: Path) -> NDArray[np.uint8]:
 
     The paper's rule. The files are JPEGs, whose noise moves such exact values: single pixels may be wrong.
     """
-    pixels = np.asarray(read_picture(path))
+    pixels = np.asarray(read_image(path))
     background = (pixels[..., 0] == 0) | (pixels[..., 1] == 0) | (pixels[..., 2] == 254)
     return np.where(background, BACKGROUND, OBJECT).astype(np.uint8)
 
@@ -97,7 +97,7 @@ def flowers17(source: str | Path) -> Listing:
         raise DataError(f"{_seen(source, 'images and no jpg')}, {expected}")
     listing = _named(source / "jpg", r"image_\d{4}\.jpg", source)
     if not listing.items:
-        raise DataError(f"{shown(source / 'jpg')} holds no image_0001.jpg, {expected}")
+        raise DataError(f"{printable(source / 'jpg')} holds no image_0001.jpg, {expected}")
     items: list[Item] = []
     labelled = 0
     for item in listing.items:
@@ -118,14 +118,14 @@ def read_trimap(path: Path) -> NDArray[np.uint8]:
     A colour counts as red or blue where that part is more than the other two together. The colours are as others
     describe them; they were not checked on the official files. Raises DataError if no flower or no background is found.
     """
-    pixels = np.asarray(read_picture(path))
+    pixels = np.asarray(read_image(path))
     mask = np.full(pixels.shape[:2], UNLABELLED, np.uint8)
     mask[_mostly(pixels, 0)] = OBJECT
     mask[_mostly(pixels, 2)] = BACKGROUND
     for value, what in ((OBJECT, "red, the flower"), (BACKGROUND, "blue, the background")):
         if not (mask == value).any():
             raise DataError(
-                f"{shown(path)}: nothing is {what}, a trimap of red, blue and others expected: give the masks in masks/"
+                f"{printable(path)}: nothing is {what}, a trimap of red, blue and others expected: give the masks in masks/"
             )
     return mask
 
@@ -162,7 +162,7 @@ def lfw(source: str | Path) -> Listing:
     elif "deep" in place.name or place.name == "lfw":
         kind = "deep-funneled" if "deep" in place.name else "not aligned"
         notes.append(
-            f"part labels are not used: they belong to the funneled pictures, those in {shown(place.name)}/ are {kind}"
+            f"part labels are not used: they belong to the funneled pictures, those in {printable(place.name)}/ are {kind}"
         )
     else:
         items = [_with_mask(item, where / f"{item.name}.ppm", read_parts) for item in items]
@@ -173,7 +173,7 @@ def lfw(source: str | Path) -> Listing:
 
 def read_parts(path: Path) -> NDArray[np.uint8]:
     """LFW's part labels as a mask (H, W): hair (red) and face (green) are the object, blue is background."""
-    return np.where(_mostly(np.asarray(read_picture(path)), 2), BACKGROUND, OBJECT).astype(np.uint8)
+    return np.where(_mostly(np.asarray(read_image(path)), 2), BACKGROUND, OBJECT).astype(np.uint8)
 
 
 # --------------------------------------------------------------------------------------------------- birds
@@ -204,7 +204,7 @@ def cub200(source: str | Path) -> Listing:
             item = Item(name, root / "images" / f"{name}.jpg")
             items.append(_with_mask(item, masks / f"{name}.png", read_grey) if masks else item)
     if not items:
-        raise DataError(f"{shown(root / 'images')} holds no picture that images.txt lists, {expected}")
+        raise DataError(f"{printable(root / 'images')} holds no picture that images.txt lists, {expected}")
     drawn, note = draw_splits(items, CUB_SPLITS, CUB_PICTURES, "cub200-2011")
     return Listing(drawn, notes=(_here(len(items), CUB_PICTURES), *_unmasked(items, "segmentations/"), note))
 
@@ -223,7 +223,7 @@ def _cub_names(path: Path) -> list[str]:
 
 def read_grey(path: Path) -> NDArray[np.uint8]:
     """A CUB segmentation, an average of what annotators drew, as a mask (H, W): object where over half."""
-    return np.where(np.asarray(read_picture(path).convert("L")) > 127.5, OBJECT, BACKGROUND).astype(np.uint8)
+    return np.where(np.asarray(read_image(path).convert("L")) > 127.5, OBJECT, BACKGROUND).astype(np.uint8)
 
 
 # ------------------------------------------------------------------------------------------ what they share
@@ -231,8 +231,8 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 
 def _seen(source: Path, missing: str) -> str:
     if os.path.isdir(source):
-        return f"{shown(source)} has no {missing}"
-    return f"{shown(source)} {'is a file' if os.path.exists(source) else 'does not exist'}"
+        return f"{printable(source)} has no {missing}"
+    return f"{printable(source)} {'is a file' if os.path.exists(source) else 'does not exist'}"
 
 
 def _here(found: int, official: int, what: str = "pictures") -> str:
@@ -249,7 +249,7 @@ def _unmasked(items: Sequence[Item], where: str) -> tuple[str, ...]:
 def _named(folder: Path, pattern: str, source: Path) -> Listing:
     """The pictures below `folder` whose path in it fits `pattern`, by the stem of their file; none if there is none."""
     try:
-        pictures, problems = list_pictures(folder)
+        pictures, problems = list_images(folder)
     except DataError:
         return Listing(())
     fit = [p for p in pictures if re.fullmatch(pattern, p.relative_to(folder).as_posix())]
@@ -349,7 +349,7 @@ def list_set(name: str, sources: Sequence[Path], splits: Path | None = None) -> 
         if splits is None:
             listing = _note_unsplit(listing)
     if splits is not None:
-        listing = apply_splits(listing, read_splits(splits), shown(splits))
+        listing = apply_splits(listing, read_splits(splits), printable(splits))
     return display, root, listing
 
 
@@ -365,7 +365,7 @@ def _display(kind: str, source: Path) -> str:
     if kind != "folder":
         return kind
     # Without "." and "..", which name nothing; the root of all folders has no name.
-    return shown(os.path.basename(os.path.abspath(source))) or kind
+    return printable(os.path.basename(os.path.abspath(source))) or kind
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
@@ -386,6 +386,6 @@ def _prefixed(part: Listing, prefix: str, below: Path) -> Listing:
     """A part of a mix: its names and notes say which, and its bad files are relative to the mix's folder."""
     return Listing(
         tuple(replace(item, name=f"{prefix}/{item.name}") for item in part.items),
-        tuple(((PurePosixPath(shown(below)) / path).as_posix(), why) for path, why in part.bad),
+        tuple(((PurePosixPath(printable(below)) / path).as_posix(), why) for path, why in part.bad),
         tuple(f"{prefix}: {note}" for note in part.notes),
     )

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from redoseg.data.listing import Item, Listing
 from redoseg.errors import DataError
-from redoseg.files import reason, shown
+from redoseg.files import describe_error, printable
 
 NAMES = ("train", "val", "dev", "test")
 
@@ -47,7 +47,7 @@ def read_splits(path: str | Path) -> dict[str, str]:
             )
     if not any(found.values()):
         raise DataError(
-            f"{shown(path)} puts no picture in a split, names in {', '.join(NAMES)} expected: name another file"
+            f"{printable(path)} puts no picture in a split, names in {', '.join(NAMES)} expected: name another file"
         )
     return found
 
@@ -62,13 +62,13 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{shown(path)}, line {line} is not UTF-8, a text file expected: save it as UTF-8") from None
+        raise DataError(f"{printable(path)}, line {line} is not UTF-8, a text file expected: save it as UTF-8") from None
     except OSError as error:
         raise DataError(
-            f"{shown(path)}: cannot be read ({reason(error)}), a text file expected: name another"
+            f"{printable(path)}: cannot be read ({describe_error(error)}), a text file expected: name another"
         ) from error
     lines = [line.strip() for line in re.split(r"\r\n?|\n", text)]
-    return [(f"{shown(path)}, line {number}", line) for number, line in enumerate(lines, 1) if line]
+    return [(f"{printable(path)}, line {number}", line) for number, line in enumerate(lines, 1) if line]
 
 
 def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -119,9 +119,9 @@ def _listed_in_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
     meant = [f"{other}.txt" for other in _OTHER_NAMES if os.path.isfile(folder / f"{other}.txt")]
     if meant:
         expected = ", ".join(f"{s}.txt" for s in NAMES)
-        raise DataError(f"{shown(folder)} holds {meant[0]}, lists called {expected} expected: rename or remove it")
+        raise DataError(f"{printable(folder)} holds {meant[0]}, lists called {expected} expected: rename or remove it")
     if not there:
-        raise DataError(f"{shown(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one")
+        raise DataError(f"{printable(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one")
     for split in there:
         for where, line in read_lines(folder / f"{split}.txt"):
             if not line.startswith("#"):
@@ -160,15 +160,15 @@ def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Lis
     items = listing.items
     names: dict[str, list[int]] = defaultdict(list)
     for i, item in enumerate(items):
-        names[shown(item.name).strip()].append(i)  # as lines are read
-    keys = {key: PurePosixPath(shown(key)).parts for key in splits}
+        names[printable(item.name).strip()].append(i)  # as lines are read
+    keys = {key: PurePosixPath(printable(key)).parts for key in splits}
     by_end = _by_end(items, {len(parts) for parts in keys.values() if parts})
     named: dict[int, str] = {}
     unknown = 0
     for key, parts in keys.items():
-        found = names.get(shown(key).strip()) or next((ends[parts] for ends in by_end if parts in ends), [])
+        found = names.get(printable(key).strip()) or next((ends[parts] for ends in by_end if parts in ends), [])
         if len(found) > 1:
-            pictures = " and ".join(shown(items[i].picture) for i in found[:2])
+            pictures = " and ".join(printable(items[i].picture) for i in found[:2])
             raise DataError(f"{where}: {_short(key)} may be {pictures}, one picture expected: write more of its path")
         if not found:
             unknown += 1
@@ -178,7 +178,7 @@ def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Lis
                 "one split expected: remove one of them"
             )
     if not named:
-        here = _short(shown(items[0].name)) if items else "none"
+        here = _short(printable(items[0].name)) if items else "none"
         raise DataError(
             f"{where} names no picture that is here, names such as {here} expected, "
             f"{_short(next(iter(splits), ''))} seen: name the list of this set"
@@ -207,7 +207,7 @@ def _by_end(items: Sequence[Item], depths: set[int]) -> tuple[dict[tuple[str, ..
     whole: dict[tuple[str, ...], list[int]] = defaultdict(list)
     bare: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, item in enumerate(items):
-        path = PurePosixPath(shown(item.picture.absolute()))
+        path = PurePosixPath(printable(item.picture.absolute()))
         for depth in depths:
             if depth <= len(path.parts):
                 whole[path.parts[-depth:]].append(i)
@@ -232,7 +232,7 @@ def draw_splits(
     """
     eligible = [item for item in items if item.mask is not None] or list(items)
     share = min(1.0, len(items) / official, len(eligible) / sum(sizes.values()))
-    order = sorted((hashlib.sha256(f"{salt}:{shown(item.name)}".encode()).digest(), item.name) for item in eligible)
+    order = sorted((hashlib.sha256(f"{salt}:{printable(item.name)}".encode()).digest(), item.name) for item in eligible)
     split: dict[str, str] = {}
     for name, size in sizes.items():
         split |= {drawn: name for _, drawn in order[len(split) : len(split) + round(size * share)]}

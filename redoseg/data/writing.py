@@ -32,7 +32,7 @@ from redoseg.data.decoding import decode
 from redoseg.data.listing import Item, Listing
 from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, is_prepared, open_prepared
 from redoseg.errors import DataError
-from redoseg.files import cure, locked, reason, shown
+from redoseg.files import describe_error, locked, printable, suggest_fix
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
 from redoseg.system import cores
 
@@ -98,7 +98,7 @@ def write_prepared(
         raise DataError(f"{workers} workers, 1 or more expected, or 0 for one a core: choose another number")
     if len(listing.items) < at_least:
         raise DataError(
-            f"{len(listing.items)} pictures found in {shown(source)}, at least {at_least} expected: "
+            f"{len(listing.items)} pictures found in {printable(source)}, at least {at_least} expected: "
             "add pictures or name another folder"
         )
     # Splits lie together, so that one split is a slice of the mapped file.
@@ -113,7 +113,7 @@ def write_prepared(
             if os.path.lexists(out):
                 done = _already(out, plan)
                 if done is None:
-                    raise DataError(f"{shown(out)} {_what_is_there(out)}, a new folder expected: name another")
+                    raise DataError(f"{printable(out)} {_what_is_there(out)}, a new folder expected: name another")
                 shutil.rmtree(partial, ignore_errors=True)
                 return done
             writer = _Writer(partial, plan, size, with_masks=any(item.mask for item in items))
@@ -131,7 +131,7 @@ def write_prepared(
             if writer.pictures < at_least:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise DataError(
-                    f"{writer.pictures} of {len(items)} pictures in {shown(source)} can be read, "
+                    f"{writer.pictures} of {len(items)} pictures in {printable(source)} can be read, "
                     f"at least {at_least} expected: replace the broken ones, "
                     f"first of all {problems[0][0]} ({problems[0][1]})"
                 )
@@ -145,7 +145,7 @@ def write_prepared(
                 "splits": dict(
                     Counter(i.split for i, s in zip(items, writer.statuses, strict=True) if s != LEFT_OUT and i.split)
                 ),
-                "source": shown(source.absolute()),
+                "source": printable(source.absolute()),
                 "made": "shorter side to the size, centre crop; pictures "
                 + ("nearest" if nearest else "bilinear (antialiased), large JPEGs decoded at reduced size")
                 + ", masks nearest",
@@ -159,7 +159,7 @@ def write_prepared(
             return Prepared(out, writer.pictures, writer.labelled, tuple(problems), listing.notes, found)
     except OSError as error:
         raise DataError(
-            f"{shown(out)}: cannot be written ({reason(error)}): {cure(error)}; what is done is kept, "
+            f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}; what is done is kept, "
             "and the same command goes on from there"
         ) from error
 
@@ -211,7 +211,7 @@ def _alone(partial: Path, out: Path, wait: bool) -> Iterator[None]:
                 continue
         if not mine:
             raise DataError(
-                f"{shown(out)} is being written by another process, a folder of one's own expected: "
+                f"{printable(out)} is being written by another process, a folder of one's own expected: "
                 "wait for it or name another"
             )
         yield
@@ -228,14 +228,14 @@ def _refuse_without_space(folder: Path, size: int, items: int, with_masks: bool)
     needed, free = items * size * size * (4 if with_masks else 3), shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{free / 1e6:,.0f} MB free in {shown(folder)}, {needed / 1e6:,.0f} MB expected for {items:,} pictures: "
+            f"{free / 1e6:,.0f} MB free in {printable(folder)}, {needed / 1e6:,.0f} MB expected for {items:,} pictures: "
             "free space, name another place or a smaller size"
         )
 
 
 def _relative(path: Path, source: Path) -> str:
     inside = path.is_relative_to(source) and source != Path(source.anchor)
-    return shown(path.relative_to(source).as_posix() if inside else path)
+    return printable(path.relative_to(source).as_posix() if inside else path)
 
 
 class _Writer:
@@ -352,7 +352,7 @@ class _Writer:
             for item, status in zip(items, self.statuses, strict=True):
                 if status != LEFT_OUT:
                     where = _relative(item.picture, source)
-                    rows.writerow((shown(item.name), where, item.split, int(status == WITH_MASK)))
+                    rows.writerow((printable(item.name), where, item.split, int(status == WITH_MASK)))
             _through(table)
         with open(self.set / "dataset.json", "wb") as described:
             described.write(json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError, RedosegError
-from redoseg.images.grabcut import Mask, Picture, constant_mask, grabcut, grabcut_from
+from redoseg.images.grabcut import Mask, ImageArray, constant_mask, grabcut, grabcut_from
 from redoseg.metrics import Scores, score
 from redoseg.system import opencv
 
@@ -28,18 +28,18 @@ Floats = NDArray[np.floating]
 VERSION = 1
 
 
-def everything(picture: Picture) -> Mask:
+def everything(picture: ImageArray) -> Mask:
     """The whole picture is the object: a floor."""
     return np.ones(picture.shape[:2], bool)
 
 
-def square(picture: Picture, margin: float = 1 / 8) -> Mask:
+def square(picture: ImageArray, margin: float = 1 / 8) -> Mask:
     """A centred rectangle, `margin` of each side from the border, of a square picture a square: a floor."""
     height, width = picture.shape[:2]
     return constant_mask(height, width, "square", margin)
 
 
-def otsu(picture: Picture) -> Mask:
+def otsu(picture: ImageArray) -> Mask:
     """Otsu's threshold (1979) on the most telling of the channels R, G, B, L, a, b and saturation.
 
     The most telling is the one whose two sides explain most of its variance: Otsu's own measure of a threshold,
@@ -61,7 +61,7 @@ def otsu(picture: Picture) -> Mask:
     return _inner(found)
 
 
-def kmeans(picture: Picture) -> Mask:
+def kmeans(picture: ImageArray) -> Mask:
     """Two colours found by k-means in Lab; the object is the one that touches the border less."""
     cv2 = opencv()
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
@@ -71,7 +71,7 @@ def kmeans(picture: Picture) -> Mask:
     return _inner(nearest.reshape(picture.shape[:2]) == 1)
 
 
-def watershed(picture: Picture, centre: float = 0.15, edge: float = 0.016) -> Mask:
+def watershed(picture: ImageArray, centre: float = 0.15, edge: float = 0.016) -> Mask:
     """Watershed from two markers: the border, and a square in the centre.
 
     `centre` is half the side of the square, `edge` the width of the border's marker, as shares of the side.
@@ -91,13 +91,13 @@ def watershed(picture: Picture, centre: float = 0.15, edge: float = 0.016) -> Ma
     return found
 
 
-def grabcut_from_disc(picture: Picture, size: float = 0.8, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut_from_disc(picture: ImageArray, size: float = 0.8, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut from a centred disc (`constant_mask`), so that an object may reach the border or lie outside."""
     height, width = picture.shape[:2]
     return grabcut_from(picture, constant_mask(height, width, "disc", size), rounds, side)
 
 
-def grabcut_from_square(picture: Picture, size: float = 1 / 8, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut_from_square(picture: ImageArray, size: float = 1 / 8, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut from a centred square (`constant_mask`), so that an object may reach the border or lie outside."""
     height, width = picture.shape[:2]
     return grabcut_from(picture, constant_mask(height, width, "square", size), rounds, side)
@@ -109,7 +109,7 @@ def grabcut_from_square(picture: Picture, size: float = 1 / 8, rounds: int = 5, 
 _PRIOR = 0.01
 
 
-def iem(picture: Picture, rounds: int = 150, reach: float = 7 / 64) -> Mask:
+def iem(picture: ImageArray, rounds: int = 150, reach: float = 7 / 64) -> Mask:
     """Inpainting Error Maximisation (Savarese et al., CVPR 2021, arXiv 2012.07287), without training.
 
     What belongs to one thing tells nothing about what belongs to another: the mask is changed until each
@@ -246,7 +246,7 @@ class Method:
     """As in METHODS."""
     settings: dict[str, int | float | str]
     """All of them, those at their defaults included."""
-    mask: Callable[[Picture], Mask]
+    mask: Callable[[ImageArray], Mask]
     choice: str | None = None
     """The setting that says which others there are, if there is one."""
 

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg import metrics
-from redoseg.data import BUILT_IN, PAPER_SIZE, PictureSet, labelled_pictures
+from redoseg.data import BUILT_IN, PAPER_SIZE, ImageSet, labelled_images
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluation import baselines
-from redoseg.files import make_folder, reason, refusal, shown, write_atomic
+from redoseg.files import describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
 from redoseg.inference.segmenter import Edges, Segmenter, model_bytes
 from redoseg.metrics import boundary_f
@@ -150,9 +150,9 @@ def compare(
     """
     rows = candidates(methods, models, edges)
     for target in [out / name for name in (TABLE, RESULTS, GRID)] if out is not None else []:
-        problem = refusal(target, set(), overwrite)
+        problem = why_not_write(target, set(), overwrite)
         if problem:
-            raise RedosegError(f"{shown(target)} {problem} with --overwrite")
+            raise RedosegError(f"{printable(target)} {problem} with --overwrite")
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
     pictures = _pictures(data, size, split, seed, native)
     others = _others(data, tune, pictures, split, seed) if tune is not None else None
@@ -203,16 +203,16 @@ def compare(
 # ----------------------------------------------------------------------------------------------------- pictures
 
 
-def _pictures(data: str, size: int | None, split: str | None, seed: int, native: int) -> PictureSet:
+def _pictures(data: str, size: int | None, split: str | None, seed: int, native: int) -> ImageSet:
     """Those with at least one labelled pixel."""
-    pictures = labelled_pictures(data, size, split, seed, built_in=native)
+    pictures = labelled_images(data, size, split, seed, built_in=native)
     known = [i for i in range(len(pictures)) if (pictures.labels([i]) >= 0).any()]
     if not known:
         raise DataError(f"none of {len(pictures)} masks of {data} has a labelled pixel, one expected: name another set")
     return pictures.take(known)
 
 
-def _others(data: str, tune: str, pictures: PictureSet, split: str | None, seed: int) -> PictureSet:
+def _others(data: str, tune: str, pictures: ImageSet, split: str | None, seed: int) -> ImageSet:
     """The pictures to choose settings on, at the size of the table's `pictures`."""
     if data not in BUILT_IN:
         others = _pictures(data, pictures.size, tune, seed, pictures.size)
@@ -240,7 +240,7 @@ def _cache() -> Path:
 
 def _outcomes(
     rows: Sequence[Candidate],
-    pictures: PictureSet,
+    pictures: ImageSet,
     cache: Path,
     jobs: int,
     fresh: bool,
@@ -274,7 +274,7 @@ def _outcomes(
 
 def _tried(
     choices: Sequence[Candidate],
-    pictures: PictureSet,
+    pictures: ImageSet,
     cache: Path,
     jobs: int,
     on_item: Callable[[int, int, str], None] | None,
@@ -303,7 +303,7 @@ def _mask(row: Candidate, image: Picture, cache: Path, fresh: bool = False) -> t
     try:
         mask = row.mask(image)
     except Exception as error:  # whatever a method trips over costs it this picture
-        return np.zeros((height, width), bool), None, reason(error)
+        return np.zeros((height, width), bool), None, describe_error(error)
     seconds = time.thread_time() - started
     make_folder(path.parent)
     write_atomic(path, np.packbits(mask).tobytes())
@@ -341,7 +341,7 @@ def _row(
 
 
 def _shown(
-    rows: Sequence[Candidate], ious: Sequence[NDArray[np.float64]], pictures: PictureSet, models: Sequence[str]
+    rows: Sequence[Candidate], ious: Sequence[NDArray[np.float64]], pictures: ImageSet, models: Sequence[str]
 ) -> dict[str, Any]:
     """Which pictures stand for the whole, by a rule that nobody can bend, and the rule in words."""
     first = f"model {models[0]}" if models else rows[0].of
@@ -377,7 +377,7 @@ def _grid(
     result: dict[str, Any],
     rows: Sequence[Candidate],
     ious: Sequence[NDArray[np.float64]],
-    pictures: PictureSet,
+    pictures: ImageSet,
     cache: Path,
 ) -> Image.Image:
     """Rows of photographs, columns of methods, the rule below."""

@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from redoseg import metrics
-from redoseg.data import labelled_pictures, originals
+from redoseg.data import labelled_images, originals
 from redoseg.errors import DataError, MissingError, RunError
 from redoseg.evaluation import baselines
 from redoseg.files import write_atomic
 from redoseg.images.draw import before_after
-from redoseg.images.guided import enlarged
-from redoseg.images.read import OBJECT, UNLABELLED, read_picture
+from redoseg.images.guided import bilinear_upsample
+from redoseg.images.read import OBJECT, UNLABELLED, read_image
 from redoseg.inference.segmenter import Edges, Segmenter
 from redoseg.metrics import boundary_f
 from redoseg.system import opencv
@@ -50,7 +50,7 @@ def evaluate(
     Raises ModelError, DataError (no masks), RedosegError (unknown method).
     """
     segmenter = Segmenter(model, edges=edges)
-    pictures = labelled_pictures(data, size, split, seed, segmenter.regions, segmenter.size)
+    pictures = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size)
     size = pictures.size
     labels = pictures.labels()
     masks = segmenter.batch(np.asarray(pictures.images))
@@ -110,12 +110,12 @@ def evaluate_own_size(
         labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
         if not (labels >= 0).any():  # says nothing of any mask
             continue
-        picture = read_picture(item.picture)
+        picture = read_image(item.picture)
         sides.append(min(picture.size))
         found = segmenter.predict_with(picture, kinds)
         sure.append(found["guided"].confidence)
         for way in kinds:
-            objects = enlarged(found[way].soft, labels.shape[::-1]) > 0.5
+            objects = bilinear_upsample(found[way].soft, labels.shape[::-1]) > 0.5
             scores = metrics.score(objects[None], labels[None])
             figures = (scores.accuracy, scores.iou, boundary_f(objects, labels))
             for measure, figure in zip(MEASURES, figures, strict=True):

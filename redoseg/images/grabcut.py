@@ -8,7 +8,7 @@ from PIL import Image
 
 from redoseg.system import opencv
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
@@ -29,7 +29,7 @@ def constant_mask(height: int, width: int, kind: Literal["disc", "square"], size
     return mask
 
 
-def grabcut(picture: Picture, inset: float = 0.02, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut(picture: ImageArray, inset: float = 0.02, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut (Rother et al. 2004): graph cuts from a rectangle `inset` of the side, at least a pixel, inside.
 
     A picture whose shorter side is below `side` [pixels] is enlarged to it first: OpenCV's weight of a boundary is one
@@ -44,7 +44,7 @@ def grabcut(picture: Picture, inset: float = 0.02, rounds: int = 5, side: int = 
     return _reduced(_cut(large, sides, rounds), picture)
 
 
-def grabcut_from(picture: Picture, mask: Mask, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut_from(picture: ImageArray, mask: Mask, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut from a first mask (H, W) instead of a rectangle; any pixel may change sides.
 
     A mask that is all object or all ground, from which no colours can be learnt, is given back as it is.
@@ -58,7 +58,7 @@ def grabcut_from(picture: Picture, mask: Mask, rounds: int = 5, side: int = 1) -
     return _reduced(_cut(large, sides, rounds), picture)
 
 
-def _cut(picture: Picture, sides: NDArray[np.uint8], rounds: int) -> Mask:
+def _cut(picture: ImageArray, sides: NDArray[np.uint8], rounds: int) -> Mask:
     """GrabCut from OpenCV's codes of sides (H, W), which are written over."""
     cv2 = opencv()
     cv2.setRNGSeed(0)
@@ -69,7 +69,7 @@ def _cut(picture: Picture, sides: NDArray[np.uint8], rounds: int) -> Mask:
     return found
 
 
-def _enlarged(picture: Picture, side: int) -> Picture:
+def _enlarged(picture: ImageArray, side: int) -> ImageArray:
     """The picture, its shorter side at least `side`."""
     height, width = picture.shape[:2]
     factor = side / min(height, width)
@@ -79,7 +79,7 @@ def _enlarged(picture: Picture, side: int) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def _reduced(mask: Mask, picture: Picture) -> Mask:
+def _reduced(mask: Mask, picture: ImageArray) -> Mask:
     """The mask at the picture's size."""
     if mask.shape == picture.shape[:2]:
         return mask

@@ -27,14 +27,14 @@ _ROWS = 256  # rows of the photograph that are made at a time, so that memory do
 Floats = NDArray[np.float32]
 
 
-def enlarged(mask: Floats, size: tuple[int, int]) -> Floats:
+def bilinear_upsample(mask: Floats, size: tuple[int, int]) -> Floats:
     """A soft mask (h, w) brought to `size` (width, height) [pixels] by bilinear interpolation: (H, W)."""
     if mask.shape == size[::-1]:
         return mask
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
 
 
-def cut(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Floats:
+def grabcut_upsample(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Floats:
     """What GrabCut makes of `picture` (RGB) from a soft mask (h, w), at the picture's size: (H, W), 0 to 1.
 
     It works at `CUT_SIDE`, or less for strips, and starts from the guided mask; `reduced` as there. What comes of a
@@ -47,11 +47,11 @@ def cut(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Float
         small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
     side = round(min(picture.size) * scale)
     colours = np.asarray(small)
-    found = grabcut_from(colours, guided(mask, reduced, small) > 0.5, CUT_ROUNDS, side).astype(np.float32)
-    return found if small is picture else guided(found, colours, picture, CUT_WINDOW)
+    found = grabcut_from(colours, guided_upsample(mask, reduced, small) > 0.5, CUT_ROUNDS, side).astype(np.float32)
+    return found if small is picture else guided_upsample(found, colours, picture, CUT_WINDOW)
 
 
-def guided(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image, window: float = WINDOW) -> Floats:
+def guided_upsample(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image, window: float = WINDOW) -> Floats:
     """A soft mask (h, w) brought to the size of `picture` (RGB), whose edges it takes: (H, W), 0 to 1.
 
     `reduced` is the picture at the mask's size, uint8 (h, w, 3), `window` half a window's side as a share of the

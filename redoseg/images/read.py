@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
-from redoseg.files import reason, shown
+from redoseg.files import describe_error, printable
 
-PICTURE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
 )  # fmt: skip
 
@@ -75,7 +75,7 @@ class Found(NamedTuple):
     """Files and folders that cannot be looked at, each with its reason."""
 
 
-def list_pictures(folder: str | Path) -> Found:
+def list_images(folder: str | Path) -> Found:
     """Every picture below `folder`, by suffix, sorted; hidden ones are left out and links followed once.
 
     Raises DataError if the folder is missing or no picture is found in it.
@@ -83,7 +83,7 @@ def list_pictures(folder: str | Path) -> Found:
     folder = Path(folder)
     if not os.path.isdir(folder):
         seen = "is a file" if os.path.exists(folder) else "does not exist"
-        raise DataError(f"{shown(folder)} {seen}, a folder of pictures expected: name another")
+        raise DataError(f"{printable(folder)} {seen}, a folder of pictures expected: name another")
     found: list[Path] = []
     problems: list[tuple[Path, str]] = []
     visited: set[tuple[int, int]] = set()
@@ -97,28 +97,28 @@ def list_pictures(folder: str | Path) -> Found:
             visited.add((seen_as.st_dev, seen_as.st_ino))
             names = sorted(name for name in os.listdir(here) if not name.startswith("."))
         except OSError as error:
-            problems.append((here, f"cannot be listed ({reason(error)}): change its permissions"))
+            problems.append((here, f"cannot be listed ({describe_error(error)}): change its permissions"))
             continue
         folders: list[Path] = []
         for name in names:
             path = here / name
             if os.path.isdir(path):
                 folders.append(path)
-            elif os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES:
+            elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 try:
                     if stat.S_ISREG(path.stat().st_mode):
                         found.append(path)
                     else:
                         problems.append((path, "not a file, a picture expected: remove it"))
                 except OSError as error:  # a link to nothing or to itself, a folder that cannot be entered
-                    problems.append((path, f"cannot be opened ({reason(error)}): repair or remove it"))
+                    problems.append((path, f"cannot be opened ({describe_error(error)}): repair or remove it"))
             elif os.path.splitext(name)[1].lower() in OTHER_SUFFIXES:
                 problems.append((path, "a format that is not read, JPEG, PNG, WebP ... expected: export it as one"))
         waiting += reversed(folders)
     if not found:
-        first = f" ({shown(problems[0][0])} {problems[0][1]})" if problems else ""
+        first = f" ({printable(problems[0][0])} {problems[0][1]})" if problems else ""
         raise DataError(
-            f"no picture found in {shown(folder)}{first}, files ending in .jpg, .png, .webp, ... expected: "
+            f"no picture found in {printable(folder)}{first}, files ending in .jpg, .png, .webp, ... expected: "
             "add pictures or name another folder"
         )
     return Found(sorted(found), sorted(problems))
@@ -145,16 +145,16 @@ def _one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         raise DataError(
-            f"{shown(path)}: claims more than {most // 10**6} million pixels, a photograph expected: "
+            f"{printable(path)}: claims more than {most // 10**6} million pixels, a photograph expected: "
             "make it smaller or remove it"
         ) from None
     except UnidentifiedImageError:
         raise DataError(
-            f"{shown(path)}: not a picture of a known format, a picture expected: replace or remove it"
+            f"{printable(path)}: not a picture of a known format, a picture expected: replace or remove it"
         ) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise DataError(
-            f"{shown(path)}: cannot be read ({reason(error)}), a whole picture expected: replace or remove it"
+            f"{printable(path)}: cannot be read ({describe_error(error)}), a whole picture expected: replace or remove it"
         ) from error
 
 
@@ -169,10 +169,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         if not stat.S_ISREG(seen.st_mode):
             raise OSError("not a file")
         if seen.st_size == 0:
-            raise DataError(f"{shown(path)}: an empty file, a picture expected: replace or remove it")
+            raise DataError(f"{printable(path)}: an empty file, a picture expected: replace or remove it")
         if seen.st_size > MAX_BYTES:
             raise DataError(
-                f"{shown(path)}: {seen.st_size // 10**6} MB, at most {MAX_BYTES // 10**6} MB expected: "
+                f"{printable(path)}: {seen.st_size // 10**6} MB, at most {MAX_BYTES // 10**6} MB expected: "
                 "make it smaller or remove it"
             )
         yield file
@@ -323,7 +323,7 @@ def opacity(picture: Image.Image) -> NDArray[np.float32] | None:
     return np.asarray(alpha, np.float32) * np.float32(1 / 255)
 
 
-def read_picture(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Image.Image:
+def read_image(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Image.Image:
     """A picture file as upright 8-bit RGB.
 
     With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
@@ -385,5 +385,5 @@ def _refuse_colour(path: Path, pixels: NDArray[np.uint8]) -> None:
     spread = pixels.max(-1).astype(np.int16) - pixels.min(-1)
     if (spread > 48).mean() > 0.001:
         raise DataError(
-            f"{shown(path)}: a mask in colour, grey expected (0 background, 255 object): save it as grey or remove it"
+            f"{printable(path)}: a mask in colour, grey expected (0 background, 255 object): save it as grey or remove it"
         )

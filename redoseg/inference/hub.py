@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redoseg.errors import MissingError, ModelError, RedosegError
-from redoseg.files import reason
+from redoseg.files import describe_error
 
 HUB = "hf://"  # before user/name of a model on the hub
 _REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -93,7 +93,7 @@ def _seen(error: Exception) -> str:
         return "no answer, and not in the cache): check the network, or HF_HUB_OFFLINE and HF_ENDPOINT"
     if status in (401, 403):
         return f"refused, status {status}): give a token that may, with `hf auth login` or HF_TOKEN"
-    return f"{reason(error)}): try again later"
+    return f"{describe_error(error)}): try again later"
 
 
 def _is_network(kinds: set[str]) -> Any:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnxruntime import quantization
 
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.files import make_folder, shown, write_atomic
-from redoseg.images.read import list_pictures, read_picture
+from redoseg.files import make_folder, printable, write_atomic
+from redoseg.images.read import list_images, read_image
 from redoseg.inference.segmenter import Segmenter, model_bytes
 
 PICTURES = 256  # more change nothing that can be measured
@@ -35,7 +35,7 @@ class _Inputs(quantization.CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         for path in self.left:
             with contextlib.suppress(DataError):
-                picture = read_picture(path)
+                picture = read_image(path)
                 self.seen += 1
                 return {"picture": self.segmenter.network_input([picture])}
         if self.seen == 0:
@@ -51,15 +51,15 @@ def quantize(model: str | Path, pictures: str | Path, out: str | Path) -> int:
     """
     out = Path(out)
     if out.suffix != ".onnx":
-        raise RedosegError(f"{shown(out)} seen, a file ending in .onnx expected: name one")
+        raise RedosegError(f"{printable(out)} seen, a file ending in .onnx expected: name one")
     if out.exists():
-        raise RedosegError(f"{shown(out)} exists: name another place")
+        raise RedosegError(f"{printable(out)} exists: name another place")
     where, content = model_bytes(model)
     segmenter = Segmenter(model)
     proto = onnx.load_from_string(content)
     if any(node.op_type == "QuantizeLinear" for node in proto.graph.node):
         raise ModelError(f"{where} is in int8 already, a float32 model expected: name the one that it was made from")
-    found, _ = list_pictures(pictures)
+    found, _ = list_images(pictures)
     inputs = _Inputs(segmenter, found[:: -(-len(found) // PICTURES)])
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}

@@ -21,22 +21,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, MissingError, ModelError, RedosegError
-from redoseg.files import make_folder, refusal, shown, write_atomic
+from redoseg.files import make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
-from redoseg.images.read import PICTURE_SUFFIXES, read_picture
+from redoseg.images.read import IMAGE_SUFFIXES, read_image
 from redoseg.inference.segmenter import (
     CONFIG_FILE,
     MODEL_FILE,
     REDRAW_FILE,
     Edges,
-    PictureLike,
+    ImageLike,
     Segmenter,
     fetched,
     home_of,
     model_bytes,
     open_session,
     run_session,
-    to_picture,
+    to_image,
 )
 
 LARGEST = 1024  # longer side of a result [pixels]
@@ -142,30 +142,30 @@ class RedrawModel:
         shape = (count, self.regions, self.latent)
         return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
-    def read_latents(self, image: PictureLike) -> Latents:
+    def read_latents(self, image: ImageLike) -> Latents:
         """The latents (n, d) that the encoder reads off a photograph, one a region."""
-        scene = self._scene(to_picture(image))
+        scene = self._scene(to_image(image))
         return self._run(scene, np.zeros((1, self.regions, self.latent), np.float32), read=True)[1][0]
 
-    def draw(self, image: PictureLike, latents: Latents, what: What = "object") -> list[Image.Image]:
+    def draw(self, image: ImageLike, latents: Latents, what: What = "object") -> list[Image.Image]:
         """The photograph with regions drawn from `latents` (m, n, d): m pictures, RGB.
 
         `what` is drawn anew: the object, all else (background), or both. The rest stays as it is.
         """
-        return self._draw(self._scene(to_picture(image)), latents, what)
+        return self._draw(self._scene(to_image(image)), latents, what)
 
-    def redraw(self, image: PictureLike, count: int = 8, what: What = "object", seed: int = 0) -> list[Image.Image]:
+    def redraw(self, image: ImageLike, count: int = 8, what: What = "object", seed: int = 0) -> list[Image.Image]:
         """`count` pictures with other latents, RGB. Raises DataError as `draw`, RedosegError for a wrong `count`."""
         return self.draw(image, self.random_latents(count, seed), what)
 
     def interpolate(
-        self, image: PictureLike, start: Latents, end: Latents, count: int = 8, what: What = "object"
+        self, image: ImageLike, start: Latents, end: Latents, count: int = 8, what: What = "object"
     ) -> list[Image.Image]:
         """`count` pictures on the way from latents `start` (n, d) to `end` (n, d), both among them."""
         _check_count(count, most=count)
         return self.draw(image, between(start, end, np.linspace(0, 1, count)), what)
 
-    def transfer(self, image: PictureLike, like: PictureLike, what: What = "object") -> Image.Image:
+    def transfer(self, image: ImageLike, like: ImageLike, what: What = "object") -> Image.Image:
         """The photograph with the texture of `like`: drawn from the latents that the encoder reads off `like`."""
         return self.draw(image, self.read_latents(like)[None], what)[0]
 
@@ -222,7 +222,7 @@ def _found_or_made(model: str | Path, say: Callable[[str], None] | None) -> tupl
         say(f"making {REDRAW_FILE}")
     with _training_part():
         from redoseg.sharing.model_folder import make_redraw
-    return shown(path / REDRAW_FILE), make_redraw(path)
+    return printable(path / REDRAW_FILE), make_redraw(path)
 
 
 def _exported(run: Path, out: Path, say: Callable[[str], None] | None) -> Path:
@@ -297,19 +297,19 @@ def redraw_photo(
     _check_count(count)
     if not photo.is_file():
         seen = "is a folder" if photo.is_dir() else "does not exist"
-        raise DataError(f"{shown(photo)} {seen}, one photograph expected: name one")
-    if not out.exists() and out.suffix.lower() in (".gif", *PICTURE_SUFFIXES):
-        raise RedosegError(f"{shown(out)} is a file's name, a folder expected for the results: name one")
+        raise DataError(f"{printable(photo)} {seen}, one photograph expected: name one")
+    if not out.exists() and out.suffix.lower() in (".gif", *IMAGE_SUFFIXES):
+        raise RedosegError(f"{printable(out)} is a file's name, a folder expected for the results: name one")
     if out.exists() and not out.is_dir():
-        raise RedosegError(f"{shown(out)} is a file, a folder expected for the results: name another place")
+        raise RedosegError(f"{printable(out)} is a file, a folder expected for the results: name another place")
     numbered = [] if gif else [f"{photo.stem}-{number}.png" for number in range(1, count + 1)]
     targets = [out / name for name in (*numbered, f"{photo.stem}-redrawn.{'gif' if gif else 'png'}")]
     inputs = {os.path.realpath(path) for path in (photo, like) if path is not None}
     for target in targets:
-        problem = refusal(target, inputs, overwrite, "one of the photographs")
+        problem = why_not_write(target, inputs, overwrite, "one of the photographs")
         if problem:
-            raise RedosegError(f"{shown(target)} {problem}")
-    picture, other = read_picture(photo), None if like is None else read_picture(like)
+            raise RedosegError(f"{printable(target)} {problem}")
+    picture, other = read_image(photo), None if like is None else read_image(like)
     if gif:
         picture = _at_most(picture, GIF_LARGEST)
     latents = model.random_latents(count, seed)

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, RedosegError
-from redoseg.files import make_folder, refusal, shown, write_atomic
+from redoseg.files import make_folder, printable, why_not_write, write_atomic
 from redoseg.images.coco import Annotated, annotated, bounding_box, document
 from redoseg.images.draw import captioned, cutout, grid, outline, tile_of
-from redoseg.images.read import PICTURE_SUFFIXES, list_pictures, read_picture
+from redoseg.images.read import IMAGE_SUFFIXES, list_images, read_image
 from redoseg.inference.segmenter import Segmenter
 from redoseg.system import in_order
 
@@ -111,14 +111,14 @@ def segment_paths(
     if source.is_dir():
         return _segment_folder(segmenter, source, out, wanted, on_item)
     if not source.exists():
-        raise DataError(f"{shown(source)} does not exist, a picture or a folder of pictures expected: correct the name")
+        raise DataError(f"{printable(source)} does not exist, a picture or a folder of pictures expected: correct the name")
     if review:
-        raise RedosegError(f"a review of {shown(source)}, a folder expected: leave it out for one picture")
+        raise RedosegError(f"a review of {printable(source)}, a folder expected: leave it out for one picture")
     target = _target(source, out, kind)
     make_folder(target.parent)
-    problem = refusal(target, {os.path.realpath(source)}, overwrite)
+    problem = why_not_write(target, {os.path.realpath(source)}, overwrite)
     if problem:
-        raise RedosegError(f"{shown(target)} {problem}")
+        raise RedosegError(f"{printable(target)} {problem}")
     result = _segmented(segmenter, source, source.name, wanted, contextlib.nullcontext())
     write_atomic(target, result.png or _coco_file([result.coco] if result.coco else [], wanted.label))
     if on_item is not None:
@@ -129,15 +129,15 @@ def segment_paths(
 def _segment_folder(
     segmenter: Segmenter, source: Path, out: Path, wanted: _Wanted, on_item: OnItem | None
 ) -> SegmentReport:
-    if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in (".json", *PICTURE_SUFFIXES)):
-        raise RedosegError(f"{shown(out)} is a file's name, a folder expected for the results of a folder: name one")
+    if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in (".json", *IMAGE_SUFFIXES)):
+        raise RedosegError(f"{printable(out)} is a file's name, a folder expected for the results of a folder: name one")
     if source.resolve() == out.resolve():  # the next run would take them for photographs
-        raise RedosegError(f"{shown(out)} is the folder of the pictures, another expected for the results: name one")
-    pictures, failed = list_pictures(source)
+        raise RedosegError(f"{printable(out)} is the folder of the pictures, another expected for the results: name one")
+    pictures, failed = list_images(source)
     if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
         pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
         if not pictures:
-            raise DataError(f"no picture in {shown(source)} but results in {shown(out)}: name another folder")
+            raise DataError(f"no picture in {printable(source)} but results in {printable(out)}: name another folder")
     # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
     names = _names(pictures, source)
     inputs = {os.path.realpath(picture) for picture in pictures}
@@ -148,9 +148,9 @@ def _segment_folder(
     def result_of(job: tuple[Path, str]) -> _Result | str:
         """Segments one picture; why there is no result, if there is none."""
         picture, target = job[0], out / job[1]
-        refused = None if wanted.kind == "coco" else refusal(target, inputs, wanted.overwrite)
+        refused = None if wanted.kind == "coco" else why_not_write(target, inputs, wanted.overwrite)
         if refused:
-            return f"{shown(target)} {refused}"
+            return f"{printable(target)} {refused}"
         try:
             name = picture.relative_to(source).as_posix()
             result = _segmented(segmenter, picture, name, wanted, one_large)
@@ -158,7 +158,7 @@ def _segment_folder(
                 make_folder(target.parent)
                 write_atomic(target, result.png)
         except DataError as error:
-            return str(error).removeprefix(f"{shown(picture)}: ")
+            return str(error).removeprefix(f"{printable(picture)}: ")
         except MemoryError:
             return "does not fit the memory that is free: make it smaller"
         return replace(result, png=None)
@@ -193,7 +193,7 @@ def _segmented(
     one_large: contextlib.AbstractContextManager[Any],
 ) -> _Result:
     """A picture file's result. A large picture's is made within `one_large`. Raises DataError."""
-    picture = read_picture(path)
+    picture = read_image(path)
     with one_large if is_large(picture) else contextlib.nullcontext():
         soft, confidence = segmenter.predict(picture)
         mask = soft > 0.5
@@ -238,7 +238,7 @@ def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
     box = bounding_box(mask)
     if box is None:
-        raise DataError(f"{shown(path)}: no object found, one expected to crop to: leave out the crop for this picture")
+        raise DataError(f"{printable(path)}: no object found, one expected to crop to: leave out the crop for this picture")
     left, top, width, height = box
     margin = round(_MARGIN * max(width, height))
     return (
@@ -275,9 +275,9 @@ class _Shared:
         if self.wanted.review:
             names += [REVIEW_TABLE, *(_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS))))]
         for target in (self.out / name for name in names):
-            problem = refusal(target, self.inputs, self.wanted.overwrite)
+            problem = why_not_write(target, self.inputs, self.wanted.overwrite)
             if problem:
-                raise RedosegError(f"{shown(target)} {problem}")
+                raise RedosegError(f"{printable(target)} {problem}")
 
     def add(self, result: _Result) -> None:
         if result.coco is not None:
@@ -326,7 +326,7 @@ def _review_table(pages: Sequence[Sequence[tuple[float, float, str, bytes]]]) ->
     rows.writerow(["picture", "confidence", "object_share", "page"])
     for number, entries in enumerate(pages, 1):
         for confidence, share, name, _ in entries:
-            rows.writerow([shown(name), f"{confidence:.4f}", f"{share:.4f}", _page(number)])
+            rows.writerow([printable(name), f"{confidence:.4f}", f"{share:.4f}", _page(number)])
     return text.getvalue().encode()
 
 
@@ -344,10 +344,10 @@ def _review_page(entries: Sequence[tuple[float, float, str, bytes]]) -> bytes:
 def _target(source: Path, out: Path, kind: Kind) -> Path:
     """Where one picture's result goes: a file in the folder `out`, or the file `out`."""
     suffix, right = out.suffix.lower(), ".json" if kind == "coco" else ".png"
-    if out.is_dir() or suffix not in (right, ".json", *PICTURE_SUFFIXES):
+    if out.is_dir() or suffix not in (right, ".json", *IMAGE_SUFFIXES):
         return out / (COCO_FILE if kind == "coco" else f"{source.stem}.png")
     if suffix != right:
-        raise RedosegError(f"{shown(out)}: the result is a {right} file: name a file ending in {right}, or a folder")
+        raise RedosegError(f"{printable(out)}: the result is a {right} file: name a file ending in {right}, or a folder")
     return out
 
 

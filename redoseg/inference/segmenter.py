@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError
-from redoseg.files import reason, shown
+from redoseg.files import describe_error, printable
 from redoseg.images import guided as edges
-from redoseg.images.read import opacity, read_picture, to_rgb
+from redoseg.images.read import opacity, read_image, to_rgb
 from redoseg.inference.hub import HUB
 from redoseg.system import cores, in_order, opencv
 
@@ -31,7 +31,7 @@ CONFIG_FILE = "config.json"
 _BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 
-PictureLike = str | Path | Image.Image | NDArray[np.uint8]
+ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 Edges = Literal["guided", "plain", "grabcut"]
 
 
@@ -177,13 +177,13 @@ class Segmenter:
     ) -> NDArray[np.float32]:
         match way:
             case "plain":
-                return edges.enlarged(mask, picture.size)
+                return edges.bilinear_upsample(mask, picture.size)
             case "grabcut":
-                return edges.cut(mask, reduced, picture)
+                return edges.grabcut_upsample(mask, reduced, picture)
             case _:
-                return edges.guided(mask, reduced, picture)
+                return edges.guided_upsample(mask, reduced, picture)
 
-    def predict(self, image: PictureLike) -> Prediction:
+    def predict(self, image: ImageLike) -> Prediction:
         """The object's soft mask at the picture's own size, and how sure the network is of it.
 
         Where the picture is transparent the mask is at most as opaque.
@@ -193,9 +193,9 @@ class Segmenter:
         """
         return self.predict_with(image, (self.edges,))[self.edges]
 
-    def predict_with(self, image: PictureLike, ways: Sequence[Edges]) -> dict[Edges, Prediction]:
+    def predict_with(self, image: ImageLike, ways: Sequence[Edges]) -> dict[Edges, Prediction]:
         """As `predict`, with each of these kinds of edges; grabcut is for two regions."""
-        picture = to_picture(image)
+        picture = to_image(image)
         reduced = self._reduced([picture])
         mask = self._run(reduced)[0, self.object_region]
         opaque, sure = opacity(picture), _confidence(mask)
@@ -206,11 +206,11 @@ class Segmenter:
             found[way] = Prediction(soft if opaque is None else np.minimum(soft, opaque), sure)
         return found
 
-    def soft(self, image: PictureLike) -> NDArray[np.float32]:
+    def soft(self, image: ImageLike) -> NDArray[np.float32]:
         """The object's soft mask (H, W), 0 to 1, at the picture's own size; pictures and errors as in `predict`."""
         return self.predict(image).soft
 
-    def __call__(self, image: PictureLike) -> NDArray[np.bool_]:
+    def __call__(self, image: ImageLike) -> NDArray[np.bool_]:
         """The object's mask (H, W) at the picture's own size: the soft mask cut at 0.5."""
         return self.soft(image) > 0.5
 
@@ -221,10 +221,10 @@ def _confidence(mask: NDArray[np.float32]) -> float:
     return float(1 + (p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean())
 
 
-def to_picture(image: PictureLike) -> Image.Image:
+def to_image(image: ImageLike) -> Image.Image:
     """A file, picture or array as upright RGB. Raises DataError where it is none."""
     if isinstance(image, (str, Path)):
-        return read_picture(image)
+        return read_image(image)
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if not isinstance(image, np.ndarray):
@@ -249,19 +249,19 @@ def model_bytes(model: str | Path, file: str = MODEL_FILE) -> tuple[str, bytes]:
     ships = weights(file)
     try:
         if (path / file).is_file():
-            return shown(path / file), (path / file).read_bytes()
+            return printable(path / file), (path / file).read_bytes()
         if path.is_file() and file == MODEL_FILE:
-            return shown(path), path.read_bytes()
+            return printable(path), path.read_bytes()
         if str(model) in ships:
             return f"weights {model}", (resources.files("redoseg") / "weights" / str(model) / file).read_bytes()
     except OSError as error:
-        raise ModelError(f"{shown(path)} cannot be read ({reason(error)}): change its permissions") from error
+        raise ModelError(f"{printable(path)} cannot be read ({describe_error(error)}): change its permissions") from error
     seen = f"has no {file}" if path.is_dir() or str(model) in weights() else "does not exist"
     an_onnx_file = "an .onnx file"
     if file != MODEL_FILE:
         seen, an_onnx_file = (f"is a file, {file} in a folder expected" if path.is_file() else seen), f"{HUB}user/name"
     raise ModelError(
-        f"model {shown(path)} {seen}: name a run folder, a model folder, {an_onnx_file} or weights that come "
+        f"model {printable(path)} {seen}: name a run folder, a model folder, {an_onnx_file} or weights that come "
         f"with redoseg ({', '.join(ships) or 'none in this build'})"
     )
 
@@ -271,7 +271,7 @@ def home_of(model: str | Path) -> Path:
     try:
         return Path(model).expanduser()
     except RuntimeError as error:
-        raise ModelError(f"model {shown(model)}: {reason(error)} A path or name expected: correct it") from None
+        raise ModelError(f"model {printable(model)}: {describe_error(error)} A path or name expected: correct it") from None
 
 
 def fetched(model: str | Path, files: Sequence[str]) -> str | Path:
@@ -342,4 +342,4 @@ def run_session(
     try:
         return session.run(outputs, inputs)
     except Exception as error:  # ONNX Runtime has no error tree of its own
-        raise ModelError(f"model {name} failed ({reason(error)}): export it again") from error
+        raise ModelError(f"model {name} failed ({describe_error(error)}): export it again") from error

@@ -23,7 +23,7 @@ from redoseg import metrics
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.files import cure, reason, shown, write_atomic
+from redoseg.files import describe_error, printable, suggest_fix, write_atomic
 from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.image_encoder import latent_encoder
 from redoseg.nets.mask_extractor import MaskExtractor
@@ -32,10 +32,10 @@ from redoseg.onnx_export.generators import redrawer_bytes
 from redoseg.onnx_export.mask_extractor import export_extractor
 from redoseg.sharing.model_card import Statements, write_card
 from redoseg.train.checkpoint import load_checkpoint, part, prefixed, restore, save_checkpoint
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.log import RunLog
-from redoseg.train.measure import LOOKED_AT, soft_masks, spread
-from redoseg.train.run import open_training_pictures
+from redoseg.train.measure import LOOKED_AT, evenly_spaced, soft_masks
+from redoseg.train.run import open_training_images
 
 CONFIG, WEIGHTS, MASK, REDRAW, CARD = "config.json", "model.safetensors", "mask.onnx", "redraw.onnx", "README.md"
 STATE, REFINED, OUTCOME = "state.safetensors", "refined.safetensors", "outcome.json"
@@ -61,7 +61,7 @@ class TrainedNets:
 def read_run(folder: Path) -> TrainedNets:
     """The networks of a run folder as its last checkpoint has them. Raises ModelError if it holds none."""
     if not (folder / STATE).is_file():
-        raise ModelError(f"{shown(folder)} has no {STATE}, a folder made by `redoseg train` expected: name one")
+        raise ModelError(f"{printable(folder)} has no {STATE}, a folder made by `redoseg train` expected: name one")
     tensors, saved = load_checkpoint(folder / STATE)
     config = from_values(saved["config"], f"{folder / STATE}")
     nets, data = config.nets, config.data
@@ -81,7 +81,7 @@ def read_run(folder: Path) -> TrainedNets:
         about["refined"] = True
     elif not config.first_steps:
         raise ModelError(
-            f"{shown(folder)} has no masks yet, a run that has come to its end expected: go on with "
+            f"{printable(folder)} has no masks yet, a run that has come to its end expected: go on with "
             "`redoseg train --resume --out` and this folder"
         )
     # what was written down counts only as far as it is of these weights: a run may have gone on since
@@ -113,12 +113,12 @@ def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int
     with contextlib.suppress(ModelError):
         return Segmenter(folder).object_region
     try:
-        pictures = open_training_pictures(config).resized(config.data.size)
-        bank = PictureBank(pictures, config, torch.device("cpu"))
-        return metrics.object_region(soft_masks(extractor.eval(), bank, spread(len(bank), LOOKED_AT)))
+        pictures = open_training_images(config).resized(config.data.size)
+        bank = ImageStore(pictures, config, torch.device("cpu"))
+        return metrics.object_region(soft_masks(extractor.eval(), bank, evenly_spaced(len(bank), LOOKED_AT)))
     except DataError as error:
         raise ModelError(
-            f"{shown(folder)} does not say yet which region is the object, and its pictures cannot be looked at "
+            f"{printable(folder)} does not say yet which region is the object, and its pictures cannot be looked at "
             f"({error}): go on with `redoseg train --resume --out` and this folder first"
         ) from None
 
@@ -149,7 +149,7 @@ def make_redraw(folder: Path) -> bytes:
     nets = read_run(folder)
     if nets.generators is None:
         raise ModelError(
-            f"{shown(folder)} cannot redraw: refine.start was {nets.config.refine.start}, run expected, whose first "
+            f"{printable(folder)} cannot redraw: refine.start was {nets.config.refine.start}, run expected, whose first "
             "stage learns to redraw: train with --refine.start run"
         )
     content = redrawer_bytes(nets.generators, nets.encoder, nets.config, folder.resolve().name, nets.object_region)
@@ -168,7 +168,7 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
     """
     run, out = Path(run), Path(out)
     if out.exists():
-        raise RedosegError(f"{shown(out)} exists, a new model folder expected: name another place")
+        raise RedosegError(f"{printable(out)} exists, a new model folder expected: name another place")
     nets = read_run(run)
     partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
     try:
@@ -179,7 +179,7 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"{shown(out)} cannot be made ({reason(error)}): {cure(error)}") from error
+        raise DataError(f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error)}") from error
     return sizes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from redoseg.errors import ModelError, RedosegError
-from redoseg.files import shown
+from redoseg.files import printable
 from redoseg.inference.hub import _REPO, _one_line
 
 FILES = ("README.md", "config.json", "mask.onnx", "redraw.onnx", "model.safetensors")  # a model folder, and all of it
@@ -25,7 +25,7 @@ def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str
     missing = [file for file in needed if not (folder / file).is_file()]
     if missing:
         seen = f"has no {missing[0]}" if folder.is_dir() else "is no folder"
-        raise ModelError(f"{shown(folder)} {seen}, a model folder expected: make one with `redoseg export`")
+        raise ModelError(f"{printable(folder)} {seen}, a model folder expected: make one with `redoseg export`")
     with _one_line(repo, "pushed"):
         import huggingface_hub
 

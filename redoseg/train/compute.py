@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from redoseg.config.schema import Config, SpeedConfig
-from redoseg.files import reason
+from redoseg.files import describe_error
 from redoseg.nets.blocks import PooledConv, RowsConv, UpsampledConv
 
 
@@ -96,7 +96,7 @@ class Compiler:
                 with torch.autocast(total.device.type, enabled=False):
                     total.backward()
         except Exception as error:  # compilers fail in any way
-            failure = reason(error) or type(error).__name__
+            failure = describe_error(error) or type(error).__name__
         with torch.no_grad():
             for buffer, value in kept:
                 buffer.copy_(value)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from redoseg.errors import DivergedError, LostRankError, RedosegError, RunError
-from redoseg.system import place
+from redoseg.system import world
 
 PATIENCE = timedelta(hours=1)  # for a rank that prepares pictures or looks, while the others wait
 STOPPED_QUIETLY, MISTAKE = 0, 2  # exit codes of the ranks that leave the talking to another one
@@ -28,27 +28,27 @@ BROKEN = r"gloo|nccl|connection|socket|broken pipe|timed? ?out"  # what librarie
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return place().rank
+    return world().rank
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Whether this is the process that writes, prints and decides."""
     return rank() == 0
 
 
-def size() -> int:
+def world_size() -> int:
     """Processes that train together: 1 outside `joined`, and again once `leave` has been called."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Within the block the processes of this job train together. An error in it ends all, and one process tells.
 
     The others leave with SystemExit, 0 where the first tells: torchrun would stop that one if they failed before it.
     Raises LostRankError where another process has gone. Blocks within blocks join nothing anew.
     """
-    if place().size == 1 or dist.is_initialized():
+    if world().size == 1 or dist.is_initialized():
         yield
         return
     # control goes by gloo in any case, so that it never waits for a GPU
@@ -56,7 +56,7 @@ def joined() -> Iterator[None]:
     try:
         yield
     except DivergedError:  # judged by what is the same everywhere
-        if not first():
+        if not is_main():
             raise SystemExit(STOPPED_QUIETLY) from None
         raise
     except RuntimeError as error:
@@ -65,7 +65,7 @@ def joined() -> Iterator[None]:
         if not _speaks():
             raise SystemExit(MISTAKE) from None
         # gloo's first sentence says it, after the place in its source
-        count, seen = place().size, re.sub(r"^\[\S+\] ", "", " ".join(str(error).split())).split(". ")[0]
+        count, seen = world().size, re.sub(r"^\[\S+\] ", "", " ".join(str(error).split())).split(". ")[0]
         raise LostRankError(
             f"one of {count} processes has gone ({seen[:160]}), all of them expected until the end: "
             "the last saved state is kept; see what ended it, then give the same command with --resume"
@@ -80,18 +80,18 @@ def _speaks() -> bool:
     try:
         return int(dist.distributed_c10d._get_default_store().add("redoseg/speaks", 1)) == 1
     except RuntimeError:  # torchrun has gone too
-        return first()
+        return is_main()
 
 
 def leave() -> None:
     """Every process goes its own way from here: the first may go on alone for as long as it likes."""
-    if size() > 1:
-        agree(False)  # nobody leaves while another one still talks to it
+    if world_size() > 1:
+        any_rank(False)  # nobody leaves while another one still talks to it
         dist.destroy_process_group()
 
 
 @contextmanager
-def in_step() -> Iterator[None]:
+def all_or_none() -> Iterator[None]:
     """All get through this block or none does: a mistake that one process finds is raised by the first as its own.
 
     Nothing in the block may talk to other processes.
@@ -100,27 +100,27 @@ def in_step() -> Iterator[None]:
     try:
         yield
     except RedosegError as error:
-        if size() == 1:
+        if world_size() == 1:
             raise
         found = error
-    if size() == 1:
+    if world_size() == 1:
         return
     said = _texts(str(found) if found else "")
     where = next((number for number, text in enumerate(said) if text), None)
     if where is None:
         return
-    if not first():
+    if not is_main():
         raise SystemExit(STOPPED_QUIETLY)
-    raise found or RunError(f"process {where} of {size()}: {said[where]}")
+    raise found or RunError(f"process {where} of {world_size()}: {said[where]}")
 
 
 def same_start(about: Mapping[str, Any]) -> None:
     """Refuse processes that would not do the same: RunError, naming what one has that the first has not."""
-    if size() == 1:
+    if world_size() == 1:
         return
     mine = [f"{name} {value!r}" for name, value in about.items()]
     wanted = _texts("\n".join(mine))[0].splitlines()
-    with in_step():
+    with all_or_none():
         for its, firsts in zip(mine, wanted, strict=True):
             if its != firsts:
                 raise RunError(
@@ -129,18 +129,18 @@ def same_start(about: Mapping[str, Any]) -> None:
                 )
 
 
-def agree(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether any process says so."""
-    if size() == 1:
+    if world_size() == 1:
         return flag
     said = torch.tensor(int(flag))
     dist.all_reduce(said, dist.ReduceOp.MAX)
     return bool(said.item())
 
 
-def decided(number: int | None) -> int | None:
+def broadcast(number: int | None) -> int | None:
     """What the first process says, whatever the others do."""
-    if size() == 1:
+    if world_size() == 1:
         return number
     said = torch.tensor(-1 if number is None else number)
     dist.broadcast(said, 0)
@@ -150,29 +150,29 @@ def decided(number: int | None) -> int | None:
 @torch.no_grad()
 def mean(value: Shaped[Tensor, "*any"]) -> Shaped[Tensor, "*any"]:
     """Mean over the processes, without gradient; the mean over the batch, since their parts are equally large."""
-    if size() == 1:
+    if world_size() == 1:
         return value.detach()
     total = value.detach().clone()
     dist.all_reduce(total)
-    return total / size()
+    return total / world_size()
 
 
 @torch.no_grad()
-def gathered(part: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "whole ..."]:
+def all_gather(part: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "whole ..."]:
     """The whole batch from each process's part, without gradient."""
-    if size() == 1:
+    if world_size() == 1:
         return part
-    parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(size())]
+    parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, part.contiguous())
     return torch.cat(parts)
 
 
-def together(player: nn.Module, all_learn: bool = True) -> nn.Module:
+def wrap_ddp(player: nn.Module, all_learn: bool = True) -> nn.Module:
     """The player with gradients that are means over the processes; itself where there is one process.
 
     `all_learn` says that every weight gets a gradient.
     """
-    if size() == 1:
+    if world_size() == 1:
         return player
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1 x n weights, which cost nothing
     return DistributedDataParallel(player, find_unused_parameters=not all_learn)
@@ -181,11 +181,11 @@ def together(player: nn.Module, all_learn: bool = True) -> nn.Module:
 def _texts(text: str) -> list[str]:
     """Each process's text."""
     mine = torch.tensor(list(text.encode()), dtype=torch.uint8)
-    lengths = [torch.zeros((), dtype=torch.long) for _ in range(size())]
+    lengths = [torch.zeros((), dtype=torch.long) for _ in range(world_size())]
     dist.all_gather(lengths, torch.tensor(len(mine)))
     longest = max(int(length) for length in lengths)
     padded = torch.cat([mine, torch.zeros(longest - len(mine), dtype=torch.uint8)])
-    parts = [torch.empty_like(padded) for _ in range(size())]
+    parts = [torch.empty_like(padded) for _ in range(world_size())]
     if longest:
         dist.all_gather(parts, padded)
     return [bytes(p[: int(n)].tolist()).decode() for p, n in zip(parts, lengths, strict=True)]

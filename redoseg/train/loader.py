@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from redoseg.config.schema import Config
-from redoseg.data import PictureSet
-from redoseg.system import free_memory, place
+from redoseg.data import ImageSet
+from redoseg.system import free_memory, world
 from redoseg.train import distributed
 from redoseg.train.compute import memory_layout
-from redoseg.train.random_draws import Draws, StepDraws
+from redoseg.train.random_draws import RandomDraws, StepDraws
 
 RESIDENT_SHARE = 0.25  # of the device's free memory: a set up to this size lives there
 RESIDENT_MOST = 16 * 2**30  # bytes: reading more before the first step takes longer than it saves
@@ -28,14 +28,14 @@ AHEAD = 4  # steps whose pictures are read before they are asked for
 
 def resident_limit(device: torch.device) -> int:
     """The size up to which a set is kept in the memory of the device, or of the host that is one [bytes]."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory() // place().local_size
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory() // world().local_size
     return min(int(RESIDENT_SHARE * free), RESIDENT_MOST)
 
 
-class PictureBank:
+class ImageStore:
     """Pictures as bytes, given out as float batches in the networks' value range, on the device."""
 
-    def __init__(self, pictures: PictureSet, config: Config, device: torch.device) -> None:
+    def __init__(self, pictures: ImageSet, config: Config, device: torch.device) -> None:
         self.images = pictures.images
         self.signed, self.device = config.data.value_range == "signed", device
         self.layout = memory_layout(config.speed)
@@ -93,14 +93,14 @@ class Batch:
     real: Float[Tensor, "b 3 h w"]
 
 
-class Feed:
+class BatchLoader:
     """The batches of a run, step after step; of several ranks, each has its part of them.
 
     Pictures that are not resident are read AHEAD steps early by a thread of this object, which ends with the `with`
     block. It can, since what a step draws depends on no earlier step. Its errors are raised where the batch is taken.
     """
 
-    def __init__(self, bank: PictureBank, config: Config) -> None:
+    def __init__(self, bank: ImageStore, config: Config) -> None:
         self.bank, self.config = bank, config
         self._reader = ThreadPoolExecutor(1, "feed")  # one: reads in order, and the draws are no other thread's
         self._stream = torch.cuda.Stream(bank.device) if bank.device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -108,7 +108,7 @@ class Feed:
         self._waited = 0.0
         self._since: float | None = None
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> BatchLoader:
         return self
 
     def __exit__(
@@ -120,7 +120,7 @@ class Feed:
         """The next batch is that of this step of the attempt with this seed."""
         self._coming.clear()
         nets = self.config.nets
-        self._draws = Draws(seed, len(self.bank), self.config.batch, nets.regions, nets.latent)
+        self._draws = RandomDraws(seed, len(self.bank), self.config.batch, nets.regions, nets.latent)
         self._step = step
         self._read_ahead()
 
@@ -162,13 +162,13 @@ class Feed:
             step = self._step + len(self._coming)
             self._coming.append(self._reader.submit(self._fetch, self._draws, step))
 
-    def _read(self, draws: Draws, step: int) -> tuple[StepDraws, UInt8[Tensor, "b h w 3"]]:
+    def _read(self, draws: RandomDraws, step: int) -> tuple[StepDraws, UInt8[Tensor, "b h w 3"]]:
         """A step's draws and its pictures, the real ones after those to redraw: all are read at once."""
-        drawn = draws.step(step).part(distributed.rank(), distributed.size())
+        drawn = draws.step(step).part(distributed.rank(), distributed.world_size())
         wanted = [drawn.redrawn, drawn.real] if self.config.objective.other_real else [drawn.redrawn]
         return drawn, self.bank.stored(np.concatenate(wanted))
 
-    def _fetch(self, draws: Draws, step: int) -> tuple[StepDraws, UInt8[Tensor, "b h w 3"]]:
+    def _fetch(self, draws: RandomDraws, step: int) -> tuple[StepDraws, UInt8[Tensor, "b h w 3"]]:
         """The same from the file, in the reader's thread: copied to a GPU while that computes."""
         drawn, taken = self._read(draws, step)
         if self._stream is not None:

@@ -13,9 +13,9 @@ from torch import Tensor
 from redoseg.errors import DivergedError
 from redoseg.train import distributed, health
 from redoseg.train.compute import Compiler, autocast, begin_step
-from redoseg.train.loader import Feed, PictureBank
+from redoseg.train.loader import BatchLoader, ImageStore
 from redoseg.train.log import Entry
-from redoseg.train.measure import Watched, look
+from redoseg.train.measure import Watched, evaluate_now
 from redoseg.train.state import Players, TrainState
 
 
@@ -37,7 +37,7 @@ class Hooks:
 
 def train(
     state: TrainState,
-    bank: PictureBank,
+    bank: ImageStore,
     watched: Watched | None,
     hooks: Hooks,
     seconds: float = 0.0,
@@ -53,9 +53,9 @@ def train(
     precision = autocast(config.precision, device)
     started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
     redrawer, critic, redraw = _ready(state, hooks)
-    with Feed(bank, config) as feed:
+    with BatchLoader(bank, config) as feed:
         feed.begin(state.seed, state.step + 1)
-        while state.step < config.steps and not distributed.agree(hooks.stop()):
+        while state.step < config.steps and not distributed.any_rank(hooks.stop()):
             step = state.step + 1
             begin_step(config.speed.compile, device)
             batch = feed.take()
@@ -66,7 +66,7 @@ def train(
 
             # the redrawer's step, against a constant discriminator
             with precision:
-                redrawn = redrawer(pictures, latents, chosen, state.critic, changes[0], centre, colours)
+                redrawn = redrawer(pictures, latents, chosen, state.discriminator, changes[0], centre, colours)
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
             redrawn["total"].backward()
@@ -108,15 +108,15 @@ def train(
             }
             for losses in (redrawn, judged):
                 entry |= {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
-            if look_due and distributed.first():
-                entry |= look(state, bank, watched, config.data.evaluate_pictures)
-            if sample_due and distributed.first():
+            if look_due and distributed.is_main():
+                entry |= evaluate_now(state, bank, watched, config.data.evaluate_pictures)
+            if sample_due and distributed.is_main():
                 hooks.sample(state, entry["object_region"])
 
             # has a region collapsed?
             if look_due and health.looks_due(step, watch):
                 seen = [entry[k] for k in ("average_sizes", "watched_sizes") if k in entry]
-                region = distributed.decided(health.collapsed_region(watch, *seen) if distributed.first() else None)
+                region = distributed.broadcast(health.collapsed_region(watch, *seen) if distributed.is_main() else None)
                 if region is not None:
                     entry["collapsed"] = region
                     if state.restarts < watch.restarts:
@@ -138,12 +138,12 @@ def _ready(state: TrainState, hooks: Hooks) -> Players:
     """Both players, with gradients over all ranks' pictures, and what redraws: compiled if the settings say so."""
     if state.ready is None:
         mode = state.config.speed.compile
-        if mode != "off" and distributed.size() > 1:
+        if mode != "off" and distributed.world_size() > 1:
             hooks.say("computing without torch.compile, which is not known to work in several processes")
             mode = "off"
         compiler = Compiler(mode, hooks.say)
-        redrawer = distributed.together(state.redrawer, all_learn=state.redrawer.reads)
-        critic = distributed.together(state.critic)
+        redrawer = distributed.wrap_ddp(state.redrawer, all_learn=state.redrawer.reads)
+        critic = distributed.wrap_ddp(state.discriminator)
         state.ready = compiler(redrawer), compiler(critic), compiler(state.redrawer.redraw)
     return state.ready
 

@@ -38,7 +38,7 @@ def redrawer_adversarial(scores: Float[Tensor, "m 1"], kind: str) -> Float[Tenso
     return -scores.mean() if kind == "hinge" else F.softplus(-scores).mean()
 
 
-def critic_adversarial(
+def discriminator_adversarial(
     real: Float[Tensor, "b 1"], fake: Float[Tensor, "m 1"], kind: str
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """What the discriminator minimises, for real pictures and for fakes."""

@@ -14,18 +14,18 @@ from torch.nn import functional as F
 
 from redoseg import metrics
 from redoseg.config.schema import Config
-from redoseg.data import PictureSet
-from redoseg.train.loader import PictureBank
+from redoseg.data import ImageSet
+from redoseg.train.loader import ImageStore
 from redoseg.train.state import TrainState
 
 CHUNK = 64  # pictures in one forward pass
 LOOKED_AT = 256  # training pictures that region sizes and the choice of the object are taken from
-SAMPLE_PICTURES = 8
+SAMPLE_IMAGES = 8
 
 
 @torch.no_grad()
 def soft_masks(
-    extractor: torch.nn.Module, bank: PictureBank, indices: Int[np.ndarray, " p"]
+    extractor: torch.nn.Module, bank: ImageStore, indices: Int[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p n h w"]:
     """Soft masks of these pictures."""
     chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
@@ -36,8 +36,8 @@ def soft_masks(
 class Watched:
     """Labelled pictures that are scored while training, and never anything else."""
 
-    pictures: PictureSet
-    bank: PictureBank
+    pictures: ImageSet
+    bank: ImageStore
 
     def scores(
         self, masks: Float[np.ndarray, "p n h w"], indices: Int[np.ndarray, " p"], region: int
@@ -52,14 +52,14 @@ class Watched:
 
 
 @torch.no_grad()
-def picture_scores(
-    extractor: torch.nn.Module, watched: PictureSet, size: int, region: int, config: Config, device: torch.device
+def image_scores(
+    extractor: torch.nn.Module, watched: ImageSet, size: int, region: int, config: Config, device: torch.device
 ) -> dict[str, list[float]]:
     """IoU of each labelled picture of a set at the set's own size, in its order, by split.
 
     The network sees the pictures at `size` [pixels]; its soft masks are enlarged by bilinear interpolation.
     """
-    bank = PictureBank(watched.resized(size), config, device)
+    bank = ImageStore(watched.resized(size), config, device)
     found: dict[str, list[float]] = {}
     for start in range(0, len(watched), CHUNK):
         indices = np.arange(start, min(start + CHUNK, len(watched)))
@@ -73,24 +73,24 @@ def picture_scores(
     return found
 
 
-def spread(count: int, most: int) -> Int[np.ndarray, " p"]:
+def evenly_spaced(count: int, most: int) -> Int[np.ndarray, " p"]:
     """At most `most` numbers spread evenly over range(count)."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
-def look(
-    state: TrainState, bank: PictureBank, watched: Watched | None, most: int
+def evaluate_now(
+    state: TrainState, bank: ImageStore, watched: Watched | None, most: int
 ) -> dict[str, float | int | list[float]]:
     """Sizes and object region on training pictures, and scores on watched ones, of the moving average."""
     extractor = state.average.nets["extractor"]
-    masks = soft_masks(extractor, bank, spread(len(bank), LOOKED_AT))
+    masks = soft_masks(extractor, bank, evenly_spaced(len(bank), LOOKED_AT))
     region = metrics.object_region(masks)
     entry: dict[str, float | int | list[float]] = {
         "object_region": region,
         "average_sizes": [round(float(s), 5) for s in masks.mean((0, 2, 3))],
     }
     if watched is not None:
-        indices = spread(len(watched.pictures), most)
+        indices = evenly_spaced(len(watched.pictures), most)
         masks = soft_masks(extractor, watched.bank, indices)
         entry["watched_sizes"] = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
         entry |= {k: round(float(v), 5) for k, v in watched.scores(masks, indices, region).items() if k != "pictures"}
@@ -104,7 +104,7 @@ def _bytes(batch: Float[Tensor, "k 3 h w"], signed: bool) -> UInt8[np.ndarray, "
 
 @torch.no_grad()
 def sample_rows(
-    state: TrainState, extractor: torch.nn.Module, bank: PictureBank, watched: Watched | None, region: int
+    state: TrainState, extractor: torch.nn.Module, bank: ImageStore, watched: Watched | None, region: int
 ) -> Sequence[NDArray[np.uint8]]:
     """Rows of a sample grid: pictures, object masks, each region redrawn, and the truth where there is one.
 
@@ -112,7 +112,7 @@ def sample_rows(
     """
     config = state.config
     source = bank if watched is None else watched.bank
-    indices = spread(len(source), SAMPLE_PICTURES)
+    indices = evenly_spaced(len(source), SAMPLE_IMAGES)
     pictures = source(indices)
     masks = extractor(pictures)
     shape = (len(indices), config.nets.regions, config.nets.latent)

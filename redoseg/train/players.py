@@ -49,7 +49,7 @@ class Redrawer(nn.Module):
         """The map of colours in which self-redrawing is compared; None for plain ones. From all ranks' pictures."""
         if not self.config.self_redraw_weight or self.config.self_redraw_colours == "plain":
             return None
-        return losses.whitening(distributed.gathered(pictures))
+        return losses.whitening(distributed.all_gather(pictures))
 
     @property
     def reads(self) -> bool:
@@ -76,7 +76,7 @@ class Redrawer(nn.Module):
         pictures: Float[Tensor, "b 3 h w"],
         latents: Float[Tensor, "b n d"],
         chosen: Int[Tensor, " b"],
-        critic: Critic,
+        critic: Discriminator,
         changes: Float[Tensor, "k 5"] | None = None,
         centre: Float[Tensor, ""] | None = None,
         colours: Float[Tensor, "3 3"] | None = None,
@@ -132,7 +132,7 @@ class Redrawer(nn.Module):
         return torch.stack([F.mse_loss(read[k, :, k], latents[:, k]) for k in range(count)]).mean()
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """The discriminator."""
 
     def __init__(self, config: Config) -> None:
@@ -164,7 +164,7 @@ class Critic(nn.Module):
         c = self.config
         # one pass over both: half the spectral norms, and the nets have no batch statistics
         scores = self.discriminator(self._seen(torch.cat([real, fake]), changes))
-        on_real, on_fake = losses.critic_adversarial(scores[: len(real)], scores[len(real) :], c.adversarial)
+        on_real, on_fake = losses.discriminator_adversarial(scores[: len(real)], scores[len(real) :], c.adversarial)
         return {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
 
 

@@ -46,7 +46,7 @@ class StepDraws:
         )
 
 
-class Draws:
+class RandomDraws:
     """The draws of a run over `pictures` pictures."""
 
     def __init__(self, seed: int, pictures: int, batch: int, regions: int, latent: int) -> None:

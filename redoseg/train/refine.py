@@ -27,10 +27,10 @@ from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.system import in_order
 from redoseg.train.composites import on_other_grounds
 from redoseg.train.compute import autocast, placed
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.log import Entry
 from redoseg.train.loop import refuse_non_finite
-from redoseg.train.measure import soft_masks, spread
+from redoseg.train.measure import evenly_spaced, soft_masks
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
@@ -73,8 +73,8 @@ def _least(regions: UInt8[np.ndarray, "p h w"]) -> float:
 
 def refine(
     state: TrainState,
-    bank: PictureBank,
-    fine: PictureBank,
+    bank: ImageStore,
+    fine: ImageStore,
     report: Callable[[Entry, nn.Module], None],
     stop: Callable[[], bool],
     start: StartMasks | None = None,
@@ -87,7 +87,7 @@ def refine(
     """
     config, device = state.config.refine, bank.device
     precision = autocast(state.config.precision, device)
-    pictures = spread(len(bank), config.pictures)
+    pictures = evenly_spaced(len(bank), config.pictures)
     teacher: nn.Module = state.average.nets["extractor"]
     student = None
     for number in range(1, config.rounds + 1):
@@ -161,7 +161,7 @@ def _regions(masks: Float[np.ndarray, "p n h w"], size: int) -> UInt8[np.ndarray
 
 
 def _cut_anew(
-    bank: PictureBank,
+    bank: ImageStore,
     pictures: Int[np.ndarray, " p"],
     regions: UInt8[np.ndarray, "p h w"],
     side: int,

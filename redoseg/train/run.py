@@ -23,20 +23,20 @@ from torch import nn
 from redoseg import __version__, metrics
 from redoseg.config.recipe import differences, flat, from_values, to_values
 from redoseg.config.schema import Config
-from redoseg.data import BUILT_IN, PictureSet, is_prepared, labelled_pictures, open_data
+from redoseg.data import BUILT_IN, ImageSet, is_prepared, labelled_images, open_data
 from redoseg.errors import DivergedError, RunError
 from redoseg.files import write_atomic
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.onnx_export.generators import export_redrawer
 from redoseg.onnx_export.mask_extractor import export_extractor
-from redoseg.system import opencv, place
+from redoseg.system import opencv, world
 from redoseg.train import distributed, health
 from redoseg.train.checkpoint import load_checkpoint, restore, save_checkpoint
 from redoseg.train.compute import computing_dtype
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.log import Entry, RunLog, StatusLine, draw_curves, draw_samples
 from redoseg.train.loop import Hooks, train
-from redoseg.train.measure import LOOKED_AT, Watched, picture_scores, sample_rows, soft_masks, spread
+from redoseg.train.measure import LOOKED_AT, Watched, evenly_spaced, image_scores, sample_rows, soft_masks
 from redoseg.train.refine import refine
 from redoseg.train.report import write_report
 from redoseg.train.start_masks import StartMasks
@@ -96,7 +96,7 @@ def device_name(device: torch.device) -> str:
 
 def own_device(name: str) -> torch.device:
     """The device of this rank: of several on a machine, each takes the GPU of its number there."""
-    device, here = pick_device(name), place()
+    device, here = pick_device(name), world()
     if here.size == 1:
         return device
     if device.type == "cuda":
@@ -128,7 +128,7 @@ def refuse_unshareable(config: Config, size: int) -> None:
         )
 
 
-def open_training_pictures(config: Config) -> PictureSet:
+def open_training_images(config: Config) -> ImageSet:
     """What the run learns from, at the larger of both stages' sizes: never its masks."""
     data, size = config.data, _opened_size(config)
     if data.source in BUILT_IN:
@@ -141,7 +141,7 @@ def open_training_pictures(config: Config) -> PictureSet:
     return replace(pictures, masks=None, bad=() if is_prepared(data.source) else pictures.bad)
 
 
-def open_watched_pictures(config: Config) -> PictureSet | None:
+def open_watched_images(config: Config) -> ImageSet | None:
     """What the run is scored on, if anything, at that size too. Without masks it only watches the regions' sizes."""
     data = config.data
     if not data.evaluate_on:
@@ -154,22 +154,22 @@ def _opened_size(config: Config) -> int:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StageData:
     """The pictures that a stage learns from and those that only watch, at the size that it sees them."""
 
-    bank: PictureBank
+    bank: ImageStore
     watched: Watched | None = None
 
     @classmethod
     def at(
-        cls, size: int, pictures: PictureSet, watched: PictureSet | None, config: Config, device: torch.device
-    ) -> Seen:
+        cls, size: int, pictures: ImageSet, watched: ImageSet | None, config: Config, device: torch.device
+    ) -> StageData:
         """Both reduced to `size`. Raises DataError where they are too many for the memory."""
-        bank = PictureBank(pictures.resized(size), config, device)
+        bank = ImageStore(pictures.resized(size), config, device)
         if watched is None:
             return cls(bank)
         watched = watched.resized(size)
-        return cls(bank, Watched(watched, PictureBank(watched, config, device)))
+        return cls(bank, Watched(watched, ImageStore(watched, config, device)))
 
 
 def run(config: Config, out: Path, resume: bool, device_name: str, console: Console) -> dict[str, Any]:
@@ -178,9 +178,9 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
     Raises RunError (folder exists, changed settings, a number that is not finite), DataError, ConfigError. Started by
     torchrun, each process trains on its part of every batch and the first writes and prints; the others return {}.
     """
-    with distributed.joined():
-        with distributed.in_step():
-            if distributed.first():
+    with distributed.process_group():
+        with distributed.all_or_none():
+            if distributed.is_main():
                 if resume:
                     before = read_run_config(out)
                     _refuse_changes(before, config, RunFolder(out))
@@ -190,7 +190,7 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
                     raise RunError(
                         f"{out} exists, a new run folder expected: add --resume to go on, or name another --out"
                     )
-            refuse_unshareable(config, distributed.size())
+            refuse_unshareable(config, distributed.world_size())
             if config.refine.rounds and config.refine.sharpen != "off":
                 opencv()  # not found missing only when the first stage is done
             device = own_device(device_name)
@@ -198,21 +198,21 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
                 torch.set_num_threads(config.threads)
             torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
             with console.status("reading pictures"):  # a folder is prepared on first use
-                pictures = open_training_pictures(config)
-                watched_pictures = open_watched_pictures(config) if distributed.first() else None
+                pictures = open_training_images(config)
+                watched_pictures = open_watched_images(config) if distributed.is_main() else None
                 start = StartMasks.find(config.refine, pictures.names) if config.refine.rounds else None
-            seen = Seen.at(config.data.size, pictures, watched_pictures, config, device)
+            seen = StageData.at(config.data.size, pictures, watched_pictures, config, device)
             fine = seen
-            if distributed.first() and config.refine.rounds and config.refined_size != config.data.size:
-                fine = Seen.at(config.refined_size, pictures, watched_pictures, config, device)
-            if distributed.first():
+            if distributed.is_main() and config.refine.rounds and config.refined_size != config.data.size:
+                fine = StageData.at(config.refined_size, pictures, watched_pictures, config, device)
+            if distributed.is_main():
                 try:
                     (out / "samples").mkdir(parents=True, exist_ok=resume)
                 except OSError as error:
                     raise RunError(
                         f"{out} cannot be made ({error.strerror}), a folder expected: name another --out"
                     ) from None
-        if not distributed.first():
+        if not distributed.is_main():
             _follow(config, RunFolder(out), seen.bank, resume)
             return {}
         return _lead(config, RunFolder(out), pictures, seen, fine, start, resume, console)
@@ -221,9 +221,9 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
 def _lead(
     config: Config,
     folder: RunFolder,
-    pictures: PictureSet,
-    seen: Seen,
-    fine: Seen,
+    pictures: ImageSet,
+    seen: StageData,
+    fine: StageData,
     start: StartMasks | None,
     resume: bool,
     console: Console,
@@ -238,9 +238,9 @@ def _lead(
         highlight=False,
         soft_wrap=True,
     )
-    if distributed.size() > 1:
-        share = config.batch // distributed.size()
-        console.print(f"in {distributed.size()} processes, {share} pictures of each batch in each", highlight=False)
+    if distributed.world_size() > 1:
+        share = config.batch // distributed.world_size()
+        console.print(f"in {distributed.world_size()} processes, {share} pictures of each batch in each", highlight=False)
     if config.data.resident == "auto" and bank.resident is None:
         console.print("reading pictures from disk, a quarter of the free memory being too small", highlight=False)
     if config.precision == "auto":
@@ -253,7 +253,7 @@ def _lead(
     }
 
 
-def _follow(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -> None:
+def _follow(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -> None:
     """What every other process does: train, until the first needs it no longer."""
     state = _begin(config, folder, bank, resume)
     hooks = Hooks(
@@ -265,9 +265,9 @@ def _follow(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) 
         distributed.leave()
 
 
-def _begin(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -> TrainState:
+def _begin(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -> TrainState:
     """The state to go on from: the saved one, or a new one, which is saved. The same in every process."""
-    with distributed.in_step():
+    with distributed.all_or_none():
         if resume and folder.state.exists():
             state = TrainState.load(folder.state, bank.device)
             state.config = config  # it differs in the number of steps at most
@@ -278,7 +278,7 @@ def _begin(config: Config, folder: RunFolder, bank: PictureBank, resume: bool) -
         | {"pictures:": len(bank), "run at step": state.step, "restarts:": state.restarts}
         | {"computing in": str(computing_dtype(config.precision, bank.device))}
     )
-    if distributed.first() and not (resume and folder.state.exists()):
+    if distributed.is_main() and not (resume and folder.state.exists()):
         state.save(folder.state)  # so that there is a good state from the start
     return state
 
@@ -290,8 +290,8 @@ class Run:
         self,
         config: Config,
         folder: RunFolder,
-        seen: Seen,
-        fine: Seen,
+        seen: StageData,
+        fine: StageData,
         start: StartMasks | None,
         status: StatusLine,
     ) -> None:
@@ -327,11 +327,11 @@ class Run:
                 raise
             redrawn = self._outcome(state, state.average.nets["extractor"] if state.step else None, seen)
             if not config.refine.rounds or redrawn["stopped"] or redrawn["collapsed"]:
-                self._score_pictures("first stage", state.average.nets["extractor"], redrawn["object_region"])
+                self._score_images("first stage", state.average.nets["extractor"], redrawn["object_region"])
                 return self._finish(state, state.average.nets["extractor"], seen, redrawn)
             if extractor is None:
                 if state.step:
-                    self._score_pictures("first stage", state.average.nets["extractor"], redrawn["object_region"])
+                    self._score_images("first stage", state.average.nets["extractor"], redrawn["object_region"])
                     self._finish(state, state.average.nets["extractor"], seen, redrawn)
                 else:
                     folder.picture_scores.path.unlink(missing_ok=True)
@@ -364,12 +364,12 @@ class Run:
         restore(extractor, tensors, self.folder.refined)
         return extractor.eval().requires_grad_(False)
 
-    def _outcome(self, state: TrainState, extractor: nn.Module | None, seen: Seen) -> dict[str, Any]:
+    def _outcome(self, state: TrainState, extractor: nn.Module | None, seen: StageData) -> dict[str, Any]:
         """How far the run is, what `extractor` makes of training pictures, and its scores on the watched ones.
 
         Where there is no extractor yet, what is told is of the masks that the second stage starts from.
         """
-        looked_at = spread(len(seen.bank), LOOKED_AT)
+        looked_at = evenly_spaced(len(seen.bank), LOOKED_AT)
         if extractor is not None:
             masks = soft_masks(extractor, seen.bank, looked_at)
             region = metrics.object_region(masks)
@@ -396,7 +396,7 @@ class Run:
         return outcome
 
     def _finish(
-        self, state: TrainState, extractor: nn.Module | None, seen: Seen, outcome: dict[str, Any]
+        self, state: TrainState, extractor: nn.Module | None, seen: StageData, outcome: dict[str, Any]
     ) -> dict[str, Any]:
         """Write outcome, curves, samples, report, mask.onnx and redraw.onnx, as far as learnt; returns the outcome."""
         folder, region = self.folder, outcome["object_region"]
@@ -411,14 +411,14 @@ class Run:
         self._write_outcome(outcome)
         return outcome
 
-    def _score_pictures(self, after: str, extractor: nn.Module, region: int) -> None:
+    def _score_images(self, after: str, extractor: nn.Module, region: int) -> None:
         """Store the IoU of each labelled picture, where the settings ask for it; the first stage's come first."""
         data, device = self.config.data, self.seen.bank.device
         if not self.config.watch.picture_scores or not data.evaluate_on:
             return
         stage = self.seen if after == "first stage" else self.fine
-        scored = labelled_pictures(data.evaluate_on, built_in=self.config.refined_size)
-        scores = picture_scores(extractor, scored, stage.bank.size, region, self.config, device)
+        scored = labelled_images(data.evaluate_on, built_in=self.config.refined_size)
+        scores = image_scores(extractor, scored, stage.bank.size, region, self.config, device)
         log = self.folder.picture_scores
         earlier = [] if after == "first stage" else [e for e in log.entries() if e["after"] != after]
         lines = [*earlier, {"after": after, "size": scored.size, "edges": "plain"} | scores]
@@ -454,10 +454,10 @@ class Run:
         entry = {"step": state.step, "restarts": state.restarts, "seconds": round(seconds, 2)} | entry
         watched = self.fine.watched
         if watched is not None:
-            indices = spread(len(watched.pictures), self.config.data.evaluate_pictures)
+            indices = evenly_spaced(len(watched.pictures), self.config.data.evaluate_pictures)
             masks = soft_masks(extractor, watched.bank, indices)
             entry |= {"object_region": region} | watched.scores(masks, indices, region)
-        self._score_pictures(f"round {entry['refine_round']}", extractor, region)
+        self._score_images(f"round {entry['refine_round']}", extractor, region)
         self.folder.log.append(entry)
         figure = next((f"  {k} {entry[k]:.3f}" for k in ("iou", "iou_matched") if k in entry), "")
         self.status.say(f"refining, round {entry['refine_round']}/{self.config.refine.rounds}{figure}")
@@ -489,7 +489,7 @@ def _refuse_changes(old: Config, new: Config, folder: RunFolder) -> None:
         )
 
 
-def _write_config(folder: RunFolder, config: Config, device: torch.device, pictures: PictureSet) -> None:
+def _write_config(folder: RunFolder, config: Config, device: torch.device, pictures: ImageSet) -> None:
     about = {
         "format": FORMAT,
         "config": to_values(config),
@@ -514,7 +514,7 @@ def _asked_to_stop() -> Iterator[list[int]]:
     block: when one process fails torchrun stops the others, which should have said and written all by then.
     """
     asked: list[int] = []
-    alone = place().size == 1 and not dist.is_torchelastic_launched()
+    alone = world().size == 1 and not dist.is_torchelastic_launched()
 
     def ask(number: int, _: FrameType | None) -> None:
         if alone and asked and number == signal.SIGINT:

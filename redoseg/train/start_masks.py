@@ -11,9 +11,9 @@ from jaxtyping import Int, UInt8
 
 from redoseg.config.schema import RefineConfig
 from redoseg.errors import DataError
-from redoseg.files import shown
+from redoseg.files import printable
 from redoseg.images.grabcut import constant_mask
-from redoseg.images.read import OBJECT, list_pictures, read_mask
+from redoseg.images.read import OBJECT, list_images, read_mask
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class StartMasks:
         folder = Path(refine.start).expanduser()
         if not folder.is_dir():
             raise DataError(
-                f"refine.start {shown(folder)}: no such folder, run, disc, square or a folder of masks expected: "
+                f"refine.start {printable(folder)}: no such folder, run, disc, square or a folder of masks expected: "
                 "correct it"
             )
         found: dict[str, list[Path]] = {}
-        for path in list_pictures(folder).pictures:
+        for path in list_images(folder).pictures:
             relative = PurePosixPath(path.relative_to(folder).as_posix()).with_suffix("")
             for name in {str(relative), relative.name}:
                 found.setdefault(name, []).append(path)
@@ -50,8 +50,8 @@ class StartMasks:
         missing = [name for name, path in zip(names, files, strict=True) if path is None]
         if missing:
             raise DataError(
-                f"refine.start {shown(folder)}: no mask for {len(missing):,} of {len(names):,} training pictures "
-                f"({shown(missing[0])} is the first), one for each expected: add them, named as the pictures are"
+                f"refine.start {printable(folder)}: no mask for {len(missing):,} of {len(names):,} training pictures "
+                f"({printable(missing[0])} is the first), one for each expected: add them, named as the pictures are"
             )
         return cls(refine, tuple(path for path in files if path is not None))
 

@@ -15,7 +15,7 @@ from redoseg.config.schema import Config
 from redoseg.errors import DivergedError
 from redoseg.train import checkpoint
 from redoseg.train.compute import placed
-from redoseg.train.players import Critic, MovingAverage, Redrawer
+from redoseg.train.players import Discriminator, MovingAverage, Redrawer
 
 SEEDS_APART = 1_000_003  # the seed of restart r is the run's seed plus r times this
 
@@ -29,7 +29,7 @@ class TrainState:
 
     config: Config
     redrawer: Redrawer
-    critic: Critic
+    discriminator: Discriminator
     redrawer_optimiser: torch.optim.Optimizer
     critic_optimiser: torch.optim.Optimizer
     average: MovingAverage
@@ -49,7 +49,7 @@ class TrainState:
         config: Config,
         device: torch.device,
         restarts: int = 0,
-        players: tuple[type[Redrawer], type[Critic]] = (Redrawer, Critic),
+        players: tuple[type[Redrawer], type[Discriminator]] = (Redrawer, Discriminator),
     ) -> TrainState:
         """New networks, drawn from the seed of attempt number `restarts`."""
         torch.manual_seed(config.seed + restarts * SEEDS_APART)
@@ -77,7 +77,7 @@ class TrainState:
 
     def refuse_non_finite(self) -> None:
         """Raises DivergedError where a weight is not finite, so that it is not saved."""
-        nets = (self.redrawer, self.critic)
+        nets = (self.redrawer, self.discriminator)
         if not all(p.isfinite().all() for net in nets for p in net.parameters()):
             raise DivergedError(
                 f"a weight is not finite after step {self.step}, finite ones expected: "
@@ -90,7 +90,7 @@ class TrainState:
         tensors: dict[str, Tensor] = {}
         for name, state in {
             "redrawer": self.redrawer.state_dict(),
-            "critic": self.critic.state_dict(),
+            "critic": self.discriminator.state_dict(),
             "average": self.average.nets.state_dict(),
             "redrawer_optimiser": checkpoint.optimiser_tensors(self.redrawer_optimiser),
             "critic_optimiser": checkpoint.optimiser_tensors(self.critic_optimiser),
@@ -108,7 +108,7 @@ class TrainState:
         state.step = about["step"]
         for name, module in (
             ("redrawer", state.redrawer),
-            ("critic", state.critic),
+            ("critic", state.discriminator),
             ("average", state.average.nets),
         ):
             checkpoint.restore(module, checkpoint.part(name, tensors), path)

@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import ConfigError, DataError, RedosegError
-from redoseg.files import reason, shown, write_atomic
+from redoseg.files import describe_error, printable, write_atomic
 from redoseg.images.draw import checkerboard
-from redoseg.images.read import PICTURE_SUFFIXES, list_pictures, read_picture
+from redoseg.images.read import IMAGE_SUFFIXES, list_images, read_image
 from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.segment_files import Kind, as_png, drawn, is_large
 from redoseg.inference.segmenter import REDRAW_FILE, Segmenter, weights
@@ -129,9 +129,9 @@ class Cuts:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         try:
-            picture = read_picture(path, most=self.most)
+            picture = read_image(path, most=self.most)
         except DataError as error:
-            raise DataError(str(error).replace(shown(path), shown(path.name))) from None
+            raise DataError(str(error).replace(printable(path), printable(path.name))) from None
         with self.one_large if is_large(picture) else contextlib.nullcontext():
             found = picture, self.segmenter.soft(picture)
         with self._lock:
@@ -187,25 +187,25 @@ class Progress:
 def run_progress(folder: Path) -> Progress:
     """What a run folder tells now, whether the run goes on or has ended. Raises DataError if there is no folder."""
     if not folder.is_dir():
-        raise DataError(f"{shown(folder)} does not exist, a run folder expected: name another with --run")
+        raise DataError(f"{printable(folder)} does not exist, a run folder expected: name another with --run")
     pictures = []
     grids = [p for p in (folder / "samples").glob("*.png") if not p.name.startswith(".")]
     latest = max(grids, key=lambda p: p.stat().st_mtime, default=None)
     for path in (folder / "curves.png", latest):
         picture = None
         with contextlib.suppress(DataError):  # not there yet
-            picture = read_picture(path) if path else None
+            picture = read_image(path) if path else None
         pictures.append(picture)
     try:
         words = _words(folder)
     except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise DataError(
-            f"{shown(folder)}: its log cannot be read ({reason(error)}), that of a run of redoseg expected: "
+            f"{printable(folder)}: its log cannot be read ({describe_error(error)}), that of a run of redoseg expected: "
             "name another with --run"
         ) from error
     if latest:
         rows = "pictures, their masks, each region redrawn, and the truth where there is one"
-        words += f"\n\nSamples in `{shown(latest.name)}`: {rows}."
+        words += f"\n\nSamples in `{printable(latest.name)}`: {rows}."
     return Progress(words, *pictures)
 
 
@@ -390,7 +390,7 @@ def _free_port(host: str, port: int) -> int:
             return found
     except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(
-            f"nothing can listen at port {port} of {shown(host)} ({reason(error)}), a free port of this computer "
+            f"nothing can listen at port {port} of {printable(host)} ({describe_error(error)}), a free port of this computer "
             "expected: end what uses it, or give another --port or --host"
         ) from None
 
@@ -431,7 +431,7 @@ def serving(
     segmenter = Segmenter(model)
     for run in runs:
         run_progress(run)
-    tries = list_pictures(examples).pictures[:EXAMPLES] if examples else []
+    tries = list_images(examples).pictures[:EXAMPLES] if examples else []
     redraw = find_redraw(model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())  # once for all threads: see segment_paths
@@ -509,9 +509,9 @@ def _launch(
         if not isinstance(photo, str) or not photo:
             raise DataError("no photograph seen, one expected: drop one on the page first")
         path = Path(photo)
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise DataError(
-                f"{shown(path.name)}: not a format that is read, JPEG, PNG, WebP, TIFF ... expected: export it as one"
+                f"{printable(path.name)}: not a format that is read, JPEG, PNG, WebP, TIFF ... expected: export it as one"
             )
         return path
 
@@ -643,7 +643,7 @@ def _launch(
         )
     except OSError as error:
         raise ConfigError(
-            f"port {port} of {shown(host)} cannot be used ({reason(error)}), a free one expected: give another --port"
+            f"port {port} of {printable(host)} cannot be used ({describe_error(error)}), a free one expected: give another --port"
         ) from None
     return str(page.local_url), functools.partial(page.close, verbose=False)
 
@@ -667,7 +667,7 @@ def _run_names(runs: Sequence[Path]) -> dict[str, Path]:
     """Run folders by names that tell them apart: their own, or whole paths where two have the same."""
     own = [run.resolve().name for run in runs]
     return {
-        (shown(name) if own.count(name) == 1 else shown(run.resolve())): run
+        (printable(name) if own.count(name) == 1 else printable(run.resolve())): run
         for name, run in zip(own, runs, strict=True)
     }
 

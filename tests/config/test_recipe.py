@@ -24,7 +24,7 @@ from redoseg.config.recipe import (
 )
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
-from redoseg.train.players import Critic, Redrawer
+from redoseg.train.players import Discriminator, Redrawer
 
 # what the paper leaves out or leaves unclear, and what the published runs did
 PUBLISHED = {
@@ -90,7 +90,7 @@ def test_every_recipe_loads_and_builds(name: str) -> None:
     with torch.device("meta"):
         plain = replace(config, nets=replace(config.nets, initialisation="default", spectral_norm=False))
         assert sum(p.numel() for p in Redrawer(plain).parameters()) > 1000
-        assert sum(p.numel() for p in Critic(plain).parameters()) > 1000
+        assert sum(p.numel() for p in Discriminator(plain).parameters()) > 1000
 
 
 def test_the_demos_recipe_is_there() -> None:

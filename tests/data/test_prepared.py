@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redoseg.data import PictureSet, contact_sheet, open_data, open_prepared, prepare, prepared
+from redoseg.data import ImageSet, contact_sheet, open_data, open_prepared, prepare, prepared
 from redoseg.errors import DataError
 
 
@@ -220,7 +220,7 @@ def test_opening_at_another_size(labelled: Path, tmp_path: Path, monkeypatch: py
 def test_a_folder_is_prepared_once_and_again_when_it_changes(labelled: Path) -> None:
     calls: list[int] = []
 
-    def opened() -> tuple[PictureSet, int]:
+    def opened() -> tuple[ImageSet, int]:
         calls.clear()
         return open_data(labelled, 16, on_item=lambda i, n: calls.append(i)), len(calls)
 

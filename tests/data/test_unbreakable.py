@@ -24,7 +24,7 @@ from PIL import Image
 
 from redoseg.data import open_prepared, prepare
 from redoseg.errors import DataError
-from redoseg.images.read import fit_square, list_pictures, read_mask, read_picture
+from redoseg.images.read import fit_square, list_images, read_mask, read_image
 
 Pixels = NDArray[np.float64]
 
@@ -55,13 +55,13 @@ def one_line(error: DataError, path: Path) -> str:
 
 def refused(path: Path, size: int | None = None) -> str:
     with within(20), pytest.raises(DataError) as caught:
-        read_picture(path, size)
+        read_image(path, size)
     return one_line(caught.value, path)
 
 
 def pixels(path: Path, size: int | None = None) -> Pixels:
     with within(20):
-        image = read_picture(path, size)
+        image = read_image(path, size)
     assert image.mode == "RGB"
     return np.asarray(image).astype(np.float64)
 
@@ -224,7 +224,7 @@ def check_whole(folder: Path, made: Made, suffix: str) -> None:
     seen = pixels(path)
     assert seen.shape == made.shows.shape
     assert np.abs(seen - made.shows).max() <= made.tolerance
-    square = np.asarray(fit_square(read_picture(path, 8), 8), np.float64)
+    square = np.asarray(fit_square(read_image(path, 8), 8), np.float64)
     whole = np.asarray(fit_square(Image.fromarray(np.rint(made.shows).astype(np.uint8)), 8), np.float64)
     assert np.abs(square - whole).max() <= made.tolerance + 1
 
@@ -234,7 +234,7 @@ def check_damaged(folder: Path, data: bytes, suffix: str, size: int | None) -> N
     path.write_bytes(data)
     with within(20):
         try:
-            image = read_picture(path, size)
+            image = read_image(path, size)
             assert image.mode == "RGB"
             assert fit_square(image, 8).size == (8, 8)
         except DataError as error:
@@ -296,7 +296,7 @@ def check_reduced(
     path = folder / "x.jpg"
     image = Image.fromarray(stored(scene(kind, width, height, seed), orientation)).convert(mode)
     image.save(path, "JPEG", quality=92, exif=exif(orientation), **options)
-    reduced, whole = read_picture(path, 24), read_picture(path)
+    reduced, whole = read_image(path, 24), read_image(path)
     assert 48 <= min(reduced.size) <= min(whole.size)
     assert whole.size == (width, height)
     seen = np.asarray(fit_square(reduced, 24), np.float64)
@@ -337,7 +337,7 @@ def test_a_reduced_picture_is_not_shifted(tmp_path: Path) -> None:
     for orientation in range(1, 9):
         image = Image.fromarray(stored(ramp, orientation))
         image.save(tmp_path / "x.jpg", exif=exif(orientation), **options)
-        reduced = read_picture(tmp_path / "x.jpg", 24)
+        reduced = read_image(tmp_path / "x.jpg", 24)
         assert reduced.size == (50, 50)
         seen = np.asarray(fit_square(reduced, 24), np.float64)
         whole = np.asarray(fit_square(Image.fromarray(ramp), 24), np.float64)
@@ -458,7 +458,7 @@ def test_inks_of_jpegs(tmp_path: Path) -> None:
         (tmp_path / "ycck.jpg").write_bytes(data)
         for name in ("cmyk.jpg", "ycck.jpg"):
             for size in (None, 8):
-                seen = np.asarray(read_picture(tmp_path / name, size).resize((32, 32), 0), np.float64)
+                seen = np.asarray(read_image(tmp_path / name, size).resize((32, 32), 0), np.float64)
                 assert np.abs(seen - shows).mean() < 3
 
 
@@ -580,7 +580,7 @@ def test_memory_for_large_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_strips(tmp_path: Path, size: tuple[int, int], kind: str) -> None:
     (tmp_path / "x.jpg").write_bytes(encoded(Image.new("RGB", size, (200, 30, 60)), kind))
-    square = np.asarray(fit_square(read_picture(tmp_path / "x.jpg", 16), 16), int)
+    square = np.asarray(fit_square(read_image(tmp_path / "x.jpg", 16), 16), int)
     assert np.abs(square - [200, 30, 60]).max() < 4
 
 
@@ -595,7 +595,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.M
     Path("terminal.jpg").symlink_to("/dev/tty")
     with socket.socket(socket.AF_UNIX) as listening, within(20):
         listening.bind("socket.jpg")
-        found, problems = list_pictures(".")
+        found, problems = list_images(".")
         assert [p.name for p in found] == ["good.png"]
         assert {p.name: why for p, why in problems} == {
             f"{name}.jpg": "not a file, a picture expected: remove it"
@@ -619,7 +619,7 @@ def test_a_file_that_becomes_a_fifo(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_odd_names(tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)
     Image.new("RGB", (3, 3), (9, 99, 199)).save(path)
-    assert list_pictures(tmp_path).pictures == [path]
+    assert list_images(tmp_path).pictures == [path]
     assert (pixels(path) == [9, 99, 199]).all()
     path.write_bytes(b"")
     assert "an empty file" in refused(path)
@@ -641,7 +641,7 @@ def test_a_thousand_folders_deep(tmp_path: Path) -> None:
             os.chdir("d")
         Image.new("RGB", (3, 3)).save("x.png")
         os.chdir(here)
-        found, problems = list_pictures(tmp_path)
+        found, problems = list_images(tmp_path)
         assert (len(found), problems) == (1, [])
         assert pixels(found[0]).shape == (3, 3, 3)
         found[0].unlink()
@@ -727,10 +727,10 @@ def test_files_and_folders_without_permission(tmp_path: Path) -> None:
     try:
         assert "Permission denied" in refused(tmp_path / "closed.png")
         assert "Permission denied" in refused(tmp_path / "inside" / "x.png")
-        assert [why for _, why in list_pictures(tmp_path).problems] == [
+        assert [why for _, why in list_images(tmp_path).problems] == [
             "cannot be listed (Permission denied): change its permissions"
         ]
         with pytest.raises(DataError, match="expected"):
-            list_pictures(tmp_path / "inside" / "deeper")
+            list_images(tmp_path / "inside" / "deeper")
     finally:
         (tmp_path / "inside").chmod(0o755)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from redoseg import metrics
 from redoseg.cli import app
-from redoseg.data import labelled_pictures, shapes
+from redoseg.data import labelled_images, shapes
 from redoseg.errors import RedosegError
 from redoseg.evaluation import baselines
 from redoseg.evaluation.compare import FIGURES, candidates, compare, table
@@ -81,7 +81,7 @@ def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: An
     assert set(by_name(result)) == {*methods, model, f"{model}, guided edges", f"{model}, grabcut edges"}
     assert (result["pictures"], result["size"], result["failed"]) == (12, 32, [])
 
-    pictures = labelled_pictures(str(photos), 32)
+    pictures = labelled_images(str(photos), 32)
     images, labels = np.asarray(pictures.images), pictures.labels()
     masks = {
         "everything": np.ones(labels.shape, bool),
@@ -188,7 +188,7 @@ def test_a_second_run_computes_nothing(photos: Path, trained: Any, calls: list[s
 
 
 def test_masks_from_before_grabcut_had_a_choice_of_starts_are_still_used(photos: Path, calls: list[str]) -> None:
-    image = np.ascontiguousarray(labelled_pictures(str(photos), 32).images[0])
+    image = np.ascontiguousarray(labelled_images(str(photos), 32).images[0])
     row = candidates(("grabcut:rounds=1",), ())[0]
     # the key as it was then
     assert row.key == (
@@ -265,7 +265,7 @@ def test_a_kill_leaves_no_half_mask(start: Callable[..., subprocess.Popen[str]],
 @pytest.fixture
 def broken(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A method that fails on one picture, `otsu`."""
-    worst = np.asarray(labelled_pictures(str(photos), 32).images[3])
+    worst = np.asarray(labelled_images(str(photos), 32).images[3])
 
     def fails(picture: np.ndarray) -> np.ndarray:
         if np.array_equal(picture, worst):
@@ -279,7 +279,7 @@ def test_a_method_that_fails_is_listed_and_its_mask_empty(
     photos: Path, broken: None, cache: Path, tmp_path: Path
 ) -> None:
     result = compare(str(photos), (), ("otsu", "everything"), size=32, out=tmp_path / "out")
-    pictures = labelled_pictures(str(photos), 32)
+    pictures = labelled_images(str(photos), 32)
     name = pictures.names[3]
     assert result["failed"] == [{"method": "otsu", "picture": name, "why": "no | such thing"}]
     rows = by_name(result)
@@ -383,7 +383,7 @@ def test_settings_are_those_that_score_best_on_the_other_pictures(
         *("-o", tmp_path / "out"),
     )
     assert code == 0
-    dev = labelled_pictures(str(parted), 32, "dev")
+    dev = labelled_images(str(parted), 32, "dev")
     by_hand = {
         margin: metrics.score(np.stack([baselines.square(image, margin) for image in dev.images]), dev.labels()).iou
         for margin in baselines.TRIED["square"]["margin"]
@@ -464,7 +464,7 @@ def test_json_is_one_object_and_nothing_else(
     assert {row["method"] for row in said["rows"]} == {str(trained.folder), "square"}
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {key: written[key] for key in said} == said
-    assert written["names"] == list(labelled_pictures(str(photos), 32).names)
+    assert written["names"] == list(labelled_images(str(photos), 32).names)
     for row in said["rows"]:
         assert np.mean(written["ious"][row["method"]]) == pytest.approx(row["iou"], abs=1e-4)
     refused = run(capsys, *command, "--out", tmp_path / "out")

@@ -35,7 +35,7 @@ def test_a_guided_mask_follows_the_photographs_edge(size: tuple[int, int]) -> No
     truth = np.asarray(Image.fromarray(disc(640)).resize(size))
     picture = photograph(truth)
     mask, reduced = seen_by_a_network(picture, truth, 64)
-    plain, guided = edges.enlarged(mask, picture.size), edges.guided(mask, reduced, picture)
+    plain, guided = edges.bilinear_upsample(mask, picture.size), edges.guided_upsample(mask, reduced, picture)
     assert guided.shape == plain.shape == truth.shape
     assert guided.dtype == np.float32
     assert 0 <= guided.min() <= guided.max() <= 1
@@ -71,7 +71,7 @@ def test_guided_is_the_guided_filter() -> None:
     offset = mean(mask.astype(float)) - sum(slopes[..., c] * means[c] for c in range(3))
     expected = sum(mean(slopes[..., c]) * colours[..., c] for c in range(3)) + mean(offset)
     assert expected.std() > 0.3
-    assert np.abs(edges.guided(mask, np.asarray(picture), picture) - expected.clip(0, 1)).max() < 1e-4
+    assert np.abs(edges.guided_upsample(mask, np.asarray(picture), picture) - expected.clip(0, 1)).max() < 1e-4
 
 
 @pytest.mark.parametrize("size", [(640, 640), (400, 640), (256, 256), (90, 60)])
@@ -80,13 +80,13 @@ def test_a_mask_that_is_cut_anew_finds_the_object_by_its_colours(size: tuple[int
     picture = photograph(truth)
     mask, reduced = seen_by_a_network(picture, truth, 64)
     mask = np.roll(mask, 9, 1)  # further than a guided mask can reach
-    assert ((edges.guided(mask, reduced, picture) > 0.5) != truth).mean() > 0.01
-    cut = edges.cut(mask, reduced, picture)
+    assert ((edges.guided_upsample(mask, reduced, picture) > 0.5) != truth).mean() > 0.01
+    cut = edges.grabcut_upsample(mask, reduced, picture)
     assert (cut.shape, cut.dtype) == (truth.shape, np.float32)
     assert 0 <= cut.min() <= cut.max() <= 1
     assert ((cut > 0.5) != truth).mean() < 0.006
-    assert np.array_equal(edges.cut(mask, reduced, picture), cut)
-    other = edges.cut(1 - mask, reduced, picture)
+    assert np.array_equal(edges.grabcut_upsample(mask, reduced, picture), cut)
+    other = edges.grabcut_upsample(1 - mask, reduced, picture)
     assert ((other > 0.5) == (cut > 0.5)).mean() < 0.006  # whichever side is the object
 
 
@@ -97,7 +97,7 @@ def test_strips_and_crumbs_are_cut_within_bounds(size: tuple[int, int]) -> None:
     one_pixel = np.zeros((32, 32), np.float32)
     one_pixel[16, 16] = 1
     for mask in (disc(32).astype(np.float32), one_pixel):
-        cut = edges.cut(mask, rng.integers(0, 256, (32, 32, 3)).astype(np.uint8), picture)
+        cut = edges.grabcut_upsample(mask, rng.integers(0, 256, (32, 32, 3)).astype(np.uint8), picture)
         assert cut.shape == size[::-1]
         assert 0 <= cut.min() <= cut.max() <= 1
 
@@ -107,7 +107,7 @@ def test_a_mask_of_one_side_is_not_cut(value: float) -> None:
     """No colours can be learnt of a side that is not there."""
     picture = photograph(disc(300))
     reduced = np.asarray(picture.resize((32, 32)))
-    cut = edges.cut(np.full((32, 32), value, np.float32), reduced, picture)
+    cut = edges.grabcut_upsample(np.full((32, 32), value, np.float32), reduced, picture)
     assert np.abs(cut - round(value)).max() < 1e-4
 
 
@@ -116,7 +116,7 @@ def test_noise_of_single_pixels_does_not_show() -> None:
     clean, noisy = photograph(truth, noise=0), photograph(truth, noise=60)
     mask, reduced = seen_by_a_network(clean, truth, 64)
     # a mask fitted to every single pixel would be wrong on 2 %
-    assert ((edges.guided(mask, reduced, noisy) > 0.5) != truth).mean() < 0.004
+    assert ((edges.guided_upsample(mask, reduced, noisy) > 0.5) != truth).mean() < 0.004
 
 
 def test_what_says_nothing_stays_as_it_is() -> None:
@@ -124,8 +124,8 @@ def test_what_says_nothing_stays_as_it_is() -> None:
     reduced = np.asarray(flat.resize((32, 32)))
     for value in (0.0, 0.25, 1.0):
         mask = np.full((32, 32), value, np.float32)
-        assert np.abs(edges.guided(mask, reduced, photograph(disc(90))) - value).max() < 1e-4
-        assert np.abs(edges.guided(mask, reduced, flat) - value).max() < 1e-4
+        assert np.abs(edges.guided_upsample(mask, reduced, photograph(disc(90))) - value).max() < 1e-4
+        assert np.abs(edges.guided_upsample(mask, reduced, flat) - value).max() < 1e-4
 
 
 def test_regions_still_sum_to_one() -> None:
@@ -134,7 +134,7 @@ def test_regions_still_sum_to_one() -> None:
     reduced = np.asarray(picture.resize((32, 32)))
     masks = ndimage.gaussian_filter(rng.random((3, 32, 32)), (0, 3, 3)).astype(np.float32)
     masks /= masks.sum(0)
-    total = sum(edges.guided(mask, reduced, picture) for mask in masks)
+    total = sum(edges.guided_upsample(mask, reduced, picture) for mask in masks)
     assert np.abs(total - 1).max() < 1e-3
 
 
@@ -144,7 +144,7 @@ def test_a_wide_flat_picture_takes_no_more_than_its_own_size() -> None:
     picture = Image.new("RGB", (400_000, 2), (200, 100, 50))
     tracemalloc.start()
     try:
-        edges.guided(np.ones((64, 64), np.float32), np.full((64, 64, 3), 100, np.uint8), picture)
+        edges.guided_upsample(np.ones((64, 64), np.float32), np.full((64, 64, 3), 100, np.uint8), picture)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -155,9 +155,9 @@ def test_rows_are_made_in_bands_without_a_seam(monkeypatch: pytest.MonkeyPatch) 
     truth = disc(300)
     picture = photograph(truth)
     mask, reduced = seen_by_a_network(picture, truth, 32)
-    whole = edges.guided(mask, reduced, picture)
+    whole = edges.guided_upsample(mask, reduced, picture)
     monkeypatch.setattr(edges, "_ROWS", 7)
-    assert np.array_equal(edges.guided(mask, reduced, picture), whole)
+    assert np.array_equal(edges.guided_upsample(mask, reduced, picture), whole)
 
 
 # ------------------------------------------------------------------------------------------------ scores

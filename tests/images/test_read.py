@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from redoseg.errors import DataError
-from redoseg.files import shown, write_atomic
+from redoseg.files import printable, write_atomic
 from redoseg.images import read as pictures
 from redoseg.images.draw import outline
-from redoseg.images.read import fit_square, list_pictures, read_mask, read_picture
+from redoseg.images.read import fit_square, list_images, read_mask, read_image
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:
@@ -26,7 +26,7 @@ def photo(width: int = 60, height: int = 40) -> Image.Image:
 
 def message(path: Path) -> str:
     with pytest.raises(DataError) as caught:
-        read_picture(path)
+        read_image(path)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -38,7 +38,7 @@ def test_list_is_sorted_recursive_and_skips_what_is_hidden(tmp_path: Path) -> No
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "folder.png").mkdir()
-    found = [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path).pictures]
+    found = [p.relative_to(tmp_path).as_posix() for p in list_images(tmp_path).pictures]
     assert found == ["a/z.png", "b.JPG", "c.jpeg"]
 
 
@@ -48,7 +48,7 @@ def test_list_ends_on_a_link_loop(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nothing")
     (tmp_path / "itself.png").symlink_to(tmp_path / "itself.png")
-    found, problems = list_pictures(tmp_path)
+    found, problems = list_images(tmp_path)
     assert found == [tmp_path / "a" / "x.png"]
     assert [(p.name, why) for p, why in problems] == [
         ("dangling.png", "cannot be opened (No such file or directory): repair or remove it"),
@@ -58,13 +58,13 @@ def test_list_ends_on_a_link_loop(tmp_path: Path) -> None:
 
 def test_list_of_a_missing_or_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist, a folder of pictures expected: name another"):
-        list_pictures(tmp_path / "nowhere")
+        list_images(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"no picture found in .*files ending in \.jpg.* expected: add pictures"):
-        list_pictures(tmp_path)
+        list_images(tmp_path)
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(DataError, match="is a file, a folder of pictures expected"):
-        list_pictures(file)
+        list_images(file)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -79,7 +79,7 @@ def test_exif_rotation_is_undone(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "x.jpg", quality=95, subsampling=0, exif=exif)
-    read = read_picture(tmp_path / "x.jpg")
+    read = read_image(tmp_path / "x.jpg")
     assert read.size == upright.size
     assert np.abs(np.asarray(read, int) - np.asarray(upright, int)).mean() < 4
 
@@ -88,12 +88,12 @@ def test_transparency_lies_over_white(tmp_path: Path) -> None:
     image = photo().convert("RGBA")
     image.putalpha(Image.new("L", image.size, 0))
     image.save(tmp_path / "rgba.png")
-    assert np.asarray(read_picture(tmp_path / "rgba.png")).min() == 255
+    assert np.asarray(read_image(tmp_path / "rgba.png")).min() == 255
     image.convert("LA").save(tmp_path / "la.png")
-    assert np.asarray(read_picture(tmp_path / "la.png")).min() == 255
+    assert np.asarray(read_image(tmp_path / "la.png")).min() == 255
     palette = photo().convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
     palette.save(tmp_path / "p.png", transparency=bytes([0, 0]))
-    assert np.asarray(read_picture(tmp_path / "p.png")).min() == 255
+    assert np.asarray(read_image(tmp_path / "p.png")).min() == 255
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -101,19 +101,19 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> Non
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
     path = tmp_path / f"ramp.{suffix}"
     Image.fromarray(ramp).save(path)
-    assert np.array_equal(np.asarray(read_picture(path))[0, :, 1], np.arange(256))
+    assert np.array_equal(np.asarray(read_image(path))[0, :, 1], np.arange(256))
 
 
 def test_other_modes(tmp_path: Path) -> None:
     for mode, suffix in (("CMYK", "jpg"), ("CMYK", "tif"), ("L", "jpg"), ("1", "png"), ("P", "gif")):
         path = tmp_path / f"{mode}.{suffix}"
         photo().convert(mode).save(path)
-        read = read_picture(path)
+        read = read_image(path)
         assert (read.mode, read.size) == ("RGB", (60, 40))
-    assert np.abs(np.asarray(read_picture(tmp_path / "CMYK.tif"), int) - np.asarray(photo(), int)).max() < 3
+    assert np.abs(np.asarray(read_image(tmp_path / "CMYK.tif"), int) - np.asarray(photo(), int)).max() < 3
     unit = np.linspace(0, 1, 256, dtype=np.float32)[None]
     Image.fromarray(unit).save(tmp_path / "f.tif")
-    assert np.array_equal(np.asarray(read_picture(tmp_path / "f.tif"))[0, :, 0], np.arange(256))
+    assert np.array_equal(np.asarray(read_image(tmp_path / "f.tif"))[0, :, 0], np.arange(256))
 
 
 def test_first_frame_of_an_animation_and_one_pixel(tmp_path: Path) -> None:
@@ -121,16 +121,16 @@ def test_first_frame_of_an_animation_and_one_pixel(tmp_path: Path) -> None:
     for suffix in ("gif", "webp", "png", "tif"):
         path = tmp_path / f"x.{suffix}"
         frames[0].save(path, save_all=True, append_images=frames[1:])
-        assert np.asarray(read_picture(path))[20, 5, 0] > 150
+        assert np.asarray(read_image(path))[20, 5, 0] > 150
     Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
-    dot = fit_square(read_picture(tmp_path / "dot.png"), 16)
+    dot = fit_square(read_image(tmp_path / "dot.png"), 16)
     assert np.array_equal(np.unique(np.asarray(dot).reshape(-1, 3), axis=0), [[255, 0, 0]])
 
 
 def test_name_and_suffix_do_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "really-a-png.jpg"
     photo().save(path, "PNG")
-    assert read_picture(path).size == (60, 40)
+    assert read_image(path).size == (60, 40)
 
 
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_large_jpegs_are_decoded_reduced_and_look_the_same(tmp_path: Path) -> No
     rng = np.random.default_rng(0)
     large = Image.fromarray(rng.integers(0, 255, (12, 16, 3)).astype(np.uint8)).resize((1600, 1200), 3)
     large.save(tmp_path / "x.jpg", quality=92)
-    reduced = read_picture(tmp_path / "x.jpg", 64)
+    reduced = read_image(tmp_path / "x.jpg", 64)
     assert 128 <= min(reduced.size) < 1200
-    full = np.asarray(fit_square(read_picture(tmp_path / "x.jpg"), 64), int)
+    full = np.asarray(fit_square(read_image(tmp_path / "x.jpg"), 64), int)
     assert np.abs(np.asarray(fit_square(reduced, 64), int) - full).mean() < 1
 
 
@@ -208,9 +208,9 @@ def test_mask_is_never_blended(tmp_path: Path) -> None:
 
 
 def test_names_are_shown_as_one_printable_line() -> None:
-    assert shown("a\nb") == "a\\nb"
-    assert shown(os.fsdecode(b"caf\xe9.jpg")) == "caf\\xe9.jpg"
-    shown(os.fsdecode(b"caf\xe9.jpg")).encode()
+    assert printable("a\nb") == "a\\nb"
+    assert printable(os.fsdecode(b"caf\xe9.jpg")) == "caf\\xe9.jpg"
+    printable(os.fsdecode(b"caf\xe9.jpg")).encode()
 
 
 def test_write_atomic(tmp_path: Path) -> None:
@@ -237,13 +237,13 @@ def test_formats_that_are_not_read_are_listed(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
     for name in ("b.HEIC", "c.dng", "d.txt"):
         (tmp_path / name).write_bytes(b"x")
-    found, problems = list_pictures(tmp_path)
+    found, problems = list_images(tmp_path)
     assert [p.name for p in found] == ["a.png"]
     why = "a format that is not read, JPEG, PNG, WebP ... expected: export it as one"
     assert [(p.name, w) for p, w in problems] == [("b.HEIC", why), ("c.dng", why)]
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"no picture found in .*b\.HEIC a format that is not read"):
-        list_pictures(tmp_path)
+        list_images(tmp_path)
 
 
 def test_masks_of_two_values_and_masks_in_colour(tmp_path: Path) -> None:

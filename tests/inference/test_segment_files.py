@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.draw import before_after
-from redoseg.images.read import read_picture
+from redoseg.images.read import read_image
 from redoseg.inference import segment_files
 from redoseg.inference.segment_files import KINDS, Kind, segment_paths
 from redoseg.inference.segmenter import Segmenter
@@ -169,7 +169,7 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
         with lock:
             read.append(path.name)
         meeting.wait(timeout=30)  # one thread alone would never get past this
-        return read_picture(path)
+        return read_image(path)
 
     monkeypatch.setattr(segment_files, "read_picture", reads)
     ahead, callers = [], set()
@@ -253,7 +253,7 @@ def test_a_picture_that_memory_cannot_hold_is_listed(
     def reads(path: Path) -> Image.Image:
         if path.name == "b.jpg":
             raise MemoryError
-        return read_picture(path)
+        return read_image(path)
 
     monkeypatch.setattr(segment_files, "read_picture", reads)
     report = segment_paths(segmenter, photos, tmp_path / "out")

@@ -19,7 +19,7 @@ from redoseg.config.recipe import from_values
 from redoseg.config.schema import Config
 from redoseg.data import open_shapes
 from redoseg.train import distributed
-from redoseg.train.loader import Feed, PictureBank
+from redoseg.train.loader import BatchLoader, ImageStore
 from redoseg.train.loop import _of_batch
 from redoseg.train.state import TrainState
 
@@ -34,14 +34,14 @@ def wide(tensor: Tensor) -> Tensor:
 def gradients(config: Config) -> dict[str, Tensor]:
     """Gradients, losses, weights, buffers and the moving average after STEPS steps in float64."""
     state = TrainState.fresh(config, torch.device("cpu"))
-    for module in (state.redrawer, state.critic, state.average.nets):
+    for module in (state.redrawer, state.discriminator, state.average.nets):
         module.double()
     pictures = open_shapes("shapes", config.data.size, config.nets.regions, "train", count=24)
-    bank = PictureBank(pictures, config, torch.device("cpu"))
-    redrawer = distributed.together(state.redrawer, state.redrawer.reads)
-    critic = distributed.together(state.critic)
+    bank = ImageStore(pictures, config, torch.device("cpu"))
+    redrawer = distributed.wrap_ddp(state.redrawer, state.redrawer.reads)
+    critic = distributed.wrap_ddp(state.discriminator)
     found: dict[str, Tensor] = {}
-    with Feed(bank, config) as feed:
+    with BatchLoader(bank, config) as feed:
         feed.begin(0, 1)
         for step in range(1, STEPS + 1):
             batch = feed.take()
@@ -49,7 +49,7 @@ def gradients(config: Config) -> dict[str, Tensor]:
             drawn = (latents, batch.drawn.chosen)
             centre = state.redrawer.centre_pull(step)
             colours = state.redrawer.self_redraw_colours(batch.pictures.double())
-            out = redrawer(batch.pictures.double(), *drawn, state.critic, changes[0], centre, colours)
+            out = redrawer(batch.pictures.double(), *drawn, state.discriminator, changes[0], centre, colours)
             state.redrawer_optimiser.zero_grad()
             out["total"].backward()
             state.redrawer_optimiser.step()
@@ -60,7 +60,7 @@ def gradients(config: Config) -> dict[str, Tensor]:
             judged["total"].backward()
             state.critic_optimiser.step()
             state.average.update(state.redrawer, step)
-    for name, module in (("redrawer", state.redrawer), ("critic", state.critic)):
+    for name, module in (("redrawer", state.redrawer), ("critic", state.discriminator)):
         found |= {f"gradient.{name}.{k}": p.grad for k, p in module.named_parameters() if p.grad is not None}
         found |= {f"state.{name}.{k}": t for k, t in module.state_dict().items()}
     found |= {f"state.average.{k}": t for k, t in state.average.nets.state_dict().items()}
@@ -79,11 +79,11 @@ def several(configs: list[Config]) -> dict[str, Tensor]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.Tensor.float = wide  # type: ignore[method-assign]
-    with distributed.joined():
+    with distributed.process_group():
         found = several([from_values(values, "tests") for values in json.loads(sys.argv[1])])
         # what follows from the weights is the same in both, to the bit
         for name, tensor in found.items():
-            assert all(torch.equal(other, tensor) for other in distributed.gathered(tensor[None])), name
-    if distributed.first():
+            assert all(torch.equal(other, tensor) for other in distributed.all_gather(tensor[None])), name
+    if distributed.is_main():
         save_file(found, sys.argv[2])
     os._exit(0)  # as the command line does

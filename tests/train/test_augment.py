@@ -10,7 +10,7 @@ from torch import Tensor
 
 from redoseg.config.schema import Config
 from redoseg.train.augment import augmented
-from redoseg.train.players import Critic
+from redoseg.train.players import Discriminator
 
 
 def pictures(count: int = 3, side: int = 16) -> Tensor:
@@ -63,12 +63,12 @@ def test_gradients_reach_the_pictures() -> None:
 def test_real_and_redrawn_are_both_augmented(tiny: Any) -> None:
     config: Config = tiny({"objective.augment": True})
     torch.manual_seed(0)
-    critic = Critic(config).eval()
+    critic = Discriminator(config).eval()
     real, fake = pictures(), pictures() * 0.5
     numbers = torch.rand(9, 5, generator=torch.Generator().manual_seed(1))
     judged = critic(real, fake, numbers)
     seen = augmented(torch.cat([real, fake]), numbers[:6])
-    plain = Critic(tiny()).eval()
+    plain = Discriminator(tiny()).eval()
     plain.load_state_dict(critic.state_dict())
     expected = plain(seen[:3], seen[3:])
     for term in ("critic_real", "critic_fake"):

@@ -15,7 +15,7 @@ from redoseg.config.schema import Config
 from redoseg.data import open_shapes
 from redoseg.errors import DataError, ModelError
 from redoseg.train import checkpoint
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
 from redoseg.train.state import TrainState
 
@@ -26,7 +26,7 @@ Tiny = Callable[..., Config]
 def everything(state: TrainState) -> dict[str, Tensor]:
     return {
         **checkpoint.prefixed("redrawer", state.redrawer.state_dict()),
-        **checkpoint.prefixed("critic", state.critic.state_dict()),
+        **checkpoint.prefixed("critic", state.discriminator.state_dict()),
         **checkpoint.prefixed("average", state.average.nets.state_dict()),
         **checkpoint.prefixed("first", checkpoint.optimiser_tensors(state.redrawer_optimiser)),
         **checkpoint.prefixed("second", checkpoint.optimiser_tensors(state.critic_optimiser)),
@@ -37,7 +37,7 @@ def advance(state: TrainState, config: Config) -> TrainState:
     pictures = open_shapes("shapes", config.data.size, 2, "train", count=24)
     hooks = Hooks(log=lambda _: None, sample=lambda *_: None, save=lambda _: None, stop=lambda: False)
     state.config = config
-    return train(state, PictureBank(pictures, config, CPU), None, hooks)
+    return train(state, ImageStore(pictures, config, CPU), None, hooks)
 
 
 def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

@@ -13,8 +13,8 @@ from redoseg import metrics
 from redoseg.config.schema import Config
 from redoseg.train import refine
 from redoseg.train.composites import on_other_grounds
-from redoseg.train.loader import PictureBank
-from redoseg.train.run import open_training_pictures
+from redoseg.train.loader import ImageStore
+from redoseg.train.run import open_training_images
 from redoseg.train.state import TrainState
 
 
@@ -76,8 +76,8 @@ def test_a_student_taught_on_other_grounds_finds_the_object_on_white(
     found = {}
     for share in (0.0, 0.4):
         config = tiny(settings | {"refine.composites": share})
-        pictures = replace(open_training_pictures(config), images=ripe.clip(0, 255).astype(np.uint8))
-        bank = PictureBank(pictures, config, torch.device("cpu"))
+        pictures = replace(open_training_images(config), images=ripe.clip(0, 255).astype(np.uint8))
+        bank = ImageStore(pictures, config, torch.device("cpu"))
         state = TrainState.fresh(config, torch.device("cpu"))
         student = refine.refine(state, bank, bank, lambda *_: None, lambda: False)
         assert student is not None

@@ -18,7 +18,7 @@ from redoseg.config.schema import Config
 from redoseg.data import open_shapes
 from redoseg.train import compute
 from redoseg.train.compute import Compiler, autocast, has_fast_bfloat16
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
 from redoseg.train.state import TrainState
 
@@ -104,7 +104,7 @@ def test_a_mistake_in_the_call_is_raised(monkeypatch: pytest.MonkeyPatch) -> Non
 def trained(config: Config, said: list[str]) -> list[torch.Tensor]:
     pictures = open_shapes("shapes", config.data.size, 2, "train", count=config.data.pictures)
     hooks = Hooks(lambda _: None, lambda *_: None, lambda _: None, stop=lambda: False, say=said.append)
-    state = train(TrainState.fresh(config, CPU), PictureBank(pictures, config, CPU), None, hooks)
+    state = train(TrainState.fresh(config, CPU), ImageStore(pictures, config, CPU), None, hooks)
     return [p.detach() for p in state.redrawer.parameters()]
 
 

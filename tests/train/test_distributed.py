@@ -27,7 +27,7 @@ from redoseg.config.recipe import differences, flat, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError, RunError
 from redoseg.train import run
-from redoseg.train.random_draws import Draws
+from redoseg.train.random_draws import RandomDraws
 from redoseg.train.state import TrainState
 
 Tiny = Callable[..., Config]
@@ -137,7 +137,7 @@ def test_two_ranks_of_half_a_batch_give_the_gradients_of_one(
 
 
 def test_the_parts_make_up_the_batch() -> None:
-    whole = Draws(3, 50, 12, 3, 5).step(2)
+    whole = RandomDraws(3, 50, 12, 3, 5).step(2)
     parts = [whole.part(rank, 4) for rank in range(4)]
     for name in ("redrawn", "real", "latents", "fresh_latents", "chosen"):
         assert np.array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
@@ -203,14 +203,14 @@ def test_other_verbs_are_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     for name, value in {"RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert system.place() == system.Place(1, 2, 1, 2)
+    assert system.world() == system.WorldInfo(1, 2, 1, 2)
     with pytest.raises(ConfigError, match="study in 2 processes, train alone expected: start it without torchrun"):
         app.run_command(["study", "missing"])
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
     assert app.run_command(["doctor"]) == 0
     assert not {*system.TORCHRUN, "MASTER_PORT"} & os.environ.keys()
-    assert system.place() == system.Place(0, 1, 0, 1)
+    assert system.world() == system.WorldInfo(0, 1, 0, 1)
 
 
 @pytest.mark.slow

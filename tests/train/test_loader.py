@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 
 from redoseg import system
 from redoseg.config.schema import Config
-from redoseg.data import PictureSet, open_data
+from redoseg.data import ImageSet, open_data
 from redoseg.train import loader
-from redoseg.train.loader import AHEAD, Feed, PictureBank
+from redoseg.train.loader import AHEAD, BatchLoader, ImageStore
 from redoseg.train.loop import Hooks, train
-from redoseg.train.random_draws import Draws
+from redoseg.train.random_draws import RandomDraws
 from redoseg.train.state import TrainState
 
 Tiny = Callable[..., Config]
@@ -32,7 +32,7 @@ BOTH = pytest.mark.parametrize("most", [2**30, 0], ids=["resident", "read ahead"
 
 
 @pytest.fixture
-def mapped(photos: Path) -> PictureSet:
+def mapped(photos: Path) -> ImageSet:
     """Twelve pictures of 16 pixels in a memory-mapped file."""
     pictures = open_data(photos, 16)
     assert isinstance(pictures.images, np.memmap)
@@ -46,10 +46,10 @@ def _no_thread_is_left_behind() -> Any:
     assert set(threading.enumerate()) <= before
 
 
-class Odd(PictureBank):
+class Odd(ImageStore):
     """Does something before it reads; counts its reads."""
 
-    def __init__(self, pictures: PictureSet, config: Config, before: Callable[[int], object]) -> None:
+    def __init__(self, pictures: ImageSet, config: Config, before: Callable[[int], object]) -> None:
         super().__init__(pictures, config, CPU)
         self.before, self.reads = before, 0
 
@@ -89,15 +89,15 @@ def test_cores_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
         assert system.cores() == expected
 
 
-def test_a_set_is_resident_up_to_the_limit(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_is_resident_up_to_the_limit(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "COPIED", 5 * 16 * 16 * 3 + 1)  # copied in three parts
     monkeypatch.setattr(loader, "RESIDENT_MOST", mapped.images.nbytes)
-    resident = PictureBank(mapped, tiny(), CPU).resident
+    resident = ImageStore(mapped, tiny(), CPU).resident
     assert resident is not None
     assert np.array_equal(resident.numpy(), mapped.images)
-    assert PictureBank(mapped, tiny({"data.resident": "never"}), CPU).resident is None
+    assert ImageStore(mapped, tiny({"data.resident": "never"}), CPU).resident is None
     monkeypatch.setattr(loader, "RESIDENT_MOST", mapped.images.nbytes - 1)
-    assert PictureBank(mapped, tiny(), CPU).resident is None
+    assert ImageStore(mapped, tiny(), CPU).resident is None
 
 
 # ----------------------------------------------------------------------------------------------- the batches
@@ -106,13 +106,13 @@ def test_a_set_is_resident_up_to_the_limit(mapped: PictureSet, tiny: Tiny, monke
 @BOTH
 @pytest.mark.parametrize("flip", [True, False])
 def test_both_batches_are_what_was_drawn_and_mirrored_picture_by_picture(
-    flip: bool, most: int, mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    flip: bool, most: int, mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", most)
     config = tiny({"data.flip": flip})
-    draws = Draws(5, 12, 4, 2, 4)
+    draws = RandomDraws(5, 12, 4, 2, 4)
     mirrored = []
-    with Feed(PictureBank(mapped, config, CPU), config) as source:
+    with BatchLoader(ImageStore(mapped, config, CPU), config) as source:
         source.begin(5, 3)
         for step in range(3, 11):
             batch, drawn = source.take(), draws.step(step)
@@ -131,39 +131,39 @@ def test_both_batches_are_what_was_drawn_and_mirrored_picture_by_picture(
 
 @BOTH
 def test_the_pictures_redrawn_can_be_the_real_ones(
-    most: int, mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    most: int, mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", most)
     config = tiny({"objective.other_real": False, "data.flip": True})
-    with Feed(PictureBank(mapped, config, CPU), config) as source:
+    with BatchLoader(ImageStore(mapped, config, CPU), config) as source:
         source.begin(0, 1)
         batch = source.take()
     assert batch.real is batch.pictures
     assert batch.real.shape == (4, 3, 16, 16)
 
 
-def test_another_attempt_gets_its_own_batches(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_attempt_gets_its_own_batches(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     config = tiny()
-    bank = PictureBank(mapped, config, CPU)
-    with Feed(bank, config) as source:
+    bank = ImageStore(mapped, config, CPU)
+    with BatchLoader(bank, config) as source:
         source.begin(1, 1)
         source.take()
         for seed, step in ((2, 1), (1, 7)):
             source.begin(seed, step)
-            drawn = Draws(seed, 12, 4, 2, 4).step(step)
+            drawn = RandomDraws(seed, 12, 4, 2, 4).step(step)
             batch = source.take()
             assert torch.equal(batch.pictures, bank(drawn.redrawn))
             assert torch.equal(batch.real, bank(drawn.real))
 
 
 def test_the_coming_steps_are_read_while_one_computes(
-    mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     where: set[str] = set()
     bank = Odd(mapped, tiny(), lambda _: where.add(threading.current_thread().name))
-    with Feed(bank, tiny()) as source:
+    with BatchLoader(bank, tiny()) as source:
         source.begin(0, 1)
         for taken in range(1, 4):
             source.take()
@@ -173,21 +173,21 @@ def test_the_coming_steps_are_read_while_one_computes(
     assert threading.current_thread().name not in where
 
 
-def test_resident_pictures_need_no_thread(mapped: PictureSet, tiny: Tiny) -> None:
+def test_resident_pictures_need_no_thread(mapped: ImageSet, tiny: Tiny) -> None:
     before = threading.active_count()
-    with Feed(PictureBank(mapped, tiny(), CPU), tiny()) as source:
+    with BatchLoader(ImageStore(mapped, tiny(), CPU), tiny()) as source:
         source.begin(0, 1)
         source.take()
         assert threading.active_count() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_read_ahead_onto_a_gpu(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_ahead_onto_a_gpu(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, config = torch.device("cuda"), tiny({"data.flip": True})
     seen = {}
     for most in (2**30, 0):
         monkeypatch.setattr(loader, "RESIDENT_MOST", most)
-        with Feed(PictureBank(mapped, config, gpu), config) as source:
+        with BatchLoader(ImageStore(mapped, config, gpu), config) as source:
             source.begin(0, 1)
             batches = [source.take() for _ in range(40)]
             seen[most] = torch.stack([torch.stack([batch.pictures, batch.real]) for batch in batches])
@@ -206,7 +206,7 @@ Trained = tuple[dict[str, torch.Tensor], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def go(mapped: PictureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trained]:
+def go(mapped: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trained]:
     """Trains on `mapped`, resident if it has up to `most` bytes; gives all tensors of the state, and log entries."""
 
     def go(config: Config, most: int, path: Path | None = None) -> Trained:
@@ -215,7 +215,7 @@ def go(mapped: PictureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         state.config = config
         entries: list[dict[str, Any]] = []
         state = train(
-            state, PictureBank(mapped, config, CPU), None, Hooks(entries.append, nothing, nothing, lambda: False)
+            state, ImageStore(mapped, config, CPU), None, Hooks(entries.append, nothing, nothing, lambda: False)
         )
         state.save(tmp_path / "state.safetensors")
         return load_file(tmp_path / "state.safetensors"), entries
@@ -255,7 +255,7 @@ def test_read_ahead_starts_anew_as_resident_does(go: Callable[..., Trained], tin
 
 @BOTH
 def test_an_error_of_reading_stops_the_training_as_it_is(
-    most: int, mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    most: int, mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", most)
     config, broken, steps = tiny({"watch.evaluate_every": 100}), OSError(errno.EIO, "Input/output error"), []
@@ -271,19 +271,19 @@ def test_an_error_of_reading_stops_the_training_as_it_is(
     assert steps == [1, 2, 3]  # what could be read was trained on
 
 
-def test_an_error_of_the_step_ends_the_reading(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_step_ends_the_reading(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
 
     def log(_: Any) -> None:
         assert any(thread.name.startswith("feed") for thread in threading.enumerate())
         raise KeyboardInterrupt  # the second Ctrl-C
 
-    state, bank = TrainState.fresh(tiny(), CPU), PictureBank(mapped, tiny(), CPU)
+    state, bank = TrainState.fresh(tiny(), CPU), ImageStore(mapped, tiny(), CPU)
     with pytest.raises(KeyboardInterrupt):
         train(state, bank, None, Hooks(log, nothing, nothing, lambda: False))
 
 
-def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_waiting(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     arrived = threading.Event()
     bank = Odd(mapped, tiny(), lambda _: arrived.wait(120))  # a disk that does not answer
@@ -291,7 +291,7 @@ def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytes
     assert main is not None
     ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
     started = time.monotonic()
-    with Feed(bank, tiny()) as source:
+    with BatchLoader(bank, tiny()) as source:
         source.begin(0, 1)
         ctrl_c.start()
         with pytest.raises(KeyboardInterrupt):
@@ -305,10 +305,10 @@ def test_ctrl_c_while_waiting(mapped: PictureSet, tiny: Tiny, monkeypatch: pytes
 # ------------------------------------------------------------------------------------------------------- waiting
 
 
-def test_waiting_is_what_a_slow_file_costs(mapped: PictureSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_what_a_slow_file_costs(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     bank = Odd(mapped, tiny(), lambda _: time.sleep(0.02))
-    with Feed(bank, tiny()) as source:
+    with BatchLoader(bank, tiny()) as source:
         assert source.waited_share() == 0
         source.begin(0, 1)
         for _ in range(8):
@@ -322,8 +322,8 @@ def test_waiting_is_what_a_slow_file_costs(mapped: PictureSet, tiny: Tiny, monke
         assert 0 < source.waited_share() < 0.3
 
 
-def test_time_between_asking_and_the_next_batch_does_not_count(mapped: PictureSet, tiny: Tiny) -> None:
-    with Feed(Odd(mapped, tiny(), lambda _: time.sleep(0.05)), tiny()) as source:
+def test_time_between_asking_and_the_next_batch_does_not_count(mapped: ImageSet, tiny: Tiny) -> None:
+    with BatchLoader(Odd(mapped, tiny(), lambda _: time.sleep(0.05)), tiny()) as source:
         source.begin(0, 1)
         source.take()
         source.waited_share()

@@ -17,9 +17,9 @@ from redoseg.bench.reference_step import plain_settings, plain_state
 from redoseg.config.schema import Config, NetConfig, ObjectiveConfig, OptimConfig, SpeedConfig
 from redoseg.data import open_shapes
 from redoseg.study.run import load_study
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
-from redoseg.train.players import Critic, MovingAverage, Redrawer
+from redoseg.train.players import Discriminator, MovingAverage, Redrawer
 from redoseg.train.state import TrainState
 
 Tiny = Callable[..., Config]
@@ -34,9 +34,9 @@ def batch(config: Config) -> tuple[Tensor, Tensor, Tensor]:
     return pictures, latents, torch.tensor([0, 1, 1, 0])
 
 
-def players(config: Config) -> tuple[Redrawer, Critic]:
+def players(config: Config) -> tuple[Redrawer, Discriminator]:
     torch.manual_seed(0)
-    return Redrawer(config), Critic(config)
+    return Redrawer(config), Discriminator(config)
 
 
 def first_updates(config: Config, steps: int = 1) -> dict[str, dict[str, Tensor]]:
@@ -46,13 +46,13 @@ def first_updates(config: Config, steps: int = 1) -> dict[str, dict[str, Tensor]
     hooks = Hooks(log=lambda _: None, sample=lambda *_: None, save=lambda _: None, stop=lambda: False)
     state = TrainState.fresh(config, device)
     state.config = config
-    state = train(state, PictureBank(pictures, config, device), None, hooks)
+    state = train(state, ImageStore(pictures, config, device), None, hooks)
     assert state.step == config.steps == steps
     nets = {
         "extractor": state.redrawer.extractor,
         "generators": state.redrawer.generators,
         "encoder": state.redrawer.encoder,
-        "critic": state.critic,
+        "critic": state.discriminator,
         "average": state.average.nets,
     }
     return {
@@ -280,7 +280,7 @@ def test_ways_to_compute_change_rounding_alone(name: str, tiny: Tiny, monkeypatc
     for settings in (others, others | {name: WAYS[name]}):
         config = tiny(settings)
         state = TrainState.fresh(config, torch.device("cpu"))
-        for module in (state.redrawer, state.critic):
+        for module in (state.redrawer, state.discriminator):
             module.double()
         acts.append(
             (
@@ -292,7 +292,7 @@ def test_ways_to_compute_change_rounding_alone(name: str, tiny: Tiny, monkeypatc
         pictures, latents, chosen = batch(config)
         losses = []
         for _ in range(3):
-            out = state.redrawer(pictures.double(), latents.double(), chosen, state.critic)
+            out = state.redrawer(pictures.double(), latents.double(), chosen, state.discriminator)
             state.redrawer_optimiser.zero_grad()
             out["total"].backward()
             state.redrawer_optimiser.step()
@@ -310,15 +310,15 @@ def test_the_plain_version_differs_in_power_iterations_alone(tiny: Tiny, monkeyp
     monkeypatch.setattr(parametrizations._SpectralNorm, "_power_method", lambda *_: None)
     found = []
     for state in states:
-        for module in (state.redrawer, state.critic):
+        for module in (state.redrawer, state.discriminator):
             module.double()
         pictures, latents, chosen = batch(config)
-        out = state.redrawer(pictures.double(), latents.double(), chosen, state.critic)
+        out = state.redrawer(pictures.double(), latents.double(), chosen, state.discriminator)
         out["total"].backward()
         state.critic_optimiser.zero_grad()
-        judged = state.critic(pictures.flip(0).double(), out["fakes"])
+        judged = state.discriminator(pictures.flip(0).double(), out["fakes"])
         judged["total"].backward()
-        nets = (state.redrawer, state.critic)
+        nets = (state.redrawer, state.discriminator)
         gradients = [p.grad.abs().sum().item() for net in nets for p in net.parameters()]
         found.append([out["total"].item(), judged["total"].item(), *gradients])
     assert found[0] == pytest.approx(found[1], rel=1e-9, abs=1e-12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from redoseg.train.random_draws import Draws, StepDraws
+from redoseg.train.random_draws import RandomDraws, StepDraws
 
 
 def same(a: StepDraws, b: StepDraws) -> list[bool]:
@@ -16,7 +16,7 @@ def same(a: StepDraws, b: StepDraws) -> list[bool]:
 
 
 def test_a_step_depends_on_nothing_that_was_drawn_before() -> None:
-    straight, jumping = Draws(3, 10, 4, 2, 5), Draws(3, 10, 4, 2, 5)
+    straight, jumping = RandomDraws(3, 10, 4, 2, 5), RandomDraws(3, 10, 4, 2, 5)
     drawn = {step: straight.step(step) for step in range(1, 20)}
     torch.manual_seed(99)
     np.random.seed(99)
@@ -25,14 +25,14 @@ def test_a_step_depends_on_nothing_that_was_drawn_before() -> None:
 
 
 def test_another_seed_and_another_step_draw_otherwise() -> None:
-    draws = Draws(3, 1000, 16, 3, 5)
+    draws = RandomDraws(3, 1000, 16, 3, 5)
     assert not any(same(draws.step(1), draws.step(2)))
-    assert not any(same(draws.step(1), Draws(4, 1000, 16, 3, 5).step(1)))
+    assert not any(same(draws.step(1), RandomDraws(4, 1000, 16, 3, 5).step(1)))
 
 
 @pytest.mark.parametrize(("pictures", "batch"), [(12, 4), (10, 4), (3, 8)])
 def test_every_epoch_covers_every_picture_once(pictures: int, batch: int) -> None:
-    draws = Draws(0, pictures, batch, 2, 4)
+    draws = RandomDraws(0, pictures, batch, 2, 4)
     steps = 3 * pictures  # whole epochs, whatever the batch
     for name in ("redrawn", "real"):
         seen = np.concatenate([getattr(draws.step(s), name) for s in range(1, steps + 1)])
@@ -43,14 +43,14 @@ def test_every_epoch_covers_every_picture_once(pictures: int, batch: int) -> Non
 
 
 def test_streams_differ() -> None:
-    drawn = Draws(0, 1000, 64, 2, 4).step(1)
+    drawn = RandomDraws(0, 1000, 64, 2, 4).step(1)
     assert not np.array_equal(drawn.redrawn, drawn.real)
     assert not torch.equal(drawn.latents, drawn.fresh_latents)
     assert not np.array_equal(drawn.flips[0], drawn.flips[1])
 
 
 def test_shapes_and_distributions() -> None:
-    draws = Draws(0, 50, 400, 3, 5)
+    draws = RandomDraws(0, 50, 400, 3, 5)
     drawn = draws.step(7)
     assert {f.name for f in fields(drawn)} == {
         "redrawn", "real", "flips", "latents", "fresh_latents", "chosen", "changes"

@@ -29,9 +29,9 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.sharing.model_folder import export_run
 from redoseg.train import refine, run
 from redoseg.train.checkpoint import load_checkpoint, save_checkpoint
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.measure import soft_masks
-from redoseg.train.run import open_training_pictures
+from redoseg.train.run import open_training_images
 from redoseg.train.state import TrainState
 
 Tiny = Callable[..., Config]
@@ -74,7 +74,7 @@ def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(SECOND | {"refine.keep": 0.25, "refine.sharpen": "grabcut"})
-    bank = Recording(open_training_pictures(config), config, torch.device("cpu"))
+    bank = Recording(open_training_images(config), config, torch.device("cpu"))
     labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
     monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
 
@@ -114,7 +114,7 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     settings = {"data.size": 32, "data.pictures": 64, "nets.extractor_width": 8}
     settings |= {"refine.rounds": 1, "refine.steps": 120, "refine.batch": 16, "refine.rate": 1e-2, "refine.keep": 0.5}
     config = tiny(settings)
-    bank = PictureBank(open_training_pictures(config), config, torch.device("cpu"))
+    bank = ImageStore(open_training_images(config), config, torch.device("cpu"))
     labels = generate("shapes", 64, 32)[1].astype(np.int8)
     rng = np.random.default_rng(0)
     wrong = labels.copy()  # every other mask takes in a third of the background, in specks
@@ -143,7 +143,7 @@ BOTH = {
 SECOND = {"refine.rounds": 1, "refine.steps": 20, "refine.batch": 4}
 
 
-class Recording(PictureBank):
+class Recording(ImageStore):
     """Remembers which pictures were asked for."""
 
     asked: list[int]
@@ -161,7 +161,7 @@ def given_masks(labels: np.ndarray) -> Callable[..., np.ndarray]:
 
 def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(SECOND | {"refine.rounds": 2, "refine.keep": 1.0, "refine.keep_later": 1.0})
-    bank = Recording(open_training_pictures(config), config, torch.device("cpu"))
+    bank = Recording(open_training_images(config), config, torch.device("cpu"))
     labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
     labels[::3], labels[1::3] = 0, 1  # nothing but ground, nothing but object
     labels[0, 8, 8:14] = 1  # 2.3 % of the picture is missing, too
@@ -177,7 +177,7 @@ def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monke
 @pytest.mark.parametrize("kind", [0, 1])
 def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(SECOND)
-    bank = Recording(open_training_pictures(config), config, torch.device("cpu"))
+    bank = Recording(open_training_images(config), config, torch.device("cpu"))
     monkeypatch.setattr(refine, "soft_masks", given_masks(np.full((24, 16, 16), kind)))
     with pytest.raises(RunError) as caught:
         refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, bank, lambda *_: None, lambda: False)
@@ -364,14 +364,14 @@ def test_a_second_stage_at_a_larger_size(tiny: Tiny, photos: Path, tmp_path: Pat
 def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(SECOND | {"refine.size": 32, "refine.keep": 1.0})
     cpu = torch.device("cpu")
-    pictures = open_training_pictures(config)
-    bank = PictureBank(pictures.resized(16), config, cpu)
-    fine = PictureBank(pictures, config, cpu)
+    pictures = open_training_images(config)
+    bank = ImageStore(pictures.resized(16), config, cpu)
+    fine = ImageStore(pictures, config, cpu)
     assert (bank.size, fine.size) == (16, 32)
     small, large = disc(16, 5), disc(32, 10)
-    asked_of: list[PictureBank] = []
+    asked_of: list[ImageStore] = []
 
-    def given(_: Any, asked: PictureBank, indices: np.ndarray) -> np.ndarray:
+    def given(_: Any, asked: ImageStore, indices: np.ndarray) -> np.ndarray:
         asked_of.append(asked)
         return np.repeat(np.stack([1 - small, small]).astype(np.float32)[None], len(indices), 0)
 
@@ -406,8 +406,8 @@ def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
     real = refine.augment
     for sharpen in ("off", "grabcut"):
         config = tiny(SECOND | {"data.size": 32, "refine.keep": 1.0, "refine.sharpen": sharpen})
-        opened = dataclasses.replace(open_training_pictures(config), images=pictures.astype(np.uint8))
-        bank = PictureBank(opened, config, cpu)
+        opened = dataclasses.replace(open_training_images(config), images=pictures.astype(np.uint8))
+        bank = ImageStore(opened, config, cpu)
 
         def recorded(seen: torch.Tensor, masks: torch.Tensor, *rest: Any, key: str = sharpen) -> Any:
             targets.setdefault(key, masks)

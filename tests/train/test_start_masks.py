@@ -15,14 +15,14 @@ from PIL import Image
 from rich.console import Console
 
 from redoseg.config.schema import Config, RefineConfig
-from redoseg.data import labelled_pictures
+from redoseg.data import labelled_images
 from redoseg.errors import ConfigError, DataError, ModelError, RunError
 from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.segmenter import Segmenter
 from redoseg.sharing.model_folder import export_run
 from redoseg.train import refine, run
-from redoseg.train.loader import PictureBank
-from redoseg.train.run import open_training_pictures
+from redoseg.train.loader import ImageStore
+from redoseg.train.run import open_training_images
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
@@ -127,15 +127,15 @@ def test_pictures_are_scored_after_each_stage_without_changing_it(tiny: Tiny, ph
     assert stored == plain
     scores = [json.loads(line) for line in (tmp_path / "stored" / "picture_scores.jsonl").read_text().splitlines()]
     assert [(s["after"], len(s["dev"]), len(s["test"])) for s in scores] == [("first stage", 8, 4), ("round 1", 8, 4)]
-    whole = labelled_pictures(str(tmp_path / "set"))
+    whole = labelled_images(str(tmp_path / "set"))
     assert scores[0]["size"] == whole.size == 128  # as `redoseg evaluate` scores
     assert not (tmp_path / "plain" / "picture_scores.jsonl").exists()
 
 
 def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(SECOND | {"refine.rounds": 2})
-    pictures = open_training_pictures(config)
-    bank = PictureBank(pictures, config, CPU)
+    pictures = open_training_images(config)
+    bank = ImageStore(pictures, config, CPU)
     wanted: list[torch.Tensor] = []
     real = refine.augment
 
@@ -159,12 +159,12 @@ def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monke
     kept: dict[str, int] = {}
     for select in ("best", "random"):
         config = tiny(SECOND | {"refine.rounds": rounds, "refine.select": select, "refine.keep": 0.25})
-        pictures = open_training_pictures(config)
-        bank = PictureBank(pictures, config, CPU)
+        pictures = open_training_images(config)
+        bank = ImageStore(pictures, config, CPU)
         asked: list[int] = []
-        stored = PictureBank.stored
+        stored = ImageStore.stored
         with monkeypatch.context() as patch:
-            patch.setattr(PictureBank, "stored", lambda self, i, a=asked, of=stored: (a.extend(i), of(self, i))[1])
+            patch.setattr(ImageStore, "stored", lambda self, i, a=asked, of=stored: (a.extend(i), of(self, i))[1])
             start = StartMasks.find(RefineConfig(start="disc", start_size=0.5), pictures.names)
             refine.refine(
                 TrainState.fresh(config, CPU),
@@ -189,8 +189,8 @@ def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monke
 
     monkeypatch.setattr(refine, "grabcut_from", cut)
     config = tiny(SECOND | {"refine.sharpen": "grabcut", "refine.sharpen_size": 24})
-    pictures = open_training_pictures(config)
-    bank = PictureBank(pictures, config, CPU)
+    pictures = open_training_images(config)
+    bank = ImageStore(pictures, config, CPU)
     start = StartMasks.find(RefineConfig(start="disc"), pictures.names)
     refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start)
     assert set(sides) == {24}

@@ -27,7 +27,7 @@ from redoseg.errors import DataError, RunError
 from redoseg.evaluation.evaluate import evaluate
 from redoseg.inference.segmenter import Segmenter
 from redoseg.train import health, loader, loop, run
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.measure import soft_masks
 from redoseg.train.state import TrainState
 
@@ -153,7 +153,7 @@ def test_the_report_says_how_it_ended(trained: Any) -> None:
 def test_onnx_gives_the_masks_of_the_moving_average(trained: Any, photos: Path) -> None:
     pictures = open_data(photos, 32)
     state = TrainState.load(trained.folder / "state.safetensors", torch.device("cpu"))
-    bank = PictureBank(pictures, trained.config, torch.device("cpu"))
+    bank = ImageStore(pictures, trained.config, torch.device("cpu"))
     everything = np.arange(len(pictures))
     expected = soft_masks(state.average.nets["extractor"], bank, everything)
     segmenter = Segmenter(trained.folder, edges="plain")
@@ -545,7 +545,7 @@ def test_three_regions_in_the_unit_range_work_through_the_export(tiny: Tiny, pho
     assert segmenter.regions == 3
     pictures = open_data(photos, 32)
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))
-    bank = PictureBank(pictures, config, torch.device("cpu"))
+    bank = ImageStore(pictures, config, torch.device("cpu"))
     assert bank(np.arange(12)).min() >= 0
     expected = soft_masks(state.average.nets["extractor"], bank, np.arange(12))
     assert np.abs(segmenter.batch(np.asarray(pictures.images)) - expected).max() < 1e-4
@@ -564,7 +564,7 @@ def test_flips_and_value_ranges_of_the_bank(tiny: Tiny, photos: Path) -> None:
     expected = expected.transpose(0, 3, 1, 2)
     for value_range, scaled in (("signed", expected / 127.5 - 1), ("unit", expected / 255)):
         config = tiny({"data.value_range": value_range})
-        bank = PictureBank(pictures, config, torch.device("cpu"))
+        bank = ImageStore(pictures, config, torch.device("cpu"))
         assert np.abs(bank(order, flips).numpy() - scaled).max() < 1e-6
         bank.resident = None  # a set too large for memory, read from its file
         assert np.abs(bank(order, flips).numpy() - scaled).max() < 1e-6

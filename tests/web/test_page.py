@@ -33,7 +33,7 @@ from PIL import Image
 
 from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError
-from redoseg.images.read import read_picture
+from redoseg.images.read import read_image
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from redoseg.system import own_memory
@@ -595,7 +595,7 @@ def test_another_threshold_asks_the_network_nothing(tmp_path: Path) -> None:
     cuts = Cuts(segmenter, 10_000)
     for threshold in (0.5, 0.25, 0.75):
         cuts.previews(tmp_path / "a.png", threshold)
-        mask = read_picture(cuts.files(tmp_path / "a.png", threshold, tmp_path)[0])
+        mask = read_image(cuts.files(tmp_path / "a.png", threshold, tmp_path)[0])
         assert np.asarray(mask).mean() / 255 == pytest.approx(1 - threshold, abs=0.001)
     assert segmenter.asked == 1
 
@@ -617,7 +617,7 @@ def test_a_preview_is_small_and_a_file_is_not(tmp_path: Path) -> None:
     Image.new("RGB", (3000, 30)).save(tmp_path / "a.png")
     cuts = Cuts(Counting(), 10**6)
     assert {p.size for p in cuts.previews(tmp_path / "a.png", 0.5)[0]} == {(1024, 10)}
-    assert {read_picture(p).size for p in cuts.files(tmp_path / "a.png", 0.5, tmp_path)} == {(3000, 30)}
+    assert {read_image(p).size for p in cuts.files(tmp_path / "a.png", 0.5, tmp_path)} == {(3000, 30)}
 
 
 def test_a_photograph_that_has_gone(tmp_path: Path) -> None:

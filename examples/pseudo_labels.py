@@ -114,17 +114,17 @@ class UNet(nn.Module):
         return self.last(x)
 
 
-def augment(pictures: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Mirror, zoom, turn and shift pictures with their masks; change the pictures' colours."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, (len(pictures), *shape)).astype(np.float32))
+        return torch.from_numpy(rng.uniform(low, high, (len(images), *shape)).astype(np.float32))
 
     zoom, turn, mirror, shift = uniform(0.6, 1.4), uniform(-0.35, 0.35), uniform(-1, 1).sign(), uniform(-0.25, 0.25, 2)
     sine, cosine = zoom * turn.sin(), zoom * turn.cos()
     maps = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], 1).view(-1, 2, 3)
-    places = F.affine_grid(maps, list(pictures.shape), align_corners=False)
-    both = F.grid_sample(torch.cat([pictures, masks], 1), places, padding_mode="reflection", align_corners=False)
+    places = F.affine_grid(maps, list(images.shape), align_corners=False)
+    both = F.grid_sample(torch.cat([images, masks], 1), places, padding_mode="reflection", align_corners=False)
     seen = both[:, :3] * uniform(0.7, 1.3, 3, 1, 1)  # gain of each colour
     grey = seen.mean(1, keepdim=True)
     seen = grey + (seen - grey) * uniform(0.6, 1.4, 1, 1, 1)  # saturation
@@ -188,7 +188,7 @@ def predict(net: UNet, images: np.ndarray, precision: str) -> np.ndarray:
 
 def compare(net: UNet, segmenter: Segmenter, test: ImageSet, s: Settings) -> dict[str, Any]:
     """IoU before and after, 95 % intervals over pictures, of the change over its pairs; writes examples.png."""
-    images, labels = np.array(test.images), test.labels()
+    images, labels = np.array(test.pixels), test.labels()
     before, after = pseudo_labels(segmenter, images) > 0.5, predict(net, images, s.precision)
     a, b = metrics.score(before, labels), metrics.score(after, labels)
     gain = b.ious - a.ious
@@ -212,16 +212,16 @@ def main(s: Settings) -> None:
     torch.set_num_threads(s.threads)
     if (s.out / "unet.safetensors").exists() and not s.resume:
         raise RunError(f"{s.out} has a training in it: say --resume, or name another --out")
-    segmenter, pictures = Segmenter(s.model, s.threads), open_data(s.unlabelled, s.size).images
+    segmenter, images = Segmenter(s.model, s.threads), open_data(s.unlabelled, s.size).pixels
     s.out.mkdir(parents=True, exist_ok=True)
-    masks = np.empty(pictures.shape[:3], np.uint8)
-    for start in range(0, len(pictures), 256):
+    masks = np.empty(images.shape[:3], np.uint8)
+    for start in range(0, len(images), 256):
         some = slice(start, start + 256)
-        masks[some] = np.rint(255 * pseudo_labels(segmenter, np.array(pictures[some])))
+        masks[some] = np.rint(255 * pseudo_labels(segmenter, np.array(images[some])))
     kept = chosen(masks, s.keep)
-    print(f"{len(kept)} of {len(pictures)} pictures kept to learn from", flush=True)
+    print(f"{len(kept)} of {len(images)} pictures kept to learn from", flush=True)
     targets = masks[kept] if s.targets == "soft" else 255 * (masks[kept] > 127).astype(np.uint8)
-    net, log = train(pictures[kept], targets, s)
+    net, log = train(images[kept], targets, s)
 
     test = open_data(s.labelled, s.size, split=s.split, at_least=1)
     test = test.take(np.flatnonzero((test.labels() >= 0).any((1, 2))))

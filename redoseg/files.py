@@ -84,7 +84,9 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}") from error
+        raise DataError(
+            f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}"
+        ) from error
 
 
 def make_folder(folder: Path) -> None:
@@ -93,11 +95,14 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{printable(folder)} cannot be made ({describe_error(error)}), a folder for the results expected: name another place"
+            f"{printable(folder)} cannot be made ({describe_error(error)}), a folder for the results expected: name "
+            "another place"
         ) from error
 
 
-def why_not_write(target: Path, inputs: set[str], overwrite: bool, an_input: str = "a picture to segment") -> str | None:
+def why_not_write(
+    target: Path, inputs: set[str], overwrite: bool, an_input: str = "a picture to segment"
+) -> str | None:
     """Why a result may not be written to `target`, if it may not; `inputs` are real paths of what is read."""
     if os.path.realpath(target) in inputs:
         return f"is {an_input}: name another folder for the results"

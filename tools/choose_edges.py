@@ -30,15 +30,15 @@ def main(arguments: list[str]) -> None:
         segmenter = None if model == "truth" else Segmenter(model)
         cases = []
         for item in items:
-            picture, mask = read_image(item.picture), item.read_mask(item.mask)
+            image, mask = read_image(item.picture), item.read_mask(item.mask)
             if segmenter:
-                soft = segmenter.masks([picture])[0, segmenter.object_region]
+                soft = segmenter.masks([image])[0, segmenter.object_region]
             else:
                 small = Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.BOX)
                 soft = np.asarray(small.filter(ImageFilter.GaussianBlur(1.5)), np.float32) / 255
-            cases.append((picture, mask, soft))
+            cases.append((image, mask, soft))
         print(f"{model}, {data}: {len(cases)} pictures")
-        report("plain", cases, lambda soft, _, picture: guided.bilinear_upsample(soft, picture.size))
+        report("plain", cases, lambda soft, _, image: guided.bilinear_upsample(soft, image.size))
         for window in (1 / 32, 1 / 16, 3 / 32, 1 / 8, 1 / 6):
             report(f"guided {window:.3f}", cases, functools.partial(guided.guided_upsample, window=window))
         for guided.CUT_WINDOW in (1 / 128, 1 / 64, 1 / 32, 1 / 16):
@@ -51,10 +51,10 @@ def report(name: str, cases: list[Any], way: Callable[..., np.ndarray]) -> None:
 
 
 def scores(
-    picture: Image.Image, mask: np.ndarray, soft: np.ndarray, way: Callable[..., np.ndarray]
+    image: Image.Image, mask: np.ndarray, soft: np.ndarray, way: Callable[..., np.ndarray]
 ) -> tuple[float, float]:
-    reduced = picture.resize(soft.shape[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
-    large = way(soft, np.asarray(reduced), picture)
+    reduced = image.resize(soft.shape[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
+    large = way(soft, np.asarray(reduced), image)
     objects = guided.bilinear_upsample(large, mask.shape[::-1]) > 0.5
     labels = np.where(mask == UNLABELLED, -1, mask >= OBJECT - 1).astype(np.int8)
     return metrics.score(objects[None], labels[None]).iou, boundary_f(objects, labels)

@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
         state = TrainState.load(Path(run) / "state.safetensors", torch.device("cpu"))
         sizes = state.config.data.size, state.config.refined_size
         coarse, fine = (open_data(data, size, 2, "dev") for size in sizes)
-        banks = [ImageStore(pictures, state.config, torch.device("cpu")) for pictures in (coarse, fine)]
+        banks = [ImageStore(images, state.config, torch.device("cpu")) for images in (coarse, fine)]
         every, labels = np.arange(len(fine)), fine.labels()
         masks = soft_masks(state.average.nets["extractor"], banks[0], every)
         region = metrics.object_region(masks)

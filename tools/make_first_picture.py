@@ -25,10 +25,10 @@ def main() -> None:
     for wanted in sys.argv[2:]:
         model, _, place = wanted.partition("=")
         place, _, split = place.partition(":")
-        pictures, segmenter = open_data(place, SIDE, 2, split or None), Segmenter(model)
+        images, segmenter = open_data(place, SIDE, 2, split or None), Segmenter(model)
         for part in (1, 2):
-            picture = Image.fromarray(pictures.images[len(pictures) * part // 3])
-            pairs.append((picture, segmenter(picture)))
+            image = Image.fromarray(images.pixels[len(images) * part // 3])
+            pairs.append((image, segmenter(image)))
     before_after(pairs, SIDE, 2).save(Path(sys.argv[1]), quality=85, optimize=True)
 
 

@@ -100,26 +100,26 @@ def game() -> None:
     save(figure, OUT / "how-game.png")
 
 
-def recoloured(picture: Pixels, mask: NDArray[np.bool_], turn: int) -> Pixels:
+def recoloured(image: Pixels, mask: NDArray[np.bool_], turn: int) -> Pixels:
     """The picture with other colours inside the mask: a stand-in for a drawing, made by hand."""
-    hsv = np.asarray(Image.fromarray(picture).convert("HSV")).copy()
+    hsv = np.asarray(Image.fromarray(image).convert("HSV")).copy()
     hsv[..., 0] = np.where(mask, (hsv[..., 0].astype(int) + turn) % 256, hsv[..., 0])
     return np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
 
 
 def idea(flowers: Path, stem: str) -> None:
     """Why a wrong mask is found out."""
-    picture = np.asarray(fit_square(read_image(next((flowers / "images").glob(f"{stem}.*"))), 192))
-    right = Segmenter("flowers")(picture)
+    image = np.asarray(fit_square(read_image(next((flowers / "images").glob(f"{stem}.*"))), 192))
+    right = Segmenter("flowers")(image)
     rows, columns = np.mgrid[:192, :192]
     centre = np.argwhere(right).mean(0)
     radius = np.sqrt(right.sum() / np.pi)
     shifted = (rows - centre[0] - 0.7 * radius) ** 2 + (columns - centre[1] - 0.7 * radius) ** 2 < radius**2
     wide = (rows - 96) ** 2 + (columns - 96) ** 2 < 88**2
     masks = [right, shifted, wide, np.zeros_like(right)]
-    drawn = [recoloured(picture, mask, 120) for mask in masks]
+    drawn = [recoloured(image, mask, 120) for mask in masks]
     labelled(
-        [[picture] * 4, [(255 * mask).astype(np.uint8) for mask in masks], drawn],
+        [[image] * 4, [(255 * mask).astype(np.uint8) for mask in masks], drawn],
         ["photograph", "mask", "redrawn inside\n(by hand, here)"],
         OUT / "how-idea.jpg",
         heads=["right", "beside the flower", "too wide", "empty"],

@@ -25,10 +25,10 @@ def main() -> None:
     items, segmenter, model = originals(place, split), Segmenter(name), RedrawModel(name, threads=1)
     rows = []
     for i in range(COUNT):
-        picture = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
-        drawn = [*model.redraw(picture, OBJECTS, "object"), *model.redraw(picture, GROUNDS, "background")]
-        masked = outlined(picture, segmenter(picture), SIDE)
-        rows.append([fit_square(picture, SIDE), masked, *(fit_square(each, SIDE) for each in drawn)])
+        image = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
+        drawn = [*model.redraw(image, OBJECTS, "object"), *model.redraw(image, GROUNDS, "background")]
+        masked = outlined(image, segmenter(image), SIDE)
+        rows.append([fit_square(image, SIDE), masked, *(fit_square(each, SIDE) for each in drawn)])
     grid(rows).save(Path(out), quality=85, optimize=True)
 
 

@@ -24,13 +24,13 @@ SIDE, COLUMNS, SPREAD = 128, 8, 24
 def main() -> None:
     """Draw the sheet."""
     model, place, out = sys.argv[1:4]
-    pictures = open_data(place, SIDE, 2, sys.argv[4] if len(sys.argv) > 4 else None)
+    images = open_data(place, SIDE, 2, sys.argv[4] if len(sys.argv) > 4 else None)
     segmenter = Segmenter(model)
-    labels = pictures.labels(np.arange(len(pictures)))
+    labels = images.labels(np.arange(len(images)))
     known = (labels >= 0).any()
-    chosen = np.arange(len(pictures)) if known else np.linspace(0, len(pictures) - 1, SPREAD).round().astype(int)
+    chosen = np.arange(len(images)) if known else np.linspace(0, len(images) - 1, SPREAD).round().astype(int)
     masks = np.concatenate(
-        [segmenter.batch(pictures.images[part])[:, segmenter.object_region] > 0.5 for part in np.array_split(chosen, 8)]
+        [segmenter.batch(images.pixels[part])[:, segmenter.object_region] > 0.5 for part in np.array_split(chosen, 8)]
     )
     captions = [""] * len(chosen)
     order = np.arange(len(chosen))
@@ -44,8 +44,8 @@ def main() -> None:
         captions = [f"IoU {100 * value:.0f}" for value in iou]
     tiles = []
     for i in order:
-        picture = Image.fromarray(pictures.images[chosen[i]])
-        pair = [picture, outlined(picture, masks[i], SIDE)] if known else [outlined(picture, masks[i], SIDE)]
+        image = Image.fromarray(images.pixels[chosen[i]])
+        pair = [image, outlined(image, masks[i], SIDE)] if known else [outlined(image, masks[i], SIDE)]
         sheet = grid([pair], gap=2)
         tiles.append(captioned(sheet, captions[i]) if known else sheet)
     columns = COLUMNS // 2 if known else COLUMNS

@@ -37,7 +37,7 @@ def plain_loop(path: Path, size: int) -> NDArray[np.uint8]:
 
 def bench_prepare(
     source: Path | None = None,
-    pictures: int = 256,
+    images: int = 256,
     size: int = 128,
     rounds: int = 5,
     workers: int = 0,
@@ -59,14 +59,14 @@ def bench_prepare(
         place = Path(folder)
         if source is None:
             source = place / "large"
-            _make_large(source, pictures)
+            _make_large(source, images)
         found = list_folder(source).items
         # what is read once is in the page cache for both
         seen = decode(found, size, workers=workers or cores())
         items = [item for item, one in zip(found, seen, strict=True) if not one.problems]
         if not items:
             raise DataError(f"{printable(source)} has no picture that can be read, JPEGs expected: name another folder")
-        unlabelled = Listing(tuple(Item(i.name, i.picture) for i in items))
+        unlabelled = Listing(tuple(Item(i.name, i.image) for i in items))
 
         def ours() -> None:
             write_prepared(place / "out", "bench", unlabelled, size, source=source, workers=workers, at_least=1)
@@ -74,11 +74,11 @@ def bench_prepare(
 
         def plain() -> None:
             for item in items:
-                plain_loop(item.picture, size)
+                plain_loop(item.image, size)
 
         result: dict[str, Any] = {
             "pictures": len(items),
-            "megapixels": round(float(np.median([_megapixels(i.picture) for i in items[:DISTINCT]])), 2),
+            "megapixels": round(float(np.median([_megapixels(i.image) for i in items[:DISTINCT]])), 2),
             "size": size,
             "workers": workers or cores(),
             "hardware": hardware(),
@@ -95,10 +95,10 @@ def _differences(items: Sequence[Item], size: int) -> dict[str, float]:
     grey, pixels = [], 0
     for item in items:
         reduced = decode_item(item, size)
-        with Image.open(item.picture) as file:
+        with Image.open(item.image) as file:
             full = np.asarray(fit_square(file.convert("RGB"), size))
-        assert reduced.picture is not None
-        grey.append(np.abs(reduced.picture.astype(int) - full).mean())
+        assert reduced.image is not None
+        grey.append(np.abs(reduced.image.astype(int) - full).mean())
         if item.mask is not None:
             with Image.open(item.mask) as file:
                 mask = np.asarray(fit_square(file, size, Image.Resampling.NEAREST))

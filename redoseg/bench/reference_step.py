@@ -38,9 +38,9 @@ class PlainDiscriminator(Discriminator):
     """Gradients for every weight in both steps, and a pass each for real and redrawn pictures."""
 
     def score_as_constant(
-        self, pictures: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None = None
+        self, images: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None = None
     ) -> Float[Tensor, "m 1"]:
-        return self.discriminator(self._seen(pictures, changes))
+        return self.discriminator(self._seen(images, changes))
 
     def forward(
         self,

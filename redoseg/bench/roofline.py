@@ -124,10 +124,10 @@ def _calls(state: TrainState, bank: ImageStore) -> tuple[Counter[str], dict[str,
             feed.begin(state.seed, 1)
             batch = feed.take()
             latents, chosen = batch.drawn.latents.to(bank.device), batch.drawn.chosen.to(bank.device)
-            fakes = state.redrawer(batch.pictures, latents, chosen, state.discriminator)["fakes"]
+            fakes = state.redrawer(batch.images, latents, chosen, state.discriminator)["fakes"]
             if state.config.objective.fresh_fakes:
                 with torch.no_grad():
-                    fakes = state.redrawer.redraw(batch.pictures, latents, chosen)[0]
+                    fakes = state.redrawer.redraw(batch.images, latents, chosen)[0]
             state.discriminator(batch.real, fakes)
     finally:
         for hook in hooks:

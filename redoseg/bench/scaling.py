@@ -40,7 +40,7 @@ def bench_scaling(
     config: Config,
     sizes: Sequence[int] = (32, 64, 128, 256),
     regions: Sequence[int] = (2, 3, 4),
-    pictures: Sequence[int] = (1000, 10_000, 100_000),
+    images: Sequence[int] = (1000, 10_000, 100_000),
     processes: Sequence[int] = (1, 2),
     rounds: int = 3,
     steps: int = 3,
@@ -58,7 +58,7 @@ def bench_scaling(
     """
     if rounds < 1 or steps < 1:
         raise DataError(f"{rounds} rounds of {steps} steps, 1 or more of each expected: choose other numbers")
-    for name, values in (("sizes", sizes), ("regions", regions), ("pictures", pictures), ("processes", processes)):
+    for name, values in (("sizes", sizes), ("regions", regions), ("pictures", images), ("processes", processes)):
         if not values or min(values) < 1:
             raise DataError(f"{name} {list(values)}, one number or more above 0 expected: choose others")
     config = uncompiled(config)
@@ -79,7 +79,7 @@ def bench_scaling(
         result[name] = side_by_side({key: partial(way.run, steps) for key, way in ways.items()}, steps, rounds)
         result[name]["gflop_a_step"] = {key: round(way.flop() / 1e9, 2) for key, way in ways.items()}
         result[name]["kept_for_backward_mb"] = {key: round(_kept(way) / 1e6, 1) for key, way in ways.items()}
-    result["pictures"] = {f"{count:,}": _fed(config, count) for count in pictures}
+    result["pictures"] = {f"{count:,}": _fed(config, count) for count in images}
     result["processes"] = _processes(config, processes, rounds, max(steps, 10))
     result["devices"] = devices()
     return result
@@ -107,7 +107,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
         images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
-        some = open_shapes("shapes", size, 2, "train", count=250).images
+        some = open_shapes("shapes", size, 2, "train", count=250).pixels
         for start in range(0, count, len(some)):
             images[start : start + len(some)] = some[: count - start]
         images.flush()

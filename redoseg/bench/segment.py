@@ -133,7 +133,7 @@ def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:
 def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
     """A folder of photographs, from files to files, against `plain_loop`, whose masks are those of plain edges."""
     source = place / "folder"
-    pictures, _ = list_images(source)
+    images, _ = list_images(source)
     segmenter, guided = Segmenter(model, edges="plain"), Segmenter(model)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     turn = 0
@@ -146,15 +146,15 @@ def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
     def plain() -> None:
         out = fresh()
         out.mkdir()
-        for picture in pictures:
-            plain_loop(session, segmenter.size, picture, out / f"{picture.stem}.png")
+        for image in images:
+            plain_loop(session, segmenter.size, image, out / f"{image.stem}.png")
 
     ways: dict[str, Callable[[], object]] = {
         "plain loop": plain,
         "redoseg": lambda: segment_paths(segmenter, source, fresh()),
         "redoseg, guided edges": lambda: segment_paths(guided, source, fresh()),
     }
-    return {"pictures": len(pictures), **side_by_side(ways, len(pictures), rounds)}
+    return {"pictures": len(images), **side_by_side(ways, len(images), rounds)}
 
 
 def plain_loop(session: onnxruntime.InferenceSession, size: int, picture: Path, target: Path) -> None:

@@ -20,9 +20,9 @@ from redoseg.system import own_memory
 DISTINCT = 32  # photographs that are made; the others are links to them
 
 
-def photograph(picture: NDArray[np.uint8], width: int, height: int, rng: np.random.Generator) -> Image.Image:
+def photograph(image: NDArray[np.uint8], width: int, height: int, rng: np.random.Generator) -> Image.Image:
     """A small picture (H, W, 3) blown up, with a camera's noise on it."""
-    large = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+    large = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
     noise = rng.normal(0, 6, (height, width, 1)) + rng.normal(0, 2, (height, width, 3))
     return Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8))
 
@@ -40,7 +40,7 @@ def fill_folder(folder: Path, images: Sequence[Image.Image], pictures: int) -> N
             os.link(folder / "0000" / f"{i % len(images):07}.jpg", path)
 
 
-def watched(pictures: int, *arguments: str | Path) -> dict[str, Any]:
+def watched(images: int, *arguments: str | Path) -> dict[str, Any]:
     """Speed and peak memory of `redoseg` on so many pictures, start-up included, all its processes together."""
     started, peak = time.perf_counter(), 0
     command = [sys.executable, "-m", "redoseg", *map(str, arguments)]
@@ -50,10 +50,10 @@ def watched(pictures: int, *arguments: str | Path) -> dict[str, Any]:
             time.sleep(0.05)
     if process.returncode:
         raise DataError(
-            f"redoseg {arguments[0]} on {pictures} pictures ended with {process.returncode}, 0 expected: see above"
+            f"redoseg {arguments[0]} on {images} pictures ended with {process.returncode}, 0 expected: see above"
         )
     return {
-        "pictures": pictures,
-        "per_second": round(pictures / (time.perf_counter() - started), 1),
+        "pictures": images,
+        "per_second": round(images / (time.perf_counter() - started), 1),
         "peak_own_memory_mb": round(peak / 1e6, 1),
     }

@@ -595,21 +595,21 @@ def _data(arguments: Sequence[str]) -> int:
     from redoseg.data import contact_sheet, open_prepared
     from redoseg.files import write_atomic
 
-    pictures = open_prepared(command.path)
+    images = open_prepared(command.path)
     console = _console()
-    _say(console, f"{pictures.name}: {len(pictures)} pictures of {pictures.size} px, prepared from {pictures.source}")
-    for split in dict.fromkeys(pictures.splits):
-        part = pictures.subset(split)
+    _say(console, f"{images.name}: {len(images)} pictures of {images.size} px, prepared from {images.source}")
+    for split in dict.fromkeys(images.splits):
+        part = images.subset(split)
         _say(console, f"{split or 'in no split'}: {len(part)} pictures, {int(part.labelled.sum())} with masks")
-    share = pictures.object_share()
+    share = images.object_share()
     if share is not None:
         _say(console, f"the object covers {100 * share:.1f} % of the labelled pixels")
-    _say(console, f"left out when it was made: {len(pictures.bad)}")
-    for note in pictures.notes:
+    _say(console, f"left out when it was made: {len(images.bad)}")
+    for note in images.notes:
         _say(console, f"note: {note}")
     sheet = command.sheet or command.path / "contact-sheet.png"
     buffer = io.BytesIO()
-    contact_sheet(pictures).save(buffer, "PNG")
+    contact_sheet(images).save(buffer, "PNG")
     write_atomic(sheet, buffer.getvalue())
     _say(console, f"contact sheet: {sheet}")
     return DONE

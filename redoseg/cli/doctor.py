@@ -214,11 +214,11 @@ def _self_test() -> str:
         return "error: no weights in the package, some expected: install it again"
     rows, columns = np.mgrid[:64, :96]
     disc = (rows - 32) ** 2 + (columns - 48) ** 2 < 20**2
-    picture = np.where(disc[..., None], (230, 200, 20), (30, 90, 40)).astype(np.uint8)
+    image = np.where(disc[..., None], (230, 200, 20), (30, 90, 40)).astype(np.uint8)
     name = "flowers" if "flowers" in weights() else weights()[0]  # the picture is like one
     try:
         started = time.monotonic()
-        mask = Segmenter(name)(picture)
+        mask = Segmenter(name)(image)
     except RedosegError as error:
         return f"error: {name}: {describe_error(error)}"
     if mask.shape != disc.shape:

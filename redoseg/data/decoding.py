@@ -38,7 +38,7 @@ WORTH_A_POOL = 48  # pictures: fewer are done before the workers have started
 class Decoded(NamedTuple):
     """What became of one item."""
 
-    picture: NDArray[np.uint8] | None
+    image: NDArray[np.uint8] | None
     """(H, W, 3); None if it cannot be used."""
     mask: NDArray[np.uint8] | None
     """(H, W); None if there is none or it cannot be used."""
@@ -53,11 +53,11 @@ def decode_item(item: Item, size: int, nearest: bool = False) -> Decoded:
     picture whose mask cannot be used is kept as not labelled.
     """
     try:
-        image = read_image(item.picture, None if nearest else size)
+        image = read_image(item.image, None if nearest else size)
         resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
         picture = np.asarray(fit_square(image, size, resample))
     except DataError as error:
-        return Decoded(None, None, ((item.picture, _why(error, item.picture)),))
+        return Decoded(None, None, ((item.image, _why(error, item.image)),))
     if item.mask is None:
         return Decoded(picture, None)
     kept = "; its picture is kept as not labelled"
@@ -107,7 +107,7 @@ def _chunk(items: Iterator[Item], most: int) -> list[Item]:
     while len(chunk) < most and size < CHUNK_BYTES and (item := next(items, None)):
         chunk.append(item)
         with contextlib.suppress(OSError):
-            size += os.path.getsize(item.picture)
+            size += os.path.getsize(item.image)
     return chunk
 
 
@@ -156,7 +156,7 @@ class _Pool:
                         suspect = len(done)
                         continue
                     why = f"its decoder crashed ({how}), a whole picture expected: replace or remove it"
-                    done.append(Decoded(None, None, ((items[len(done)].picture, why),)))
+                    done.append(Decoded(None, None, ((items[len(done)].image, why),)))
             return done
         finally:
             self.idle.put(worker)
@@ -211,9 +211,9 @@ class _Worker:
             if len(data) < self.size**2 * channels:
                 return
             planes = np.frombuffer(data, np.uint8)
-            picture = planes[: 3 * self.size**2].reshape(self.size, self.size, 3) if channels else None
+            image = planes[: 3 * self.size**2].reshape(self.size, self.size, 3) if channels else None
             mask = planes[3 * self.size**2 :].reshape(self.size, self.size) if channels == 4 else None
-            yield Decoded(picture, mask, tuple((Path(path), why) for path, why in problems))
+            yield Decoded(image, mask, tuple((Path(path), why) for path, why in problems))
 
     def ended(self) -> str:
         """How the process ended, in words."""
@@ -239,17 +239,17 @@ def _described(item: Item) -> list[str | None]:
     reader = item.read_mask
     return [
         item.name,
-        str(item.picture),
+        str(item.image),
         None if item.mask is None else str(item.mask),
         f"{reader.__module__}:{reader.__qualname__}",
     ]
 
 
 def _items(line: bytes) -> Iterable[Item]:
-    for name, picture, mask, reader in json.loads(line):
+    for name, image, mask, reader in json.loads(line):
         module, _, function = reader.partition(":")
         read = getattr(importlib.import_module(module), function)
-        yield Item(name, Path(picture), None if mask is None else Path(mask), read_mask=read)
+        yield Item(name, Path(image), None if mask is None else Path(mask), read_mask=read)
 
 
 def work() -> None:
@@ -265,8 +265,8 @@ def work() -> None:
     with contextlib.suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             for item in _items(line):
-                picture, mask, problems = decode_item(item, size, nearest)
-                arrays = [array for array in (picture, mask) if array is not None]
+                image, mask, problems = decode_item(item, size, nearest)
+                arrays = [array for array in (image, mask) if array is not None]
                 channels = (0, 3, 4)[len(arrays)]
                 told = (channels, [(str(path), why) for path, why in problems])
                 answers.write(json.dumps(told).encode() + b"\n")

@@ -139,7 +139,9 @@ def fetch(
                     if archive.md5 is None:
                         notes.append(f"{archive.name}: checksum not known, not checked")
     except OSError as error:
-        raise DataError(f"{printable(folder)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}") from error
+        raise DataError(
+            f"{printable(folder)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}"
+        ) from error
     return tuple(notes)
 
 
@@ -168,7 +170,9 @@ def _bring(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: floa
     if by_hand:
         seen = _md5(path)
         if archive.md5 not in (None, seen):
-            raise DataError(f"{printable(path)} has MD5 {seen}, {archive.md5} expected: remove it, and it is fetched anew")
+            raise DataError(
+                f"{printable(path)} has MD5 {seen}, {archive.md5} expected: remove it, and it is fetched anew"
+            )
     else:
         _download(archive, path, on_bytes, timeout, pause)
     if archive.makes == archive.name:

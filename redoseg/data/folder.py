@@ -38,7 +38,9 @@ def labelled_folder(source: str | Path) -> Listing:
     A file of splits in the folder counts before that. Raises DataError if there is no `images/`, and as `list_folder`.
     """
     if not os.path.isdir(_within(Path(source), "images")):
-        raise DataError(f"{printable(source)} has no images, images/ and masks/ expected: name the folder that holds them")
+        raise DataError(
+            f"{printable(source)} has no images, images/ and masks/ expected: name the folder that holds them"
+        )
     listing = list_folder(source)
     if any(item.split for item in listing.items):
         return listing
@@ -47,7 +49,7 @@ def labelled_folder(source: str | Path) -> Listing:
 
 
 def shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tuple[str, str], ...]:
-    """What `list_pictures` could not look at, with each path relative to `folder`."""
+    """What `list_images` could not look at, with each path relative to `folder`."""
     return tuple((_shown(path, folder), why) for path, why in problems)
 
 
@@ -78,14 +80,14 @@ def _without_splits(source: Path) -> Listing:
     owners = _by_stem(pictures, images)
     found: list[Item] = []
     for item in items:
-        stem = _stem(item.picture, images)
+        stem = _stem(item.image, images)
         candidates = masks.get(stem, [])
         if candidates and len(owners[stem]) > 1:
             names = ", ".join(printable(p.name) for p in owners[stem])
-            bad.append((_shown(item.picture, source), f"shares the mask {printable(candidates[0].name)} with {names}"))
+            bad.append((_shown(item.image, source), f"shares the mask {printable(candidates[0].name)} with {names}"))
         elif len(candidates) > 1:
             names = ", ".join(printable(p.name) for p in candidates)
-            bad.append((_shown(item.picture, source), f"has more than one mask: {names}"))
+            bad.append((_shown(item.image, source), f"has more than one mask: {names}"))
         elif candidates:
             item = replace(item, mask=candidates[0])
         found.append(item)

@@ -19,7 +19,7 @@ class Item:
     """One picture to prepare, and where its mask lies."""
 
     name: str
-    picture: Path
+    image: Path
     mask: Path | None = None
     split: str = ""
     read_mask: MaskReader = read_mask

@@ -37,7 +37,9 @@ def read_mat(path: str | Path) -> dict[str, NDArray[np.float64]]:
                     found[parts[2][1].decode("ascii")] = values.astype(np.float64)
         return found
     except (OSError, ValueError, IndexError, struct.error, zlib.error) as error:
-        raise DataError(f"{printable(path)}: cannot be read ({error}), a MATLAB 5 file expected: fetch it again") from error
+        raise DataError(
+            f"{printable(path)}: cannot be read ({error}), a MATLAB 5 file expected: fetch it again"
+        ) from error
 
 
 def _elements(data: bytes, order: str) -> list[tuple[int, bytes]]:

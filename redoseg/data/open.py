@@ -117,11 +117,11 @@ def labelled_images(
         size = open_prepared(data).size
     if size is None:
         size = built_in if data in BUILT_IN else PAPER_SIZE
-    pictures = open_data(data, size, regions, split, seed, at_least=1)
-    pictures = pictures.take(np.flatnonzero(pictures.labelled))
-    if not len(pictures):
+    images = open_data(data, size, regions, split, seed, at_least=1)
+    images = images.take(np.flatnonzero(images.labelled))
+    if not len(images):
         raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
-    return pictures
+    return images
 
 
 def originals(spec: str | Path, split: str | None = None) -> list[Item]:
@@ -164,7 +164,7 @@ def open_shapes(
         name=level,
         size=size,
         regions=regions,
-        images=images,
+        pixels=images,
         masks=np.where(labels > 0, 256 - labels.astype(np.int16), 0).astype(np.uint8),
         names=tuple(f"{level}-{seed}-{start + i}" for i in range(number)),
         splits=(split,) * number,

@@ -45,7 +45,7 @@ class ImageSet:
     """Side of each picture [pixels]."""
     regions: int
     """Regions in the masks, background included."""
-    images: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     """(N, H, W, 3), RGB; may be memory-mapped."""
     masks: NDArray[np.uint8] | None
     """(N, H, W): 0 background, 255 object, 254 second object, 127 not labelled; None if there are none."""
@@ -89,7 +89,7 @@ class ImageSet:
             whole = slice(int(chosen[0]), int(chosen[-1]) + 1)
         return replace(
             self,
-            images=self.images[whole],
+            pixels=self.pixels[whole],
             masks=None if self.masks is None else self.masks[whole],
             names=tuple(self.names[i] for i in chosen),
             splits=tuple(self.splits[i] for i in chosen),
@@ -122,10 +122,10 @@ class ImageSet:
         images = np.empty((len(self), size, size, 3), np.uint8)
         masks = None if self.masks is None else np.empty((len(self), size, size), np.uint8)
         for i in range(len(self)):
-            images[i] = np.asarray(fit_square(Image.fromarray(self.images[i]), size))
+            images[i] = np.asarray(fit_square(Image.fromarray(self.pixels[i]), size))
             if masks is not None and self.masks is not None:
                 masks[i] = square_mask(self.masks[i], size)
-        return replace(self, size=size, images=images, masks=masks)
+        return replace(self, size=size, pixels=images, masks=masks)
 
 
 # -------------------------------------------------------------------------------------------------- opening
@@ -155,7 +155,7 @@ def open_prepared(folder: str | Path) -> ImageSet:
             name=str(about["name"]),
             size=size,
             regions=int(about["regions"]),
-            images=images,
+            pixels=images,
             masks=masks,
             names=tuple(row["name"] for row in rows),
             splits=tuple(row["split"] for row in rows),
@@ -171,7 +171,9 @@ def open_prepared(folder: str | Path) -> ImageSet:
                 f"{printable(folder)} {seen}, a prepared one expected: make it with `redoseg prepare`"
             ) from None
         missing = Path(str(error.filename)).name
-        raise DataError(f"{printable(folder)} has no {missing}, a whole prepared set expected: prepare it again") from None
+        raise DataError(
+            f"{printable(folder)} has no {missing}, a whole prepared set expected: prepare it again"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(
             f"{printable(folder)} is damaged ({describe_error(error)}), a whole prepared set expected: prepare it again"
@@ -185,18 +187,16 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return array
 
 
-def contact_sheet(
-    pictures: ImageSet, count: int = 24, seed: int = 0, columns: int = 6, side: int = 144
-) -> Image.Image:
+def contact_sheet(images: ImageSet, count: int = 24, seed: int = 0, columns: int = 6, side: int = 144) -> Image.Image:
     """`count` pictures drawn at random, each beside its mask's outline where it is labelled (RGB)."""
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(len(pictures), min(count, len(pictures)), replace=False))
+    chosen = np.sort(rng.choice(len(images), min(count, len(images)), replace=False))
     tiles: list[Image.Image] = []
-    for i, label in zip(chosen, pictures.labels(chosen), strict=True):
-        picture = Image.fromarray(pictures.images[i]).resize((side, side), Image.Resampling.BICUBIC)
-        tiles.append(picture)
-        if pictures.masks is not None:
+    for i, label in zip(chosen, images.labels(chosen), strict=True):
+        image = Image.fromarray(images.pixels[i]).resize((side, side), Image.Resampling.BICUBIC)
+        tiles.append(image)
+        if images.masks is not None:
             large = np.asarray(Image.fromarray(label.astype(np.uint8)).resize((side, side), 0))
-            tiles.append(outline(picture, (large > 0) & (large < 255), large == 255))
+            tiles.append(outline(image, (large > 0) & (large < 255), large == 255))
     columns = min(columns, len(tiles))
     return grid([tiles[i : i + columns] for i in range(0, len(tiles), columns)])

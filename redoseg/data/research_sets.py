@@ -56,14 +56,15 @@ def flowers102(source: str | Path) -> Listing:
     for split, (key, official) in FLOWERS102_SPLITS.items():
         if key not in ids or not np.isfinite(ids[key]).all():
             raise DataError(
-                f"{printable(source / 'setid.mat')} has no {key!r}, tstid, valid and trnid expected: fetch the file again"
+                f"{printable(source / 'setid.mat')} has no {key!r}, tstid, valid and trnid expected: fetch the file "
+                "again"
             )
         found = []
         for number in sorted({int(i) for i in ids[key]}):
-            picture = source / "jpg" / f"image_{number:05d}.jpg"
+            image = source / "jpg" / f"image_{number:05d}.jpg"
             mask = source / "segmim" / f"segmim_{number:05d}.jpg"
-            if os.path.isfile(picture):
-                found.append(Item(picture.stem, picture, mask if os.path.isfile(mask) else None, split, read_segmim))
+            if os.path.isfile(image):
+                found.append(Item(image.stem, image, mask if os.path.isfile(mask) else None, split, read_segmim))
         if len(found) != official:
             notes.append(f"{split}: {_here(len(found), official)}")
         items += found
@@ -125,7 +126,8 @@ def read_trimap(path: Path) -> NDArray[np.uint8]:
     for value, what in ((OBJECT, "red, the flower"), (BACKGROUND, "blue, the background")):
         if not (mask == value).any():
             raise DataError(
-                f"{printable(path)}: nothing is {what}, a trimap of red, blue and others expected: give the masks in masks/"
+                f"{printable(path)}: nothing is {what}, a trimap of red, blue and others expected: give the masks in "
+                "masks/"
             )
     return mask
 
@@ -162,7 +164,8 @@ def lfw(source: str | Path) -> Listing:
     elif "deep" in place.name or place.name == "lfw":
         kind = "deep-funneled" if "deep" in place.name else "not aligned"
         notes.append(
-            f"part labels are not used: they belong to the funneled pictures, those in {printable(place.name)}/ are {kind}"
+            f"part labels are not used: they belong to the funneled pictures, those in {printable(place.name)}/ are "
+            f"{kind}"
         )
     else:
         items = [_with_mask(item, where / f"{item.name}.ppm", read_parts) for item in items]
@@ -249,11 +252,11 @@ def _unmasked(items: Sequence[Item], where: str) -> tuple[str, ...]:
 def _named(folder: Path, pattern: str, source: Path) -> Listing:
     """The pictures below `folder` whose path in it fits `pattern`, by the stem of their file; none if there is none."""
     try:
-        pictures, problems = list_images(folder)
+        images, problems = list_images(folder)
     except DataError:
         return Listing(())
-    fit = [p for p in pictures if re.fullmatch(pattern, p.relative_to(folder).as_posix())]
-    others = sum(p.suffix == ".jpg" for p in pictures) - len(fit)
+    fit = [p for p in images if re.fullmatch(pattern, p.relative_to(folder).as_posix())]
+    others = sum(p.suffix == ".jpg" for p in images) - len(fit)
     notes = (f"pictures of other names, left out: {others:,}",) if others else ()
     return Listing(tuple(Item(p.stem, p) for p in fit), shown_problems(problems, source), notes)
 

@@ -77,19 +77,19 @@ def _draw(rng: np.random.Generator, level: str, size: int, regions: int) -> tupl
     outlines = _scene(rng, regions, hard)
     paint = _textured if hard else _shaded
     x, y = _grid(2 * size)
-    picture = paint(rng, 0, x, y)
+    image = paint(rng, 0, x, y)
     cover = np.zeros((regions, 2 * size, 2 * size))
     cover[0] = 1
     # The last object is the furthest away, so the first is never hidden.
     for k in range(regions - 1, 0, -1):
         inside = outlines[k - 1](x, y)
         # Painted in coordinates of the picture, not of the object: a texture's scale does not betray size.
-        picture = np.where(inside[..., None], paint(rng, k, x, y), picture)
+        image = np.where(inside[..., None], paint(rng, k, x, y), image)
         cover[:, inside] = 0
         cover[k, inside] = 1
-    picture = _halve(picture) + rng.normal(0, 0.01, (size, size, 1))
+    image = _halve(image) + rng.normal(0, 0.01, (size, size, 1))
     labels = np.argmax(_halve(np.moveaxis(cover, 0, -1)), axis=-1)
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), labels.astype(np.uint8)
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), labels.astype(np.uint8)
 
 
 @lru_cache(maxsize=8)

@@ -62,7 +62,9 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{printable(path)}, line {line} is not UTF-8, a text file expected: save it as UTF-8") from None
+        raise DataError(
+            f"{printable(path)}, line {line} is not UTF-8, a text file expected: save it as UTF-8"
+        ) from None
     except OSError as error:
         raise DataError(
             f"{printable(path)}: cannot be read ({describe_error(error)}), a text file expected: name another"
@@ -121,7 +123,9 @@ def _listed_in_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
         expected = ", ".join(f"{s}.txt" for s in NAMES)
         raise DataError(f"{printable(folder)} holds {meant[0]}, lists called {expected} expected: rename or remove it")
     if not there:
-        raise DataError(f"{printable(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one")
+        raise DataError(
+            f"{printable(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one"
+        )
     for split in there:
         for where, line in read_lines(folder / f"{split}.txt"):
             if not line.startswith("#"):
@@ -168,8 +172,8 @@ def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Lis
     for key, parts in keys.items():
         found = names.get(printable(key).strip()) or next((ends[parts] for ends in by_end if parts in ends), [])
         if len(found) > 1:
-            pictures = " and ".join(printable(items[i].picture) for i in found[:2])
-            raise DataError(f"{where}: {_short(key)} may be {pictures}, one picture expected: write more of its path")
+            images = " and ".join(printable(items[i].image) for i in found[:2])
+            raise DataError(f"{where}: {_short(key)} may be {images}, one picture expected: write more of its path")
         if not found:
             unknown += 1
         elif splits[named.setdefault(found[0], key)] != splits[key]:
@@ -207,7 +211,7 @@ def _by_end(items: Sequence[Item], depths: set[int]) -> tuple[dict[tuple[str, ..
     whole: dict[tuple[str, ...], list[int]] = defaultdict(list)
     bare: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, item in enumerate(items):
-        path = PurePosixPath(printable(item.picture.absolute()))
+        path = PurePosixPath(printable(item.image.absolute()))
         for depth in depths:
             if depth <= len(path.parts):
                 whole[path.parts[-depth:]].append(i)

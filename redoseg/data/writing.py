@@ -124,7 +124,7 @@ def write_prepared(
             with writer:
                 for decoded in decode(items[found:], size, nearest, workers or cores()):
                     why = [(_relative(path, source), text) for path, text in decoded.problems]
-                    writer.add(decoded.picture, decoded.mask, why)
+                    writer.add(decoded.image, decoded.mask, why)
                     if on_item is not None:
                         on_item(writer.items, len(items))
             problems = [*listing.bad, *writer.problems]
@@ -159,7 +159,8 @@ def write_prepared(
             return Prepared(out, writer.pictures, writer.labelled, tuple(problems), listing.notes, found)
     except OSError as error:
         raise DataError(
-            f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}; what is done is kept, "
+            f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}; what is done is "
+            "kept, "
             "and the same command goes on from there"
         ) from error
 
@@ -171,7 +172,7 @@ def plan_of(name: str, listing: Listing, size: int, source: Path, nearest: bool 
     digest = hashlib.sha256(settings.encode("utf-8", "backslashreplace"))
     for item in listing.items:
         digest.update(f"\n{item.name}\0{item.split}\0{item.read_mask.__qualname__}".encode("utf-8", "backslashreplace"))
-        for path in (item.picture, item.mask):
+        for path in (item.image, item.mask):
             if path is not None:
                 digest.update(b"\0" + os.fsencode(os.path.relpath(path, source)))
                 with contextlib.suppress(OSError):
@@ -228,7 +229,8 @@ def _refuse_without_space(folder: Path, size: int, items: int, with_masks: bool)
     needed, free = items * size * size * (4 if with_masks else 3), shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{free / 1e6:,.0f} MB free in {printable(folder)}, {needed / 1e6:,.0f} MB expected for {items:,} pictures: "
+            f"{free / 1e6:,.0f} MB free in {printable(folder)}, {needed / 1e6:,.0f} MB expected for {items:,} "
+            "pictures: "
             "free space, name another place or a smaller size"
         )
 
@@ -315,14 +317,14 @@ class _Writer:
             if kind is None or not issubclass(kind, OSError):  # also on Ctrl-C: nothing that is done is lost
                 self._commit()
 
-    def add(self, picture: Any, mask: Any, problems: list[tuple[str, str]]) -> None:
+    def add(self, image: Any, mask: Any, problems: list[tuple[str, str]]) -> None:
         """Append one item's pixels and what became of it."""
-        if picture is not None:
-            self.arrays[0].write(picture.tobytes())
+        if image is not None:
+            self.arrays[0].write(image.tobytes())
             if self.with_masks:
                 blank = np.full((self.size, self.size), UNLABELLED, np.uint8)
                 self.arrays[1].write((blank if mask is None else mask).tobytes())
-        self.pending[0].append(LEFT_OUT if picture is None else NO_MASK if mask is None else WITH_MASK)
+        self.pending[0].append(LEFT_OUT if image is None else NO_MASK if mask is None else WITH_MASK)
         self.pending[1].extend(problems)
         if len(self.pending[0]) >= COMMIT_ITEMS or time.monotonic() - self.committed > COMMIT_SECONDS:
             self._commit()
@@ -351,7 +353,7 @@ class _Writer:
             rows.writerow(("name", "source", "split", "labelled"))
             for item, status in zip(items, self.statuses, strict=True):
                 if status != LEFT_OUT:
-                    where = _relative(item.picture, source)
+                    where = _relative(item.image, source)
                     rows.writerow((printable(item.name), where, item.split, int(status == WITH_MASK)))
             _through(table)
         with open(self.set / "dataset.json", "wb") as described:

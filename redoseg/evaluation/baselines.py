@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError, RedosegError
-from redoseg.images.grabcut import Mask, ImageArray, constant_mask, grabcut, grabcut_from
+from redoseg.images.grabcut import ImageArray, Mask, constant_mask, grabcut, grabcut_from
 from redoseg.metrics import Scores, score
 from redoseg.system import opencv
 
@@ -28,27 +28,27 @@ Floats = NDArray[np.floating]
 VERSION = 1
 
 
-def everything(picture: ImageArray) -> Mask:
+def everything(image: ImageArray) -> Mask:
     """The whole picture is the object: a floor."""
-    return np.ones(picture.shape[:2], bool)
+    return np.ones(image.shape[:2], bool)
 
 
-def square(picture: ImageArray, margin: float = 1 / 8) -> Mask:
+def square(image: ImageArray, margin: float = 1 / 8) -> Mask:
     """A centred rectangle, `margin` of each side from the border, of a square picture a square: a floor."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return constant_mask(height, width, "square", margin)
 
 
-def otsu(picture: ImageArray) -> Mask:
+def otsu(image: ImageArray) -> Mask:
     """Otsu's threshold (1979) on the most telling of the channels R, G, B, L, a, b and saturation.
 
     The most telling is the one whose two sides explain most of its variance: Otsu's own measure of a threshold,
     between-class variance over total variance. The object is the side that touches the border less.
     """
     cv2 = opencv()
-    lab, hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB), cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
-    best, found = 0.0, np.zeros(picture.shape[:2], bool)
-    for channel in [*np.moveaxis(picture, -1, 0), *np.moveaxis(lab, -1, 0), hsv[..., 1]]:
+    lab, hsv = cv2.cvtColor(image, cv2.COLOR_RGB2LAB), cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    best, found = 0.0, np.zeros(image.shape[:2], bool)
+    for channel in [*np.moveaxis(image, -1, 0), *np.moveaxis(lab, -1, 0), hsv[..., 1]]:
         plane = np.ascontiguousarray(channel)
         _, side = cv2.threshold(plane, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
         above = side == 1
@@ -61,23 +61,23 @@ def otsu(picture: ImageArray) -> Mask:
     return _inner(found)
 
 
-def kmeans(picture: ImageArray) -> Mask:
+def kmeans(image: ImageArray) -> Mask:
     """Two colours found by k-means in Lab; the object is the one that touches the border less."""
     cv2 = opencv()
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
     cv2.setRNGSeed(0)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
     _, nearest, _ = cv2.kmeans(lab, 2, None, stop, 3, cv2.KMEANS_PP_CENTERS)
-    return _inner(nearest.reshape(picture.shape[:2]) == 1)
+    return _inner(nearest.reshape(image.shape[:2]) == 1)
 
 
-def watershed(picture: ImageArray, centre: float = 0.15, edge: float = 0.016) -> Mask:
+def watershed(image: ImageArray, centre: float = 0.15, edge: float = 0.016) -> Mask:
     """Watershed from two markers: the border, and a square in the centre.
 
     `centre` is half the side of the square, `edge` the width of the border's marker, as shares of the side.
     """
     cv2 = opencv()
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     markers = np.zeros((height, width), np.int32)
     dy, dx = max(1, round(height * centre)), max(1, round(width * centre))
     markers[height // 2 - dy : height // 2 + dy, width // 2 - dx : width // 2 + dx] = 2
@@ -86,21 +86,21 @@ def watershed(picture: ImageArray, centre: float = 0.15, edge: float = 0.016) ->
     markers[:band] = markers[-band:] = 1
     markers[:, :band] = markers[:, -band:] = 1
     # OpenCV reads colours as BGR; watershed only compares neighbours, so the order is no matter.
-    cv2.watershed(np.ascontiguousarray(picture), markers)
+    cv2.watershed(np.ascontiguousarray(image), markers)
     found: Mask = markers == 2
     return found
 
 
-def grabcut_from_disc(picture: ImageArray, size: float = 0.8, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut_from_disc(image: ImageArray, size: float = 0.8, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut from a centred disc (`constant_mask`), so that an object may reach the border or lie outside."""
-    height, width = picture.shape[:2]
-    return grabcut_from(picture, constant_mask(height, width, "disc", size), rounds, side)
+    height, width = image.shape[:2]
+    return grabcut_from(image, constant_mask(height, width, "disc", size), rounds, side)
 
 
-def grabcut_from_square(picture: ImageArray, size: float = 1 / 8, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut_from_square(image: ImageArray, size: float = 1 / 8, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut from a centred square (`constant_mask`), so that an object may reach the border or lie outside."""
-    height, width = picture.shape[:2]
-    return grabcut_from(picture, constant_mask(height, width, "square", size), rounds, side)
+    height, width = image.shape[:2]
+    return grabcut_from(image, constant_mask(height, width, "square", size), rounds, side)
 
 
 # The inpainter of IEM: the weight of the picture's mean colour, which fills what lies out of the blur's reach. The
@@ -109,7 +109,7 @@ def grabcut_from_square(picture: ImageArray, size: float = 1 / 8, rounds: int = 
 _PRIOR = 0.01
 
 
-def iem(picture: ImageArray, rounds: int = 150, reach: float = 7 / 64) -> Mask:
+def iem(image: ImageArray, rounds: int = 150, reach: float = 7 / 64) -> Mask:
     """Inpainting Error Maximisation (Savarese et al., CVPR 2021, arXiv 2012.07287), without training.
 
     What belongs to one thing tells nothing about what belongs to another: the mask is changed until each
@@ -119,9 +119,9 @@ def iem(picture: ImageArray, rounds: int = 150, reach: float = 7 / 64) -> Mask:
     side.
     """
     cv2 = opencv()
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     rows, columns = max(4, height // 2), max(4, width // 2)
-    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
     small = (small - small.mean(axis=(0, 1))) / (small.std(axis=(0, 1)) + 0.25)
     sigma = reach * min(rows, columns)
     mask = np.zeros((rows, columns), np.float32)
@@ -357,7 +357,7 @@ def beside(
         )
     rows = floors(labels)
     for name, mask in chosen.items():
-        rows[name] = score(np.stack([mask(picture) for picture in images]), labels)
+        rows[name] = score(np.stack([mask(image) for image in images]), labels)
     return rows
 
 

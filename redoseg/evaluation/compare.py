@@ -44,7 +44,7 @@ _TILE = 128  # side of a tile in the grid [pixels]
 _LETTERS = 23  # in a line of small print over a tile
 _EACH = 2  # pictures of each sort in it
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
@@ -57,7 +57,7 @@ class Candidate:
     """What it is the work of: rows of one model are not tested against each other."""
     key: str
     """All that its masks depend on beside the picture."""
-    mask: Callable[[Picture], Mask]
+    mask: Callable[[ImageArray], Mask]
     settings: dict[str, Any]
     megabytes: float | None = None
     """Size of the model's file."""
@@ -154,8 +154,8 @@ def compare(
         if problem:
             raise RedosegError(f"{printable(target)} {problem} with --overwrite")
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
-    pictures = _pictures(data, size, split, seed, native)
-    others = _others(data, tune, pictures, split, seed) if tune is not None else None
+    images = _opened(data, size, split, seed, native)
+    others = _others(data, tune, images, split, seed) if tune is not None else None
     cache = _cache()
     make_folder(cache)
 
@@ -168,34 +168,34 @@ def compare(
         tuned["iou"] = _tried(choices, others, cache, jobs or cores(), on_item)
         best = [max(names, key=lambda name: tuned["iou"].get(name, 0)) for names in tried.values()]
         rows = candidates(best, models, edges)
-    outcomes = _outcomes(rows, pictures, cache, jobs or cores(), fresh, on_item)
+    outcomes = _outcomes(rows, images, cache, jobs or cores(), fresh, on_item)
     by_iou = sorted(zip(rows, outcomes, strict=True), key=lambda pair: -sum(o.figures[1] for o in pair[1]))
     rows, outcomes = [row for row, _ in by_iou], [of_row for _, of_row in by_iou]
     figures = [{f: np.array([o.figures[k] for o in row]) for k, f in enumerate(FIGURES)} for row in outcomes]
     ious = [of["iou"] for of in figures]
     result: dict[str, Any] = {
-        "data": pictures.name,
+        "data": images.name,
         "split": split or "",
-        "size": pictures.size,
-        "pictures": len(pictures),
+        "size": images.size,
+        "pictures": len(images),
         "tuned": tuned,
         "rows": [_row(rows, r, figures, outcomes[r]) for r in range(len(rows))],
         "failed": [
             {"method": row.name, "picture": name, "why": outcome.why}
             for row, of_row in zip(rows, outcomes, strict=True)
-            for name, outcome in zip(pictures.names, of_row, strict=True)
+            for name, outcome in zip(images.names, of_row, strict=True)
             if outcome.why is not None
         ],
     }
-    result |= _shown(rows, ious, pictures, models)
+    result |= _shown(rows, ious, images, models)
     if out is not None:
         make_folder(out)
         sheet = io.BytesIO()
-        _grid(result, rows, ious, pictures, cache).save(sheet, "PNG")
+        _grid(result, rows, ious, images, cache).save(sheet, "PNG")
         write_atomic(out / GRID, sheet.getvalue())
         write_atomic(out / TABLE, f"{table(result)}\n![{result['rule']}]({GRID})\n".encode())
         each = {row.name: [round(float(iou), 4) for iou in these] for row, these in zip(rows, ious, strict=True)}
-        whole = result | {"names": list(pictures.names), "ious": each}
+        whole = result | {"names": list(images.names), "ious": each}
         write_atomic(out / RESULTS, json.dumps(whole, indent=1).encode())
     return result
 
@@ -203,20 +203,20 @@ def compare(
 # ----------------------------------------------------------------------------------------------------- pictures
 
 
-def _pictures(data: str, size: int | None, split: str | None, seed: int, native: int) -> ImageSet:
+def _opened(data: str, size: int | None, split: str | None, seed: int, native: int) -> ImageSet:
     """Those with at least one labelled pixel."""
-    pictures = labelled_images(data, size, split, seed, built_in=native)
-    known = [i for i in range(len(pictures)) if (pictures.labels([i]) >= 0).any()]
+    images = labelled_images(data, size, split, seed, built_in=native)
+    known = [i for i in range(len(images)) if (images.labels([i]) >= 0).any()]
     if not known:
-        raise DataError(f"none of {len(pictures)} masks of {data} has a labelled pixel, one expected: name another set")
-    return pictures.take(known)
+        raise DataError(f"none of {len(images)} masks of {data} has a labelled pixel, one expected: name another set")
+    return images.take(known)
 
 
-def _others(data: str, tune: str, pictures: ImageSet, split: str | None, seed: int) -> ImageSet:
+def _others(data: str, tune: str, images: ImageSet, split: str | None, seed: int) -> ImageSet:
     """The pictures to choose settings on, at the size of the table's `pictures`."""
     if data not in BUILT_IN:
-        others = _pictures(data, pictures.size, tune, seed, pictures.size)
-        shared = len(set(others.names) & set(pictures.names))
+        others = _opened(data, images.size, tune, seed, images.size)
+        shared = len(set(others.names) & set(images.names))
         if shared:
             raise DataError(
                 f"{shared} of the pictures to choose settings on (--tune {tune}) are also in the table "
@@ -227,7 +227,7 @@ def _others(data: str, tune: str, pictures: ImageSet, split: str | None, seed: i
         raise DataError(
             f"--tune {tune} seen with {data}, another seed than the table's {seed} expected: name a whole number"
         )
-    return _pictures(data, pictures.size, None, int(tune), pictures.size)
+    return _opened(data, images.size, None, int(tune), images.size)
 
 
 # ----------------------------------------------------------------------------------------------------- masks
@@ -240,7 +240,7 @@ def _cache() -> Path:
 
 def _outcomes(
     rows: Sequence[Candidate],
-    pictures: ImageSet,
+    images: ImageSet,
     cache: Path,
     jobs: int,
     fresh: bool,
@@ -248,11 +248,11 @@ def _outcomes(
 ) -> list[list[_Outcome]]:
     """What became of each picture, for each row."""
     cv2 = opencv()
-    n = len(pictures)
+    n = len(images)
 
     def work(item: tuple[int, int]) -> _Outcome:
         r, i = item
-        image, labels = np.ascontiguousarray(pictures.images[i]), pictures.labels([i])
+        image, labels = np.ascontiguousarray(images.pixels[i]), images.labels([i])
         mask, seconds, why = _mask(rows[r], image, cache, fresh)
         scores = metrics.score(mask[None], labels)
         edge = boundary_f(mask, labels[0])
@@ -274,20 +274,20 @@ def _outcomes(
 
 def _tried(
     choices: Sequence[Candidate],
-    pictures: ImageSet,
+    images: ImageSet,
     cache: Path,
     jobs: int,
     on_item: Callable[[int, int, str], None] | None,
 ) -> dict[str, float]:
     """The mean `iou` of each."""
-    outcomes = _outcomes(choices, pictures, cache, jobs, False, on_item)
+    outcomes = _outcomes(choices, images, cache, jobs, False, on_item)
     return {
         row.name: float(np.mean([outcome.figures[FIGURES.index("iou")] for outcome in of_row]))
         for row, of_row in zip(choices, outcomes, strict=True)
     }
 
 
-def _mask(row: Candidate, image: Picture, cache: Path, fresh: bool = False) -> tuple[Mask, float | None, str | None]:
+def _mask(row: Candidate, image: ImageArray, cache: Path, fresh: bool = False) -> tuple[Mask, float | None, str | None]:
     """A row's mask of a picture (H, W), the seconds that it took if it was not on disk, and why it failed if it did."""
     height, width = image.shape[:2]
     key = hashlib.sha256(f"{row.key} {image.shape} ".encode() + image.tobytes()).hexdigest()
@@ -341,7 +341,7 @@ def _row(
 
 
 def _shown(
-    rows: Sequence[Candidate], ious: Sequence[NDArray[np.float64]], pictures: ImageSet, models: Sequence[str]
+    rows: Sequence[Candidate], ious: Sequence[NDArray[np.float64]], images: ImageSet, models: Sequence[str]
 ) -> dict[str, Any]:
     """Which pictures stand for the whole, by a rule that nobody can bend, and the rule in words."""
     first = f"model {models[0]}" if models else rows[0].of
@@ -364,7 +364,7 @@ def _shown(
     return {
         "rule": f"the best, median and worst {_EACH} of {n} pictures by IoU of {rows[r].name}{less}",
         "shown": [
-            {"number": i, "picture": pictures.names[i], "which": which, "difference": float(ahead[i])}
+            {"number": i, "picture": images.names[i], "which": which, "difference": float(ahead[i])}
             for i, which in chosen.items()
         ],
     }
@@ -377,21 +377,21 @@ def _grid(
     result: dict[str, Any],
     rows: Sequence[Candidate],
     ious: Sequence[NDArray[np.float64]],
-    pictures: ImageSet,
+    images: ImageSet,
     cache: Path,
 ) -> Image.Image:
     """Rows of photographs, columns of methods, the rule below."""
 
-    nothing = np.ones((pictures.size, pictures.size), bool)
+    nothing = np.ones((images.size, images.size), bool)
     titles = ["photograph", "truth", *(_title(row) for row in rows)]
     lines = []
     for entry in result["shown"]:
         i = entry["number"]
-        image, labels = np.ascontiguousarray(pictures.images[i]), pictures.labels([i])[0]
+        image, labels = np.ascontiguousarray(images.pixels[i]), images.labels([i])[0]
         photo = Image.fromarray(image)
         line = [
             captioned(outlined(photo, nothing, _TILE), f"{entry['which']}: {100 * entry['difference']:+.1f}"),
-            captioned(outlined(photo, labels > 0, _TILE, labels < 0), pictures.names[i]),
+            captioned(outlined(photo, labels > 0, _TILE, labels < 0), images.names[i]),
         ]
         for row, values in zip(rows, ious, strict=True):
             mask, _, why = _mask(row, image, cache)

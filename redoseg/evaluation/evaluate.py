@@ -35,7 +35,7 @@ def evaluate(
     split: str | None = None,
     seed: int = 0,
     methods: Sequence[str] = ("kmeans", "grabcut"),
-    picture: Path | None = None,
+    image: Path | None = None,
     size: int | None = None,
     edges: Edges = "plain",
 ) -> dict[str, Any]:
@@ -50,11 +50,11 @@ def evaluate(
     Raises ModelError, DataError (no masks), RedosegError (unknown method).
     """
     segmenter = Segmenter(model, edges=edges)
-    pictures = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size)
-    size = pictures.size
-    labels = pictures.labels()
-    masks = segmenter.batch(np.asarray(pictures.images))
-    result: dict[str, Any] = {"model": model, "data": pictures.name, "split": split or "", "size": size, "edges": edges}
+    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size)
+    size = images.size
+    labels = images.labels()
+    masks = segmenter.batch(np.asarray(images.pixels))
+    result: dict[str, Any] = {"model": model, "data": images.name, "split": split or "", "size": size, "edges": edges}
     if segmenter.regions > 2:
         result |= metrics.score_matched(masks.argmax(1), labels, segmenter.regions)
     else:
@@ -65,23 +65,23 @@ def evaluate(
         result["object_region_right"] = bool(scores.iou >= metrics.score(~objects, labels).iou)
     result["beside"] = {}
     try:
-        beside = baselines.beside(np.asarray(pictures.images), labels, methods)
+        beside = baselines.beside(np.asarray(images.pixels), labels, methods)
         result["beside"] = {name: row.as_dict() for name, row in beside.items()}
     except MissingError as error:
-        floors = baselines.beside(np.asarray(pictures.images), labels, ())
+        floors = baselines.beside(np.asarray(images.pixels), labels, ())
         result["beside"] = {name: row.as_dict() for name, row in floors.items()}
         result["note"] = str(error)
-    if picture is not None:
-        chosen = np.unique(np.linspace(0, len(pictures) - 1, SHOWN).astype(int))
+    if image is not None:
+        chosen = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))
         objects = masks[:, segmenter.object_region] > 0.5
-        pairs = [(Image.fromarray(pictures.images[i]), objects[i]) for i in chosen]
+        pairs = [(Image.fromarray(images.pixels[i]), objects[i]) for i in chosen]
         buffer = io.BytesIO()
         before_after(pairs).save(buffer, "PNG")
         try:
-            picture.parent.mkdir(parents=True, exist_ok=True)
+            image.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{picture} cannot be made ({error.strerror}), a file expected: name another") from None
-        write_atomic(picture, buffer.getvalue())
+            raise RunError(f"{image} cannot be made ({error.strerror}), a file expected: name another") from None
+        write_atomic(image, buffer.getvalue())
     return result
 
 
@@ -110,9 +110,9 @@ def evaluate_own_size(
         labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
         if not (labels >= 0).any():  # says nothing of any mask
             continue
-        picture = read_image(item.picture)
-        sides.append(min(picture.size))
-        found = segmenter.predict_with(picture, kinds)
+        image = read_image(item.image)
+        sides.append(min(image.size))
+        found = segmenter.predict_with(image, kinds)
         sure.append(found["guided"].confidence)
         for way in kinds:
             objects = bilinear_upsample(found[way].soft, labels.shape[::-1]) > 0.5

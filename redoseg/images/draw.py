@@ -65,32 +65,32 @@ def before_after(
     if not pairs:
         raise DataError("no picture for the before/after sheet, at least one expected: segment some first")
     columns = columns or (1 if len(pairs) <= 4 else 2)
-    triples = [_triple(picture, mask, side) for picture, mask in pairs]
+    triples = [_triple(image, mask, side) for image, mask in pairs]
     rows = [triples[i : i + columns] for i in range(0, len(triples), columns)]
     return grid([[grid([triple], gap=6) for triple in row] for row in rows], gap=0)
 
 
-def _triple(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Image.Image]:
-    small, alpha = _squared(picture, mask, side)
+def _triple(image: Image.Image, mask: NDArray[np.bool_], side: int) -> list[Image.Image]:
+    small, alpha = _squared(image, mask, side)
     cut = cutout(small, alpha)
     return [small, outline(small, alpha > 0.5), Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")]
 
 
 def outlined(
-    picture: Image.Image, mask: NDArray[np.bool_], side: int, unlabelled: NDArray[np.bool_] | None = None
+    image: Image.Image, mask: NDArray[np.bool_], side: int, unlabelled: NDArray[np.bool_] | None = None
 ) -> Image.Image:
     """The picture's centre square at `side` [pixels] with its mask's outline (RGB); `unlabelled` (H, W) is greyed."""
-    small, alpha = _squared(picture, mask, side)
-    grey = None if unlabelled is None else _squared(picture, unlabelled, side)[1] > 0.5
+    small, alpha = _squared(image, mask, side)
+    grey = None if unlabelled is None else _squared(image, unlabelled, side)[1] > 0.5
     return outline(small, alpha > 0.5, grey)
 
 
-def _squared(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> tuple[Image.Image, NDArray[np.float32]]:
+def _squared(image: Image.Image, mask: NDArray[np.bool_], side: int) -> tuple[Image.Image, NDArray[np.float32]]:
     """The centre square of a picture (RGB) and of its mask (side, side), 0 to 1."""
-    width, height = picture.size
+    width, height = image.size
     short = min(width, height)
     box = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
-    small = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
+    small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
     # Bilinear on grey and cut anew: a small mask gets a smooth edge rather than stairs.
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
     return small, np.asarray(grey, np.float32) / np.float32(255)
@@ -114,9 +114,9 @@ def captioned(tile: Image.Image, text: str, height: int = 14) -> Image.Image:
     return result
 
 
-def tile_of(picture: Image.Image, mask: NDArray[np.bool_], side: int) -> Image.Image:
+def tile_of(image: Image.Image, mask: NDArray[np.bool_], side: int) -> Image.Image:
     """The whole picture with its mask's outline within a square of `side` [pixels], on grey (RGB)."""
-    small = picture.convert("RGB")
+    small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(small.size, Image.Resampling.BILINEAR)
     tile = Image.new("RGB", (side, side), (238, 238, 238))

@@ -29,22 +29,22 @@ def constant_mask(height: int, width: int, kind: Literal["disc", "square"], size
     return mask
 
 
-def grabcut(picture: ImageArray, inset: float = 0.02, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut(image: ImageArray, inset: float = 0.02, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut (Rother et al. 2004): graph cuts from a rectangle `inset` of the side, at least a pixel, inside.
 
     A picture whose shorter side is below `side` [pixels] is enlarged to it first: OpenCV's weight of a boundary is one
     for each of its pixels, so that in small pictures boundaries weigh more.
     """
     cv2 = opencv()
-    large = _enlarged(picture, side)
+    large = _enlarged(image, side)
     height, width = large.shape[:2]
     top, left = max(1, int(height * inset)), max(1, int(width * inset))
     sides = np.full((height, width), cv2.GC_BGD, np.uint8)  # what is outside is background for good
     sides[top : height - top, left : width - left] = cv2.GC_PR_FGD
-    return _reduced(_cut(large, sides, rounds), picture)
+    return _reduced(_cut(large, sides, rounds), image)
 
 
-def grabcut_from(picture: ImageArray, mask: Mask, rounds: int = 5, side: int = 1) -> Mask:
+def grabcut_from(image: ImageArray, mask: Mask, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut from a first mask (H, W) instead of a rectangle; any pixel may change sides.
 
     A mask that is all object or all ground, from which no colours can be learnt, is given back as it is.
@@ -52,37 +52,37 @@ def grabcut_from(picture: ImageArray, mask: Mask, rounds: int = 5, side: int = 1
     if mask.all() or not mask.any():
         return mask
     cv2 = opencv()
-    large = _enlarged(picture, side)
+    large = _enlarged(image, side)
     first = Image.fromarray(mask.astype(np.uint8) * 255).resize(large.shape[1::-1], Image.Resampling.BILINEAR)
     sides = np.where(np.asarray(first) > 127, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    return _reduced(_cut(large, sides, rounds), picture)
+    return _reduced(_cut(large, sides, rounds), image)
 
 
-def _cut(picture: ImageArray, sides: NDArray[np.uint8], rounds: int) -> Mask:
+def _cut(image: ImageArray, sides: NDArray[np.uint8], rounds: int) -> Mask:
     """GrabCut from OpenCV's codes of sides (H, W), which are written over."""
     cv2 = opencv()
     cv2.setRNGSeed(0)
-    bgr = np.ascontiguousarray(picture[..., ::-1])
+    bgr = np.ascontiguousarray(image[..., ::-1])
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(bgr, sides, None, models[0], models[1], rounds, cv2.GC_INIT_WITH_MASK)
     found: Mask = (sides == cv2.GC_FGD) | (sides == cv2.GC_PR_FGD)
     return found
 
 
-def _enlarged(picture: ImageArray, side: int) -> ImageArray:
+def _enlarged(image: ImageArray, side: int) -> ImageArray:
     """The picture, its shorter side at least `side`."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     factor = side / min(height, width)
     if factor <= 1:
-        return picture
+        return image
     size = (round(width * factor), round(height * factor))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def _reduced(mask: Mask, picture: ImageArray) -> Mask:
+def _reduced(mask: Mask, image: ImageArray) -> Mask:
     """The mask at the picture's size."""
-    if mask.shape == picture.shape[:2]:
+    if mask.shape == image.shape[:2]:
         return mask
-    small = Image.fromarray(mask.astype(np.uint8) * 255).resize(picture.shape[1::-1], Image.Resampling.BOX)
+    small = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.shape[1::-1], Image.Resampling.BOX)
     reduced: Mask = np.asarray(small) > 127
     return reduced

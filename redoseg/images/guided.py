@@ -34,38 +34,38 @@ def bilinear_upsample(mask: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
 
 
-def grabcut_upsample(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image) -> Floats:
+def grabcut_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Image) -> Floats:
     """What GrabCut makes of `picture` (RGB) from a soft mask (h, w), at the picture's size: (H, W), 0 to 1.
 
     It works at `CUT_SIDE`, or less for strips, and starts from the guided mask; `reduced` as there. What comes of a
     larger picture is guided anew. A mask that is all object or all ground stays so. Raises MissingError without OpenCV.
     """
-    scale = min(CUT_SIDE / min(picture.size), CUT_LONGEST / max(picture.size))
-    small = picture
+    scale = min(CUT_SIDE / min(image.size), CUT_LONGEST / max(image.size))
+    small = image
     if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in picture.size)
-        small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    side = round(min(picture.size) * scale)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    side = round(min(image.size) * scale)
     colours = np.asarray(small)
     found = grabcut_from(colours, guided_upsample(mask, reduced, small) > 0.5, CUT_ROUNDS, side).astype(np.float32)
-    return found if small is picture else guided_upsample(found, colours, picture, CUT_WINDOW)
+    return found if small is image else guided_upsample(found, colours, image, CUT_WINDOW)
 
 
-def guided_upsample(mask: Floats, reduced: NDArray[np.uint8], picture: Image.Image, window: float = WINDOW) -> Floats:
+def guided_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Image, window: float = WINDOW) -> Floats:
     """A soft mask (h, w) brought to the size of `picture` (RGB), whose edges it takes: (H, W), 0 to 1.
 
     `reduced` is the picture at the mask's size, uint8 (h, w, 3), `window` half a window's side as a share of the
     mask's. Masks that sum to one do so afterwards, but for what is cut off below 0 and above 1.
     """
-    width, height = picture.size
+    width, height = image.size
     functions = _fitted(mask, reduced.astype(np.float32) * np.float32(1 / 255), window)
     # a band of rows at a time, so that the functions are never there at the photograph's whole size
     functions = [np.concatenate([plane, plane[-1:]]) for plane in functions]  # every row has one below it
     above, share = _places(len(mask), height)
-    if min(picture.size) >= 2 * min(mask.shape):  # where there are pixels to spare
+    if min(image.size) >= 2 * min(mask.shape):  # where there are pixels to spare
         # averaged with its neighbours (1 2 1 / 4 each way), a pixel's noise does not decide, and crumbs are fewer
-        picture = picture.filter(ImageFilter.BoxBlur(0.5))
-    colours = np.asarray(picture)
+        image = image.filter(ImageFilter.BoxBlur(0.5))
+    colours = np.asarray(image)
     result = np.empty((height, width), np.float32)
     for start in range(0, height, _ROWS):
         rows = slice(start, start + _ROWS)

@@ -70,7 +70,7 @@ _EXTENT = "redoseg_extent"  # in a picture's `info`: its size, and the box of it
 class Found(NamedTuple):
     """What a folder holds."""
 
-    pictures: list[Path]
+    images: list[Path]
     problems: list[tuple[Path, str]]
     """Files and folders that cannot be looked at, each with its reason."""
 
@@ -154,7 +154,8 @@ def _one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
         ) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise DataError(
-            f"{printable(path)}: cannot be read ({describe_error(error)}), a whole picture expected: replace or remove it"
+            f"{printable(path)}: cannot be read ({describe_error(error)}), a whole picture expected: replace or "
+            "remove it"
         ) from error
 
 
@@ -315,10 +316,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def opacity(picture: Image.Image) -> NDArray[np.float32] | None:
+def opacity(image: Image.Image) -> NDArray[np.float32] | None:
     """How opaque a picture was before `to_rgb`, (H, W), 0 to 1; None if it was wholly, or has another size now."""
-    alpha = picture.info.get(_ALPHA)
-    if alpha is None or alpha.size != picture.size:
+    alpha = image.info.get(_ALPHA)
+    if alpha is None or alpha.size != image.size:
         return None
     return np.asarray(alpha, np.float32) * np.float32(1 / 255)
 
@@ -356,7 +357,7 @@ def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
 
     Grey 126 to 129 is not labelled, all else is cut at 128; a mask of only 0 and 1, or 0 and 128, has its object
     there; in a coloured palette entry 0 is the background. With `size` the result is the centre square of that side.
-    Raises DataError like `read_picture`, and for a mask in colour, which does not say what is the object.
+    Raises DataError like `read_image`, and for a mask in colour, which does not say what is the object.
     """
     path = Path(path)
     with _one_line(path):
@@ -385,5 +386,6 @@ def _refuse_colour(path: Path, pixels: NDArray[np.uint8]) -> None:
     spread = pixels.max(-1).astype(np.int16) - pixels.min(-1)
     if (spread > 48).mean() > 0.001:
         raise DataError(
-            f"{printable(path)}: a mask in colour, grey expected (0 background, 255 object): save it as grey or remove it"
+            f"{printable(path)}: a mask in colour, grey expected (0 background, 255 object): save it as grey or "
+            "remove it"
         )

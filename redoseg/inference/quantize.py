@@ -27,23 +27,23 @@ PICTURES = 256  # more change nothing that can be measured
 class _Inputs(quantization.CalibrationDataReader):  # type: ignore[misc]
     """The pictures that can be read, one at a time, as ONNX Runtime asks for them."""
 
-    def __init__(self, segmenter: Segmenter, pictures: list[Path]) -> None:
+    def __init__(self, segmenter: Segmenter, images: list[Path]) -> None:
         self.segmenter = segmenter
-        self.left = iter(pictures)
+        self.left = iter(images)
         self.seen = 0
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         for path in self.left:
             with contextlib.suppress(DataError):
-                picture = read_image(path)
+                image = read_image(path)
                 self.seen += 1
-                return {"picture": self.segmenter.network_input([picture])}
+                return {"picture": self.segmenter.network_input([image])}
         if self.seen == 0:
             raise DataError("no picture in the folder can be read, one or more expected: name another folder")
         return None
 
 
-def quantize(model: str | Path, pictures: str | Path, out: str | Path) -> int:
+def quantize(model: str | Path, images: str | Path, out: str | Path) -> int:
     """Write `model` in int8 as the ONNX file `out`; ranges come from a folder of pictures like those to segment.
 
     Returns how many pictures were looked at. Raises RedosegError for a model that is in int8 already, for a folder
@@ -59,7 +59,7 @@ def quantize(model: str | Path, pictures: str | Path, out: str | Path) -> int:
     proto = onnx.load_from_string(content)
     if any(node.op_type == "QuantizeLinear" for node in proto.graph.node):
         raise ModelError(f"{where} is in int8 already, a float32 model expected: name the one that it was made from")
-    found, _ = list_images(pictures)
+    found, _ = list_images(images)
     inputs = _Inputs(segmenter, found[:: -(-len(found) // PICTURES)])
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}

@@ -169,11 +169,11 @@ class RedrawModel:
         """The photograph with the texture of `like`: drawn from the latents that the encoder reads off `like`."""
         return self.draw(image, self.read_latents(like)[None], what)[0]
 
-    def _scene(self, picture: Image.Image) -> _Scene:
-        seen, masks = self.segmenter.network_input([picture], self._size)[0], self.segmenter.masks([picture])[0]
+    def _scene(self, image: Image.Image) -> _Scene:
+        seen, masks = self.segmenter.network_input([image], self._size)[0], self.segmenter.masks([image])[0]
         finer = self.segmenter.size // self._size
         masks = masks.reshape(self.regions, self._size, finer, self._size, finer).mean((2, 4))
-        photo = _at_most(picture, LARGEST)
+        photo = _at_most(image, LARGEST)
         return _Scene(photo, seen, masks, self.segmenter.batch(np.asarray(photo)[None])[0])
 
     def _run(self, scene: _Scene, latents: Latents, read: bool = False) -> list[NDArray[np.float32]]:
@@ -309,17 +309,17 @@ def redraw_photo(
         problem = why_not_write(target, inputs, overwrite, "one of the photographs")
         if problem:
             raise RedosegError(f"{printable(target)} {problem}")
-    picture, other = read_image(photo), None if like is None else read_image(like)
+    image, other = read_image(photo), None if like is None else read_image(like)
     if gif:
-        picture = _at_most(picture, GIF_LARGEST)
+        image = _at_most(image, GIF_LARGEST)
     latents = model.random_latents(count, seed)
     if other is not None:
-        own, theirs = model.read_latents(picture), model.read_latents(other)
+        own, theirs = model.read_latents(image), model.read_latents(other)
         latents = np.stack([own, theirs]) if gif else between(own, theirs, np.arange(1, count + 1) / count)
     steps = STEPS * (1 if other is None else 2)  # there is but one way to go
-    drawings = model.draw(picture, around(latents, steps) if gif else latents, what)
+    drawings = model.draw(image, around(latents, steps) if gif else latents, what)
     make_folder(out)
-    files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, picture, other, drawings))]
+    files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, image, other, drawings))]
     for target, content in zip(targets, files, strict=True):
         write_atomic(target, content)
     return targets
@@ -330,20 +330,20 @@ def _check_count(count: int, most: int = MOST) -> None:
         raise RedosegError(f"{count} drawings seen, 1 to {max(most, MOST)} expected: choose another number")
 
 
-def _at_most(picture: Image.Image, longest: int) -> Image.Image:
+def _at_most(image: Image.Image, longest: int) -> Image.Image:
     """The picture, reduced to at most `longest` pixels on its longer side."""
-    scale = longest / max(picture.size)
+    scale = longest / max(image.size)
     if scale >= 1:
-        return picture
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        return image
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _sheet(
-    model: RedrawModel, picture: Image.Image, other: Image.Image | None, drawings: Sequence[Image.Image]
+    model: RedrawModel, image: Image.Image, other: Image.Image | None, drawings: Sequence[Image.Image]
 ) -> Image.Image:
     """Photograph, mask and drawings side by side; `other` stands after the mask."""
-    small = _at_most(picture, TILE)
+    small = _at_most(image, TILE)
     tiles = [small, outline(small, model.segmenter(small))]
     if other is not None:
         tile, shrunk = Image.new("RGB", small.size, (255, 255, 255)), other.copy()
@@ -356,9 +356,9 @@ def _sheet(
     return grid([tiles[i : i + columns] for i in range(0, len(tiles), columns)])
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=3)
+    image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

@@ -111,7 +111,9 @@ def segment_paths(
     if source.is_dir():
         return _segment_folder(segmenter, source, out, wanted, on_item)
     if not source.exists():
-        raise DataError(f"{printable(source)} does not exist, a picture or a folder of pictures expected: correct the name")
+        raise DataError(
+            f"{printable(source)} does not exist, a picture or a folder of pictures expected: correct the name"
+        )
     if review:
         raise RedosegError(f"a review of {printable(source)}, a folder expected: leave it out for one picture")
     target = _target(source, out, kind)
@@ -130,35 +132,39 @@ def _segment_folder(
     segmenter: Segmenter, source: Path, out: Path, wanted: _Wanted, on_item: OnItem | None
 ) -> SegmentReport:
     if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in (".json", *IMAGE_SUFFIXES)):
-        raise RedosegError(f"{printable(out)} is a file's name, a folder expected for the results of a folder: name one")
+        raise RedosegError(
+            f"{printable(out)} is a file's name, a folder expected for the results of a folder: name one"
+        )
     if source.resolve() == out.resolve():  # the next run would take them for photographs
-        raise RedosegError(f"{printable(out)} is the folder of the pictures, another expected for the results: name one")
-    pictures, failed = list_images(source)
+        raise RedosegError(
+            f"{printable(out)} is the folder of the pictures, another expected for the results: name one"
+        )
+    images, failed = list_images(source)
     if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
-        pictures = [p for p in pictures if not p.resolve().is_relative_to(out.resolve())]
-        if not pictures:
+        images = [p for p in images if not p.resolve().is_relative_to(out.resolve())]
+        if not images:
             raise DataError(f"no picture in {printable(source)} but results in {printable(out)}: name another folder")
     # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
-    names = _names(pictures, source)
-    inputs = {os.path.realpath(picture) for picture in pictures}
+    names = _names(images, source)
+    inputs = {os.path.realpath(image) for image in images}
     one_large = threading.Lock()
     shared = _Shared(out, wanted, inputs)
-    shared.refuse(len(pictures))
+    shared.refuse(len(images))
 
     def result_of(job: tuple[Path, str]) -> _Result | str:
         """Segments one picture; why there is no result, if there is none."""
-        picture, target = job[0], out / job[1]
+        image, target = job[0], out / job[1]
         refused = None if wanted.kind == "coco" else why_not_write(target, inputs, wanted.overwrite)
         if refused:
             return f"{printable(target)} {refused}"
         try:
-            name = picture.relative_to(source).as_posix()
-            result = _segmented(segmenter, picture, name, wanted, one_large)
+            name = image.relative_to(source).as_posix()
+            result = _segmented(segmenter, image, name, wanted, one_large)
             if result.png is not None:
                 make_folder(target.parent)
                 write_atomic(target, result.png)
         except DataError as error:
-            return str(error).removeprefix(f"{printable(picture)}: ")
+            return str(error).removeprefix(f"{printable(image)}: ")
         except MemoryError:
             return "does not fit the memory that is free: make it smaller"
         return replace(result, png=None)
@@ -170,18 +176,18 @@ def _segment_folder(
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.callback(lambda: written.extend(shared.write()))  # also when stopped by hand
-        jobs = zip(pictures, names, strict=True)
+        jobs = zip(images, names, strict=True)
         results = stack.enter_context(contextlib.closing(in_order(result_of, jobs, segmenter.threads)))
-        for seen, (picture, name, result) in enumerate(zip(pictures, names, results, strict=True), 1):
+        for seen, (image, name, result) in enumerate(zip(images, names, results, strict=True), 1):
             if isinstance(result, str):
-                failed.append((picture, result))
+                failed.append((image, result))
             else:
                 done += 1
                 shared.add(result)
                 if wanted.kind != "coco":
                     written.append(out / name)
             if on_item is not None:
-                on_item(picture, seen, len(pictures), result if isinstance(result, str) else None)
+                on_item(image, seen, len(images), result if isinstance(result, str) else None)
     return SegmentReport(done, tuple(failed), tuple(written))
 
 
@@ -193,28 +199,28 @@ def _segmented(
     one_large: contextlib.AbstractContextManager[Any],
 ) -> _Result:
     """A picture file's result. A large picture's is made within `one_large`. Raises DataError."""
-    picture = read_image(path)
-    with one_large if is_large(picture) else contextlib.nullcontext():
-        soft, confidence = segmenter.predict(picture)
+    image = read_image(path)
+    with one_large if is_large(image) else contextlib.nullcontext():
+        soft, confidence = segmenter.predict(image)
         mask = soft > 0.5
         reviewed = None
         if wanted.review:
-            tile = _encoded(tile_of(picture, mask, _TILE), "JPEG", quality=80)
+            tile = _encoded(tile_of(image, mask, _TILE), "JPEG", quality=80)
             reviewed = confidence, float(mask.mean()), name, tile
         if wanted.kind == "coco":
             return _Result(None, annotated(name, mask, confidence), reviewed)
-        result = drawn(picture, soft, wanted.kind)
+        result = drawn(image, soft, wanted.kind)
         if wanted.crop:
             result = result.crop(_crop_of(mask, path))
         return _Result(as_png(result), None, reviewed)
 
 
-def is_large(picture: Image.Image) -> bool:
+def is_large(image: Image.Image) -> bool:
     """Whether so much memory goes into this picture's result that no two should be made at a time."""
-    return picture.width * picture.height > _LARGE
+    return image.width * image.height > _LARGE
 
 
-def drawn(picture: Image.Image, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5) -> Image.Image:
+def drawn(image: Image.Image, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5) -> Image.Image:
     """What is made of an RGB picture and its soft mask (H, W), 0 to 1, cut at `threshold`.
 
     "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB.
@@ -225,8 +231,8 @@ def drawn(picture: Image.Image, soft: NDArray[np.float32], kind: Kind, threshold
         return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
     if kind == "cutout":
         # Steeper than the soft mask's own edge, through which the background would show.
-        return cutout(picture, (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1))
-    return outline(picture, soft > threshold)
+        return cutout(image, (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1))
+    return outline(image, soft > threshold)
 
 
 def as_png(image: Image.Image) -> bytes:
@@ -238,7 +244,9 @@ def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
     box = bounding_box(mask)
     if box is None:
-        raise DataError(f"{printable(path)}: no object found, one expected to crop to: leave out the crop for this picture")
+        raise DataError(
+            f"{printable(path)}: no object found, one expected to crop to: leave out the crop for this picture"
+        )
     left, top, width, height = box
     margin = round(_MARGIN * max(width, height))
     return (
@@ -255,8 +263,8 @@ def _encoded(image: Image.Image, kind: str, **settings: int) -> bytes:
     return buffer.getvalue()
 
 
-def _coco_file(pictures: Sequence[Annotated], label: str) -> bytes:
-    return json.dumps(document(pictures, label)).encode()
+def _coco_file(images: Sequence[Annotated], label: str) -> bytes:
+    return json.dumps(document(images, label)).encode()
 
 
 @dataclass
@@ -269,11 +277,11 @@ class _Shared:
     coco: list[Annotated] = field(default_factory=list)
     reviewed: list[tuple[float, float, str, bytes]] = field(default_factory=list)
 
-    def refuse(self, pictures: int) -> None:
+    def refuse(self, images: int) -> None:
         """Raises RedosegError where one of them may not be written, before the work on so many pictures."""
         names = [COCO_FILE] if self.wanted.kind == "coco" else []
         if self.wanted.review:
-            names += [REVIEW_TABLE, *(_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS))))]
+            names += [REVIEW_TABLE, *(_page(n + 1) for n in range(math.ceil(images / (_COLUMNS * _ROWS))))]
         for target in (self.out / name for name in names):
             problem = why_not_write(target, self.inputs, self.wanted.overwrite)
             if problem:
@@ -347,11 +355,13 @@ def _target(source: Path, out: Path, kind: Kind) -> Path:
     if out.is_dir() or suffix not in (right, ".json", *IMAGE_SUFFIXES):
         return out / (COCO_FILE if kind == "coco" else f"{source.stem}.png")
     if suffix != right:
-        raise RedosegError(f"{printable(out)}: the result is a {right} file: name a file ending in {right}, or a folder")
+        raise RedosegError(
+            f"{printable(out)}: the result is a {right} file: name a file ending in {right}, or a folder"
+        )
     return out
 
 
-def _names(pictures: Sequence[Path], source: Path) -> list[str]:
+def _names(images: Sequence[Path], source: Path) -> list[str]:
     """A result's name for each picture: what differs from another in case or suffix alone keeps its suffix."""
     whole: set[Path] = set()  # pictures that keep their suffix
 
@@ -360,9 +370,9 @@ def _names(pictures: Sequence[Path], source: Path) -> list[str]:
         return str(relative.with_name((path.name if path in whole else path.stem) + ".png"))
 
     while True:
-        names = [name(p) for p in pictures]
+        names = [name(p) for p in images]
         count = Counter(name.lower() for name in names)
-        clashing = {p for p, name in zip(pictures, names, strict=True) if count[name.lower()] > 1} - whole
+        clashing = {p for p, name in zip(images, names, strict=True) if count[name.lower()] > 1} - whole
         if not clashing:
             return names
         whole |= clashing

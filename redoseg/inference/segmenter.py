@@ -145,23 +145,23 @@ class Segmenter:
                 pass
         return soft
 
-    def _reduced(self, pictures: Sequence[Image.Image], size: int = 0) -> NDArray[np.uint8]:
+    def _reduced(self, images: Sequence[Image.Image], size: int = 0) -> NDArray[np.uint8]:
         """RGB pictures squeezed whole to the network's square, (N, S, S, 3): nothing of them is cut off."""
         square = (size or self.size, size or self.size)
         return np.stack(
             [
                 np.asarray(p if p.size == square else p.resize(square, Image.Resampling.BILINEAR, reducing_gap=3.0))
-                for p in pictures
+                for p in images
             ]
         )
 
-    def network_input(self, pictures: Sequence[Image.Image], size: int = 0) -> NDArray[np.float32]:
+    def network_input(self, images: Sequence[Image.Image], size: int = 0) -> NDArray[np.float32]:
         """What the network sees of RGB pictures of any size: (N, 3, S, S). S is `size`, or its own where that is 0."""
-        return self._values(self._reduced(pictures, size))
+        return self._values(self._reduced(images, size))
 
-    def masks(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+    def masks(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Soft masks (N, n, S, S) of RGB pictures of any size, as the network gives them."""
-        return self._run(self._reduced(pictures))
+        return self._run(self._reduced(images))
 
     def _values(self, reduced: NDArray[np.uint8]) -> NDArray[np.float32]:
         factor, offset = self.value_range
@@ -173,15 +173,15 @@ class Segmenter:
         return run_session(self._session, self.name, ["masks"], {"picture": self._values(reduced)})[0]
 
     def _at_own_size(
-        self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], picture: Image.Image, way: Edges
+        self, mask: NDArray[np.float32], reduced: NDArray[np.uint8], image: Image.Image, way: Edges
     ) -> NDArray[np.float32]:
         match way:
             case "plain":
-                return edges.bilinear_upsample(mask, picture.size)
+                return edges.bilinear_upsample(mask, image.size)
             case "grabcut":
-                return edges.grabcut_upsample(mask, reduced, picture)
+                return edges.grabcut_upsample(mask, reduced, image)
             case _:
-                return edges.guided_upsample(mask, reduced, picture)
+                return edges.guided_upsample(mask, reduced, image)
 
     def predict(self, image: ImageLike) -> Prediction:
         """The object's soft mask at the picture's own size, and how sure the network is of it.
@@ -255,7 +255,9 @@ def model_bytes(model: str | Path, file: str = MODEL_FILE) -> tuple[str, bytes]:
         if str(model) in ships:
             return f"weights {model}", (resources.files("redoseg") / "weights" / str(model) / file).read_bytes()
     except OSError as error:
-        raise ModelError(f"{printable(path)} cannot be read ({describe_error(error)}): change its permissions") from error
+        raise ModelError(
+            f"{printable(path)} cannot be read ({describe_error(error)}): change its permissions"
+        ) from error
     seen = f"has no {file}" if path.is_dir() or str(model) in weights() else "does not exist"
     an_onnx_file = "an .onnx file"
     if file != MODEL_FILE:
@@ -271,7 +273,9 @@ def home_of(model: str | Path) -> Path:
     try:
         return Path(model).expanduser()
     except RuntimeError as error:
-        raise ModelError(f"model {printable(model)}: {describe_error(error)} A path or name expected: correct it") from None
+        raise ModelError(
+            f"model {printable(model)}: {describe_error(error)} A path or name expected: correct it"
+        ) from None
 
 
 def fetched(model: str | Path, files: Sequence[str]) -> str | Path:

@@ -26,8 +26,8 @@ class ImageEncoder(nn.Module):
         self.blocks.append(FlatBlock(make, widths[-1]))
         self.linear = make.linear(widths[-1], outputs)
 
-    def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b o"]:
-        return self.linear(self.blocks(pictures).sum((2, 3))).float()
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b o"]:
+        return self.linear(self.blocks(images).sum((2, 3))).float()
 
 
 def discriminator(config: NetConfig, size: int) -> ImageEncoder:

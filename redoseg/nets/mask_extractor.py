@@ -77,8 +77,8 @@ class MaskExtractor(nn.Module):
         if config.initialisation != "default":
             initialise(self, config.initialisation_gain)
 
-    def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n h w"]:
-        features = F.pad(self.up(self.down(pictures)), (3, 3, 3, 3), mode="reflect")
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n h w"]:
+        features = F.pad(self.up(self.down(images)), (3, 3, 3, 3), mode="reflect")
         logits = self.head(features).float()
         if self.regions > 2:
             return logits.softmax(1)

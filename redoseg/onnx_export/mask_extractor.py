@@ -69,8 +69,8 @@ def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.
     else:
         graph.add("Softmax", logits, output="masks", axis=1)
 
-    picture, masks = tensor("picture", 3, size, size), tensor("masks", regions, size, size)
-    return graph.closed("mask_extractor", [picture], [masks])
+    image, masks = tensor("picture", 3, size, size), tensor("masks", regions, size, size)
+    return graph.closed("mask_extractor", [image], [masks])
 
 
 def _pyramid_levels(graph: Graph, x: str, pyramid: PyramidPooling, side: int) -> str:

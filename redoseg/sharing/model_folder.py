@@ -113,8 +113,8 @@ def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int
     with contextlib.suppress(ModelError):
         return Segmenter(folder).object_region
     try:
-        pictures = open_training_images(config).resized(config.data.size)
-        bank = ImageStore(pictures, config, torch.device("cpu"))
+        images = open_training_images(config).resized(config.data.size)
+        bank = ImageStore(images, config, torch.device("cpu"))
         return metrics.object_region(soft_masks(extractor.eval(), bank, evenly_spaced(len(bank), LOOKED_AT)))
     except DataError as error:
         raise ModelError(
@@ -149,7 +149,8 @@ def make_redraw(folder: Path) -> bytes:
     nets = read_run(folder)
     if nets.generators is None:
         raise ModelError(
-            f"{printable(folder)} cannot redraw: refine.start was {nets.config.refine.start}, run expected, whose first "
+            f"{printable(folder)} cannot redraw: refine.start was {nets.config.refine.start}, run expected, whose "
+            "first "
             "stage learns to redraw: train with --refine.start run"
         )
     content = redrawer_bytes(nets.generators, nets.encoder, nets.config, folder.resolve().name, nets.object_region)

@@ -89,8 +89,8 @@ def floors_of(study: Study) -> dict[str, float]:
     for row in study.rows:
         data = row.config.data
         if data.evaluate_on not in found:
-            pictures = open_data(data.evaluate_on, data.size, row.config.nets.regions, data.evaluate_split or None)
-            found[data.evaluate_on] = max(s.iou for s in baselines.floors(pictures.labels()).values())
+            images = open_data(data.evaluate_on, data.size, row.config.nets.regions, data.evaluate_split or None)
+            found[data.evaluate_on] = max(s.iou for s in baselines.floors(images.labels()).values())
     return found
 
 
@@ -140,11 +140,11 @@ def _runs(study: Study, results: Sequence[Result], folder: StudyFolder) -> list[
     return found
 
 
-def _strips(path: Path, names: Sequence[int], pictures: int = 0) -> list[Image.Image]:
+def _strips(path: Path, names: Sequence[int], images: int = 0) -> list[Image.Image]:
     """Rows of a sample grid of two regions: 0 pictures, 1 object masks, 2 and 3 the regions redrawn, 4 the truth."""
     with Image.open(path) as sheet:
         height = sheet.height // 5
-        width = sheet.width * pictures // 8 if pictures else sheet.width
+        width = sheet.width * images // 8 if images else sheet.width
         return [sheet.crop((0, height * name, width, height * (name + 1))) for name in names]
 
 
@@ -154,8 +154,8 @@ def _draw_masks(study: Study, results: Sequence[Result], folder: StudyFolder) ->
     for row, _, run in _runs(study, results, folder):
         sheet = run / "samples" / "last.png"
         if sheet.is_file() and row.config.nets.regions == 2:
-            pictures, masks = _strips(sheet, (0, 1))
-            strips += [(row.name, masks)] if strips else [("pictures", pictures), (row.name, masks)]
+            images, masks = _strips(sheet, (0, 1))
+            strips += [(row.name, masks)] if strips else [("pictures", images), (row.name, masks)]
     _draw_strips(strips, folder.masks)
 
 

@@ -35,28 +35,28 @@ def resident_limit(device: torch.device) -> int:
 class ImageStore:
     """Pictures as bytes, given out as float batches in the networks' value range, on the device."""
 
-    def __init__(self, pictures: ImageSet, config: Config, device: torch.device) -> None:
-        self.images = pictures.images
+    def __init__(self, images: ImageSet, config: Config, device: torch.device) -> None:
+        self.pixels = images.pixels
         self.signed, self.device = config.data.value_range == "signed", device
         self.layout = memory_layout(config.speed)
-        fits = config.data.resident == "auto" and self.images.nbytes <= resident_limit(device)
+        fits = config.data.resident == "auto" and self.pixels.nbytes <= resident_limit(device)
         self.resident = self._copied() if fits else None
 
     def _copied(self) -> UInt8[Tensor, "p h w 3"]:
         """All pictures in the device's memory, part by part: they may be more than the host's can hold."""
-        whole = torch.empty(self.images.shape, dtype=torch.uint8, device=self.device)
-        part = max(1, COPIED // max(1, self.images[:1].nbytes))
+        whole = torch.empty(self.pixels.shape, dtype=torch.uint8, device=self.device)
+        part = max(1, COPIED // max(1, self.pixels[:1].nbytes))
         for start in range(0, len(whole), part):
-            whole[start : start + part].copy_(torch.from_numpy(np.array(self.images[start : start + part])))
+            whole[start : start + part].copy_(torch.from_numpy(np.array(self.pixels[start : start + part])))
         return whole
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.pixels)
 
     @property
     def size(self) -> int:
         """Side of the pictures [pixels]."""
-        return int(self.images.shape[1])
+        return int(self.pixels.shape[1])
 
     def __call__(
         self, indices: Int[np.ndarray, " b"], flips: Bool[np.ndarray, " b"] | None = None
@@ -69,7 +69,7 @@ class ImageStore:
         if self.resident is not None:
             return self.resident.index_select(0, torch.from_numpy(indices).to(self.device))
         order, places = np.unique(indices, return_inverse=True)  # a memory map likes to be read in order
-        return torch.from_numpy(self.images[order][places])
+        return torch.from_numpy(self.pixels[order][places])
 
     def floats(
         self, taken: UInt8[Tensor, "b h w 3"], flips: Bool[np.ndarray, " b"] | None = None
@@ -89,7 +89,7 @@ class Batch:
     """What one step is about: its draws, the pictures to redraw and the discriminator's real ones."""
 
     drawn: StepDraws
-    pictures: Float[Tensor, "b 3 h w"]
+    images: Float[Tensor, "b 3 h w"]
     real: Float[Tensor, "b 3 h w"]
 
 
@@ -141,10 +141,10 @@ class BatchLoader:
             taken.record_stream(torch.cuda.current_stream(self.bank.device))
         flips = drawn.flips if self.config.data.flip else (None, None)
         count = len(drawn.redrawn)
-        pictures = real = self.bank.floats(taken[:count], flips[0])
+        images = real = self.bank.floats(taken[:count], flips[0])
         if self.config.objective.other_real:
             real = self.bank.floats(taken[count:], flips[1])
-        return Batch(drawn, pictures, real)
+        return Batch(drawn, images, real)
 
     def waited_share(self) -> float:
         """Share of the time that `take` waited for bytes to be on the device, since this was last asked.

@@ -178,7 +178,7 @@ def draw_curves(entries: Sequence[Entry], path: Path) -> None:
 
 def draw_samples(rows: Sequence[NDArray[np.uint8]], path: Path, side: int = 96) -> None:
     """A sample grid: each row is uint8 (k, H, W, 3), one picture a column, drawn at about `side` pixels."""
-    images = [[Image.fromarray(picture) for picture in row] for row in rows]
+    images = [[Image.fromarray(image) for image in row] for row in rows]
     factor = max(1, round(side / images[0][0].width))
     images = [[i.resize((i.width * factor, i.height * factor), Image.Resampling.NEAREST) for i in r] for r in images]
     buffer = io.BytesIO()

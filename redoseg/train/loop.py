@@ -52,21 +52,21 @@ def train(
     objective = config.objective
     precision = autocast(config.precision, device)
     started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
-    redrawer, critic, redraw = _ready(state, hooks)
+    redrawer, discriminator, redraw = _ready(state, hooks)
     with BatchLoader(bank, config) as feed:
         feed.begin(state.seed, state.step + 1)
         while state.step < config.steps and not distributed.any_rank(hooks.stop()):
             step = state.step + 1
             begin_step(config.speed.compile, device)
             batch = feed.take()
-            drawn, pictures = batch.drawn, batch.pictures
+            drawn, images = batch.drawn, batch.images
             latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
             changes, centre = drawn.changes.to(device), state.redrawer.centre_pull(step)
-            colours = state.redrawer.self_redraw_colours(pictures)
+            colours = state.redrawer.self_redraw_colours(images)
 
             # the redrawer's step, against a constant discriminator
             with precision:
-                redrawn = redrawer(pictures, latents, chosen, state.discriminator, changes[0], centre, colours)
+                redrawn = redrawer(images, latents, chosen, state.discriminator, changes[0], centre, colours)
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
             redrawn["total"].backward()
@@ -77,13 +77,13 @@ def train(
             if objective.fresh_fakes:
                 fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
                 with torch.no_grad(), precision:
-                    fakes = redraw(pictures, fresh, chosen)[0]
+                    fakes = redraw(images, fresh, chosen)[0]
             with precision:
-                judged = critic(batch.real, fakes, changes[1])
+                judged = discriminator(batch.real, fakes, changes[1])
             refuse_non_finite(judged["total"], "discriminator", step)
-            state.critic_optimiser.zero_grad()
+            state.discriminator_optimiser.zero_grad()
             judged["total"].backward()
-            state.critic_optimiser.step()
+            state.discriminator_optimiser.step()
 
             state.average.update(state.redrawer, step)
             state.step = step
@@ -122,7 +122,7 @@ def train(
                     if state.restarts < watch.restarts:
                         hooks.log(entry)
                         state = TrainState.fresh(config, device, state.restarts + 1)
-                        redrawer, critic, redraw = _ready(state, hooks)
+                        redrawer, discriminator, redraw = _ready(state, hooks)
                         feed.begin(state.seed, 1)
                         since, counted = time.monotonic(), 0
                         hooks.save(state)
@@ -143,8 +143,8 @@ def _ready(state: TrainState, hooks: Hooks) -> Players:
             mode = "off"
         compiler = Compiler(mode, hooks.say)
         redrawer = distributed.wrap_ddp(state.redrawer, all_learn=state.redrawer.reads)
-        critic = distributed.wrap_ddp(state.discriminator)
-        state.ready = compiler(redrawer), compiler(critic), compiler(state.redrawer.redraw)
+        discriminator = distributed.wrap_ddp(state.discriminator)
+        state.ready = compiler(redrawer), compiler(discriminator), compiler(state.redrawer.redraw)
     return state.ready
 
 

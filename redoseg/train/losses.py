@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def compose(
-    pictures: Float[Tensor, "b 3 h w"],
+    images: Float[Tensor, "b 3 h w"],
     parts: Float[Tensor, "b n 3 h w"],
     masks: Float[Tensor, "b n h w"],
     redraw: str,
@@ -25,11 +25,11 @@ def compose(
     """
     if redraw == "together":
         return parts.sum(1)
-    redrawn = parts + (1 - masks).unsqueeze(2) * pictures.unsqueeze(1)
+    redrawn = parts + (1 - masks).unsqueeze(2) * images.unsqueeze(1)
     if redraw == "each":
         return redrawn.transpose(0, 1).flatten(0, 1)
     if redraw == "one":
-        return redrawn[torch.arange(len(pictures), device=pictures.device), chosen]
+        return redrawn[torch.arange(len(images), device=images.device), chosen]
     return redrawn[:, 0]
 
 
@@ -75,18 +75,18 @@ def greyness(masks: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
 
 
 @torch.no_grad()
-def whitening(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "3 3"]:
+def whitening(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "3 3"]:
     """The map that makes the colours of these pictures equally spread in every direction, at their mean spread.
 
     In photographs light and dark differ most by far; whitened, a change of hue counts as much as one of light.
     """
-    spread, directions = torch.linalg.eigh(pictures.transpose(0, 1).flatten(1).cpu().double().cov())
+    spread, directions = torch.linalg.eigh(images.transpose(0, 1).flatten(1).cpu().double().cov())
     spread = spread.clamp_min(1e-4 * spread.sum().clamp_min(1e-6))
-    return (directions * (spread.mean() / spread).sqrt() @ directions.T).to(pictures)
+    return (directions * (spread.mean() / spread).sqrt() @ directions.T).to(images)
 
 
 def region_error(
-    pictures: Float[Tensor, "b 3 h w"],
+    images: Float[Tensor, "b 3 h w"],
     drawings: Float[Tensor, "b n 3 h w"],
     masks: Float[Tensor, "b n h w"],
     colours: Float[Tensor, "3 3"] | None = None,
@@ -98,7 +98,7 @@ def region_error(
     Linear in the masks, so a pixel is better given wholly to the region that draws it better than blended: a
     soft mask cannot carry the picture's own grey levels.
     """
-    difference = drawings - pictures.unsqueeze(1)  # b n 3 h w
+    difference = drawings - images.unsqueeze(1)  # b n 3 h w
     if colours is not None:
         mapped = [(difference * row[:, None, None]).sum(2) for row in colours]
         difference = torch.stack(mapped, 2)

@@ -36,14 +36,14 @@ def soft_masks(
 class Watched:
     """Labelled pictures that are scored while training, and never anything else."""
 
-    pictures: ImageSet
+    labelled: ImageSet
     bank: ImageStore
 
     def scores(
         self, masks: Float[np.ndarray, "p n h w"], indices: Int[np.ndarray, " p"], region: int
     ) -> dict[str, float | int]:
         """The figures of DESIGN's `--json`; matched ones for more than two regions."""
-        labels = self.pictures.labels(indices)
+        labels = self.labelled.labels(indices)
         if not (labels >= 0).any():
             return {}
         if masks.shape[1] > 2:
@@ -90,7 +90,7 @@ def evaluate_now(
         "average_sizes": [round(float(s), 5) for s in masks.mean((0, 2, 3))],
     }
     if watched is not None:
-        indices = evenly_spaced(len(watched.pictures), most)
+        indices = evenly_spaced(len(watched.labelled), most)
         masks = soft_masks(extractor, watched.bank, indices)
         entry["watched_sizes"] = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
         entry |= {k: round(float(v), 5) for k, v in watched.scores(masks, indices, region).items() if k != "pictures"}
@@ -113,11 +113,11 @@ def sample_rows(
     config = state.config
     source = bank if watched is None else watched.bank
     indices = evenly_spaced(len(source), SAMPLE_IMAGES)
-    pictures = source(indices)
-    masks = extractor(pictures)
+    images = source(indices)
+    masks = extractor(images)
     shape = (len(indices), config.nets.regions, config.nets.latent)
-    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(pictures.device)
-    rows = [_bytes(pictures, bank.signed)]
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    rows = [_bytes(images, bank.signed)]
     rows += [_grey(masks[:, k].float().cpu().numpy() * 255) for k in _shown_regions(config, region)]
     for k, generator in enumerate(state.average.nets["generators"].children() if state.step else ()):
         mask = masks[:, k : k + 1]
@@ -125,9 +125,9 @@ def sample_rows(
         drawing = F.interpolate(drawing, size=mask.shape[-2:], mode="bilinear")
         if config.objective.mask_drawings:
             drawing = drawing * mask
-        rows.append(_bytes(drawing + (1 - mask) * pictures, bank.signed))
+        rows.append(_bytes(drawing + (1 - mask) * images, bank.signed))
     if watched is not None:
-        truth = watched.pictures.labels(indices).astype(np.float64)
+        truth = watched.labelled.labels(indices).astype(np.float64)
         rows.append(_grey(np.where(truth < 0, 127, truth * 255 / max(1, config.nets.regions - 1))))
     return rows
 

@@ -45,11 +45,11 @@ class Redrawer(nn.Module):
         weight = self.config.centre_weight * max(0.0, 1 - step / self.config.centre_steps)
         return next(self.parameters()).new_tensor(weight)
 
-    def self_redraw_colours(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "3 3"] | None:
+    def self_redraw_colours(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "3 3"] | None:
         """The map of colours in which self-redrawing is compared; None for plain ones. From all ranks' pictures."""
         if not self.config.self_redraw_weight or self.config.self_redraw_colours == "plain":
             return None
-        return losses.whitening(distributed.all_gather(pictures))
+        return losses.whitening(distributed.all_gather(images))
 
     @property
     def reads(self) -> bool:
@@ -62,28 +62,29 @@ class Redrawer(nn.Module):
         return torch.stack([generator(z, mask) for generator, z, mask in regions], 1)
 
     def redraw(
-        self, pictures: Float[Tensor, "b 3 h w"], latents: Float[Tensor, "b n d"], chosen: Int[Tensor, " b"]
+        self, images: Float[Tensor, "b 3 h w"], latents: Float[Tensor, "b n d"], chosen: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "m 3 h w"], Float[Tensor, "b n 3 h w"], Float[Tensor, "b n h w"]]:
         """Redrawn pictures (`losses.compose`), the parts they were made of, and the masks."""
-        masks = self.extractor(pictures)
+        masks = self.extractor(images)
         parts = self.draw(latents, masks)
         if self.config.mask_drawings:
             parts = parts * masks.unsqueeze(2)
-        return losses.compose(pictures, parts, masks, self.config.redraw, chosen), parts, masks
+        return losses.compose(images, parts, masks, self.config.redraw, chosen), parts, masks
 
     def forward(
         self,
-        pictures: Float[Tensor, "b 3 h w"],
+        images: Float[Tensor, "b 3 h w"],
         latents: Float[Tensor, "b n d"],
         chosen: Int[Tensor, " b"],
-        critic: Discriminator,
+        discriminator: Discriminator,
         changes: Float[Tensor, "k 5"] | None = None,
         centre: Float[Tensor, ""] | None = None,
         colours: Float[Tensor, "3 3"] | None = None,
     ) -> dict[str, Tensor]:
         """The losses and their `total`.
 
-        `changes` augment what the critic sees; `centre` is `centre_pull`'s, `colours` are `self_redraw_colours`'.
+        `changes` augment what the discriminator sees; `centre` comes from `centre_pull`, `colours` from
+        `self_redraw_colours`.
 
         Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
         With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
@@ -91,9 +92,11 @@ class Redrawer(nn.Module):
         c = self.config
         with self.norms():
             if c.self_redraw_weight:
-                read = self.encoder(pictures).view_as(latents)
-            fakes, parts, masks = self.redraw(pictures, latents, chosen)
-            terms = {"redrawer": losses.redrawer_adversarial(critic.score_as_constant(fakes, changes), c.adversarial)}
+                read = self.encoder(images).view_as(latents)
+            fakes, parts, masks = self.redraw(images, latents, chosen)
+            terms = {
+                "redrawer": losses.redrawer_adversarial(discriminator.score_as_constant(fakes, changes), c.adversarial)
+            }
             total = c.adversarial_weight * terms["redrawer"]
             if c.latent_weight:
                 terms["latent"] = self.latent_error(fakes, parts, latents)
@@ -111,7 +114,7 @@ class Redrawer(nn.Module):
             if c.self_redraw_weight:
                 # the generators see these masks as a constant, else masks would carry the picture to them
                 drawings = self.draw(read, masks.detach())
-                terms["self_redraw"] = losses.region_error(pictures, drawings, masks, colours)
+                terms["self_redraw"] = losses.region_error(images, drawings, masks, colours)
                 total = total + c.self_redraw_weight * terms["self_redraw"]
         terms["grey"] = losses.greyness(masks.detach())
         sizes = masks.detach().mean((0, 2, 3))
@@ -141,18 +144,16 @@ class Discriminator(nn.Module):
         self.discriminator = discriminator(config.nets, config.data.size)
 
     def score_as_constant(
-        self, pictures: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None = None
+        self, images: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None = None
     ) -> Float[Tensor, "m 1"]:
         """Scores whose gradient reaches the pictures and never the discriminator's weights."""
         weights = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-        return functional_call(self.discriminator, weights, self._seen(pictures, changes))
+        return functional_call(self.discriminator, weights, self._seen(images, changes))
 
-    def _seen(
-        self, pictures: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None
-    ) -> Float[Tensor, "m 3 h w"]:
+    def _seen(self, images: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None) -> Float[Tensor, "m 3 h w"]:
         if not self.config.augment or changes is None:
-            return pictures
-        return augmented(pictures, changes[: len(pictures)])
+            return images
+        return augmented(images, changes[: len(images)])
 
     def forward(
         self,

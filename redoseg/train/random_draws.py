@@ -49,8 +49,8 @@ class StepDraws:
 class RandomDraws:
     """The draws of a run over `pictures` pictures."""
 
-    def __init__(self, seed: int, pictures: int, batch: int, regions: int, latent: int) -> None:
-        self.seed, self.pictures, self.batch = seed, pictures, batch
+    def __init__(self, seed: int, images: int, batch: int, regions: int, latent: int) -> None:
+        self.seed, self.pictures, self.batch = seed, images, batch
         self.regions, self.latent = regions, latent
         self._orders: dict[tuple[int, int], Int[np.ndarray, " p"]] = {}
 

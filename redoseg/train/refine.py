@@ -87,19 +87,19 @@ def refine(
     """
     config, device = state.config.refine, bank.device
     precision = autocast(state.config.precision, device)
-    pictures = evenly_spaced(len(bank), config.pictures)
+    images = evenly_spaced(len(bank), config.pictures)
     teacher: nn.Module = state.average.nets["extractor"]
     student = None
     for number in range(1, config.rounds + 1):
         if number == 1 and start is not None:
-            regions = start.regions(pictures, fine.size)
+            regions = start.regions(images, fine.size)
         else:
             taught_on = bank if number == 1 else fine
-            parts = np.array_split(pictures, len(pictures) // 512 + 1)
+            parts = np.array_split(images, len(images) // 512 + 1)
             regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
         if config.sharpen == "grabcut":
             before = regions.copy()
-            if not _cut_anew(fine, pictures, regions, config.sharpen_size, stop):
+            if not _cut_anew(fine, images, regions, config.sharpen_size, stop):
                 return None
             doubt = disagreement(before, regions)
         else:
@@ -113,7 +113,7 @@ def refine(
         order = np.argsort(doubt, kind="stable")[:whole]
         if config.select == "random":
             order = np.random.default_rng([state.seed, STREAM, number, 0]).permutation(order)
-        kept = order[: max(config.batch, round(share * len(pictures)))]
+        kept = order[: max(config.batch, round(share * len(images)))]
 
         one_hot = np.stack([regions[kept] == region for region in range(state.config.nets.regions)], 1)
         inner = metrics.object_region(one_hot.astype(np.float32))
@@ -131,7 +131,7 @@ def refine(
             rng = np.random.default_rng([state.seed, STREAM, number, step])
             chosen = kept[rng.integers(0, len(kept), config.batch)]
             target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(device), state.config.nets.regions)
-            stored = fine.stored(pictures[chosen])
+            stored = fine.stored(images[chosen])
             if config.composites:
                 draws = np.random.default_rng([state.seed, STREAM + 1, number, step])
                 stored = on_other_grounds(stored, regions[chosen] == inner, config.composites, draws)
@@ -162,7 +162,7 @@ def _regions(masks: Float[np.ndarray, "p n h w"], size: int) -> UInt8[np.ndarray
 
 def _cut_anew(
     bank: ImageStore,
-    pictures: Int[np.ndarray, " p"],
+    images: Int[np.ndarray, " p"],
     regions: UInt8[np.ndarray, "p h w"],
     side: int,
     stop: Callable[[], bool],
@@ -174,7 +174,7 @@ def _cut_anew(
     """
 
     def cut(i: int) -> Bool[np.ndarray, "h w"]:
-        return grabcut_from(bank.stored(pictures[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, side)
+        return grabcut_from(bank.stored(images[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, side)
 
     with contextlib.closing(in_order(cut, range(len(regions)), torch.get_num_threads())) as cuts:
         for i, found in enumerate(cuts):
@@ -185,7 +185,7 @@ def _cut_anew(
 
 
 def augment(
-    pictures: Float[Tensor, "b 3 h w"],
+    images: Float[Tensor, "b 3 h w"],
     masks: Float[Tensor, "b n h w"],
     signed: bool,
     rng: np.random.Generator,
@@ -195,16 +195,16 @@ def augment(
 
     A zoom shows from `closest` to 1.5 of a picture's side.
     """
-    count = len(pictures)
+    count = len(images)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, shape).astype(np.float32)).to(pictures.device)
+        return torch.from_numpy(rng.uniform(low, high, shape).astype(np.float32)).to(images.device)
 
     zoom, mirror = uniform(closest, 1.5, count), torch.sign(uniform(-1.0, 1.0, count))
-    maps = torch.zeros(count, 2, 3, device=pictures.device)
+    maps = torch.zeros(count, 2, 3, device=images.device)
     maps[:, 0, 0], maps[:, 1, 1], maps[:, :, 2] = zoom * mirror, zoom, uniform(-0.3, 0.3, count, 2)
-    places = F.affine_grid(maps, list(pictures.shape), align_corners=False)
-    seen = F.grid_sample(pictures, places, padding_mode="reflection", align_corners=False)
+    places = F.affine_grid(maps, list(images.shape), align_corners=False)
+    seen = F.grid_sample(images, places, padding_mode="reflection", align_corners=False)
     wanted = F.grid_sample(masks, places, padding_mode="reflection", align_corners=False)
     black = -1.0 if signed else 0.0
     seen = ((seen - black) * uniform(0.7, 1.3, count, 3, 1, 1) + black).clamp(black, 1)

@@ -132,13 +132,13 @@ def open_training_images(config: Config) -> ImageSet:
     """What the run learns from, at the larger of both stages' sizes: never its masks."""
     data, size = config.data, _opened_size(config)
     if data.source in BUILT_IN:
-        pictures = open_data(data.source, size, config.nets.regions, "train", count=data.pictures)
+        images = open_data(data.source, size, config.nets.regions, "train", count=data.pictures)
     else:
         whole = open_data(data.source, size, config.nets.regions)
         everything = not data.split or not any(whole.splits) or (data.split == "train" and "train" not in whole.splits)
-        pictures = whole if everything else whole.subset(data.split)
+        images = whole if everything else whole.subset(data.split)
     # what was left out when a set was prepared was said then
-    return replace(pictures, masks=None, bad=() if is_prepared(data.source) else pictures.bad)
+    return replace(images, masks=None, bad=() if is_prepared(data.source) else images.bad)
 
 
 def open_watched_images(config: Config) -> ImageSet | None:
@@ -162,10 +162,10 @@ class StageData:
 
     @classmethod
     def at(
-        cls, size: int, pictures: ImageSet, watched: ImageSet | None, config: Config, device: torch.device
+        cls, size: int, images: ImageSet, watched: ImageSet | None, config: Config, device: torch.device
     ) -> StageData:
         """Both reduced to `size`. Raises DataError where they are too many for the memory."""
-        bank = ImageStore(pictures.resized(size), config, device)
+        bank = ImageStore(images.resized(size), config, device)
         if watched is None:
             return cls(bank)
         watched = watched.resized(size)
@@ -198,13 +198,13 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
                 torch.set_num_threads(config.threads)
             torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
             with console.status("reading pictures"):  # a folder is prepared on first use
-                pictures = open_training_images(config)
-                watched_pictures = open_watched_images(config) if distributed.is_main() else None
-                start = StartMasks.find(config.refine, pictures.names) if config.refine.rounds else None
-            seen = StageData.at(config.data.size, pictures, watched_pictures, config, device)
+                images = open_training_images(config)
+                watched_images = open_watched_images(config) if distributed.is_main() else None
+                start = StartMasks.find(config.refine, images.names) if config.refine.rounds else None
+            seen = StageData.at(config.data.size, images, watched_images, config, device)
             fine = seen
             if distributed.is_main() and config.refine.rounds and config.refined_size != config.data.size:
-                fine = StageData.at(config.refined_size, pictures, watched_pictures, config, device)
+                fine = StageData.at(config.refined_size, images, watched_images, config, device)
             if distributed.is_main():
                 try:
                     (out / "samples").mkdir(parents=True, exist_ok=resume)
@@ -215,13 +215,13 @@ def run(config: Config, out: Path, resume: bool, device_name: str, console: Cons
         if not distributed.is_main():
             _follow(config, RunFolder(out), seen.bank, resume)
             return {}
-        return _lead(config, RunFolder(out), pictures, seen, fine, start, resume, console)
+        return _lead(config, RunFolder(out), images, seen, fine, start, resume, console)
 
 
 def _lead(
     config: Config,
     folder: RunFolder,
-    pictures: ImageSet,
+    images: ImageSet,
     seen: StageData,
     fine: StageData,
     start: StartMasks | None,
@@ -230,26 +230,28 @@ def _lead(
 ) -> dict[str, Any]:
     """What the first process does: train, write and print."""
     bank = seen.bank
-    _write_config(folder, config, bank.device, pictures)
-    parts = ", ".join(sorted(set(pictures.splits) - {""}))
+    _write_config(folder, config, bank.device, images)
+    parts = ", ".join(sorted(set(images.splits) - {""}))
     console.print(
-        f"training on {len(pictures):,} pictures of {pictures.name}{f' ({parts})' if parts else ''}",
+        f"training on {len(images):,} pictures of {images.name}{f' ({parts})' if parts else ''}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     if distributed.world_size() > 1:
         share = config.batch // distributed.world_size()
-        console.print(f"in {distributed.world_size()} processes, {share} pictures of each batch in each", highlight=False)
+        console.print(
+            f"in {distributed.world_size()} processes, {share} pictures of each batch in each", highlight=False
+        )
     if config.data.resident == "auto" and bank.resident is None:
         console.print("reading pictures from disk, a quarter of the free memory being too small", highlight=False)
     if config.precision == "auto":
         dtype = str(computing_dtype(config.precision, bank.device)).removeprefix("torch.")
         console.print(f"computing in {dtype}", highlight=False)
-    for path, why in pictures.bad:
+    for path, why in images.bad:
         console.print(f"left out: {path}: {why}", markup=False, highlight=False, soft_wrap=True)
     return Run(config, folder, seen, fine, start, StatusLine(console, config.steps)).go(resume) | {
-        "left_out": len(pictures.bad)
+        "left_out": len(images.bad)
     }
 
 
@@ -390,7 +392,7 @@ class Run:
             "health": self.health,
         }
         if seen.watched is not None and extractor is not None:
-            everything = np.arange(len(seen.watched.pictures))
+            everything = np.arange(len(seen.watched.labelled))
             scores = seen.watched.scores(soft_masks(extractor, seen.watched.bank, everything), everything, region)
             outcome |= {"scores": scores} if scores else {}
         return outcome
@@ -454,7 +456,7 @@ class Run:
         entry = {"step": state.step, "restarts": state.restarts, "seconds": round(seconds, 2)} | entry
         watched = self.fine.watched
         if watched is not None:
-            indices = evenly_spaced(len(watched.pictures), self.config.data.evaluate_pictures)
+            indices = evenly_spaced(len(watched.labelled), self.config.data.evaluate_pictures)
             masks = soft_masks(extractor, watched.bank, indices)
             entry |= {"object_region": region} | watched.scores(masks, indices, region)
         self._score_images(f"round {entry['refine_round']}", extractor, region)
@@ -489,11 +491,11 @@ def _refuse_changes(old: Config, new: Config, folder: RunFolder) -> None:
         )
 
 
-def _write_config(folder: RunFolder, config: Config, device: torch.device, pictures: ImageSet) -> None:
+def _write_config(folder: RunFolder, config: Config, device: torch.device, images: ImageSet) -> None:
     about = {
         "format": FORMAT,
         "config": to_values(config),
-        "trained_on": {"name": pictures.name, "pictures": len(pictures), "size": pictures.size},
+        "trained_on": {"name": images.name, "pictures": len(images), "size": images.size},
         "made_with": {
             "redoseg": __version__,
             "torch": torch.__version__,

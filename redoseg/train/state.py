@@ -31,7 +31,7 @@ class TrainState:
     redrawer: Redrawer
     discriminator: Discriminator
     redrawer_optimiser: torch.optim.Optimizer
-    critic_optimiser: torch.optim.Optimizer
+    discriminator_optimiser: torch.optim.Optimizer
     average: MovingAverage
     step: int = 0
     restarts: int = 0
@@ -54,7 +54,7 @@ class TrainState:
         """New networks, drawn from the seed of attempt number `restarts`."""
         torch.manual_seed(config.seed + restarts * SEEDS_APART)
         # drawn on the CPU, so that every device starts from the same weights
-        redrawer, critic = (placed(player(config), config, device) for player in players)
+        redrawer, discriminator = (placed(player(config), config, device) for player in players)
         optim = config.optim
         groups = [
             {
@@ -68,9 +68,9 @@ class TrainState:
         return cls(
             config,
             redrawer,
-            critic,
+            discriminator,
             _adam(groups, config),
-            _adam([{"params": list(critic.parameters()), "lr": optim.discriminator_rate}], config),
+            _adam([{"params": list(discriminator.parameters()), "lr": optim.discriminator_rate}], config),
             MovingAverage(redrawer, optim.average),
             restarts=restarts,
         )
@@ -93,7 +93,7 @@ class TrainState:
             "critic": self.discriminator.state_dict(),
             "average": self.average.nets.state_dict(),
             "redrawer_optimiser": checkpoint.optimiser_tensors(self.redrawer_optimiser),
-            "critic_optimiser": checkpoint.optimiser_tensors(self.critic_optimiser),
+            "critic_optimiser": checkpoint.optimiser_tensors(self.discriminator_optimiser),
         }.items():
             tensors |= checkpoint.prefixed(name, state)
         about = {"config": to_values(self.config), "step": self.step, "restarts": self.restarts}
@@ -114,7 +114,7 @@ class TrainState:
             checkpoint.restore(module, checkpoint.part(name, tensors), path)
         for name, optimiser in (
             ("redrawer_optimiser", state.redrawer_optimiser),
-            ("critic_optimiser", state.critic_optimiser),
+            ("critic_optimiser", state.discriminator_optimiser),
         ):
             checkpoint.restore_optimiser(optimiser, checkpoint.part(name, tensors))
         return state

@@ -94,7 +94,7 @@ def find_redraw(model: str) -> Redraw | None:
     if path.is_file():
         return None
     drawing = RedrawModel(model)
-    return lambda picture, count, seed: drawing.redraw(picture, count, seed=seed)
+    return lambda image, count, seed: drawing.redraw(image, count, seed=seed)
 
 
 class HasSoft(Protocol):
@@ -129,11 +129,11 @@ class Cuts:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         try:
-            picture = read_image(path, most=self.most)
+            image = read_image(path, most=self.most)
         except DataError as error:
             raise DataError(str(error).replace(printable(path), printable(path.name))) from None
-        with self.one_large if is_large(picture) else contextlib.nullcontext():
-            found = picture, self.segmenter.soft(picture)
+        with self.one_large if is_large(image) else contextlib.nullcontext():
+            found = image, self.segmenter.soft(image)
         with self._lock:
             self._kept[key] = found
             while sum(soft.size for _, soft in self._kept.values()) > self.most and len(self._kept) > 1:
@@ -142,33 +142,33 @@ class Cuts:
 
     def files(self, path: Path, threshold: float, folder: Path) -> list[Path]:
         """Write mask, cut-out and soft mask of the photograph's own size into a new folder under `folder`."""
-        picture, soft = self.of(path)
+        image, soft = self.of(path)
         place = folder / secrets.token_hex(16)
         place.mkdir(parents=True)
         written = []
         kinds: tuple[tuple[Kind, str], ...] = (("mask", ""), ("cutout", "-cutout"), ("soft", "-soft"))
-        with self.one_large if is_large(picture) else contextlib.nullcontext():
+        with self.one_large if is_large(image) else contextlib.nullcontext():
             for kind, ending in kinds:
                 target = place / f"{path.stem}{ending}.png"
-                write_atomic(target, as_png(drawn(picture, soft, kind, threshold)))
+                write_atomic(target, as_png(drawn(image, soft, kind, threshold)))
                 written.append(target)
         return written
 
     def previews(self, path: Path, threshold: float) -> tuple[list[Image.Image], str]:
         """Overlay, mask and cut-out of at most PREVIEW pixels a side, and what is seen in words."""
-        picture, soft = self.of(path)
+        image, soft = self.of(path)
         said = (
-            f"{picture.width} × {picture.height} pixels; the object covers "
+            f"{image.width} × {image.height} pixels; the object covers "
             f"{100 * float((soft > threshold).mean()):.1f} % at a threshold of {threshold:.2f}."
         )
-        shrink = min(1.0, PREVIEW / max(picture.size))
+        shrink = min(1.0, PREVIEW / max(image.size))
         if shrink < 1:
-            size = max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
-            picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+            size = max(1, round(image.width * shrink)), max(1, round(image.height * shrink))
+            image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
             soft = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
-        cut = drawn(picture, soft, "cutout", threshold)
+        cut = drawn(image, soft, "cutout", threshold)
         on_checks = Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")
-        return [drawn(picture, soft, "overlay", threshold), drawn(picture, soft, "mask", threshold), on_checks], said
+        return [drawn(image, soft, "overlay", threshold), drawn(image, soft, "mask", threshold), on_checks], said
 
 
 # ---------------------------------------------------------------------------------------------- a run folder
@@ -188,25 +188,26 @@ def run_progress(folder: Path) -> Progress:
     """What a run folder tells now, whether the run goes on or has ended. Raises DataError if there is no folder."""
     if not folder.is_dir():
         raise DataError(f"{printable(folder)} does not exist, a run folder expected: name another with --run")
-    pictures = []
+    images = []
     grids = [p for p in (folder / "samples").glob("*.png") if not p.name.startswith(".")]
     latest = max(grids, key=lambda p: p.stat().st_mtime, default=None)
     for path in (folder / "curves.png", latest):
-        picture = None
+        image = None
         with contextlib.suppress(DataError):  # not there yet
-            picture = read_image(path) if path else None
-        pictures.append(picture)
+            image = read_image(path) if path else None
+        images.append(image)
     try:
         words = _words(folder)
     except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise DataError(
-            f"{printable(folder)}: its log cannot be read ({describe_error(error)}), that of a run of redoseg expected: "
+            f"{printable(folder)}: its log cannot be read ({describe_error(error)}), that of a run of redoseg "
+            "expected: "
             "name another with --run"
         ) from error
     if latest:
         rows = "pictures, their masks, each region redrawn, and the truth where there is one"
         words += f"\n\nSamples in `{printable(latest.name)}`: {rows}."
-    return Progress(words, *pictures)
+    return Progress(words, *images)
 
 
 def _words(folder: Path) -> str:
@@ -390,7 +391,8 @@ def _free_port(host: str, port: int) -> int:
             return found
     except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(
-            f"nothing can listen at port {port} of {printable(host)} ({describe_error(error)}), a free port of this computer "
+            f"nothing can listen at port {port} of {printable(host)} ({describe_error(error)}), a free port of this "
+            "computer "
             "expected: end what uses it, or give another --port or --host"
         ) from None
 
@@ -431,7 +433,7 @@ def serving(
     segmenter = Segmenter(model)
     for run in runs:
         run_progress(run)
-    tries = list_images(examples).pictures[:EXAMPLES] if examples else []
+    tries = list_images(examples).images[:EXAMPLES] if examples else []
     redraw = find_redraw(model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())  # once for all threads: see segment_paths
@@ -511,15 +513,16 @@ def _launch(
         path = Path(photo)
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise DataError(
-                f"{printable(path.name)}: not a format that is read, JPEG, PNG, WebP, TIFF ... expected: export it as one"
+                f"{printable(path.name)}: not a format that is read, JPEG, PNG, WebP, TIFF ... expected: export it as "
+                "one"
             )
         return path
 
     def show(photo: Any, threshold: Any) -> Any:
         if not photo:  # taken away
             return [None, None, None, "", *itertools.repeat(gr.DownloadButton(value=None, interactive=False), 3)]
-        pictures, said = cuts.previews(uploaded(photo), number(threshold, 0, 1, "threshold"))
-        return [*pictures, said, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
+        images, said = cuts.previews(uploaded(photo), number(threshold, 0, 1, "threshold"))
+        return [*images, said, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
 
     def segment(photo: Any, threshold: Any) -> Any:
         if not photo:
@@ -528,10 +531,10 @@ def _launch(
         return [gr.DownloadButton(value=str(path), interactive=True) for path in written]
 
     def redrawn(photo: Any, count: Any, seed: Any) -> Any:
-        picture, _ = cuts.of(uploaded(photo))
+        image, _ = cuts.of(uploaded(photo))
         wanted = int(number(count, 1, MAX_REDRAWINGS, "number of redrawings"))
         assert redraw is not None
-        return list(redraw(picture, wanted, int(number(seed, 0, 2**31 - 1, "seed"))))
+        return list(redraw(image, wanted, int(number(seed, 0, 2**31 - 1, "seed"))))
 
     names = _run_names(runs)
 
@@ -643,7 +646,8 @@ def _launch(
         )
     except OSError as error:
         raise ConfigError(
-            f"port {port} of {printable(host)} cannot be used ({describe_error(error)}), a free one expected: give another --port"
+            f"port {port} of {printable(host)} cannot be used ({describe_error(error)}), a free one expected: give "
+            "another --port"
         ) from None
     return str(page.local_url), functools.partial(page.close, verbose=False)
 

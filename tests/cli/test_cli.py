@@ -470,7 +470,7 @@ def test_the_size_that_evaluate_scores_at(
     assert (result["size"], result["pictures"]) == (size, 12)
     pictures = open_data(data, size)
     segmenter = Segmenter(trained.folder, edges="plain")  # of 32 px
-    objects = segmenter.batch(np.asarray(pictures.images))[:, segmenter.object_region] > 0.5
+    objects = segmenter.batch(np.asarray(pictures.pixels))[:, segmenter.object_region] > 0.5
     assert objects.shape == (12, size, size)
     scores = metrics.score(objects, pictures.labels())
     assert result["iou"] == pytest.approx(scores.iou)
@@ -870,7 +870,7 @@ def test_bench_train(call: Call) -> None:
     assert {row["bound"] for row in layers} <= {"arithmetic", "bytes"}
     assert any(row["layer"].startswith("UpsampledConv(") and row["gflop"] > 0 for row in layers)
     wanted = {row["layer"].partition("gradients: ")[2] for row in layers}
-    assert wanted >= {"none", "input", "input and weights"}  # redrawn without gradient; a constant critic; both
+    assert wanted >= {"none", "input", "input and weights"}  # redrawn without gradient; a constant discriminator; both
     assert any(row["layer"].startswith("SelfAttention") for row in layers)
     assert not any("(2, 1, 1, 1)" in row["layer"] for row in layers)  # its own convolutions are not counted twice
     assert [row["ms"] for row in layers] == sorted((row["ms"] for row in layers), reverse=True)

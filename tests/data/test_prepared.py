@@ -60,10 +60,10 @@ def test_round_trip(labelled: Path, tmp_path: Path) -> None:
     assert report.notes == ("1 of 10 pictures have no mask",)
     assert seen[-1] == (10, 10)
     data = open_prepared(tmp_path / "out")
-    assert isinstance(data.images, np.memmap)
+    assert isinstance(data.pixels, np.memmap)
     assert (data.name, data.size, data.regions, len(data)) == ("set", 16, 2, 10)
-    assert data.images.shape == (10, 16, 16, 3)
-    assert data.images[:, 8, 8, 0].tolist() == [20 * i for i in range(10)]
+    assert data.pixels.shape == (10, 16, 16, 3)
+    assert data.pixels[:, 8, 8, 0].tolist() == [20 * i for i in range(10)]
     assert data.names == tuple(f"p{i}" for i in range(10))
     assert data.labelled.tolist() == [i != 4 for i in range(10)]
     labels = data.labels([0, 4, 5])
@@ -89,7 +89,7 @@ def test_every_third_picture_is_for_choosing(labelled: Path, tmp_path: Path) -> 
     data = open_prepared(tmp_path / "out")
     assert data.subset("dev").names == ("p0", "p3", "p6", "p9")
     assert len(data.subset("test")) == 6
-    assert isinstance(data.subset("dev").images, np.memmap)
+    assert isinstance(data.subset("dev").pixels, np.memmap)
     with pytest.raises(DataError, match=r"no picture of flowers17 is in split 'val', one of .* dev, test"):
         data.subset("val")
 
@@ -205,7 +205,7 @@ def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
 def test_opening_at_another_size(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare("folder", labelled, tmp_path / "out", 16)
     small = open_data(tmp_path / "out", 8)
-    assert small.images.shape == (10, 8, 8, 3)
+    assert small.pixels.shape == (10, 8, 8, 3)
     assert small.masks is not None
     assert small.masks.shape == (10, 8, 8)
     assert set(np.unique(small.labels([0]))) == {0, 1}
@@ -311,8 +311,8 @@ def test_built_in_pictures() -> None:
     held_out = open_data("shapes", 16, count=4)
     again = open_data("shapes", 16, count=4)
     train = open_data("shapes", 16, split="train", count=4)
-    assert np.array_equal(held_out.images, again.images)
-    assert not np.array_equal(held_out.images, train.images)
+    assert np.array_equal(held_out.pixels, again.pixels)
+    assert not np.array_equal(held_out.pixels, train.pixels)
     assert set(np.unique(held_out.labels())) == {0, 1}
     three = open_data("shapes", 32, regions=3, count=8)
     assert set(np.unique(three.labels())) == {0, 1, 2}
@@ -332,8 +332,8 @@ def test_nearest_takes_pixels_as_they_are(tmp_path: Path) -> None:
         Image.fromarray(stripes).save(tmp_path / "photos" / f"{i}.png")
     smooth = prepare("folder", tmp_path / "photos", tmp_path / "smooth", 32)
     sharp = prepare("folder", tmp_path / "photos", tmp_path / "sharp", 32, nearest=True)
-    assert set(np.unique(open_prepared(sharp.out).images)) == {0, 255}
-    assert len(np.unique(open_prepared(smooth.out).images)) > 2
+    assert set(np.unique(open_prepared(sharp.out).pixels)) == {0, 255}
+    assert len(np.unique(open_prepared(smooth.out).pixels)) > 2
     assert "nearest, masks" in (tmp_path / "sharp" / "dataset.json").read_text()
 
 

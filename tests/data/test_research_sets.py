@@ -369,7 +369,7 @@ def test_a_mix_of_sets(tmp_path: Path) -> None:
     expected = [f"flowers102/{item.name}" for item in alone[0].items] + [f"lfw/{item.name}" for item in alone[1].items]
     assert [item.name for item in listing.items] == expected
     assert [item.split for item in listing.items] == [item.split for one in alone for item in one.items]
-    assert [item.picture for item in listing.items] == [item.picture for one in alone for item in one.items]
+    assert [item.image for item in listing.items] == [item.image for one in alone for item in one.items]
     assert listing.notes == (
         *(f"flowers102: {note}" for note in alone[0].notes),
         *(f"lfw: {note}" for note in alone[1].notes),
@@ -386,7 +386,7 @@ def test_a_mix_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         display, root, listing = list_set("folder+folder+folder", mixed)
         assert (display, root) == ("mine+mine+mine-1", tmp_path)
         assert [item.name for item in listing.items] == ["mine-2/1", "mine-3/1", "mine-1/1"]
-        assert all(item.picture.is_relative_to(root) for item in listing.items)
+        assert all(item.image.is_relative_to(root) for item in listing.items)
     names = [item.name for item in list_set("folder+folder", [sources[0]] * 2)[2].items]
     assert names == ["mine-1/1", "mine-2/1"]
     flowers = photos(tmp_path / "lfw", "1.jpg")

@@ -24,7 +24,7 @@ from PIL import Image
 
 from redoseg.data import open_prepared, prepare
 from redoseg.errors import DataError
-from redoseg.images.read import fit_square, list_images, read_mask, read_image
+from redoseg.images.read import fit_square, list_images, read_image, read_mask
 
 Pixels = NDArray[np.float64]
 
@@ -534,14 +534,14 @@ def test_files_too_large_are_not_read(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from redoseg.errors import DataError
-from redoseg.images.read import read_mask, read_picture
+from redoseg.images.read import read_mask, read_image
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 what, limit, *paths = sys.argv[1:]
-read_picture(paths.pop())
+read_image(paths.pop())
 before = peak()
 for path in paths:
     try:
-        (read_mask if what == "mask" else read_picture)(path, *([64] if what == "reduced" else []))
+        (read_mask if what == "mask" else read_image)(path, *([64] if what == "reduced" else []))
     except DataError:
         pass
     assert peak() - before < float(limit), f"{path}: {peak() - before:.0f} MB"
@@ -619,7 +619,7 @@ def test_a_file_that_becomes_a_fifo(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_odd_names(tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)
     Image.new("RGB", (3, 3), (9, 99, 199)).save(path)
-    assert list_images(tmp_path).pictures == [path]
+    assert list_images(tmp_path).images == [path]
     assert (pixels(path) == [9, 99, 199]).all()
     path.write_bytes(b"")
     assert "an empty file" in refused(path)
@@ -689,7 +689,7 @@ def test_a_folder_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         report = prepare("folder", source, tmp_path / "out", 16)
     data = open_prepared(tmp_path / "out")
     assert set(data.names) == set(good)
-    for name, image in zip(data.names, data.images, strict=True):
+    for name, image in zip(data.names, data.pixels, strict=True):
         assert np.abs(image.astype(float) - good[name].shows).max() <= good[name].tolerance, name
     assert [name for name, has in zip(data.names, data.labelled, strict=True) if has] == ["PNG RGB"]
     bad = dict(report.bad)

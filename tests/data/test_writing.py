@@ -80,7 +80,7 @@ def test_pictures_come_in_their_order_from_all_processes(source: Path) -> None:
     items = list_folder(source).items
     for one, many in zip(decode(items, 16, workers=1), decode(items, 16, workers=2), strict=True):
         assert one.problems == many.problems
-        for a, b in ((one.picture, many.picture), (one.mask, many.mask)):
+        for a, b in ((one.image, many.image), (one.mask, many.mask)):
             assert (a is None and b is None) or np.array_equal(a, b)  # type: ignore[arg-type]
 
 
@@ -97,10 +97,10 @@ def test_a_picture_that_crashes_its_decoder_is_listed(
     listing = list_folder(source)
     items = list(listing.items)
     for i in (5, 6, 119):
-        items[i] = replace(items[i], mask=items[i].picture, read_mask=crash)
+        items[i] = replace(items[i], mask=items[i].image, read_mask=crash)
     report = write_prepared(tmp_path / "out", "x", Listing(tuple(items)), 16, source=source, workers=2)
     crashed = [path for path, why in report.bad if "its decoder crashed (signal 11), a whole picture expected" in why]
-    assert crashed == [items[i].picture.relative_to(source).as_posix() for i in (5, 6, 119)]
+    assert crashed == [items[i].image.relative_to(source).as_posix() for i in (5, 6, 119)]
     assert report.pictures == 115
 
 

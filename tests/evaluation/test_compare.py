@@ -82,7 +82,7 @@ def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: An
     assert (result["pictures"], result["size"], result["failed"]) == (12, 32, [])
 
     pictures = labelled_images(str(photos), 32)
-    images, labels = np.asarray(pictures.images), pictures.labels()
+    images, labels = np.asarray(pictures.pixels), pictures.labels()
     masks = {
         "everything": np.ones(labels.shape, bool),
         "square": np.stack([baselines.square(image) for image in images]),
@@ -188,7 +188,7 @@ def test_a_second_run_computes_nothing(photos: Path, trained: Any, calls: list[s
 
 
 def test_masks_from_before_grabcut_had_a_choice_of_starts_are_still_used(photos: Path, calls: list[str]) -> None:
-    image = np.ascontiguousarray(labelled_images(str(photos), 32).images[0])
+    image = np.ascontiguousarray(labelled_images(str(photos), 32).pixels[0])
     row = candidates(("grabcut:rounds=1",), ())[0]
     # the key as it was then
     assert row.key == (
@@ -265,7 +265,7 @@ def test_a_kill_leaves_no_half_mask(start: Callable[..., subprocess.Popen[str]],
 @pytest.fixture
 def broken(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A method that fails on one picture, `otsu`."""
-    worst = np.asarray(labelled_images(str(photos), 32).images[3])
+    worst = np.asarray(labelled_images(str(photos), 32).pixels[3])
 
     def fails(picture: np.ndarray) -> np.ndarray:
         if np.array_equal(picture, worst):
@@ -385,7 +385,7 @@ def test_settings_are_those_that_score_best_on_the_other_pictures(
     assert code == 0
     dev = labelled_images(str(parted), 32, "dev")
     by_hand = {
-        margin: metrics.score(np.stack([baselines.square(image, margin) for image in dev.images]), dev.labels()).iou
+        margin: metrics.score(np.stack([baselines.square(image, margin) for image in dev.pixels]), dev.labels()).iou
         for margin in baselines.TRIED["square"]["margin"]
     }
     best = max(by_hand, key=lambda margin: by_hand[margin])

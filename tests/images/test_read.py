@@ -13,7 +13,7 @@ from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
 from redoseg.images import read as pictures
 from redoseg.images.draw import outline
-from redoseg.images.read import fit_square, list_images, read_mask, read_image
+from redoseg.images.read import fit_square, list_images, read_image, read_mask
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:
@@ -38,7 +38,7 @@ def test_list_is_sorted_recursive_and_skips_what_is_hidden(tmp_path: Path) -> No
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "folder.png").mkdir()
-    found = [p.relative_to(tmp_path).as_posix() for p in list_images(tmp_path).pictures]
+    found = [p.relative_to(tmp_path).as_posix() for p in list_images(tmp_path).images]
     assert found == ["a/z.png", "b.JPG", "c.jpeg"]
 
 

@@ -171,7 +171,7 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
         meeting.wait(timeout=30)  # one thread alone would never get past this
         return read_image(path)
 
-    monkeypatch.setattr(segment_files, "read_picture", reads)
+    monkeypatch.setattr(segment_files, "read_image", reads)
     ahead, callers = [], set()
 
     def on_item(_path: Path, done: int, _total: int, _why: str | None) -> None:
@@ -255,7 +255,7 @@ def test_a_picture_that_memory_cannot_hold_is_listed(
             raise MemoryError
         return read_image(path)
 
-    monkeypatch.setattr(segment_files, "read_picture", reads)
+    monkeypatch.setattr(segment_files, "read_image", reads)
     report = segment_paths(segmenter, photos, tmp_path / "out")
     assert (report.done, report.failed[0][1]) == (3, "does not fit the memory that is free: make it smaller")
 

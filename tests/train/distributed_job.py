@@ -39,7 +39,7 @@ def gradients(config: Config) -> dict[str, Tensor]:
     pictures = open_shapes("shapes", config.data.size, config.nets.regions, "train", count=24)
     bank = ImageStore(pictures, config, torch.device("cpu"))
     redrawer = distributed.wrap_ddp(state.redrawer, state.redrawer.reads)
-    critic = distributed.wrap_ddp(state.discriminator)
+    discriminator = distributed.wrap_ddp(state.discriminator)
     found: dict[str, Tensor] = {}
     with BatchLoader(bank, config) as feed:
         feed.begin(0, 1)
@@ -48,17 +48,17 @@ def gradients(config: Config) -> dict[str, Tensor]:
             latents, changes = batch.drawn.latents.double(), batch.drawn.changes.double()
             drawn = (latents, batch.drawn.chosen)
             centre = state.redrawer.centre_pull(step)
-            colours = state.redrawer.self_redraw_colours(batch.pictures.double())
-            out = redrawer(batch.pictures.double(), *drawn, state.discriminator, changes[0], centre, colours)
+            colours = state.redrawer.self_redraw_colours(batch.images.double())
+            out = redrawer(batch.images.double(), *drawn, state.discriminator, changes[0], centre, colours)
             state.redrawer_optimiser.zero_grad()
             out["total"].backward()
             state.redrawer_optimiser.step()
             with torch.no_grad():
-                fakes = state.redrawer.redraw(batch.pictures.double(), *drawn)[0]
-            judged = critic(batch.real.double(), fakes, changes[1])
-            state.critic_optimiser.zero_grad()
+                fakes = state.redrawer.redraw(batch.images.double(), *drawn)[0]
+            judged = discriminator(batch.real.double(), fakes, changes[1])
+            state.discriminator_optimiser.zero_grad()
             judged["total"].backward()
-            state.critic_optimiser.step()
+            state.discriminator_optimiser.step()
             state.average.update(state.redrawer, step)
     for name, module in (("redrawer", state.redrawer), ("critic", state.discriminator)):
         found |= {f"gradient.{name}.{k}": p.grad for k, p in module.named_parameters() if p.grad is not None}

@@ -63,15 +63,15 @@ def test_gradients_reach_the_pictures() -> None:
 def test_real_and_redrawn_are_both_augmented(tiny: Any) -> None:
     config: Config = tiny({"objective.augment": True})
     torch.manual_seed(0)
-    critic = Discriminator(config).eval()
+    discriminator = Discriminator(config).eval()
     real, fake = pictures(), pictures() * 0.5
     numbers = torch.rand(9, 5, generator=torch.Generator().manual_seed(1))
-    judged = critic(real, fake, numbers)
+    judged = discriminator(real, fake, numbers)
     seen = augmented(torch.cat([real, fake]), numbers[:6])
     plain = Discriminator(tiny()).eval()
-    plain.load_state_dict(critic.state_dict())
+    plain.load_state_dict(discriminator.state_dict())
     expected = plain(seen[:3], seen[3:])
     for term in ("critic_real", "critic_fake"):
         assert judged[term].item() == pytest.approx(expected[term].item(), rel=1e-5)
-    as_constant = critic.score_as_constant(fake, numbers)
+    as_constant = discriminator.score_as_constant(fake, numbers)
     assert torch.allclose(as_constant, plain.score_as_constant(augmented(fake, numbers[:3])), atol=1e-6)

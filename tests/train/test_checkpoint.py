@@ -29,7 +29,7 @@ def everything(state: TrainState) -> dict[str, Tensor]:
         **checkpoint.prefixed("critic", state.discriminator.state_dict()),
         **checkpoint.prefixed("average", state.average.nets.state_dict()),
         **checkpoint.prefixed("first", checkpoint.optimiser_tensors(state.redrawer_optimiser)),
-        **checkpoint.prefixed("second", checkpoint.optimiser_tensors(state.critic_optimiser)),
+        **checkpoint.prefixed("second", checkpoint.optimiser_tensors(state.discriminator_optimiser)),
     }
 
 

@@ -76,7 +76,7 @@ def test_a_student_taught_on_other_grounds_finds_the_object_on_white(
     found = {}
     for share in (0.0, 0.4):
         config = tiny(settings | {"refine.composites": share})
-        pictures = replace(open_training_images(config), images=ripe.clip(0, 255).astype(np.uint8))
+        pictures = replace(open_training_images(config), pixels=ripe.clip(0, 255).astype(np.uint8))
         bank = ImageStore(pictures, config, torch.device("cpu"))
         state = TrainState.fresh(config, torch.device("cpu"))
         student = refine.refine(state, bank, bank, lambda *_: None, lambda: False)

@@ -154,7 +154,7 @@ import json, sys, torch
 from redoseg.data import open_shapes
 from redoseg.config.recipe import to_values
 from redoseg.config.recipe import from_values
-from redoseg.train.loader import PictureBank
+from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
 from redoseg.train.state import TrainState
 
@@ -168,7 +168,7 @@ for mode in ("off", "default"):
     losses = []
     found.append(losses)
     hooks = Hooks(losses.append, lambda *_: None, lambda _: None, stop=lambda: False, say=said.append)
-    train(TrainState.fresh(config, cpu), PictureBank(pictures, config, cpu), None, hooks)
+    train(TrainState.fresh(config, cpu), ImageStore(pictures, config, cpu), None, hooks)
 names = ("redrawer", "latent", "self_redraw", "grey", "critic_real", "critic_fake")
 print(json.dumps([said, [[entry[name] for entry in losses for name in names] for losses in found]]))
 """

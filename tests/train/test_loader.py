@@ -35,7 +35,7 @@ BOTH = pytest.mark.parametrize("most", [2**30, 0], ids=["resident", "read ahead"
 def mapped(photos: Path) -> ImageSet:
     """Twelve pictures of 16 pixels in a memory-mapped file."""
     pictures = open_data(photos, 16)
-    assert isinstance(pictures.images, np.memmap)
+    assert isinstance(pictures.pixels, np.memmap)
     return pictures
 
 
@@ -91,12 +91,12 @@ def test_cores_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_set_is_resident_up_to_the_limit(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "COPIED", 5 * 16 * 16 * 3 + 1)  # copied in three parts
-    monkeypatch.setattr(loader, "RESIDENT_MOST", mapped.images.nbytes)
+    monkeypatch.setattr(loader, "RESIDENT_MOST", mapped.pixels.nbytes)
     resident = ImageStore(mapped, tiny(), CPU).resident
     assert resident is not None
-    assert np.array_equal(resident.numpy(), mapped.images)
+    assert np.array_equal(resident.numpy(), mapped.pixels)
     assert ImageStore(mapped, tiny({"data.resident": "never"}), CPU).resident is None
-    monkeypatch.setattr(loader, "RESIDENT_MOST", mapped.images.nbytes - 1)
+    monkeypatch.setattr(loader, "RESIDENT_MOST", mapped.pixels.nbytes - 1)
     assert ImageStore(mapped, tiny(), CPU).resident is None
 
 
@@ -118,8 +118,8 @@ def test_both_batches_are_what_was_drawn_and_mirrored_picture_by_picture(
             batch, drawn = source.take(), draws.step(step)
             assert torch.equal(batch.drawn.latents, drawn.latents)
             numbers = (drawn.redrawn, drawn.real)
-            for got, indices, flips in zip((batch.pictures, batch.real), numbers, drawn.flips, strict=True):
-                expected = mapped.images[indices] / 127.5 - 1
+            for got, indices, flips in zip((batch.images, batch.real), numbers, drawn.flips, strict=True):
+                expected = mapped.pixels[indices] / 127.5 - 1
                 if flip:
                     expected[flips] = expected[flips][:, :, ::-1]
                     mirrored.append(tuple(flips))
@@ -138,7 +138,7 @@ def test_the_pictures_redrawn_can_be_the_real_ones(
     with BatchLoader(ImageStore(mapped, config, CPU), config) as source:
         source.begin(0, 1)
         batch = source.take()
-    assert batch.real is batch.pictures
+    assert batch.real is batch.images
     assert batch.real.shape == (4, 3, 16, 16)
 
 
@@ -153,7 +153,7 @@ def test_another_attempt_gets_its_own_batches(mapped: ImageSet, tiny: Tiny, monk
             source.begin(seed, step)
             drawn = RandomDraws(seed, 12, 4, 2, 4).step(step)
             batch = source.take()
-            assert torch.equal(batch.pictures, bank(drawn.redrawn))
+            assert torch.equal(batch.images, bank(drawn.redrawn))
             assert torch.equal(batch.real, bank(drawn.real))
 
 
@@ -190,7 +190,7 @@ def test_read_ahead_onto_a_gpu(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest
         with BatchLoader(ImageStore(mapped, config, gpu), config) as source:
             source.begin(0, 1)
             batches = [source.take() for _ in range(40)]
-            seen[most] = torch.stack([torch.stack([batch.pictures, batch.real]) for batch in batches])
+            seen[most] = torch.stack([torch.stack([batch.images, batch.real]) for batch in batches])
     assert seen[0].device.type == "cuda"
     assert torch.equal(seen[0], seen[2**30])
 

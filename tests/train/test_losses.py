@@ -79,7 +79,9 @@ def mean(values: list[float]) -> float:
 @given(real=SCORES, fake=SCORES)
 @settings(max_examples=50, deadline=None)
 def test_hinge(real: list[float], fake: list[float]) -> None:
-    on_real, on_fake = losses.discriminator_adversarial(torch.tensor(real)[:, None], torch.tensor(fake)[:, None], "hinge")
+    on_real, on_fake = losses.discriminator_adversarial(
+        torch.tensor(real)[:, None], torch.tensor(fake)[:, None], "hinge"
+    )
     assert on_real.item() == pytest.approx(mean([max(0, 1 - s) for s in real]), abs=1e-5)
     assert on_fake.item() == pytest.approx(mean([max(0, 1 + s) for s in fake]), abs=1e-5)
     redrawer = losses.redrawer_adversarial(torch.tensor(fake)[:, None], "hinge")

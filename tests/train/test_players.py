@@ -69,47 +69,47 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def test_the_redrawer_leaves_no_gradient_on_the_critic(tiny_config: Config) -> None:
-    redrawer, critic = players(tiny_config)
-    redrawer(*batch(tiny_config), critic)["total"].backward()
-    assert all(p.grad is None for p in critic.parameters())
-    assert all(p.requires_grad for p in critic.parameters())
+    redrawer, discriminator = players(tiny_config)
+    redrawer(*batch(tiny_config), discriminator)["total"].backward()
+    assert all(p.grad is None for p in discriminator.parameters())
+    assert all(p.requires_grad for p in discriminator.parameters())
     assert all(p.grad is not None and p.grad.isfinite().all() for p in redrawer.parameters())
     for net in (redrawer.extractor, *redrawer.generators, redrawer.encoder):
         assert max(p.grad.abs().max() for p in net.parameters() if p.grad is not None) > 0
 
 
 def test_the_critic_trains_only_itself(tiny_config: Config) -> None:
-    redrawer, critic = players(tiny_config)
+    redrawer, discriminator = players(tiny_config)
     pictures, latents, chosen = batch(tiny_config)
-    out = redrawer(pictures, latents, chosen, critic)
+    out = redrawer(pictures, latents, chosen, discriminator)
     assert not out["fakes"].requires_grad
     assert not out["latents"].requires_grad
-    critic(pictures, out["fakes"])["total"].backward()
+    discriminator(pictures, out["fakes"])["total"].backward()
     assert all(p.grad is None for p in redrawer.parameters())
-    assert all(p.grad is not None for p in critic.parameters())
+    assert all(p.grad is not None for p in discriminator.parameters())
 
 
 # --------------------------------------------------------------------------------------------- objectives
 
 
 def test_the_papers_objective_written_out(tiny_config: Config) -> None:
-    redrawer, critic = (p.eval() for p in players(tiny_config))
+    redrawer, discriminator = (p.eval() for p in players(tiny_config))
     pictures, latents, chosen = batch(tiny_config)
-    out = redrawer(pictures, latents, chosen, critic)
+    out = redrawer(pictures, latents, chosen, discriminator)
     masks = redrawer.extractor(pictures)
     drawn = [redrawer.generators[k](latents[:, k], masks[:, k : k + 1]) * masks[:, k : k + 1] for k in (0, 1)]
     fakes = torch.cat([drawn[k] + (1 - masks[:, k : k + 1]) * pictures for k in (0, 1)])
     assert torch.allclose(out["fakes"], fakes, atol=1e-6)
     read = redrawer.encoder(drawn[0] + drawn[1]).view(4, 2, 4)
-    adversarial, latent = -critic.discriminator(fakes).mean(), ((latents - read) ** 2).mean()
+    adversarial, latent = -discriminator.discriminator(fakes).mean(), ((latents - read) ** 2).mean()
     assert out["redrawer"].item() == pytest.approx(adversarial.item(), abs=1e-5)
     assert out["latent"].item() == pytest.approx(latent.item(), rel=1e-5)
     assert out["total"].item() == pytest.approx((adversarial + 5 * latent).item(), rel=1e-5)
     assert torch.allclose(out["sizes"], masks.mean((0, 2, 3)))
 
-    real = critic.discriminator(pictures)
-    judged = critic(pictures, fakes)
-    on_fake = F.relu(1 + critic.discriminator(fakes)).mean()
+    real = discriminator.discriminator(pictures)
+    judged = discriminator(pictures, fakes)
+    on_fake = F.relu(1 + discriminator.discriminator(fakes)).mean()
     assert judged["critic_real"].item() == pytest.approx(F.relu(1 - real).mean().item(), rel=1e-5)
     assert judged["critic_fake"].item() == pytest.approx(on_fake.item(), rel=1e-5)
     assert judged["total"].item() == pytest.approx((judged["critic_real"] + judged["critic_fake"]).item())
@@ -117,9 +117,9 @@ def test_the_papers_objective_written_out(tiny_config: Config) -> None:
 
 def test_latents_recovered_from_composites(tiny: Tiny) -> None:
     config = tiny({"objective.latent_from": "composites"})
-    redrawer, critic = (p.eval() for p in players(config))
+    redrawer, discriminator = (p.eval() for p in players(config))
     pictures, latents, chosen = batch(config)
-    out = redrawer(pictures, latents, chosen, critic)
+    out = redrawer(pictures, latents, chosen, discriminator)
     read = [redrawer.encoder(out["fakes"][4 * k : 4 * k + 4]).view(4, 2, 4)[:, k] for k in (0, 1)]
     expected = ((torch.stack(read, 1) - latents) ** 2).mean()
     assert out["latent"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -137,9 +137,9 @@ def test_drawings_may_go_uncut(tiny: Tiny) -> None:
 
 def test_extra_terms_are_weighted_and_summed(tiny: Tiny) -> None:
     plain = tiny({"objective.latent_weight": 0.0})
-    redrawer, critic = (p.eval() for p in players(plain))
+    redrawer, discriminator = (p.eval() for p in players(plain))
     data = batch(plain)
-    base = redrawer(*data, critic)
+    base = redrawer(*data, discriminator)
     assert "latent" not in base
     masks = redrawer.extractor(data[0])
     read = redrawer.encoder(data[0]).view(4, 2, 4)
@@ -154,7 +154,7 @@ def test_extra_terms_are_weighted_and_summed(tiny: Tiny) -> None:
         ({"objective.border_weight": 2.0}, 2 * border),
     ):
         redrawer.config = tiny({"objective.latent_weight": 0.0, **settings}).objective
-        extra = redrawer(*data, critic)["total"] - base["total"]
+        extra = redrawer(*data, discriminator)["total"] - base["total"]
         assert extra.item() == pytest.approx(expected.item(), rel=1e-3)
         assert expected.item() > 1e-3
 
@@ -315,7 +315,7 @@ def test_the_plain_version_differs_in_power_iterations_alone(tiny: Tiny, monkeyp
         pictures, latents, chosen = batch(config)
         out = state.redrawer(pictures.double(), latents.double(), chosen, state.discriminator)
         out["total"].backward()
-        state.critic_optimiser.zero_grad()
+        state.discriminator_optimiser.zero_grad()
         judged = state.discriminator(pictures.flip(0).double(), out["fakes"])
         judged["total"].backward()
         nets = (state.redrawer, state.discriminator)
@@ -330,7 +330,7 @@ def test_every_way_to_compute_has_a_case() -> None:
 
 
 def test_a_spectral_norm_is_computed_once_a_step(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    redrawer, critic = players(tiny({"objective.self_redraw_weight": 5.0}))
+    redrawer, discriminator = players(tiny({"objective.self_redraw_weight": 5.0}))
     count: Counter[Any] = Counter()
     power = parametrizations._SpectralNorm._power_method
 
@@ -339,15 +339,17 @@ def test_a_spectral_norm_is_computed_once_a_step(tiny: Tiny, monkeypatch: pytest
         power(self, *arguments)
 
     monkeypatch.setattr(parametrizations._SpectralNorm, "_power_method", counted)
-    redrawer(*batch(tiny()), critic)
-    normed = [m for net in (redrawer, critic) for m in net.modules() if isinstance(m, parametrizations._SpectralNorm)]
+    redrawer(*batch(tiny()), discriminator)
+    normed = [
+        m for net in (redrawer, discriminator) for m in net.modules() if isinstance(m, parametrizations._SpectralNorm)
+    ]
     assert {count[norm] for norm in normed} == {1}
 
 
 def test_only_the_extractor_decays_and_not_decoupled(tiny: Tiny) -> None:
     config = tiny({"optim.extractor_decay": 0.5})
     state = TrainState.fresh(config, torch.device("cpu"))
-    groups = state.redrawer_optimiser.param_groups + state.critic_optimiser.param_groups
+    groups = state.redrawer_optimiser.param_groups + state.discriminator_optimiser.param_groups
     assert [g["weight_decay"] for g in groups] == [0.5, 0, 0, 0]
     assert type(state.redrawer_optimiser) is torch.optim.Adam
     assert not any(g.get("decoupled_weight_decay") for g in groups)

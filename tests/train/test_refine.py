@@ -406,7 +406,7 @@ def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
     real = refine.augment
     for sharpen in ("off", "grabcut"):
         config = tiny(SECOND | {"data.size": 32, "refine.keep": 1.0, "refine.sharpen": sharpen})
-        opened = dataclasses.replace(open_training_images(config), images=pictures.astype(np.uint8))
+        opened = dataclasses.replace(open_training_images(config), pixels=pictures.astype(np.uint8))
         bank = ImageStore(opened, config, cpu)
 
         def recorded(seen: torch.Tensor, masks: torch.Tensor, *rest: Any, key: str = sharpen) -> Any:

@@ -157,9 +157,9 @@ def test_onnx_gives_the_masks_of_the_moving_average(trained: Any, photos: Path) 
     everything = np.arange(len(pictures))
     expected = soft_masks(state.average.nets["extractor"], bank, everything)
     segmenter = Segmenter(trained.folder, edges="plain")
-    got = segmenter.batch(np.asarray(pictures.images))
+    got = segmenter.batch(np.asarray(pictures.pixels))
     assert np.abs(got - expected).max() < 1e-4
-    assert np.abs(got[:5] - segmenter.batch(np.asarray(pictures.images)[:5])).max() < 1e-5  # any batch
+    assert np.abs(got[:5] - segmenter.batch(np.asarray(pictures.pixels)[:5])).max() < 1e-5  # any batch
     # and not those of the networks that the average follows
     present = soft_masks(state.redrawer.extractor, bank, everything)
     assert np.abs(present - expected).max() > 1e-3
@@ -496,7 +496,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert_same_run(tmp_path / "straight", folder)
 
 
-@pytest.mark.parametrize("player", ["redrawer", "critic"])
+@pytest.mark.parametrize("player", ["redrawer", "discriminator"])
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_weights_that_are_not_finite_are_not_saved(player: str, value: float, tiny: Tiny, tmp_path: Path) -> None:
     state, path = TrainState.fresh(tiny(), torch.device("cpu")), tmp_path / "state.safetensors"
@@ -548,7 +548,7 @@ def test_three_regions_in_the_unit_range_work_through_the_export(tiny: Tiny, pho
     bank = ImageStore(pictures, config, torch.device("cpu"))
     assert bank(np.arange(12)).min() >= 0
     expected = soft_masks(state.average.nets["extractor"], bank, np.arange(12))
-    assert np.abs(segmenter.batch(np.asarray(pictures.images)) - expected).max() < 1e-4
+    assert np.abs(segmenter.batch(np.asarray(pictures.pixels)) - expected).max() < 1e-4
     result = evaluate(str(tmp_path / "run"), "shapes", methods=())
     assert set(result["beside"]) == {"mean mask", "centred disc"}
     assert 0.2 < result["beside"]["mean mask"]["iou"] < 0.9
@@ -559,7 +559,7 @@ def test_three_regions_in_the_unit_range_work_through_the_export(tiny: Tiny, pho
 def test_flips_and_value_ranges_of_the_bank(tiny: Tiny, photos: Path) -> None:
     pictures = open_data(photos, 32)
     order, flips = np.array([3, 0, 3]), np.array([False, True, True])
-    expected = pictures.images[order].astype(np.float64)
+    expected = pictures.pixels[order].astype(np.float64)
     expected[flips] = expected[flips][:, :, ::-1]
     expected = expected.transpose(0, 3, 1, 2)
     for value_range, scaled in (("signed", expected / 127.5 - 1), ("unit", expected / 255)):

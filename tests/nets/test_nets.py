@@ -395,7 +395,7 @@ def test_generator_draws_in_the_range_of_the_pictures() -> None:
 
 
 def test_shapes_in_signatures_are_executed(tiny_config: Config) -> None:
-    with pytest.raises(Exception, match="pictures") as caught:
+    with pytest.raises(Exception, match="images") as caught:
         MaskExtractor(tiny_config.nets)(torch.rand(1, 1, 16, 16))
     assert type(caught.value).__name__ == "TypeCheckError"
 

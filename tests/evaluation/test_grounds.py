@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bright import SIZE, write_model
 
 from redoseg.data import ImageSet
 from redoseg.errors import DataError
 from redoseg.evaluation.grounds import pasted, score_grounds
 from redoseg.images.grounds import OTHERS, PLAIN
 from redoseg.inference.segmenter import Segmenter
-from bright import SIZE, write_model
 
 
 def bright_objects(count: int = 4) -> ImageSet:

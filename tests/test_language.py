@@ -1,4 +1,4 @@
-"""Plain English in what a user or a reader of the code sees: no banned word in messages, help texts and docstrings.
+"""Plain English in what a user or a reader of the code sees: no banned word in messages, help texts, docstrings, pages.
 
 CONTRIBUTING.md ("Style") says how texts are written; the words that it names are in BANNED.
 """
@@ -17,7 +17,13 @@ import pytest
 import redoseg
 
 PACKAGE = Path(redoseg.__file__).parent
-CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
+ROOT = PACKAGE.parent
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CHANGELOG.md", CONTRIBUTING, ROOT / "results" / "logs" / "README.md"),
+    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "settings.md"),  # made of help texts
+    *sorted((PACKAGE / "weights").glob("*/README.md")),
+]
 
 BANNED = {  # pattern -> what to write
     r"anew|afresh": "again",
@@ -160,6 +166,10 @@ def texts(source: str) -> Iterator[Text]:
             yield Text(node.lineno, "message", str(node.value) if " " in str(node.value) else "")
 
 
+def has(pattern: str, text: str) -> re.Match[str] | None:
+    return re.search(rf"(?<![\w-])(?:{pattern})(?![\w-])", text, re.I)
+
+
 def without_names(text: str) -> str:
     """A docstring without its code and the names of its parameters."""
     return re.sub(r"`+[^`]*`+|^ +\w+:", "", text, flags=re.M)
@@ -171,9 +181,15 @@ def banned(source: str) -> list[str]:
     for line, kind, text in texts(source):
         text = " ".join(text.split())
         for pattern, instead in (BANNED | (BANNED_IN_MESSAGES if kind == "message" else {})).items():
-            if seen := re.search(rf"(?<![\w-])(?:{pattern})(?![\w-])", text, re.I):
+            if seen := has(pattern, text):
                 found.append(f"{line}: {kind}: {seen[0]!r}, write {instead!r}: {text}")
     return found
+
+
+def banned_in_prose(text: str) -> list[str]:
+    """What is banned in the lines of a page, without its code and without the list of words to avoid."""
+    text = re.sub(r"^```(?:.|\n)*?^```|^- Words to avoid:.*(?:\n  .*)*", "", text, flags=re.M)
+    return [line for line in text.splitlines() for pattern in BANNED if has(pattern, re.sub("`[^`]*`", "", line))]
 
 
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
@@ -184,6 +200,11 @@ def test_no_banned_word(name: str) -> None:
     found = banned(FILES[name].read_text())
     assert len(found) <= NOT_YET.get(name, 0), "\n".join(found)
     assert found or name not in NOT_YET, f"{name} is clean: take it out of NOT_YET"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_banned_word_on_a_page(page: Path) -> None:
+    assert banned_in_prose(page.read_text()) == []
 
 
 def test_what_is_not_clean_yet_exists() -> None:
@@ -209,6 +230,7 @@ def f(path):
     found = banned(source)
     kinds = Counter(line.split(": ")[1] for line in found)
     assert kinds == {"docstring": 2, "help": 1, "message": 3}, found
+    assert banned_in_prose("It is made anew.\n\n```\nanew\n```\n\nThe same `anew`.") == ["It is made anew."]
     assert banned('"""Again."""\nprint("the photograph is not a picture")\nx = "lies"\n') == []
 
 

@@ -305,28 +305,59 @@ def test_ctrl_c_while_waiting(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.
 # ------------------------------------------------------------------------------------------------------- waiting
 
 
-def test_waiting_is_what_a_slow_file_costs(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
-    bank = Odd(mapped, tiny(), lambda _: time.sleep(0.02))
-    with BatchLoader(bank, tiny()) as source:
+class Clock:
+    """Time that passes when a test says so; says when it was read."""
+
+    def __init__(self) -> None:
+        self.now, self.read = 0.0, threading.Event()
+
+    def monotonic(self) -> float:
+        self.read.set()
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(loader, "time", clock)
+    return clock
+
+
+def test_reading_within_a_step_is_waiting(mapped: ImageSet, tiny: Tiny, clock: Clock) -> None:
+    def slow(_: int) -> None:
+        clock.now += 1
+
+    with BatchLoader(Odd(mapped, tiny(), slow), tiny()) as source:
         assert source.waited_share() == 0
         source.begin(0, 1)
-        for _ in range(8):
-            source.take()  # with nothing to do meanwhile
-        assert 0.6 < source.waited_share() <= 1
-        assert source.waited_share() == 0
-        until(lambda: bank.reads == 8 + AHEAD)
         for _ in range(4):
             source.take()
-            time.sleep(0.05)  # longer than a read takes
-        assert 0 < source.waited_share() < 0.3
+            clock.now += 3  # training
+        assert source.waited_share() == 0.25
+        assert source.waited_share() == 0
+        clock.now += 100  # scoring, say: time between asking and the next batch does not count
+        source.take()
+        assert source.waited_share() == 1
 
 
-def test_time_between_asking_and_the_next_batch_does_not_count(mapped: ImageSet, tiny: Tiny) -> None:
-    with BatchLoader(Odd(mapped, tiny(), lambda _: time.sleep(0.05)), tiny()) as source:
+def test_reading_ahead_is_waiting_only_where_a_step_needs_it(
+    mapped: ImageSet, tiny: Tiny, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
+
+    def slow_once(reads: int) -> None:
+        if reads == 1:
+            assert clock.read.wait(10)  # somebody waits for it
+            clock.now += 1
+
+    bank = Odd(mapped, tiny(), slow_once)
+    with BatchLoader(bank, tiny()) as source:
         source.begin(0, 1)
         source.take()
-        source.waited_share()
-        time.sleep(0.2)  # scoring, say
-        source.take()
-        assert source.waited_share() > 0.5
+        clock.now += 3
+        assert source.waited_share() == 0.25
+        until(lambda: bank.reads == 1 + AHEAD)
+        for _ in range(AHEAD):
+            source.take()
+            clock.now += 1
+        assert source.waited_share() == 0

@@ -332,7 +332,7 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         arguments = [*words[1:], "--help"] if bare(command) else arguments_of(command.text)
         # a page that would be served for ever, and an upload: tests/web/test_page.py and tests/sharing/test_hub.py
         served = contextlib.nullcontext("http://127.0.0.1:1")
-        monkeypatch.setattr("redoseg.web.page.serving", lambda *_: served)
+        monkeypatch.setattr("redoseg.web.page.serving", lambda **_: served)
         monkeypatch.setattr(
             "redoseg.evaluation.baselines.TRIED", {"square": {"margin": (0.1, 0.2)}}
         )  # minutes otherwise

@@ -528,13 +528,22 @@ def _serve(arguments: Sequence[str]) -> int:
     import signal
     import threading
 
-    from redoseg.web.page import is_loopback, serving
+    from redoseg.web.guard import is_loopback
+    from redoseg.web.page import serving
 
     c = command
     for name in ("SIGTERM", "SIGHUP"):  # the page's folder goes then too
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
-    with serving(c.model, c.run, c.host, c.port, c.max_mb, c.max_megapixels, c.examples) as address:
+    with serving(
+        model=c.model,
+        runs=c.run,
+        host=c.host,
+        port=c.port,
+        max_mb=c.max_mb,
+        max_megapixels=c.max_megapixels,
+        examples=c.examples,
+    ) as address:
         if not is_loopback(c.host):
             print(
                 f"redoseg: {c.host} is open to every computer that reaches this one, without a password",

@@ -38,7 +38,9 @@ from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from redoseg.system import own_memory
 from redoseg.web import page as serve
-from redoseg.web.page import Cuts, is_loopback, run_progress, tidy
+from redoseg.web.cuts import Cuts
+from redoseg.web.guard import is_loopback, tidy
+from redoseg.web.progress import run_progress
 
 pytest.importorskip("gradio")
 Start = Callable[..., subprocess.Popen[str]]
@@ -206,7 +208,7 @@ def test_the_threshold_cuts_the_soft_mask(page: Page, photograph: Path, expected
         ("bomb.png", bomb(), "bomb.png: claims more than 2 million pixels"),
         ("garbage.jpg", b"garbage" * 50, "garbage.jpg: not a picture"),
         ("empty.png", b"", "empty.png: an empty file"),
-        ("page.html", b"<b>", "page.html: not a format that is read"),
+        ("page.html", b"<b>", "page.html has a format that redoseg does not read"),
         ("wide.png", "2000x1001", "claims more than 2 million pixels"),
     ],
 )
@@ -218,7 +220,6 @@ def test_what_is_no_photograph_is_refused_in_one_line(page: Page, name: str, con
     events = call(page, "segment", a_file(upload(page, name, content)), 0.5)
     assert "event: error" in events
     assert why in events
-    assert "expected" in events
     assert str(page.temporary) not in events, "the page tells no paths"
     assert "Traceback" not in events
 
@@ -236,7 +237,7 @@ def test_too_large_an_upload_is_refused(page: Page) -> None:
     assert "maximum allowed size" in said
     status, said = upload(page, "huge.png", bytes(5_000_000))
     assert status == 413
-    assert said == "more than 2 MB: send a smaller file"
+    assert said == "The request has more than 2 MB. Send a smaller file."
     body = json.dumps({"data": ["x" * 1_100_000]}).encode()
     assert answer(page, "gradio_api/call/segment", body, **{"Content-Type": "application/json"})[0] == 413
 
@@ -622,7 +623,7 @@ def test_a_preview_is_small_and_a_file_is_not(tmp_path: Path) -> None:
 
 def test_a_photograph_that_has_gone(tmp_path: Path) -> None:
     for path in (tmp_path / "a.png", Path("\0.png")):
-        with pytest.raises(DataError, match="drop it again"):
+        with pytest.raises(DataError, match="Drop it again"):
             Cuts(Counting(), 100).of(path)
 
 
@@ -635,7 +636,7 @@ def test_old_files_go_and_so_do_too_many(tmp_path: Path, monkeypatch: pytest.Mon
         os.utime(path, (now + i, now + i))
     tidy(tmp_path, 60, 250)
     assert sorted(p.parent.name for p in tmp_path.rglob("*.png")) == ["2", "3"]
-    monkeypatch.setattr(serve.time, "time", lambda: now + 3600)
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
     tidy(tmp_path, 60, 250)
     assert not list(tmp_path.iterdir())  # nor do empty folders stay
 
@@ -661,10 +662,10 @@ def test_progress_in_words(run_folder: Path, tmp_path: Path) -> None:
     assert "lower the learning rates" in run_progress(folder).words
     (folder / "outcome.json").unlink()
     (folder / "log.jsonl").write_text('{"odd": 1}\n')
-    with pytest.raises(DataError, match="its log cannot be read"):
+    with pytest.raises(DataError, match=r"The log of .* cannot be read"):
         run_progress(folder)
     (folder / "log.jsonl").unlink()
-    assert "No line in" in run_progress(folder).words
+    assert "has no line yet" in run_progress(folder).words
     with pytest.raises(DataError, match="does not exist"):
         run_progress(tmp_path / "nothing")
 
@@ -686,7 +687,7 @@ def test_a_port_in_use_is_one_line(page: Page, tmp_path: Path) -> None:
     said = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert said.returncode == 2
     assert said.stderr.count("\n") == 1
-    assert "give another --port" in said.stderr
+    assert "choose another --port" in said.stderr
 
 
 @pytest.mark.parametrize(

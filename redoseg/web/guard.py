@@ -1,0 +1,183 @@
+"""What stands between the network and gradio: served routes, sizes, headers, the port, and the disk that is used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import re
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+from redoseg.errors import ConfigError
+from redoseg.files import describe_error, printable
+
+EXAMPLES_FOLDER = "examples"  # below the page's folder; kept as long as the page is served
+
+_TEXT = 2**20  # bytes of a request that is not an upload
+_PATIENCE = 3  # seconds for the rest of a request that is too large
+
+# The routes of gradio that the page needs. Others fetch addresses for the caller, keep histories or edit code.
+_SERVED = re.compile(
+    r"/(?:(?:config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)?|(?:assets|static|svelte)/.+"
+    r"|gradio_api/(?:info|app_id|config|theme\.css|startup-events|upload|upload_progress|reset|cancel|queue/(?:join|data)"
+    r"|(?:call|run|heartbeat)/.+|file=(?!.*://).+))/?",
+    re.S,
+)
+_HEADERS = [
+    (
+        b"content-security-policy",  # the browser loads nothing from elsewhere, whatever a later gradio asks for
+        b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class Guard:
+    """An ASGI application that passes what the page needs to another, and refuses the rest with a line of text.
+
+    It refuses unknown routes (404), requests that are too large (413), and requests for another host or from
+    another page (403).
+
+    Args:
+        app: the application that answers what is passed on.
+        upload: largest file in an upload [bytes].
+        hosts: names by which a request may call this host; any name if empty. Without this list, a page elsewhere
+            whose name resolves to this computer could read what a loopback address serves.
+    """
+
+    def __init__(self, app: Any, upload: int, hosts: frozenset[str] = frozenset()) -> None:
+        self.app, self.upload, self.hosts = app, upload, hosts
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        headers = dict(scope["headers"])
+        path: str = scope["path"]
+        # what surrounds a file in a form is small
+        most = self.upload + _TEXT if path.rstrip("/").endswith("/upload") else _TEXT
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if self.hosts and re.sub(r":\d+$", "", host) not in self.hosts:
+            return await _refuse(send, 403, "This page is only for the computer that serves it.")
+        if headers.get(b"sec-fetch-site") == b"cross-site" or _elsewhere(headers.get(b"origin"), host):
+            return await _refuse(send, 403, "Other pages may not send requests to this page.")
+        if not _SERVED.fullmatch(path):
+            return await _refuse(send, 404, "This page has no such address.")
+        stated = headers.get(b"content-length", b"0")
+        if not stated.isdigit() or int(stated) > most:
+            await _read_on(receive)
+            return await _refuse(send, 413, _too_large(most))
+        got, started = 0, False
+
+        async def counted() -> Any:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > most:
+                raise _TooLarge
+            return message
+
+        async def answered(message: dict[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message = message | {"headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        try:
+            await self.app(scope, counted, answered)
+        except _TooLarge:
+            if not started:
+                await _read_on(receive)
+                await _refuse(send, 413, _too_large(most))
+        except Exception as error:  # gradio's, over a request that no browser sends
+            if started:
+                raise
+            await _refuse(send, 400, f"The request is not valid ({type(error).__name__}).")
+
+
+def _too_large(most: int) -> str:
+    return f"The request has more than {most / 1e6:.0f} MB. Send a smaller file."
+
+
+def _elsewhere(origin: bytes | None, host: str) -> bool:
+    """Whether the browser states that the request comes from a page of another host."""
+    return origin is not None and origin.decode("latin-1").lower().rpartition("//")[2] != host
+
+
+async def _read_on(receive: Any) -> None:
+    """Read what is still being sent, for a moment: most senders read an answer only when they have sent all."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            more = True
+            while more:
+                more = (await receive()).get("more_body", False)
+
+
+async def _refuse(send: Any, status: int, why: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"), *_HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": why.encode()})
+
+
+def tidy(folder: Path, seconds: float, most: int) -> None:
+    """Delete old files below `folder`, then the oldest others until all have at most `most` bytes together.
+
+    A file is old after `seconds`. Examples stay. The folder is searched, since gradio forgets the file of an upload
+    that its sender broke off.
+    """
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            seen = path.lstat()
+            if stat.S_ISREG(seen.st_mode) and path.relative_to(folder).parts[0] != EXAMPLES_FOLDER:
+                found.append((max(seen.st_mtime, seen.st_ctime), seen.st_size, path))
+    found.sort(reverse=True)
+    total = 0
+    for written, size, path in found:
+        total += size
+        if total > most or written < time.time() - seconds:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):  # each upload has a folder of its own
+        with contextlib.suppress(OSError):
+            if path.is_dir() and path.stat().st_mtime < time.time() - seconds:
+                path.rmdir()  # fails unless it is empty
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches what listens at `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises ConfigError if nothing can listen there."""
+    try:
+        if not 0 <= port < 2**16:  # the system would take the remainder
+            raise OverflowError("no such port")
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            if os.name == "posix":  # elsewhere it lets two listen at once
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            found: int = listener.getsockname()[1]
+            return found
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigError(
+            f"Port {port} of {printable(host)} cannot be used ({describe_error(error)}). End the program that uses "
+            "it, or choose another --port or --host."
+        ) from None

@@ -1,0 +1,112 @@
+"""A run folder in words and images, whether the run is training or has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from redoseg.errors import DataError
+from redoseg.files import describe_error, printable
+from redoseg.images.read import read_image
+from redoseg.train.health import ADVICE
+from redoseg.train.log import RunLog
+from redoseg.train.report import ending
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    words: str
+    """Markdown."""
+    curves: Image.Image | None
+    samples: Image.Image | None
+
+
+def run_progress(folder: Path) -> Progress:
+    """How far the run in a folder is. Raises DataError if there is no folder, or its log is not that of a run."""
+    if not folder.is_dir():
+        raise DataError(f"{printable(folder)} does not exist. Choose a run folder with --run.")
+    images = []
+    grids = [p for p in (folder / "samples").glob("*.png") if not p.name.startswith(".")]
+    latest = max(grids, key=lambda p: p.stat().st_mtime, default=None)
+    for path in (folder / "curves.png", latest):
+        image = None
+        with contextlib.suppress(DataError):  # not there yet
+            image = read_image(path) if path else None
+        images.append(image)
+    try:
+        words = _words(folder)
+    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        raise DataError(
+            f"The log of {printable(folder)} cannot be read ({describe_error(error)}). Choose the folder of a run of "
+            "redoseg with --run."
+        ) from error
+    if latest:
+        rows = "photographs, their masks, each region redrawn, and the true mask where there is one"
+        words += f"\n\nSamples in `{printable(latest.name)}`: {rows}."
+    return Progress(words, *images)
+
+
+def run_names(runs: Sequence[Path]) -> dict[str, Path]:
+    """Run folders by unique names: the folder's name, or its whole path where two have the same name."""
+    names = [run.resolve().name for run in runs]
+    return {
+        (printable(name) if names.count(name) == 1 else printable(run.resolve())): run
+        for name, run in zip(names, runs, strict=True)
+    }
+
+
+def _words(folder: Path) -> str:
+    entries = RunLog(folder / "log.jsonl").entries()
+    if not entries:
+        return "`log.jsonl` has no line yet. The run is starting, or the folder is not a run folder."
+    config, outcome = (_json(folder / name) for name in ("config.json", "outcome.json"))
+    last = entries[-1]
+    trained = next((e for e in reversed(entries) if "sizes" in e), last)
+    sentences = [_reached(config.get("steps"), outcome, last, trained)]
+    if "steps_per_s" in trained:
+        sizes = " and ".join(f"{100 * share:.0f} %" for share in trained["sizes"])
+        sentences.append(f"{trained['steps_per_s']:.2f} steps a second. The regions cover {sizes} of the photographs.")
+    scored = next((e for e in reversed(entries) if "iou" in e or "iou_matched" in e), None)
+    if scored:
+        kind, figure = ("IoU", scored["iou"]) if "iou" in scored else ("matched IoU", scored["iou_matched"])
+        sentences.append(f"Last score, at step {scored['step']:,}: {kind} {figure:.3f}.")
+    if last.get("restarts"):
+        sentences.append(f"Restarted {last['restarts']} times after a collapse.")
+    health = outcome.get("health") if outcome.get("health") == "diverged" else trained.get("health")
+    if health:
+        advice = f": {ADVICE[health]}" if health in ADVICE else ""
+        sentences.append(f"\n\nHealth: **{health}**{advice}.")
+    return " ".join(sentences)
+
+
+def _reached(steps: int | None, outcome: dict[str, Any], last: dict[str, Any], trained: dict[str, Any]) -> str:
+    """How the run has ended, or its step and the time left."""
+    if outcome.get("health") == "diverged":
+        return f"**Diverged** at step {outcome['step']:,}."
+    if outcome and outcome["step"] >= last["step"]:
+        return f"**{ending(outcome).capitalize()}**, {last['step']:,} steps in {_minutes(last['seconds'])}."
+    share = f" of {steps:,} ({100 * last['step'] / steps:.0f} %)" if steps else ""
+    speed = trained.get("steps_per_s")
+    left = f", about {_minutes((steps - last['step']) / speed)} left" if steps and speed else ""
+    stage = f", second stage, round {last['refine_round']}" if "refine_round" in last else ""
+    return f"**Step {last['step']:,}{share}**{stage}, {_minutes(last['seconds'])} so far{left}."
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _minutes(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

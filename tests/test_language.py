@@ -128,11 +128,9 @@ NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it s
     "train/distributed.py": 6,
     "train/health.py": 1,
     "train/loader.py": 1,
-    "train/log.py": 1,
     "train/loop.py": 5,
     "train/losses.py": 2,
     "train/refine.py": 3,
-    "train/run.py": 25,
     "train/start_masks.py": 2,
     "train/state.py": 1,
 }

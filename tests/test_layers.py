@@ -27,6 +27,7 @@ ROOMS = {
     "metrics": 3,
     "images": 3,
     "nets": 3,
+    "run_folder": 3,
     "data": 4,
     "onnx_export": 4,
     "inference": 5,
@@ -39,7 +40,18 @@ ROOMS = {
     "cli": 8,
 }
 TORCH = {"torch", "safetensors", "onnx", "jaxtyping", "matplotlib"}
-FREE_OF_TORCH = {"errors", "files", "system", "config", "metrics", "images", "data", "inference", "evaluation"}
+FREE_OF_TORCH = {
+    "errors",
+    "files",
+    "system",
+    "config",
+    "metrics",
+    "images",
+    "run_folder",
+    "data",
+    "inference",
+    "evaluation",
+}
 
 # file -> rooms and packages that it imports against the rules above; rooms within functions alone
 EXCEPTIONS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from redoseg.config.recipe import check, to_toml
 from redoseg.config.schema import Config
 from redoseg.data import ImageSet, open_shapes
 from redoseg.errors import DataError
+from redoseg.run_folder import RunFolder
 from redoseg.system import own_memory
 from redoseg.train.loader import BatchLoader, ImageStore
 from redoseg.train.players import Discriminator, Redrawer
@@ -150,7 +150,7 @@ def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -
         done = subprocess.run([sys.executable, *start, *train], capture_output=True, text=True)
         if done.returncode:
             raise DataError(f"training in {count} processes failed, its end expected: {done.stderr.strip()[-300:]}")
-        entries = [json.loads(line) for line in (place / "run" / "log.jsonl").read_text().splitlines()]
+        entries = RunFolder(place / "run").log.entries()
         # neither the first part, which warms up, nor the last, which looks
         first, last = entries[0], entries[-2]
         return (last["pictures"] - first["pictures"]) / (last["seconds"] - first["seconds"])

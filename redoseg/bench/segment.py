@@ -27,9 +27,10 @@ from redoseg.errors import DataError
 from redoseg.images.read import list_images
 from redoseg.inference.quantize import quantize
 from redoseg.inference.segment_files import segment_paths
-from redoseg.inference.segmenter import MODEL_FILE, Segmenter
+from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.onnx_export.mask_extractor import export_extractor
+from redoseg.run_folder import MODEL_FILE
 from redoseg.system import cores
 from redoseg.train.compute import placed
 

@@ -18,16 +18,16 @@ from redoseg.config.recipe import check
 from redoseg.config.schema import Config
 from redoseg.data import open_shapes
 from redoseg.errors import DataError
+from redoseg.run_folder import Entry, LossName
+from redoseg.train.compute import describe_device
 from redoseg.train.loader import ImageStore
-from redoseg.train.log import Entry
 from redoseg.train.loop import Hooks, train
-from redoseg.train.run import device_name
 from redoseg.train.state import TrainState
 
 PICTURES = 256  # that training steps are timed on
 WARM = 3  # steps before the first that is timed: libraries choose their algorithms, compilers compile
 BOTH = ("plain", "redoseg")
-LOSSES = ("redrawer", "latent", "self_redraw", "critic_real", "critic_fake")
+LOSSES: tuple[LossName, ...] = ("redrawer", "latent", "self_redraw", "critic_real", "critic_fake")
 
 
 def bench_train(
@@ -61,7 +61,7 @@ def bench_train(
         "config": {"size": config.data.size, "batch": config.batch, "precision": config.precision}
         | {"speed": vars(config.speed)},
         "hardware": hardware()
-        | {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device_name(device)},
+        | {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": describe_device(device)},
         "steps_in_a_turn": steps,
     }
     result |= side_by_side({name: partial(way.run, steps) for name, way in ways.items()}, steps, rounds)

@@ -150,7 +150,7 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: refine.size is {config.refine.size}, data.size ({config.data.size}) or more expected: raise it"
         )
     start = config.refine.start
-    if start != "run" and not config.refine.rounds:
+    if start != "run" and not config.has_second_stage:
         raise ConfigError(
             f"{where}: refine.start {start} with refine.rounds 0, 1 or more expected: set --refine.rounds 2, or leave "
             "refine.start out"

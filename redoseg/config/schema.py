@@ -242,6 +242,16 @@ class Config:
         return self.steps if self.refine.start == "run" else 0
 
     @property
+    def has_second_stage(self) -> bool:
+        """Whether a fresh extractor learns from masks once redrawing is done."""
+        return self.refine.rounds > 0
+
+    @property
     def refined_size(self) -> int:
-        """Side of the pictures and masks of the second stage [pixels]."""
+        """Side of the images and masks of the second stage [pixels]."""
         return self.refine.size or self.data.size
+
+    @property
+    def largest_size(self) -> int:
+        """The larger of the sizes that the stages of this run see [pixels]; the second's is never smaller."""
+        return self.refined_size if self.has_second_stage else self.data.size

@@ -25,9 +25,6 @@ from redoseg.files import make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
 from redoseg.images.read import IMAGE_SUFFIXES, read_image
 from redoseg.inference.segmenter import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    REDRAW_FILE,
     Edges,
     ImageLike,
     Segmenter,
@@ -38,6 +35,7 @@ from redoseg.inference.segmenter import (
     run_session,
     to_image,
 )
+from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, REDRAW_FILE, STATE_FILE
 
 LARGEST = 1024  # longer side of a result [pixels]
 GIF_LARGEST = 360  # the same of an animation, every frame of which is stored
@@ -46,7 +44,6 @@ MOST = 64  # drawings at a time
 STEPS = 10  # frames of an animation from one latent to the next
 FRAME_MS = 70
 _BATCH = 8  # drawings in one pass of the network
-_STATE = "state.safetensors"  # what redraw.onnx can be made of
 _DOTS = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) - 8  # Bayer's, in grey levels
 _VALUES = {"picture": 4, "masks": 4, "latents": 3, "read": 2, "drawings": 5, "latents_used": 3}
 
@@ -97,7 +94,7 @@ class RedrawModel:
         model = fetched(model, (CONFIG_FILE, MODEL_FILE, REDRAW_FILE))
         with contextlib.ExitStack() as stack:
             path = home_of(model)
-            if (path / _STATE).is_file() and not (path / MODEL_FILE).is_file():  # killed before it wrote one
+            if (path / STATE_FILE).is_file() and not (path / MODEL_FILE).is_file():  # killed before it wrote one
                 temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 model = _exported(path, temporary / path.resolve().name, say)
             where, content = _found_or_made(model, say)
@@ -216,7 +213,7 @@ class RedrawModel:
 def _found_or_made(model: str | Path, say: Callable[[str], None] | None) -> tuple[str, bytes]:
     """Where redraw.onnx is, and its content; made from the state of a run that has none."""
     path = home_of(model)
-    if (path / REDRAW_FILE).is_file() or not (path / _STATE).is_file():
+    if (path / REDRAW_FILE).is_file() or not (path / STATE_FILE).is_file():
         return model_bytes(model, REDRAW_FILE)
     if say is not None:
         say(f"making {REDRAW_FILE}")

@@ -22,12 +22,10 @@ from redoseg.files import describe_error, printable
 from redoseg.images import guided as edges
 from redoseg.images.read import opacity, read_image, to_rgb
 from redoseg.inference.hub import HUB
+from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
 from redoseg.system import cores, in_order, opencv
 
 FORMAT = "1"
-MODEL_FILE = "mask.onnx"
-REDRAW_FILE = "redraw.onnx"
-CONFIG_FILE = "config.json"
 _BATCH = 8  # pictures; larger ones do not fit a core's cache and are no quicker
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 

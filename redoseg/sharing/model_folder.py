@@ -30,15 +30,22 @@ from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
 from redoseg.onnx_export.generators import redrawer_bytes
 from redoseg.onnx_export.mask_extractor import export_extractor
+from redoseg.run_folder import (
+    CARD_FILE,
+    CONFIG_FILE,
+    MODEL_FILE,
+    REDRAW_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    RunFolder,
+    read_object,
+)
 from redoseg.sharing.model_card import Statements, write_card
 from redoseg.train.checkpoint import load_checkpoint, part, prefixed, restore, save_checkpoint
 from redoseg.train.loader import ImageStore
-from redoseg.train.log import RunLog
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, soft_masks
-from redoseg.train.run import open_training_images
-
-CONFIG, WEIGHTS, MASK, REDRAW, CARD = "config.json", "model.safetensors", "mask.onnx", "redraw.onnx", "README.md"
-STATE, REFINED, OUTCOME = "state.safetensors", "refined.safetensors", "outcome.json"
+from redoseg.train.stage_data import open_training_images
+from redoseg.train.state import load_refined
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,13 @@ class TrainedNets:
 
 def read_run(folder: Path) -> TrainedNets:
     """The networks of a run folder as its last checkpoint has them. Raises ModelError if it holds none."""
-    if not (folder / STATE).is_file():
-        raise ModelError(f"{printable(folder)} has no {STATE}, a folder made by `redoseg train` expected: name one")
-    tensors, saved = load_checkpoint(folder / STATE)
-    config = from_values(saved["config"], f"{folder / STATE}")
+    files = RunFolder(folder)
+    if not files.state.is_file():
+        raise ModelError(
+            f"{printable(folder)} has no {STATE_FILE}, so it is not a run folder; choose one made by `redoseg train`"
+        )
+    tensors, saved = load_checkpoint(files.state)
+    config = from_values(saved["config"], str(files.state))
     nets, data = config.nets, config.data
     generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
     extractor, encoder = MaskExtractor(nets), latent_encoder(nets, data.size)
@@ -72,12 +82,12 @@ def read_run(folder: Path) -> TrainedNets:
         (generators, "average.generators"),
         (encoder, "redrawer.encoder"),  # it has no moving average
     ):
-        restore(module, part(prefix, tensors), folder / STATE)
+        restore(module, part(prefix, tensors), files.state)
 
-    about = _json(folder / CONFIG) | {key: saved[key] for key in ("step", "restarts")}
-    refined = _refined(folder, config, saved["restarts"]) if saved["step"] >= config.first_steps else None
+    about = read_object(files.config) | {key: saved[key] for key in ("step", "restarts")}
+    refined = load_refined(files.refined, config, step=saved["step"], restarts=saved["restarts"])
     if refined is not None:
-        restore(extractor, refined, folder / REFINED)
+        restore(extractor, refined, files.refined)
         about["refined"] = True
     elif not config.first_steps:
         raise ModelError(
@@ -86,11 +96,13 @@ def read_run(folder: Path) -> TrainedNets:
         )
     # what was written down counts only as far as it is of these weights: a run may have gone on since
     saved_at = (saved["restarts"], saved["step"])
-    entries = [e for e in RunLog(folder / "log.jsonl").entries() if (e["restarts"], e["step"]) <= saved_at]
-    outcome = _json(folder / OUTCOME)
+    entries = [e for e in files.log.entries() if (e["restarts"], e["step"]) <= saved_at]
+    outcome = files.read_outcome()
     if (outcome.get("restarts"), outcome.get("step")) != saved_at:
         outcome = {}
-    regions = [e["object_region"] for e in [*entries, outcome] if "object_region" in e]
+    regions = [e["object_region"] for e in entries if "object_region" in e]
+    if "object_region" in outcome:
+        regions.append(outcome["object_region"])
     if not regions:  # nothing was looked at yet; which one was chosen may still stand in what was exported
         regions = [_region_found(folder, extractor, config)]
     about["object_region"] = int(regions[-1])
@@ -123,24 +135,6 @@ def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int
         ) from None
 
 
-def _refined(folder: Path, config: Config, restarts: int) -> dict[str, Tensor] | None:
-    """The second stage's extractor, if it belongs to the saved state."""
-    if not config.refine.rounds or not (folder / REFINED).is_file():
-        return None
-    tensors, saved = load_checkpoint(folder / REFINED)
-    then = replace(from_values(saved["config"], f"{folder / REFINED}"), speed=config.speed)
-    return tensors if then == config and saved["restarts"] == restarts else None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """What a JSON file of a run holds; nothing if it is not there or broken: it only tells about the run."""
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def make_redraw(folder: Path) -> bytes:
     """redraw.onnx of a run that was made before runs wrote it. It is also put into the folder, if that can be written.
 
@@ -155,7 +149,7 @@ def make_redraw(folder: Path) -> bytes:
         )
     content = redrawer_bytes(nets.generators, nets.encoder, nets.config, folder.resolve().name, nets.object_region)
     try:
-        write_atomic(folder / REDRAW, content)
+        write_atomic(folder / REDRAW_FILE, content)
     except DataError:  # another's run, that may only be read
         return content
     return content
@@ -187,7 +181,7 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
 def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -> dict[str, int]:
     config, region = shareable(nets.config), nets.object_region
     about = {**nets.about, "config": to_values(config)}
-    write_atomic(folder / CONFIG, (json.dumps(about, indent=2) + "\n").encode())
+    write_atomic(folder / CONFIG_FILE, (json.dumps(about, indent=2) + "\n").encode())
     tensors: dict[str, Tensor] = {}
     learnt = {"extractor": nets.extractor}
     if nets.generators is not None:
@@ -195,13 +189,13 @@ def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -
     for prefix, net in learnt.items():
         tensors |= prefixed(prefix, net.state_dict())
     described = {"config": to_values(config), "step": about["step"], "restarts": about["restarts"]}
-    save_checkpoint(folder / WEIGHTS, tensors, described)
-    export_extractor(nets.extractor, config, folder / MASK, name, region, nets.mask_size)
+    save_checkpoint(folder / WEIGHTS_FILE, tensors, described)
+    export_extractor(nets.extractor, config, folder / MODEL_FILE, name, region, nets.mask_size)
     if nets.generators is not None:
-        write_atomic(folder / REDRAW, redrawer_bytes(nets.generators, nets.encoder, config, name, region))
-    files = [file for file in (MASK, REDRAW, WEIGHTS) if (folder / file).exists()]
+        write_atomic(folder / REDRAW_FILE, redrawer_bytes(nets.generators, nets.encoder, config, name, region))
+    files = [file for file in (MODEL_FILE, REDRAW_FILE, WEIGHTS_FILE) if (folder / file).exists()]
     sizes = {file: (folder / file).stat().st_size for file in files}
-    write_atomic(folder / CARD, write_card(name, config, about, sizes, statements).encode())
+    write_atomic(folder / CARD_FILE, write_card(name, config, about, sizes, statements).encode())
     return sizes
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from redoseg.errors import ModelError, RedosegError
 from redoseg.files import printable
 from redoseg.inference.hub import _REPO, _one_line
-
-FILES = ("README.md", "config.json", "mask.onnx", "redraw.onnx", "model.safetensors")  # a model folder, and all of it
+from redoseg.run_folder import MODEL_FOLDER_FILES, REDRAW_FILE
 
 
 def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str | None = None) -> str:
@@ -21,7 +20,7 @@ def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str
     folder = Path(folder)
     if not _REPO.fullmatch(repo):
         raise RedosegError(f"{repo!r} seen, the model's name on the hub expected, as user/name: correct it")
-    needed = [file for file in FILES if file != "redraw.onnx"]  # a run without a first stage has none
+    needed = [file for file in MODEL_FOLDER_FILES if file != REDRAW_FILE]  # a run without a first stage has none
     missing = [file for file in needed if not (folder / file).is_file()]
     if missing:
         seen = f"has no {missing[0]}" if folder.is_dir() else "is no folder"
@@ -43,7 +42,7 @@ def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str
         api.upload_folder(
             repo_id=repo,
             folder_path=folder,
-            allow_patterns=list(FILES),
+            allow_patterns=list(MODEL_FOLDER_FILES),
             commit_message=f"Model {folder.resolve().name}",
         )
     return str(address)

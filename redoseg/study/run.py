@@ -27,6 +27,7 @@ from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_tom
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError
 from redoseg.files import locked, write_atomic
+from redoseg.run_folder import Entry, RunFolder, read_lines
 from redoseg.system import cores
 
 Result = dict[str, Any]
@@ -262,11 +263,11 @@ class _Children:
         recipe = folder.with_suffix(".toml")
         write_atomic(recipe, to_toml(job.config).encode())
         command = [sys.executable, "-P", "-m", "redoseg", "train", str(recipe), "--out", str(folder)]
-        if not (folder / "config.json").exists():
+        if not RunFolder(folder).config.exists():
             shutil.rmtree(folder, ignore_errors=True)
-            if first_stage is not None and (first_stage / "state.safetensors").exists():
+            if first_stage is not None and RunFolder(first_stage).state.exists():
                 _borrow(first_stage, folder)
-        if (folder / "config.json").exists():
+        if RunFolder(folder).config.exists():
             command.append("--resume")
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         if gpus:
@@ -286,19 +287,18 @@ class _Children:
 
 def _result(job: _Job, folder: Path) -> Result:
     """What came of a run that has ended."""
-    from redoseg.train.log import RunLog
-
+    files = RunFolder(folder)
     try:
-        outcome = json.loads((folder / "outcome.json").read_text())
+        outcome = json.loads(files.outcome.read_text())
         if outcome.get("stopped"):
             raise ValueError("it was stopped")
     except (OSError, ValueError) as error:
         said = folder.with_suffix(".txt").read_text(errors="replace").strip().splitlines()
         why = said[-1] if said else str(error)
         raise RunError(f"{folder} did not come to its end ({why}), a whole run expected: run the study again") from None
-    entries = RunLog(folder / "log.jsonl").entries()
+    entries = files.log.entries()
     course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
-    last = next((e for e in reversed(entries) if "grey" in e), {})
+    last = next((e for e in reversed(entries) if "grey" in e), Entry())
     return {
         "key": job.key,
         "row": job.row.name,
@@ -306,7 +306,7 @@ def _result(job: _Job, folder: Path) -> Result:
         "steps": outcome["step"],
         "seconds": entries[-1]["seconds"] if entries else 0.0,
         "grey": last.get("grey"),
-        "picture_scores": RunLog(folder / "picture_scores.jsonl").entries(),
+        "picture_scores": read_lines(files.picture_scores),
         "course": course,
         "outcome": outcome,
     }
@@ -314,15 +314,21 @@ def _result(job: _Job, folder: Path) -> Result:
 
 def _borrow(first_stage: Path, folder: Path) -> None:
     """Begin a run where another has ended. config.json, by which a run is known, comes last."""
-    (folder / "samples").mkdir(parents=True)
-    for name in ("state.safetensors", "log.jsonl", "config.json"):
-        shutil.copyfile(first_stage / name, folder / name)
+    ended, begun = RunFolder(first_stage), RunFolder(folder)
+    begun.samples.mkdir(parents=True)
+    for source, target in (
+        (ended.state, begun.state),
+        (ended.log.path, begun.log.path),
+        (ended.config, begun.config),
+    ):
+        shutil.copyfile(source, target)
 
 
 def _tidy(folder: Path) -> None:
     """Keep what explains a run; its weights are large and can be made again."""
-    for name in ("state.safetensors", "refined.safetensors", "mask.onnx", "redraw.onnx"):
-        (folder / name).unlink(missing_ok=True)
+    files = RunFolder(folder)
+    for path in (files.state, files.refined, files.mask, files.redraw):
+        path.unlink(missing_ok=True)
 
 
 def _gpus() -> int:

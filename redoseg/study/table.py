@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from redoseg.files import write_atomic
+from redoseg.run_folder import RunFolder
 from redoseg.study.run import Result, Row, Study, StudyFolder
 from redoseg.train.health import GREYNESS
-from redoseg.train.log import RunLog
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,7 +152,7 @@ def _draw_masks(study: Study, results: Sequence[Result], folder: StudyFolder) ->
     """Pictures, and below them what each row's run of the first seed made of them."""
     strips: list[tuple[str, Image.Image]] = []
     for row, _, run in _runs(study, results, folder):
-        sheet = run / "samples" / "last.png"
+        sheet = RunFolder(run).last_sample
         if sheet.is_file() and row.config.nets.regions == 2:
             images, masks = _strips(sheet, (0, 1))
             strips += [(row.name, masks)] if strips else [("pictures", images), (row.name, masks)]
@@ -185,7 +185,7 @@ def _draw_course(study: Study, results: Sequence[Result], folder: StudyFolder) -
     """Over time, from left to right: the object masks of each row's first run, and below them the object redrawn."""
     title, strips = "", list[tuple[str, Image.Image]]()
     for row, result, run in _runs(study, results, folder):
-        sheets = sorted(run.glob("samples/*-*.png"))
+        sheets = RunFolder(run).samples_in_order()
         if not sheets or row.config.nets.regions != 2:
             continue
         if len(sheets) > TIMES:
@@ -215,7 +215,7 @@ def _draw_losses(study: Study, results: Sequence[Result], folder: StudyFolder) -
     figure = Figure(figsize=(9, 0.6 + 1.8 * height), layout="constrained")
     axes = figure.subplots(height, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axis, (row, _, run) in zip(axes, runs, strict=False):
-        entries = [e for e in RunLog(run / "log.jsonl").entries() if "critic_real" in e]
+        entries = [e for e in RunFolder(run).log.entries() if "critic_real" in e]
         steps = [e["step"] for e in entries]
         axis.plot(steps, [e["critic_real"] + e["critic_fake"] for e in entries], color="#c0392b", label="discriminator")
         axis.plot(steps, [e["redrawer"] for e in entries], color="#2a9d8f", label="generators and extractor")

@@ -1,4 +1,7 @@
-"""How the networks compute: precision, memory layout, compilation. Weights, losses and masks are float32 throughout."""
+"""How the networks compute: device, precision, memory layout, compilation.
+
+Weights, losses and masks are float32 throughout.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,28 @@ import torch
 from torch import nn
 
 from redoseg.config.schema import Config, SpeedConfig
+from redoseg.errors import RunError
 from redoseg.files import describe_error
 from redoseg.nets.blocks import PooledConv, RowsConv, UpsampledConv
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; `auto` is cuda where there is one, else cpu. Raises RunError where it is missing."""
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name == "auto":
+        return torch.device("cuda" if "cuda" in available else "cpu")
+    if name not in available:
+        raise RunError(f"device {name} is not available here; choose --device {' or '.join(available)}")
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """The name of the GPU's model, or the device's type."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

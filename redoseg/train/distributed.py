@@ -18,8 +18,10 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from redoseg.config.schema import Config
 from redoseg.errors import DivergedError, LostRankError, RedosegError, RunError
 from redoseg.system import world
+from redoseg.train.compute import pick_device
 
 PATIENCE = timedelta(hours=1)  # for a rank that prepares pictures or looks, while the others wait
 STOPPED_QUIETLY, MISTAKE = 0, 2  # exit codes of the ranks that leave the talking to another one
@@ -127,6 +129,40 @@ def same_start(about: Mapping[str, Any]) -> None:
                     f"{its} here and {firsts} in the first process, the same everywhere expected: "
                     "start the same command on every machine, with the same pictures and run folder in sight"
                 )
+
+
+def own_device(name: str) -> torch.device:
+    """The device of this rank: of several on a machine, each takes the GPU of its number there. Raises RunError."""
+    device, here = pick_device(name), world()
+    if here.size == 1:
+        return device
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if here.local_size > count:
+            raise RunError(
+                f"{here.local_size} processes were started on a machine with {count} GPUs, and each needs its own; "
+                f"use --nproc-per-node {count}, or --device cpu"
+            )
+        device = torch.device("cuda", here.local_rank)
+        torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        raise RunError(f"several processes cannot train on {device.type}, only on cpu or cuda; start without torchrun")
+    return device
+
+
+def refuse_unshareable(config: Config, size: int) -> None:
+    """Raises RunError where `size` ranks cannot share the batches of these settings."""
+    if config.batch % size:
+        more = -(-config.batch // size) * size
+        raise RunError(
+            f"{size} processes cannot share a batch of {config.batch} pictures equally; set --batch {more}, or start "
+            "another number of processes"
+        )
+    if size > 1 and config.nets.norm == "batch":
+        raise RunError(
+            f"nets.norm batch does not work in {size} processes, since each would use the statistics of its own part "
+            "of the batch; train in one process, or set --nets.norm instance"
+        )
 
 
 def any_rank(flag: bool) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from redoseg.config.schema import Config, WatchConfig
-from redoseg.train.log import Entry
+from redoseg.run_folder import Entry
 
 
 def looks_due(step: int, watch: WatchConfig) -> bool:
@@ -61,7 +62,7 @@ def state(entries: Sequence[Entry], config: Config) -> str:
     if len(recent) < WINDOW:
         return STARTING
 
-    def mean(key: str) -> float:
+    def mean(key: Literal["critic_real", "critic_fake", "grey", "latent_read"]) -> float:
         values = [e[key] for e in recent if key in e]
         return sum(values) / len(values) if values else float("nan")
 

@@ -6,15 +6,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from redoseg.errors import DivergedError
+from redoseg.run_folder import Entry
 from redoseg.train import distributed, health
 from redoseg.train.compute import Compiler, autocast, begin_step
 from redoseg.train.loader import BatchLoader, ImageStore
-from redoseg.train.log import Entry
 from redoseg.train.measure import Watched, evaluate_now
 from redoseg.train.state import Players, TrainState
 
@@ -107,7 +108,8 @@ def train(
                 "sizes": [round(s, 5) for s in redrawn["sizes"].tolist()],
             }
             for losses in (redrawn, judged):
-                entry |= {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
+                figures = {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
+                entry |= cast(Entry, figures)
             if look_due and distributed.is_main():
                 entry |= evaluate_now(state, bank, watched, config.data.evaluate_pictures)
             if sample_due and distributed.is_main():
@@ -115,7 +117,8 @@ def train(
 
             # has a region collapsed?
             if look_due and health.looks_due(step, watch):
-                seen = [entry[k] for k in ("average_sizes", "watched_sizes") if k in entry]
+                seen = [entry["average_sizes"]] if "average_sizes" in entry else []
+                seen += [entry["watched_sizes"]] if "watched_sizes" in entry else []
                 region = distributed.broadcast(health.collapsed_region(watch, *seen) if distributed.is_main() else None)
                 if region is not None:
                     entry["collapsed"] = region

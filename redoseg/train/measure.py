@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from redoseg import metrics
 from redoseg.config.schema import Config
 from redoseg.data import ImageSet
+from redoseg.run_folder import Entry
 from redoseg.train.loader import ImageStore
 from redoseg.train.state import TrainState
 
@@ -42,7 +44,7 @@ class Watched:
     def scores(
         self, masks: Float[np.ndarray, "p n h w"], indices: Int[np.ndarray, " p"], region: int
     ) -> dict[str, float | int]:
-        """The figures of DESIGN's `--json`; matched ones for more than two regions."""
+        """Scores, named as in `redoseg evaluate --json`; empty without labels, matched for more than two regions."""
         labels = self.labelled.labels(indices)
         if not (labels >= 0).any():
             return {}
@@ -78,14 +80,12 @@ def evenly_spaced(count: int, most: int) -> Int[np.ndarray, " p"]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
-def evaluate_now(
-    state: TrainState, bank: ImageStore, watched: Watched | None, most: int
-) -> dict[str, float | int | list[float]]:
+def evaluate_now(state: TrainState, bank: ImageStore, watched: Watched | None, most: int) -> Entry:
     """Sizes and object region on training pictures, and scores on watched ones, of the moving average."""
     extractor = state.average.nets["extractor"]
     masks = soft_masks(extractor, bank, evenly_spaced(len(bank), LOOKED_AT))
     region = metrics.object_region(masks)
-    entry: dict[str, float | int | list[float]] = {
+    entry: Entry = {
         "object_region": region,
         "average_sizes": [round(float(s), 5) for s in masks.mean((0, 2, 3))],
     }
@@ -93,7 +93,8 @@ def evaluate_now(
         indices = evenly_spaced(len(watched.labelled), most)
         masks = soft_masks(extractor, watched.bank, indices)
         entry["watched_sizes"] = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
-        entry |= {k: round(float(v), 5) for k, v in watched.scores(masks, indices, region).items() if k != "pictures"}
+        scores = watched.scores(masks, indices, region)
+        entry |= cast(Entry, {k: round(float(v), 5) for k, v in scores.items() if k != "pictures"})
     return entry
 
 

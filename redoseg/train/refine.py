@@ -24,11 +24,11 @@ from redoseg.errors import RunError
 from redoseg.images.grabcut import grabcut_from
 from redoseg.images.guided import CUT_ROUNDS
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.run_folder import Entry
 from redoseg.system import in_order
 from redoseg.train.composites import on_other_grounds
 from redoseg.train.compute import autocast, placed
 from redoseg.train.loader import ImageStore
-from redoseg.train.log import Entry
 from redoseg.train.loop import refuse_non_finite
 from redoseg.train.measure import evenly_spaced, soft_masks
 from redoseg.train.start_masks import StartMasks

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.files import write_atomic
+from redoseg.run_folder import Outcome, RunFolder
 
 NAMES = {
     "iou": "IoU, object region fixed once without labels",
@@ -22,7 +20,7 @@ NAMES = {
 }
 
 
-def ending(outcome: dict[str, Any]) -> str:
+def ending(outcome: Outcome) -> str:
     """How the run ended, in a few words."""
     if outcome["collapsed"]:
         return "collapsed: a region has all but vanished"
@@ -33,8 +31,9 @@ def ending(outcome: dict[str, Any]) -> str:
     return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
 
 
-def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
     """Write `report.md` into a run folder."""
+    entries = folder.log.entries()
     seconds = entries[-1]["seconds"] if entries else 0
     sizes = ", ".join(f"{100 * s:.1f} %" for s in outcome["sizes"])
     first = (
@@ -44,7 +43,7 @@ def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries:
     if not config.first_steps:
         first = f"{seconds / 60:.1f} minutes, second stage alone, started from {config.refine.start}."
     lines = [
-        f"# {folder.name}",
+        f"# {folder.path.name}",
         "",
         f"- Ended: {ending(outcome)}, {first}",
         *([f"- Health at the end: {outcome['health']}."] if config.first_steps else []),
@@ -52,11 +51,14 @@ def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries:
         "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",
         "- Use: `redoseg segment FOLDER photo.jpg -o out/`.",
     ]
-    for key, title in (("scores", "Scores"), ("scores_before_refining", "Scores before refining")):
-        if key not in outcome:
+    for title, scores in (
+        ("Scores", outcome.get("scores")),
+        ("Scores before refining", outcome.get("scores_before_refining")),
+    ):
+        if scores is None:
             continue
         lines += ["", f"## {title} on {config.data.evaluate_on}", "", "| figure | value |", "|---|---|"]
-        for name, value in outcome[key].items():
+        for name, value in scores.items():
             lines.append(f"| {NAMES[name]} | {value if name == 'pictures' else f'{value:.4f}'} |")
     if "scores" in outcome:
         lines += ["", "`redoseg evaluate FOLDER DATA` gives these again, beside the baselines."]
@@ -72,4 +74,4 @@ def write_report(folder: Path, config: Config, outcome: dict[str, Any], entries:
     ]
     lines += ["## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {json.dumps(value)} |" for key, value in flat(to_values(config)).items()]
-    write_atomic(folder / "report.md", ("\n".join(lines) + "\n").encode())
+    write_atomic(folder.report, ("\n".join(lines) + "\n").encode())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
@@ -118,6 +118,26 @@ class TrainState:
         ):
             checkpoint.restore_optimiser(optimiser, checkpoint.part(name, tensors))
         return state
+
+
+def save_refined(path: Path, extractor: nn.Module, config: Config, restarts: int) -> None:
+    """Write the extractor that the second stage of this attempt gave."""
+    about = {"config": to_values(config), "restarts": restarts}
+    checkpoint.save_checkpoint(path, extractor.state_dict(), about)
+
+
+def load_refined(path: Path, config: Config, *, step: int, restarts: int) -> dict[str, Tensor] | None:
+    """The weights that `save_refined` wrote, if they belong to a run of this `config` that is at `step`; else None.
+
+    They do not where the run has to redraw further first, has other settings (`speed` aside), or has started again
+    since. ModelError where `path` is another kind of file.
+    """
+    if step < config.first_steps or not path.is_file():
+        return None
+    tensors, about = checkpoint.load_checkpoint(path)
+    # read as a config, so that a setting that redoseg got later is not a difference
+    then = replace(from_values(about["config"], str(path)), speed=config.speed)
+    return tensors if then == config and about["restarts"] == restarts else None
 
 
 def _adam(groups: list[dict[str, object]], config: Config) -> torch.optim.Optimizer:

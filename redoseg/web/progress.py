@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from redoseg.errors import DataError
 from redoseg.files import describe_error, printable
 from redoseg.images.read import read_image
+from redoseg.run_folder import Entry, Outcome, RunFolder, read_object
 from redoseg.train.health import ADVICE
-from redoseg.train.log import RunLog
 from redoseg.train.report import ending
 
 
@@ -33,16 +31,17 @@ def run_progress(folder: Path) -> Progress:
     """How far the run in a folder is. Raises DataError if there is no folder, or its log is not that of a run."""
     if not folder.is_dir():
         raise DataError(f"{printable(folder)} does not exist. Choose a run folder with --run.")
+    files = RunFolder(folder)
     images = []
-    grids = [p for p in (folder / "samples").glob("*.png") if not p.name.startswith(".")]
+    grids = [p for p in files.samples.glob("*.png") if not p.name.startswith(".")]
     latest = max(grids, key=lambda p: p.stat().st_mtime, default=None)
-    for path in (folder / "curves.png", latest):
+    for path in (files.curves, latest):
         image = None
         with contextlib.suppress(DataError):  # not there yet
             image = read_image(path) if path else None
         images.append(image)
     try:
-        words = _words(folder)
+        words = _words(files)
     except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise DataError(
             f"The log of {printable(folder)} cannot be read ({describe_error(error)}). Choose the folder of a run of "
@@ -63,12 +62,11 @@ def run_names(runs: Sequence[Path]) -> dict[str, Path]:
     }
 
 
-def _words(folder: Path) -> str:
-    entries = RunLog(folder / "log.jsonl").entries()
+def _words(files: RunFolder) -> str:
+    entries = files.log.entries()
     if not entries:
         return "`log.jsonl` has no line yet. The run is starting, or the folder is not a run folder."
-    config, outcome = (_json(folder / name) for name in ("config.json", "outcome.json"))
-    last = entries[-1]
+    config, outcome, last = read_object(files.config).get("config", {}), files.read_outcome(), entries[-1]
     trained = next((e for e in reversed(entries) if "sizes" in e), last)
     sentences = [_reached(config.get("steps"), outcome, last, trained)]
     if "steps_per_s" in trained:
@@ -87,7 +85,7 @@ def _words(folder: Path) -> str:
     return " ".join(sentences)
 
 
-def _reached(steps: int | None, outcome: dict[str, Any], last: dict[str, Any], trained: dict[str, Any]) -> str:
+def _reached(steps: int | None, outcome: Outcome, last: Entry, trained: Entry) -> str:
     """How the run has ended, or its step and the time left."""
     if outcome.get("health") == "diverged":
         return f"**Diverged** at step {outcome['step']:,}."
@@ -98,13 +96,6 @@ def _reached(steps: int | None, outcome: dict[str, Any], last: dict[str, Any], t
     left = f", about {_minutes((steps - last['step']) / speed)} left" if steps and speed else ""
     stage = f", second stage, round {last['refine_round']}" if "refine_round" in last else ""
     return f"**Step {last['step']:,}{share}**{stage}, {_minutes(last['seconds'])} so far{left}."
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text())
-        return found if isinstance(found, dict) else {}
-    return {}
 
 
 def _minutes(seconds: float) -> str:

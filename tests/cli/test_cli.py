@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redoseg import __version__, metrics
+from redoseg import __version__, metrics, run_folder
 from redoseg.cli import app
 from redoseg.config.recipe import recipe_names
 from redoseg.config.schema import Config, DataConfig, NetConfig
@@ -223,7 +223,7 @@ def train_hint(what: str) -> str:
         ),
         (
             "train --resume --out gone",
-            "gone holds no run, a folder made by `redoseg train` expected: name one, or leave --resume out",
+            "gone is not a run folder. Expected a folder made by `redoseg train`; choose one, or remove --resume",
         ),
         (
             "evaluate gone shapes",
@@ -290,7 +290,7 @@ def test_a_run_folder_that_exists(call: Call) -> None:
     Path("run").mkdir()
     Path("run/mine.txt").write_text("mine")
     said = one_line(call("train", "shapes", *TINY, "--out", "run"))
-    assert said == "run exists, a new run folder expected: add --resume to go on, or name another --out"
+    assert said == "run already exists; add --resume to continue it, or choose another --out"
     assert content(Path()) == {"run/mine.txt": b"mine"}
 
 
@@ -308,7 +308,7 @@ def test_a_model_file_that_is_none(junk: bytes, call: Call, photos: Path) -> Non
 def test_a_device_that_is_not_there(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     said = one_line(call("train", "shapes", *TINY, "--device=cuda", "--out", "run"))
-    assert said.startswith("device cuda is not available, one of ")
+    assert said.startswith("device cuda is not available here; choose --device ")
     assert not Path("run").exists()
 
 
@@ -316,7 +316,7 @@ def test_a_device_that_is_not_there(call: Call, monkeypatch: pytest.MonkeyPatch)
 def test_a_run_folder_below_a_file(deep: str, call: Call) -> None:
     Path("file").write_text("mine")
     said = one_line(call("train", "shapes", *TINY, "--out", deep))
-    assert said == f"{deep} cannot be made (Not a directory), a folder expected: name another --out"
+    assert said == f"{deep} cannot be made (Not a directory); choose another --out"
     assert content(Path()) == {"file": b"mine"}
 
 
@@ -357,13 +357,13 @@ def test_train_and_resume(call: Call) -> None:
     said = call("train", "shapes", *TINY, "--out", "run")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[-1] == "finished; run folder: run"
-    assert run.read_run_config(Path("run")).nets.latent == 4
+    assert run_folder.RunFolder(Path("run")).read_config().nets.latent == 4
     said = call("train", "--resume", "--out", "run", "--steps", "3", "--device", "cpu")
     assert said.code == 0
-    assert run.read_run_config(Path("run")).steps == 3
+    assert run_folder.RunFolder(Path("run")).read_config().steps == 3
     assert json.loads(Path("run/log.jsonl").read_text().splitlines()[-1])["step"] == 3
     said = call("train", "--resume", "--out", "run", "--seed", "7", "--device", "cpu")
-    assert one_line(said).startswith("run was trained under other settings (seed: 0 -> 7), the same ones expected")
+    assert one_line(said).startswith("run was trained with other settings (seed: 0 -> 7); keep the settings")
 
 
 def test_train_names_its_own_folder(call: Call) -> None:
@@ -613,8 +613,8 @@ def test_train_goes_on_past_a_broken_picture(call: Call, photos: Path) -> None:
     Path("pics/broken.png").write_bytes(b"no picture")
     said = call("train", "shapes", *TINY, "--watch.collapse-share=0", "--data", "pics", "--out", "run")
     assert (said.code, said.err) == (1, "")  # done in part
-    listed = [line for line in said.out.splitlines() if line.startswith("left out: ")]
-    assert listed == ["left out: broken.png: not a picture of a known format, a picture expected: replace or remove it"]
+    listed = [line for line in said.out.splitlines() if line.startswith("skipped: ")]
+    assert listed == ["skipped: broken.png: not a picture of a known format, a picture expected: replace or remove it"]
     assert said.out.splitlines()[-1] == "finished; run folder: run"
     assert json.loads(Path("run/config.json").read_text())["trained_on"]["pictures"] == 12
 
@@ -793,7 +793,10 @@ def test_redraw_makes_what_an_old_run_lacks(call: Call, photos: Path, trained: A
         ("redraw {run} {photo} -o out --what sky", "invalid choice 'sky' for argument '--what'. "),
         ("redraw {run} {photo}", "Missing from redoseg redraw: "),
         ("export {run}", "Missing from redoseg export: "),
-        ("export gone -o out", "gone has no state.safetensors, a folder made by `redoseg train` expected: name one"),
+        (
+            "export gone -o out",
+            "gone has no state.safetensors, so it is not a run folder; choose one made by `redoseg train`",
+        ),
         ("push {run} me/birds", "{run} has no README.md, a model folder expected: make one with `redoseg export`"),
         ("segment hf://birds {photo} -o out", "model 'birds' on the hub, user/name expected: correct it"),
     ],

@@ -207,9 +207,7 @@ def test_the_region_is_the_runs_own_where_its_log_is_lost(trained: Any, tmp_path
 
 
 def test_what_is_refused(trained: Any, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"nothing has no state.safetensors, a folder made by `redoseg train` expected"
-    ):
+    with pytest.raises(ModelError, match=r"nothing has no state.safetensors, so it is not a run folder"):
         export_run(tmp_path / "nothing", tmp_path / "model")
     before = {p.name: p.read_bytes() for p in exported.iterdir()}
     with pytest.raises(RedosegError, match="birds exists, a new model folder expected: name another place"):

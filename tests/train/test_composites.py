@@ -14,7 +14,7 @@ from redoseg.config.schema import Config
 from redoseg.train import refine
 from redoseg.train.composites import on_other_grounds
 from redoseg.train.loader import ImageStore
-from redoseg.train.run import open_training_images
+from redoseg.train.stage_data import open_training_images
 from redoseg.train.state import TrainState
 
 

@@ -21,12 +21,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from redoseg import system
+from redoseg import run_folder, system
 from redoseg.cli import app
 from redoseg.config.recipe import differences, flat, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError, RunError
-from redoseg.train import run
+from redoseg.train import distributed, run
 from redoseg.train.random_draws import RandomDraws
 from redoseg.train.state import TrainState
 
@@ -170,7 +170,7 @@ def test_a_run_in_two_processes_is_that_run(
     said = both(start, "-c", QUICK, *training(config, tmp_path / "two")[2:])
     run.run(config, tmp_path / "one", False, "cpu", Console(file=io.StringIO()))
     assert [code for code, _, _ in said] == [1, 0], said  # 1: it ends collapsed, as such settings will have it
-    assert "in 2 processes, 2 pictures of each batch in each" in said[0][1]
+    assert "in 2 processes, with 2 pictures of each batch in each" in said[0][1]
     assert [complaints for _, _, complaints in said] == ["", ""]
     assert said[1][1] == ""
     assert (tmp_path / "one" / "config.json").read_text() == (tmp_path / "two" / "config.json").read_text()
@@ -188,16 +188,15 @@ def test_a_run_in_two_processes_is_that_run(
 
 
 def test_batches_that_cannot_be_shared_are_refused(tiny: Tiny) -> None:
-    run.refuse_unshareable(tiny({"nets.norm": "batch", "batch": 5}), 1)
-    run.refuse_unshareable(tiny({"batch": 6}), 3)
+    distributed.refuse_unshareable(tiny({"nets.norm": "batch", "batch": 5}), 1)
+    distributed.refuse_unshareable(tiny({"batch": 6}), 3)
     with pytest.raises(RunError) as caught:
-        run.refuse_unshareable(tiny({"batch": 5}), 4)
+        distributed.refuse_unshareable(tiny({"batch": 5}), 4)
     assert str(caught.value) == (
-        "a batch of 5 pictures for 4 processes, a multiple of 4 expected: "
-        "set --batch 8, or start another number of processes"
+        "4 processes cannot share a batch of 5 pictures equally; set --batch 8, or start another number of processes"
     )
-    with pytest.raises(RunError, match=r"nets.norm batch in 2 processes, instance expected, since .*: train in one"):
-        run.refuse_unshareable(tiny({"nets.norm": "batch"}), 2)
+    with pytest.raises(RunError, match=r"nets.norm batch does not work in 2 processes, since .*; train in one"):
+        distributed.refuse_unshareable(tiny({"nets.norm": "batch"}), 2)
 
 
 def test_other_verbs_are_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,8 +218,8 @@ def test_other_verbs_are_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_a_mistake_is_told_once(start: Start, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for config, folder, expected in (
-        (tiny(), "there", f"{tmp_path / 'there'} exists, a new run folder expected"),
-        (tiny({"batch": 5}), "new", "a batch of 5 pictures for 2 processes, a multiple of 2 expected"),
+        (tiny(), "there", f"{tmp_path / 'there'} already exists; add --resume"),
+        (tiny({"batch": 5}), "new", "2 processes cannot share a batch of 5 pictures equally"),
         (tiny({"data.source": str(tmp_path / "no")}), "new", "no"),
         (replace(tiny(), batch=0), "new", "batch is 0, at least"),
     ):
@@ -342,4 +341,4 @@ def test_two_machines_and_a_second_stage(start: Start, tiny: Tiny, tmp_path: Pat
     assert sorted("finished" in out for out, _ in said) == [False, True]
     assert sorted(out == "" for out, _ in said) == [False, True]
     assert (folder / "refined.safetensors").exists()
-    assert not differences(run.read_run_config(folder), config)
+    assert not differences(run_folder.RunFolder(folder).read_config(), config)

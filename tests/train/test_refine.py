@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from redoseg import metrics
+from redoseg import metrics, run_folder
 from redoseg.config.recipe import check
 from redoseg.config.schema import Config
 from redoseg.data.shapes import generate
@@ -31,7 +31,7 @@ from redoseg.train import refine, run
 from redoseg.train.checkpoint import load_checkpoint, save_checkpoint
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import soft_masks
-from redoseg.train.run import open_training_images
+from redoseg.train.stage_data import open_training_images
 from redoseg.train.state import TrainState
 
 Tiny = Callable[..., Config]
@@ -267,15 +267,15 @@ def test_a_stop_in_the_second_stage_leaves_the_first(
     go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, folder = tiny(BOTH | SECOND | {"refine.rounds": 2}), tmp_path / "run"
-    append = run.RunLog.append
+    append = run_folder.RunLog.append
 
-    def append_and_interrupt(log: run.RunLog, entry: dict[str, Any]) -> None:
+    def append_and_interrupt(log: run_folder.RunLog, entry: run_folder.Entry) -> None:
         append(log, entry)
         if entry.get("refine_round") == 1:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.RunLog, "append", append_and_interrupt)
+        patch.setattr(run_folder.RunLog, "append", append_and_interrupt)
         outcome = go(config, folder)
     assert (outcome["stopped"], outcome["step"]) == (True, 6)
     assert "- Ended: stopped by hand in the second stage, 6 steps" in (folder / "report.md").read_text()

@@ -22,7 +22,7 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.sharing.model_folder import export_run
 from redoseg.train import refine, run
 from redoseg.train.loader import ImageStore
-from redoseg.train.run import open_training_images
+from redoseg.train.stage_data import open_training_images
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
@@ -204,9 +204,9 @@ def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp
     train(tiny(SECOND | {"refine.keep": 0.5}), out, resume=True)
     assert [e for e in log_of(out) if "sizes" in e] == steps  # the first stage was not made again
     assert [e["refine_round"] for e in log_of(out) if "refine_round" in e] == [1]
-    with pytest.raises(RunError, match=r"trained under other settings \(refine.keep: 0.5 -> 0.25\)"):
+    with pytest.raises(RunError, match=r"trained with other settings \(refine.keep: 0.5 -> 0.25\)"):
         train(tiny(SECOND | {"refine.keep": 0.25}), out, resume=True)
-    with pytest.raises(RunError, match=r"trained under other settings \(objective.floor: 0.0 -> 0.1\)"):
+    with pytest.raises(RunError, match=r"trained with other settings \(objective.floor: 0.0 -> 0.1\)"):
         train(tiny(SECOND | {"refine.keep": 0.5, "objective.floor": 0.1}), out, resume=True)
 
 

@@ -21,6 +21,8 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from redoseg import run_folder
+from redoseg.config.recipe import to_values
 from redoseg.config.schema import Config, WatchConfig
 from redoseg.data import open_data
 from redoseg.errors import DataError, RunError
@@ -73,8 +75,8 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 def process(start: Start, config: Config, folder: Path) -> subprocess.Popen[str]:
     """The command line, training `config` in `folder`, in a process of its own."""
-    flags = [f"--{k.replace('_', '-')}={v}" for k, v in run.to_values(config).items() if not isinstance(v, dict)]
-    for table, values in run.to_values(config).items():
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in to_values(config).items() if not isinstance(v, dict)]
+    for table, values in to_values(config).items():
         if isinstance(values, dict):
             for key, value in values.items():
                 name = f"{table}.{key}".replace("_", "-")
@@ -113,7 +115,7 @@ def test_the_run_folder_explains_itself(trained: Any) -> None:
         "samples/last.png",
         "state.safetensors",
     ]
-    assert run.read_run_config(folder) == trained.config
+    assert run_folder.RunFolder(folder).read_config() == trained.config
     about = json.loads((folder / "config.json").read_text())
     assert about["trained_on"] == {"name": "shapes", "pictures": 24, "size": 32}
     assert about["made_with"]["torch"] == torch.__version__
@@ -185,23 +187,23 @@ def test_resumed_equals_straight(quick: Quick, tiny: Tiny, photos: Path, tmp_pat
     resumed = quick(tiny({"steps": 6, **settings}), tmp_path / "parts", resume=True)  # more steps are allowed
     assert_same_run(tmp_path / "straight", tmp_path / "parts")
     assert resumed["scores"] == straight["scores"]
-    assert run.read_run_config(tmp_path / "parts").steps == 6
+    assert run_folder.RunFolder(tmp_path / "parts").read_config().steps == 6
 
 
 def test_ctrl_c_ends_the_step_and_writes_everything(
     quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny({"steps": 6, "watch.checkpoint_every": 100})
-    append = run.RunLog.append
+    append = run_folder.RunLog.append
 
-    def append_and_interrupt(log: run.RunLog, entry: dict[str, Any]) -> None:
+    def append_and_interrupt(log: run_folder.RunLog, entry: run_folder.Entry) -> None:
         append(log, entry)
         if entry["step"] == 4:
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(run.RunLog, "append", append_and_interrupt)
+        patch.setattr(run_folder.RunLog, "append", append_and_interrupt)
         outcome = quick(config, tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is before
     assert outcome["stopped"]
@@ -217,7 +219,7 @@ def test_ctrl_c_that_was_ignored_from_the_start_still_is(
     quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As under nohup."""
-    monkeypatch.setattr(run.RunLog, "append", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(run_folder.RunLog, "append", lambda *_: signal.raise_signal(signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         outcome = quick(tiny({"steps": 2}), tmp_path / "run")
@@ -303,15 +305,15 @@ def test_changed_settings_are_refused_with_the_differences(quick: Quick, tiny: T
     with pytest.raises(RunError) as caught:
         quick(changed, folder, resume=True)
     assert str(caught.value) == (
-        f"{folder} was trained under other settings (objective.redraw: each -> one; optim.beta1: 0.0 -> 0.5), "
-        "the same ones expected: leave those settings as they were, or start a new run without --resume"
+        f"{folder} was trained with other settings (objective.redraw: each -> one; optim.beta1: 0.0 -> 0.5); "
+        "keep the settings that it has, or start a new run without --resume"
     )
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_fewer_steps_are_refused(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     quick(tiny({"steps": 2}), tmp_path / "run")
-    with pytest.raises(RunError, match="was to run 2 steps and is asked for 1, as many or more expected"):
+    with pytest.raises(RunError, match="was to run 2 steps, and --steps 1 is less"):
         quick(tiny({"steps": 1}), tmp_path / "run", resume=True)
 
 
@@ -320,7 +322,7 @@ def test_an_existing_folder_is_refused(quick: Quick, tiny: Tiny, tmp_path: Path)
     with pytest.raises(RunError) as caught:
         quick(tiny(), tmp_path / "run")
     assert str(caught.value) == (
-        f"{tmp_path / 'run'} exists, a new run folder expected: add --resume to go on, or name another --out"
+        f"{tmp_path / 'run'} already exists; add --resume to continue it, or choose another --out"
     )
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -329,7 +331,7 @@ def test_an_existing_folder_is_refused(quick: Quick, tiny: Tiny, tmp_path: Path)
 def test_resuming_what_is_no_run(content: str | None, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(RunError, match="holds no run, a folder made by `redoseg train` expected"):
+    with pytest.raises(RunError, match=r"is not a run folder\. Expected a folder made by `redoseg train`"):
         quick(tiny(), tmp_path, resume=True)
 
 
@@ -443,12 +445,12 @@ def test_a_collapsed_run_starts_anew_once(quick: Quick, tiny: Tiny, tmp_path: Pa
     assert entries[0]["redrawer"] != entries[2]["redrawer"]  # another seed
     said = [line for line in outcome["said"].splitlines() if line.startswith("collapsed")]
     assert len(said) == 3
-    assert "% of the pictures, at least 50 % expected" in said[0]
-    assert said[1].endswith("going on")
+    assert "% of the pictures, less than 50 %" in said[0]
+    assert said[1].endswith("continuing")
     assert "collapsed: a region has all but vanished" in (tmp_path / "run" / "report.md").read_text()
     # the seed that it says it starts anew with is the one it starts anew with
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))
-    assert said[0].endswith(f"starting anew with seed {state.seed}, restart 1")
+    assert said[0].endswith(f"restarting with seed {state.seed}, restart 1")
 
 
 def test_a_restarted_run_resumes_bit_for_bit(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
@@ -580,7 +582,7 @@ def test_what_falls_back_is_said(quick: Quick, tiny: Tiny, tmp_path: Path, monke
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
     said = quick(tiny({"steps": 1, "precision": "auto", "speed.compile": "default"}), tmp_path / "fallen back")["said"]
-    assert "reading pictures from disk, a quarter of the free memory being too small\n" in said
+    assert "reading pictures from disk, since they need more than a quarter of the free memory\n" in said
     assert re.search("^computing in (bfloat16|float32)$", said, re.M)
     assert said.count("computing without torch.compile, which failed here: no compiler") == 1
 
@@ -590,7 +592,7 @@ def test_a_run_goes_on_under_other_ways_to_compute(quick: Quick, tiny: Tiny, tmp
     quick(tiny({"steps": 3}), folder)
     resumed = quick(tiny({"steps": 6, "speed.fused_optimiser": False}), folder, resume=True)
     assert resumed["step"] == 6
-    assert "computing otherwise than before: speed.fused_optimiser" in resumed["said"]
+    assert "computing differently from before: speed.fused_optimiser" in resumed["said"]
     assert json.loads((folder / "config.json").read_text())["config"]["speed"]["fused_optimiser"] is False
-    with pytest.raises(RunError, match="was trained under other settings"):
+    with pytest.raises(RunError, match="was trained with other settings"):
         quick(tiny({"steps": 6, "batch": 6}), folder, resume=True)

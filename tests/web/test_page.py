@@ -75,7 +75,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run at step 40 of 200, with a health that needs advice."""
     folder = tmp_path_factory.mktemp("runs") / "tulips"
     (folder / "samples").mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"steps": 200}))
+    (folder / "config.json").write_text(json.dumps({"config": {"steps": 200}}))
     line = {"restarts": 0, "seconds": 600.0, "steps_per_s": 0.5, "sizes": [0.4, 0.6], "health": "masks stay grey"}
     lines = [line | {"step": 20, "iou": 0.5}, line | {"step": 40}]
     (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines) + '{"step": 60, "res')

@@ -1,0 +1,189 @@
+"""The files of a run folder: their names, the log, and how a run ended. Training writes them, everything else reads.
+
+The model folder that is made of a run to share it has some files of the same names; they are here too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict, cast
+
+from redoseg.config.recipe import from_values
+from redoseg.config.schema import Config
+from redoseg.errors import RunError
+from redoseg.files import printable, write_atomic
+
+CONFIG_FILE = "config.json"
+MODEL_FILE = "mask.onnx"
+REDRAW_FILE = "redraw.onnx"
+STATE_FILE = "state.safetensors"
+# of a model folder only
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
+MODEL_FOLDER_FILES = (CARD_FILE, CONFIG_FILE, MODEL_FILE, REDRAW_FILE, WEIGHTS_FILE)
+
+LossName = Literal["redrawer", "latent", "floor", "border", "self_redraw", "critic_real", "critic_fake"]
+
+
+class Entry(TypedDict, total=False):
+    """A line of `log.jsonl`. Each has `step`, `restarts` and `seconds`; the other keys depend on what was due."""
+
+    step: int
+    """Steps of the first stage done in this attempt."""
+    restarts: int
+    """Attempts before this one that ended in a collapse."""
+    seconds: float
+    """Time that training has taken, in all sessions of the run together [s]."""
+    pictures: int
+    """Images learnt from so far; in a line of the second stage, images that were scored."""
+    steps_per_s: float
+    waited: float
+    """Share of the time that training waited for images, 0 to 1."""
+    sizes: list[float]
+    """Mean share of each region over the batch, 0 to 1."""
+    health: str
+
+    # losses of the batch (`critic_*` are the discriminator's), and two measures
+    redrawer: float
+    latent: float
+    floor: float
+    border: float
+    self_redraw: float
+    critic_real: float
+    critic_fake: float
+    grey: float
+    latent_read: float
+
+    # what the moving average makes of training images and of the labelled ones that are watched
+    object_region: int
+    average_sizes: list[float]
+    watched_sizes: list[float]
+    iou: float
+    accuracy: float
+    iou_oracle_flip: float
+    accuracy_oracle_flip: float
+    iou_matched: float
+    accuracy_matched: float
+
+    collapsed: int
+    """The region that has collapsed."""
+
+    # the second stage
+    refine_round: int
+    refine_loss: float
+    kept: int
+    """Images whose masks were learnt from in this round."""
+
+
+class Outcome(TypedDict, total=False):
+    """`outcome.json`: how a run ended. One that diverged has `step`, `steps` and `health` alone."""
+
+    step: int
+    steps: int
+    """Length of the first stage."""
+    stopped: bool
+    """Whether somebody stopped it before its end."""
+    restarts: int
+    object_region: int
+    sizes: list[float]
+    """Mean share of each region over training images, 0 to 1."""
+    collapsed: bool
+    health: str
+    scores: dict[str, float | int]
+    """Figures on the labelled images, as `redoseg evaluate --json` names them."""
+    scores_before_refining: dict[str, float | int]
+    left_out: int
+    """Images that could not be read. Not in the file."""
+
+
+class RunFolder:
+    """Paths of what a run folder contains; none of them has to exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / CONFIG_FILE
+        self.log = RunLog(path / "log.jsonl")
+        self.picture_scores = path / "picture_scores.jsonl"
+        self.curves = path / "curves.png"
+        self.samples = path / "samples"
+        self.last_sample = self.samples / "last.png"
+        self.state = path / STATE_FILE
+        self.refined = path / "refined.safetensors"
+        self.mask = path / MODEL_FILE
+        self.redraw = path / REDRAW_FILE
+        self.report = path / "report.md"
+        self.outcome = path / "outcome.json"
+
+    def sample(self, restarts: int, step: int) -> Path:
+        """The sample grid of this step of this attempt."""
+        return self.samples / f"{restarts}-{step:06}.png"
+
+    def samples_in_order(self) -> list[Path]:
+        """The sample grids of all steps, in the order of training; `last_sample` is not among them."""
+        return sorted(self.samples.glob("*-*.png"))
+
+    def read_outcome(self) -> Outcome:
+        """How the run ended; empty where it has not, or where the file is broken."""
+        return cast(Outcome, read_object(self.outcome))
+
+    def read_config(self) -> Config:
+        """The configuration of the run. Raises RunError where there is none."""
+        try:
+            values = dict(json.loads(self.config.read_text())["config"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunError(
+                f"{printable(self.path)} is not a run folder. Expected a folder made by `redoseg train`; choose one, "
+                "or remove --resume"
+            ) from None
+        return from_values(values, str(self.config))
+
+
+class RunLog:
+    """`log.jsonl`: one JSON object a line, appended as training goes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def entries(self) -> list[Entry]:
+        """All whole lines; one that a kill or a power cut broke is skipped."""
+        return cast(list[Entry], read_lines(self.path))
+
+    def rewind(self, restarts: int, step: int) -> None:
+        """Forget what came after this step of attempt `restarts`, which is about to be done again.
+
+        The second stage always is: it starts from the end of the first.
+        """
+        kept = [e for e in self.entries() if (e["restarts"], e["step"]) <= (restarts, step) and "refine_round" not in e]
+        write_lines(self.path, kept)
+
+    def append(self, entry: Entry) -> None:
+        """Write one line through to the file."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; broken lines are skipped, and a file that does not exist has none."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def write_lines(path: Path, objects: Sequence[Mapping[str, Any]]) -> None:
+    """Write a JSON-lines file, whole or not at all. Raises DataError if it cannot be written."""
+    write_atomic(path, "".join(json.dumps(value) + "\n" for value in objects).encode())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where the file does not exist or is broken."""
+    with contextlib.suppress(OSError, ValueError):
+        values = json.loads(path.read_text())
+        return values if isinstance(values, dict) else {}
+    return {}

@@ -1,0 +1,84 @@
+"""What a run reads: images to learn from, labelled ones that are watched, and masks to start the second stage from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from redoseg.config.schema import Config
+from redoseg.data import BUILT_IN, ImageSet, is_prepared, open_data
+from redoseg.train import distributed
+from redoseg.train.loader import ImageStore
+from redoseg.train.measure import Watched
+from redoseg.train.start_masks import StartMasks
+
+
+def open_training_images(config: Config) -> ImageSet:
+    """The images to learn from, without their masks, at the larger of both stages' sizes. Raises DataError."""
+    data, size = config.data, config.largest_size
+    if data.source in BUILT_IN:
+        images = open_data(data.source, size, config.nets.regions, "train", count=data.pictures)
+    else:
+        whole = open_data(data.source, size, config.nets.regions)
+        everything = not data.split or not any(whole.splits) or (data.split == "train" and "train" not in whole.splits)
+        images = whole if everything else whole.subset(data.split)
+    # what was skipped when a set was prepared was reported then
+    return replace(images, masks=None, bad=() if is_prepared(data.source) else images.bad)
+
+
+def open_watched_images(config: Config) -> ImageSet | None:
+    """The images to score on while training, at that size too; None where the settings name none. Raises DataError.
+
+    Where they have no masks, only the sizes of their regions are watched.
+    """
+    data = config.data
+    if not data.evaluate_on:
+        return None
+    return open_data(data.evaluate_on, config.largest_size, config.nets.regions, data.evaluate_split or None)
+
+
+@dataclass(frozen=True)
+class StageData:
+    """The images that a stage learns from and those that are only watched, at the size that it sees them."""
+
+    bank: ImageStore
+    watched: Watched | None = None
+
+    @classmethod
+    def at(
+        cls, size: int, images: ImageSet, watched: ImageSet | None, config: Config, device: torch.device
+    ) -> StageData:
+        """Both reduced to `size` [pixels]. Raises DataError where they are too many for the memory."""
+        bank = ImageStore(images.resized(size), config, device)
+        if watched is None:
+            return cls(bank)
+        watched = watched.resized(size)
+        return cls(bank, Watched(watched, ImageStore(watched, config, device)))
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What both stages of a run read."""
+
+    images: ImageSet
+    first: StageData
+    second: StageData
+    """The same as `first` where there is no second stage, or one of the same size."""
+    start: StartMasks | None
+    """Masks that the second stage starts from; None where they are the first stage's."""
+
+    @classmethod
+    def open(cls, config: Config, device: torch.device) -> RunData:
+        """Open it; a folder is prepared on first use. Only the main process watches and has a second stage.
+
+        Raises DataError.
+        """
+        images = open_training_images(config)
+        watched = open_watched_images(config) if distributed.is_main() else None
+        start = StartMasks.find(config.refine, images.names) if config.has_second_stage else None
+        first = StageData.at(config.data.size, images, watched, config, device)
+        second = first
+        if distributed.is_main() and config.largest_size != config.data.size:
+            second = StageData.at(config.refined_size, images, watched, config, device)
+        return cls(images, first, second, start)

@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM, noted until the step under way is done."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch.distributed as dist
+
+from redoseg.system import world
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """Collects Ctrl-C and SIGTERM, so that a step is never cut in half; a second Ctrl-C interrupts at once.
+
+    Under torchrun a second one does not, since torchrun repeats what the terminal has sent already. There the signals
+    also stay collected after the block: when one process fails, torchrun stops the others, which have to finish what
+    they print and write.
+    """
+    asked: list[int] = []
+    alone = world().size == 1 and not dist.is_torchelastic_launched()
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if alone and asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    # a signal that this process was started to ignore stays ignored: nohup, background jobs of scripts
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    old = {number: signal.signal(number, ask) for number in heard}
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items() if alone else ():
+            signal.signal(number, handler)

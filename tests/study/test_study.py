@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -270,11 +270,26 @@ settings = { "refine.rounds" = 1, "refine.steps" = 20, "refine.batch" = 4, "refi
 """
 
 
-def test_rows_that_differ_in_the_second_stage_share_a_first_stage(tmp_path: Path) -> None:
-    (tmp_path / "lent.toml").write_text(LENT)
-    study, out = load_study(str(tmp_path / "lent.toml")), tmp_path / "out"
-    order: list[str] = []
-    results, _ = run_study(study, out, jobs=2, on_run=lambda r, *_: order.append(r["row"]))
+class Lent(NamedTuple):
+    """A finished study: two rows share a first stage, the third has none."""
+
+    study: Study
+    out: Path
+    order: list[str]
+    results: list[studies.Result]
+
+
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory: pytest.TempPathFactory) -> Lent:
+    folder = tmp_path_factory.mktemp("lent")
+    (folder / "lent.toml").write_text(LENT)
+    study, order = load_study(str(folder / "lent.toml")), []
+    results, _ = run_study(study, folder / "out", jobs=2, on_run=lambda r, *_: order.append(r["row"]))
+    return Lent(study, folder / "out", order, results)
+
+
+def test_rows_that_differ_in_the_second_stage_share_a_first_stage(lent: Lent) -> None:
+    _, out, order, results = lent
     assert order.index("first stage alone") < order.index("both")  # whatever their order in the file
     by_row = {r["row"]: r for r in results}
     logs = {
@@ -290,10 +305,13 @@ def test_rows_that_differ_in_the_second_stage_share_a_first_stage(tmp_path: Path
     assert [s["after"] for s in by_row["disc"]["picture_scores"]] == ["round 1"]
     assert not list((out / "runs").glob("*/*.safetensors"))  # nobody borrows any more
 
-    # in another folder with the results alone, it trains the first stage itself
-    (tmp_path / "other").mkdir()
+
+@pytest.mark.slow
+def test_a_row_without_a_first_stage_to_borrow_trains_it(lent: Lent, tmp_path: Path) -> None:
+    """In another folder, which has the other rows' results alone."""
+    study, out, _, results = lent
     lines = (out / "results.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "other" / "results.jsonl").write_text("".join(line for line in lines if '"row": "both"' not in line))
-    again, missing = run_study(study, tmp_path / "other", jobs=1)
+    (tmp_path / "results.jsonl").write_text("".join(line for line in lines if '"row": "both"' not in line))
+    again, missing = run_study(study, tmp_path, jobs=1)
     assert missing == 0
     assert [r["picture_scores"] for r in again] == [r["picture_scores"] for r in results]

@@ -184,7 +184,8 @@ print(json.dumps([said, [[entry[name] for entry in losses for name in names] for
 @pytest.mark.parametrize(
     "backend",
     [
-        "aot_eager",  # the front end alone, which needs no C++
+        "eager",  # the trace alone
+        pytest.param("aot_eager", marks=pytest.mark.slow),  # and its backward pass, without C++
         pytest.param(
             "inductor",
             marks=[pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")],

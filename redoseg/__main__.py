@@ -1,6 +1,6 @@
 """`python -m redoseg` is the same as `redoseg`."""
 
-from redoseg.cli import main
+from redoseg.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from redoseg.bench import scaling
-from redoseg.cli import app
+from redoseg.cli import bench, console, main, verbs
 from redoseg.config.recipe import flat, from_values, nested, to_values
 from redoseg.config.schema import Config
 from redoseg.data import ARCHIVES, cache_folder, prepare, shapes
@@ -194,7 +194,7 @@ def test_every_command_is_placed(command: Command) -> None:
     words = shlex.split(command.text)
     assert words[0] in PROGRAMS, f"{command.where}: {words[0]!r} is no program; is the block one of ```text?"
     if words[0] == "redoseg" and len(words) > 1:
-        assert words[1] in app.VERBS or words[1] in ("--help", "--version"), command
+        assert words[1] in verbs.VERBS or words[1] in ("--help", "--version"), command
     left = [word for word in words if re.fullmatch(r"[A-Z]{2,}|.*[<>()].*|\.\.\.", word) and word not in ("DIR",)]
     assert not left or words[0] == "eval" or "TORCH=" in command.text, f"{command}: put {left} into WORDS"
 
@@ -316,7 +316,7 @@ def said_by(arguments: list[str]) -> tuple[int, str]:
     out = io.StringIO()
     with redirect_stdout(out):
         try:
-            code = app.run_command(arguments)
+            code = main.run_command(arguments)
         except SystemExit as stop:  # --help
             code = int(stop.code or 0)
     return code, out.getvalue()
@@ -375,12 +375,12 @@ def test_the_settings_of_a_long_command(command: Command, here: Path, monkeypatc
     """All of it but the work: unknown settings, values out of range, sets and recipes that are not there."""
     arguments = arguments_of(command.text)
     if arguments[0] == "bench":
-        kind, _ = app.BENCHES[arguments[1]]
-        monkeypatch.setitem(app.BENCHES, arguments[1], (kind, lambda _: {"seen": 1}))
+        kind, _ = bench.BENCHES[arguments[1]]
+        monkeypatch.setitem(bench.BENCHES, arguments[1], (kind, lambda _: {"seen": 1}))
         assert said_by(arguments) == (0, '{"bench": "' + arguments[1] + '", "seen": 1}\n') or "--json" not in arguments
     elif arguments[0] == "study":
         monkeypatch.setattr(study, "run_study", interrupted)
-        assert said_by(arguments)[0] == app.STOPPED
+        assert said_by(arguments)[0] == console.STOPPED
     else:
         code, out = said_by([*arguments, "--dry-run"])
         assert (code, out[0]) == (0, "{")
@@ -406,7 +406,7 @@ def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.Monkey
     before = {path for path in here.rglob("*") if path.is_file()}
     if "cuda" in arguments and not torch.cuda.is_available():
         with pytest.raises(RunError, match="device cuda is not available"):
-            app.run_command(arguments)
+            main.run_command(arguments)
         return
     assert said_by(arguments)[0] == 0
     new = {path.name for path in here.rglob("*") if path.is_file()} - {path.name for path in before}

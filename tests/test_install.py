@@ -76,9 +76,9 @@ class Block:
         if name.split(".")[0] in ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping", "requests", "cv2"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Block())
-import redoseg.cli.app
+import redoseg.cli.main
 assert redoseg.__file__.startswith(wheel), redoseg.__file__
-redoseg.cli.main()
+redoseg.cli.main.main()
 """
 
 

@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from redoseg.cli.app import BENCHES, VERBS
+from redoseg.cli.bench import BENCHES
+from redoseg.cli.verbs import VERBS
 from redoseg.config.describe import Setting, settings_of
 from redoseg.config.recipe import RANGES, flat, load_recipe, recipe_names, to_values
 from redoseg.config.schema import Config

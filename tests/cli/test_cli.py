@@ -18,8 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+<<<<<<< HEAD
 from redoseg import __version__, metrics, run_folder
 from redoseg.cli import app
+=======
+from redoseg import __version__, metrics
+from redoseg.cli import main
+from redoseg.cli.bench import BENCHES
+from redoseg.cli.verbs import VERBS
+>>>>>>> 4044e09 (The command line in parts: main, options, parse, verbs, bench, console; tyro's error box is read in one place)
 from redoseg.config.recipe import recipe_names
 from redoseg.config.schema import Config, DataConfig, NetConfig
 from redoseg.data import open_data, prepare, writing
@@ -29,7 +36,6 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.metrics import boundary_f
 from redoseg.train import run
 
-VERBS = list(app.VERBS)
 TINY = [
     "--steps=2", "--batch=4", "--data.size=16", "--data.pictures=16", "--data.evaluate-on=",
     "--nets.extractor-width=4", "--nets.generator-width=2", "--nets.discriminator-width=4",
@@ -57,7 +63,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["redoseg", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            app.main()
+            main.main()
         return Said(stopped.value.code, *capsys.readouterr())
 
     return go
@@ -65,7 +71,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 def outside(*arguments: str | Path, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """The same in a process of its own; `code` runs first."""
-    start = ["-c", f"{code}\nfrom redoseg.cli import main; main()"] if code else ["-m", "redoseg"]
+    start = ["-c", f"{code}\nfrom redoseg.cli.main import main; main()"] if code else ["-m", "redoseg"]
     return subprocess.run(
         [sys.executable, *start, *map(str, arguments)],
         capture_output=True,
@@ -121,7 +127,7 @@ def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -
     said = call(verb, "--help")
     assert (said.code, said.err) == (0, "")
     text = squeezed(said.out)
-    listed = list(settings(app.VERBS[verb][0]))
+    listed = list(settings(VERBS[verb][0]))
     for name, kind, field in listed:
         about = squeezed(described(kind)[field.name])
         assert about.endswith("]")
@@ -156,7 +162,7 @@ def test_usage_names_every_verb(call: Call) -> None:
     for arguments in ((), ("--help",), ("help",), ("-h",)):
         said = call(*arguments)
         assert said.code == 0
-        for verb, (kind, _) in app.VERBS.items():
+        for verb, (kind, _) in VERBS.items():
             assert f"  {verb:<12}{(kind.__doc__ or '').splitlines()[0]}" in said.out
     assert call("--version").out == f"{__version__}\n"
 
@@ -172,7 +178,7 @@ def test_python_m_is_the_same() -> None:
 
 
 def train_hint(what: str) -> str:
-    return f"{what}, settings as in `redoseg train --help` expected: correct the command"
+    return f"{what}. See `redoseg train --help`."
 
 
 @pytest.mark.parametrize(
@@ -189,8 +195,7 @@ def train_hint(what: str) -> str:
         ),
         (
             "train shapes --nets.latend 3",
-            "Unrecognized options: --nets.latend, 3, settings as in `redoseg train --help` expected: "
-            "did you mean --nets.latent INT? correct the command",
+            "Unrecognized options: --nets.latend, 3. Did you mean --nets.latent INT? See `redoseg train --help`.",
         ),
         (
             "train shapes --steps many",
@@ -252,14 +257,14 @@ def test_a_mistake_reads_the_same_on_any_terminal(encoding: str, columns: str) -
     said = outside("train", "shapes", "--nets.discriminator-widht", "3", **places)
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr == (
-        "redoseg: Unrecognized options: --nets.discriminator-widht, 3, settings as in `redoseg train --help` "
-        "expected: did you mean --nets.discriminator-width INT? correct the command\n"
+        "redoseg: Unrecognized options: --nets.discriminator-widht, 3. Did you mean "
+        "--nets.discriminator-width INT? See `redoseg train --help`.\n"
     )
     said = outside("train", "shapes", "--optim.discriminator-rate", "many", **places)
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr == (
-        "redoseg: Error parsing --optim.discriminator-rate: could not convert string to float: 'many', settings as "
-        "in `redoseg train --help` expected: correct the command\n"
+        "redoseg: Error parsing --optim.discriminator-rate: could not convert string to float: 'many'. "
+        "See `redoseg train --help`.\n"
     )
 
 
@@ -929,9 +934,9 @@ def test_benches_are_listed(call: Call) -> None:
     for arguments in (["bench"], ["bench", "--help"]):
         said = call(*arguments)
         assert said.code == 0
-        assert re.findall(r"^  (\w+) ", said.out, re.M) == list(app.BENCHES)
+        assert re.findall(r"^  (\w+) ", said.out, re.M) == list(BENCHES)
     said = call("bench", "trian")
-    listed = ", ".join(app.BENCHES)
+    listed = ", ".join(BENCHES)
     assert (said.code, said.err) == (
         2, f"redoseg: bench 'trian' seen, one of {listed} expected: see `redoseg bench --help`\n"
     )  # fmt: skip

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from redoseg.cli import app
+from redoseg.cli.bench import BENCHES
 from redoseg.cli.completion import script
+from redoseg.cli.main import run_command
+from redoseg.cli.options import Data
+from redoseg.cli.verbs import VERBS
 from redoseg.config.describe import settings_of
 from redoseg.config.recipe import recipe_names
 from redoseg.inference.segmenter import weights
@@ -18,7 +21,7 @@ from redoseg.study.run import study_names
 
 
 def printed(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
-    assert app.run_command(["completion", shell]) == 0
+    assert run_command(["completion", shell]) == 0
     return capsys.readouterr().out
 
 
@@ -29,9 +32,9 @@ def shell_says(shell: str, code: str, where: Path) -> list[str]:
 
 
 CASES = [  # the line, its last word unfinished; words that are offered; words that are not
-    ("redoseg ''", {*app.VERBS, "--version"}, {"shapes"}),
+    ("redoseg ''", {*VERBS, "--version"}, {"shapes"}),
     ("redoseg se", {"segment"}, {"train"}),
-    ("redoseg bench ''", set(app.BENCHES), {"shapes", "doctor"}),
+    ("redoseg bench ''", set(BENCHES), {"shapes", "doctor"}),
     ("redoseg train ''", {*recipe_names(), "photos"}, {"flowers-int8"}),
     ("redoseg train report/b", {"report/bce"}, {"shapes"}),
     ("redoseg segment ''", {*weights(), "photos", "two words.jpg"}, {"shapes"}),
@@ -104,7 +107,7 @@ def test_zsh(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_verb_setting_and_choice_is_in_the_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(shell, capsys)
-    for kind, _ in [*app.VERBS.values(), *app.BENCHES.values()]:
+    for kind, _ in [*VERBS.values(), *BENCHES.values()]:
         for setting in settings_of(kind):
             if not setting.positional:
                 assert (f"-l {setting.name}" if shell == "fish" else f"--{setting.name}") in text
@@ -113,6 +116,6 @@ def test_every_verb_setting_and_choice_is_in_the_script(shell: str, capsys: pyte
 
 
 def test_a_new_verb_and_setting_is_completed_without_being_told() -> None:
-    text = script("bash", {"measure": app.Data}, {})
+    text = script("bash", {"measure": Data}, {})
     assert "words='measure --help --version'" in text
     assert "measure) options='--help --sheet'" in text

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from redoseg import __version__
-from redoseg.cli import app, doctor
+from redoseg.cli import doctor, main
 from redoseg.errors import ModelError
 
 
 def test_it_tells_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.run_command(["doctor"]) == 0
+    assert main.run_command(["doctor"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"redoseg: {__version__}"
     for package in ("numpy", "torch", "onnxruntime", "gradio"):
@@ -26,7 +26,7 @@ def test_it_tells_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.run_command(["doctor", "--json"]) == 0
+    assert main.run_command(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["redoseg"] == __version__
     assert found["packages"]["numpy"] == metadata.version("numpy")

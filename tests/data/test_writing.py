@@ -398,7 +398,8 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(
 ) -> None:
     out = tmp_path / "out"
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, {resource.RLIM_INFINITY}))"
-    code = f"from redoseg.data import writing; writing.COMMIT_ITEMS = 7; {limit}; from redoseg.cli import main; main()"
+    code = f"from redoseg.data import writing; writing.COMMIT_ITEMS = 7; {limit}; from redoseg.cli.main import main"
+    code += "; main()"
     command = [sys.executable, "-c", code, "prepare", "folder", "--source", source, "--out", out, "--size", "24"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

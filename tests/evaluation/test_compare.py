@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from redoseg import metrics
-from redoseg.cli import app
+from redoseg.cli import main
+from redoseg.cli.options import Compare
 from redoseg.data import labelled_images, shapes
 from redoseg.errors import RedosegError
 from redoseg.evaluation import baselines
@@ -164,7 +165,7 @@ def test_the_start_of_grabcut_is_a_setting(photos: Path, capsys: pytest.CaptureF
 
 
 def test_the_command_names_every_method() -> None:
-    assert app.Compare("shapes").methods == tuple(baselines.METHODS)
+    assert Compare("shapes").methods == tuple(baselines.METHODS)
     assert signature(compare).parameters["methods"].default == tuple(baselines.METHODS)
 
 
@@ -296,7 +297,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[Any
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["redoseg", "compare", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            app.main()
+            main.main()
     said = capsys.readouterr()
     return stopped.value.code, said.out, said.err
 
@@ -348,7 +349,7 @@ def test_mistakes_are_one_line(
         ((photos / "images", *quick, "--size", "32"), "has no masks, pictures with masks expected"),
         ((photos, three, *quick), "has 3 regions, two expected: score it with `evaluate`"),
         ((photos, *quick, "--out", tmp_path / "out"), "table.md exists: name another place, or allow overwriting"),
-        ((photos, *quick, "--edges", "sharp"), "settings as in `redoseg compare --help` expected"),
+        ((photos, *quick, "--edges", "sharp"), "See `redoseg compare --help`"),
     ):
         code, out, err = run(capsys, *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1), (arguments, err)

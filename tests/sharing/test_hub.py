@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from redoseg import RedrawModel, Segmenter, push_to_hub
-from redoseg.cli import app
+from redoseg.cli.verbs import VERBS
 from redoseg.errors import MissingError, ModelError, RedosegError
 from redoseg.inference import hub as sharing_hub
 from redoseg.inference.segmenter import model_bytes
@@ -416,7 +416,7 @@ def test_push_and_segment_from_the_shell(hub: Hub, folder: Path, photos: Path, t
 
 def test_the_files_of_a_model_folder_are_all_known(folder: Path) -> None:
     assert sorted(push.FILES) == sorted(content(folder)) == FILES
-    assert "push" in app.VERBS
+    assert "push" in VERBS
 
 
 def test_a_hub_address_keeps_revision_token_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,8 +21,13 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+<<<<<<< HEAD
 from redoseg import run_folder, system
 from redoseg.cli import app
+=======
+from redoseg import system
+from redoseg.cli import main
+>>>>>>> 4044e09 (The command line in parts: main, options, parse, verbs, bench, console; tyro's error box is read in one place)
 from redoseg.config.recipe import differences, flat, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError, RunError
@@ -35,7 +40,7 @@ Start = Callable[..., subprocess.Popen[str]]
 HERE = Path(__file__).parent
 # the command line without the export and the curves, which take seconds
 QUICK = """
-from redoseg.cli import app as cli
+from redoseg.cli import main as cli
 from redoseg.train import run
 run.export_extractor = run.draw_curves = lambda *_: None
 cli.main()
@@ -206,10 +211,10 @@ def test_other_verbs_are_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert system.world() == system.WorldInfo(1, 2, 1, 2)
     with pytest.raises(ConfigError, match="study in 2 processes, train alone expected: start it without torchrun"):
-        app.run_command(["study", "missing"])
+        main.run_command(["study", "missing"])
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
-    assert app.run_command(["doctor"]) == 0
+    assert main.run_command(["doctor"]) == 0
     assert not {*system.TORCHRUN, "MASTER_PORT"} & os.environ.keys()
     assert system.world() == system.WorldInfo(0, 1, 0, 1)
 

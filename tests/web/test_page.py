@@ -59,7 +59,7 @@ class Page:
 
 def started(start: Start, *arguments: str | Path, temporary: Path, code: str = "") -> Page:
     """A page in a process of its own; `code` runs first."""
-    command = ["-c", f"{code}\nfrom redoseg.cli import main; main()", "serve", "--port", "0", *arguments]
+    command = ["-c", f"{code}\nfrom redoseg.cli.main import main; main()", "serve", "--port", "0", *arguments]
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": os.getcwd()}
     # a proxy that is not there would be noticed
     environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}

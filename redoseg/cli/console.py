@@ -1,0 +1,51 @@
+"""What the command line shows: lines, progress, lists of failures; and the exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DONE, IN_PART, MISTAKE, STOPPED = 0, 1, 2, 130
+
+
+def new_console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def say(message: str) -> None:
+    """Print a line."""
+    new_console().print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def list_failed(failed: Sequence[tuple[str, str]]) -> int:
+    for path, why in failed:
+        say(f"left out: {path}: {why}")
+    return IN_PART if failed else DONE
+
+
+@contextlib.contextmanager
+def progress(what: str, in_bytes: bool = False) -> Any:
+    """A progress bar on stderr; gives a function of (done, total, what is done if it changes)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), counted, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int | None, now: str = what) -> None:
+            bar.update(task, completed=done, total=total, description=now)
+
+        yield advance
+
+
+def listed(verbs: Mapping[str, tuple[type[Any], Any]]) -> list[str]:
+    return [f"  {verb:<12}{(kind.__doc__ or '').splitlines()[0]}" for verb, (kind, _) in verbs.items()]

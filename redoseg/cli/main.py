@@ -1,0 +1,93 @@
+"""The command line's entry: `python -m redoseg`, and the console script.
+
+Exit codes: 0 done; 1 done in part, the rest is listed; 2 a mistake of the user's, one line; 130 stopped by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from redoseg import __version__
+from redoseg.cli.console import DONE, MISTAKE, STOPPED, listed
+from redoseg.cli.verbs import VERBS
+from redoseg.errors import ConfigError, RedosegError
+from redoseg.system import forget_world, world
+
+EXTRAS = {  # optional part of the package -> modules that it brings
+    "train": ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping", "requests"),
+    "serve": ("gradio",),
+    "hub": ("huggingface_hub",),
+}
+
+
+def _usage() -> str:
+    return (
+        f"redoseg {__version__}: cut objects out of pictures, learnt without a single mask\n\n"
+        "usage: redoseg VERB ...\n\n"
+        + "\n".join(listed(VERBS))
+        + "\n\nredoseg VERB --help lists the settings of a verb."
+    )
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line (without the program's name); returns the exit code, raises RedosegError."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return DONE
+    if arguments[0] == "--version":
+        print(__version__)
+        return DONE
+    if arguments[0] not in VERBS:
+        raise ConfigError(f"verb {arguments[0]!r} seen, one of {', '.join(VERBS)} expected: see `redoseg --help`")
+    if arguments[0] != "train":
+        if world().size > 1:
+            raise ConfigError(
+                f"{arguments[0]} in {world().size} processes, train alone expected: start it without torchrun"
+            )
+        forget_world()
+    try:
+        return VERBS[arguments[0]][1](arguments[1:])
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
+        if extra is None:
+            raise
+        raise RedosegError(
+            f'{error.name} is not installed, the part `{extra}` of redoseg expected: pip install "redoseg[{extra}]"'
+        ) from None
+
+
+def main() -> None:
+    """Entry point: errors of the user's become one line on stderr and exit code 2."""
+    try:
+        code = run_command(sys.argv[1:])
+    except RedosegError as error:
+        print(f"redoseg: {error}", file=sys.stderr)
+        code = MISTAKE
+    except PermissionError as error:
+        where = error.filename or "a file or folder"
+        print(
+            f"redoseg: {where} may not be entered or changed, one that may expected: change its permissions",
+            file=sys.stderr,
+        )
+        code = MISTAKE
+    except KeyboardInterrupt:
+        print("redoseg: stopped by hand", file=sys.stderr)
+        code = STOPPED
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        code = DONE
+    except SystemExit as stop:
+        if world().size == 1:
+            raise
+        code = stop.code if isinstance(stop.code, int) else DONE
+    if world().size > 1:
+        # threads that talk to other processes may still run, and would abort this one while Python is taken down
+        with contextlib.suppress(ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)

@@ -1,0 +1,359 @@
+"""What each verb takes, as dataclasses: each field's docstring is its help text and ends in its [unit]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from redoseg.config.schema import Config
+
+
+@dataclass(frozen=True)
+class Train:
+    """Learn to cut out the object from pictures alone. Settings given here override the recipe's."""
+
+    recipe: tyro.conf.Positional[str] = ""
+    """Recipe: a TOML file, or the name of one that ships with redoseg [file or name]"""
+    data: str = ""
+    """Train on this folder of pictures or prepared set; alone, with the recipe photos [folder]"""
+    out: Path | None = None
+    """Run folder to make; runs/RECIPE-seedN if not given [folder]"""
+    resume: bool = False
+    """Go on with the run in --out where it stopped; more --steps are allowed [true/false]"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; auto takes a GPU if there is one [name]"""
+    dry_run: bool = False
+    """Print the settings that would be used, as JSON, and stop [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings"""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a model on pictures with masks, beside methods that learn nothing."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    data: tyro.conf.Positional[str]
+    """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
+    split: str = ""
+    """Score only this part of the set [name, empty for all]"""
+    seed: int = 0
+    """Seed of built-in pictures [number]"""
+    size: int | None = None
+    """Side to score at; if none, a prepared set's own, the model's for built-in pictures, else 128 [pixels]"""
+    edges: Literal["plain", "guided", "grabcut"] = "plain"
+    """plain scores the network itself, guided what `segment` writes, grabcut what its --edges grabcut does [name]"""
+    own_size: bool = False
+    """Instead score all at the pictures' own size, the edge's F-score with them [true/false]"""
+    methods: tuple[str, ...] = ("kmeans", "grabcut")
+    """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
+    picture: Path | None = None
+    """Also write a before/after picture of some of them here [file ending in .png]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Cut the object out of photographs: a mask of each picture's own size."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    source: tyro.conf.Positional[Path]
+    """A picture, or a folder whose sub-folders are mirrored [path]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write to; for one picture also a file ending in .png [path]"""
+    kind: Annotated[Literal["mask", "soft", "cutout", "overlay", "coco"], tyro.conf.arg(name="as")] = "mask"
+    """mask: 0 and 255; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture; coco: one JSON
+    file of run-length codes and boxes [name]"""
+    crop: bool = False
+    """Cut each result to the box around the object [true/false]"""
+    review: bool = False
+    """Also write contact sheets of a folder, from the least to the most sure picture, and a table [true/false]"""
+    edges: Literal["guided", "plain", "grabcut"] = "guided"
+    """guided: a mask takes its edges from the photograph; plain: it is the network's, enlarged; grabcut: the colours
+    of both sides decide anew, better where object and ground differ in them, and slower [name]"""
+    label: str = ""
+    """What the object is called in coco.json; the model's name if not given [name]"""
+    overwrite: bool = False
+    """Replace files that are already there; inputs never [true/false]"""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """A page to drop photographs on and to follow training runs; for this computer alone unless told otherwise."""
+
+    model: tyro.conf.Positional[str] = "flowers"
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    run: tuple[Path, ...] = ()
+    """Run folders whose progress the second tab shows [folders]"""
+    examples: Path | None = None
+    """Folder whose first pictures are offered to try [folder]"""
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 lets every computer of the network in [name or address]"""
+    port: int = 7860
+    """Where to listen; 0 takes a free one [port]"""
+    max_mb: float = 30.0
+    """Largest file that may be uploaded [MB]"""
+    max_megapixels: float = 50.0
+    """Largest picture that is decoded [million pixels]"""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Decode a set of pictures once, into arrays that training maps into memory. Stopped, the same command goes on."""
+
+    name: tyro.conf.Positional[str]
+    """flowers102, flowers17, lfw, cub200-2011, butterflies, horses, celebamask, folder; or a mix, as a+b [name]"""
+    out: Path
+    """Prepared set to make [folder]"""
+    source: tuple[Path, ...] = ()
+    """Folder in the set's official layout, or of any pictures, or images/ and masks/; of a mix one a part [folders]"""
+    download: bool = False
+    """Fetch the official archives into --source first, or into the user's cache if none is given [true/false]"""
+    splits: Path | None = None
+    """Lists of names in place of the set's own splits: lines of name,split or a folder with train.txt ... [path]"""
+    size: int = 128
+    """Side of the prepared pictures [pixels]"""
+    nearest: bool = False
+    """Take nearest pixels, as the published runs did, instead of smoothed ones [true/false]"""
+    workers: int = 0
+    """Processes that decode; 0 takes one a core [processes]"""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is in a prepared set, and a contact sheet of it."""
+
+    path: tyro.conf.Positional[Path]
+    """Prepared set [folder]"""
+    sheet: Path | None = None
+    """Where to write the contact sheet; contact-sheet.png in the set's own folder if not given [file]"""
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Make an int8 copy of a model, about twice as fast. It looks at pictures like those to segment; no masks."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, or the name of weights in the package [path or name]"""
+    pictures: tyro.conf.Positional[Path]
+    """Pictures to take ranges of values from; 256 of them are enough [folder]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Model to write, for `redoseg segment` as any other [file ending in .onnx]"""
+
+
+@dataclass(frozen=True)
+class Redraw:
+    """Draw a photograph's object or background anew, from random latents or with the texture of another photograph."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder, model folder, hf://user/name, or the name of weights in the package [path or name]"""
+    photo: tyro.conf.Positional[Path]
+    """Photograph to redraw [file]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write to: NAME-1.png ... and the sheet NAME-redrawn.png [folder]"""
+    count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8
+    """How many drawings; of an animation, how many it goes through [drawings]"""
+    seed: int = 0
+    """Seed of the latents [number]"""
+    what: Literal["object", "background", "both"] = "object"
+    """What is drawn anew; the rest stays as it is [name]"""
+    like: Path | None = None
+    """Take the texture of this photograph instead, in that many steps from the photograph's own [file]"""
+    gif: bool = False
+    """One looping animation, NAME-redrawn.gif, instead [true/false]"""
+    overwrite: bool = False
+    """Replace files that are already there; inputs never [true/false]"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Make a model folder of a run, to share: config, weights, mask.onnx, redraw.onnx, and a model card."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder; what its last checkpoint holds [folder]"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Model folder to make [folder]"""
+    licence: str = ""
+    """Licence of the weights for the card, such as apache-2.0 [identifier or text]"""
+    data_note: str = ""
+    """Where the pictures come from and what may be done with them, for the card [text]"""
+    limits: str = ""
+    """What the model is bad at, for the card [text]"""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Upload a model folder to Hugging Face's hub. The token is the one of `hf auth login`, or HF_TOKEN."""
+
+    folder: tyro.conf.Positional[Path]
+    """Model folder made by `redoseg export` [folder]"""
+    repo: tyro.conf.Positional[str]
+    """Its name on the hub [user/name]"""
+    private: bool = False
+    """Only you can see it [true/false]"""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Models beside methods that need no training, on pictures with masks. Stopped, the same command goes on."""
+
+    data: tyro.conf.Positional[str]
+    """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
+    model: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Run folders, model folders, or names of weights in the package [paths or names]"""
+    methods: tuple[str, ...] = ("kmeans", "watershed", "grabcut", "iem", "otsu", "square", "everything")
+    """Methods beside them; settings follow a name, as in grabcut:start=disc,size=0.8 [names]"""
+    split: str = ""
+    """Only this part of the set [name, empty for all]"""
+    tune: str | None = None
+    """First choose each method's settings, by iou, on this other part; of built-in pictures, another seed [name]"""
+    seed: int = 0
+    """Seed of built-in pictures [number]"""
+    size: int | None = None
+    """Side to score at; if none, a prepared set's own, the first model's for built-in pictures, else 128 [pixels]"""
+    edges: Literal["both", "plain", "guided", "grabcut", "all"] = "both"
+    """A model's rows: plain is the network itself, guided what `segment` writes, grabcut what its --edges grabcut
+    does; both: plain and guided [name]"""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Also write table.md, results.json and grid.png here [folder]"""
+    jobs: int = 0
+    """Pictures worked on side by side, a thread each; 0 takes one a core [threads]"""
+    fresh: bool = False
+    """Compute masks anew that are on disk already, so that all are timed [true/false]"""
+    overwrite: bool = False
+    """Replace results that are already in --out [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table of many runs: rows of settings, several seeds each. Stopped, the same command goes on."""
+
+    study: tyro.conf.Positional[str]
+    """A TOML file, or the name of a study that ships with redoseg [file or name]"""
+    out: Path | None = None
+    """Folder for its runs, results and table; studies/NAME if not given [folder]"""
+    jobs: int = 0
+    """Runs side by side, one thread each; 0 takes one a core, or one a GPU [runs]"""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to train [name]"""
+    minutes: float = 0.0
+    """Start no further run after so long; 0 is no limit [minutes]"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: `redoseg bench` lists them."""
+
+
+@dataclass(frozen=True)
+class BenchPrepare:
+    """Preparing pictures, against a plain loop over the same large JPEGs."""
+
+    source: Path | None = None
+    """Your own JPEGs; photograph-like ones of 2,000 to 3,200 pixels are made if none is given [folder]"""
+    pictures: int = 256
+    """Large pictures to make [pictures]"""
+    size: int = 128
+    """Side to prepare at [pixels]"""
+    rounds: int = 5
+    """Times that both take turns [rounds]"""
+    workers: int = 0
+    """Processes that decode; 0 takes one a core [processes]"""
+    small: int = 0
+    """Also prepare so many small pictures and watch the memory; 0 leaves that out [pictures]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class BenchSegment:
+    """Segmenting, against eager PyTorch and against a plain loop over the same photographs."""
+
+    pictures: int = 256
+    """Pictures that the network sees, made at its size [pictures]"""
+    rounds: int = 5
+    """Times that the ways take turns [rounds]"""
+    size: int = 128
+    """Side that the network sees [pixels]"""
+    starts: int = 7
+    """Times that `redoseg segment` is started for one photograph [starts]"""
+    folder: int = 1000
+    """Photographs of 640 x 480 to make, from decoding to the written mask [photographs]"""
+    small: int = 0
+    """Also segment so many of them and watch the memory; 0 leaves that out [photographs]"""
+    many: int = 0
+    """The same with another number, to see whether memory grows with it; 0 leaves that out [photographs]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class BenchTrain:
+    """Training steps, against the plain version of the same step: float32, nothing merged, nothing kept."""
+
+    recipe: tyro.conf.Positional[str] = "shapes"
+    """Recipe whose steps are timed, on built-in pictures of its size [file or name]"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one [name]"""
+    rounds: int = 5
+    """Times that both take turns [rounds]"""
+    turn: int = 10
+    """Steps in a turn [steps]"""
+    same: int = 0
+    """Also train both so many steps from one seed and tell how far their losses are apart; 0 leaves it out [steps]"""
+    each: bool = False
+    """Also time the plain version with each of our ways alone [true/false]"""
+    roofline: bool = False
+    """Also tell what bounds each layer: arithmetic or bytes [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings that override the recipe's"""
+
+
+@dataclass(frozen=True)
+class BenchScaling:
+    """How training's cost grows with resolution, regions, pictures and processes, on a CPU; many devices as a model."""
+
+    recipe: tyro.conf.Positional[str] = "shapes"
+    """Recipe to start from, on built-in pictures [file or name]"""
+    sizes: tuple[int, ...] = (32, 64, 128, 256)
+    """Sides of the pictures; the first is the reference [pixels]"""
+    regions: tuple[int, ...] = (2, 3, 4)
+    """Numbers of regions; the first is the reference [regions]"""
+    pictures: tuple[int, ...] = (1_000, 10_000, 100_000)
+    """Sizes of the set, of 64-pixel pictures [pictures]"""
+    processes: tuple[int, ...] = (1, 2)
+    """Processes that train together, one thread each [processes]"""
+    rounds: int = 3
+    """Times that all take turns [rounds]"""
+    turn: int = 3
+    """Steps in a turn [steps]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings that override the recipe's"""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Versions, devices and a quick self-test: what a bug report needs. It never fails, and tells no secrets."""
+
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print a script that completes verbs, settings and names at TAB: eval "$(redoseg completion bash)"."""
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    """The shell that it is for [name]"""

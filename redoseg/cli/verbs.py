@@ -1,0 +1,393 @@
+"""What each verb does. It imports what it needs when it runs, so that help and segmenting start at once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from redoseg.cli.bench import BENCHES, run_bench
+from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, progress, say
+from redoseg.cli.options import (
+    Bench,
+    Compare,
+    Completion,
+    Data,
+    Doctor,
+    Evaluate,
+    Export,
+    Prepare,
+    Push,
+    Quantize,
+    Redraw,
+    Segment,
+    Serve,
+    Study,
+    Train,
+)
+from redoseg.cli.parse import parse
+from redoseg.config.schema import Config
+from redoseg.errors import ConfigError
+from redoseg.system import world
+
+DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish it in less than an hour
+
+
+def run_train(arguments: Sequence[str]) -> int:
+    if world().size == 1:
+        return _train_here(arguments, contextlib.nullcontext())
+    from redoseg.train.distributed import all_or_none, process_group
+
+    with contextlib.ExitStack() as stack:
+        if world().rank:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(process_group())
+        return _train_here(arguments, all_or_none())
+
+
+def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextManager[None]) -> int:
+    from redoseg.config.recipe import to_values
+
+    with in_step:
+        command, stem = _train_command(arguments)
+    if command.dry_run:
+        print(json.dumps(to_values(command.config), indent=2))
+        return DONE
+
+    import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
+    import onnx  # noqa: F401
+
+    from redoseg.train.report import ending
+    from redoseg.train.run import run
+
+    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
+    outcome = run(command.config, folder, command.resume, command.device, new_console())
+    if not outcome:  # the first of several processes tells how it ended
+        return DONE
+    scores = outcome.get("scores", {})
+    figure = next((f", {k} {scores[k]:.3f}" for k in ("iou", "iou_matched") if k in scores), "")
+    say(f"{ending(outcome)}{figure}; run folder: {folder}")
+    if outcome["stopped"]:
+        say(f"go on with: redoseg train --resume --out {folder}")
+        return STOPPED
+    return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
+
+
+def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
+    """The command in full, and the name of what it trains."""
+    from redoseg.config.recipe import check, load_recipe
+
+    # the recipe gives the defaults of every other setting, so it is looked for before the rest is read
+    first = parse(Train, "train", [a for a in arguments if a not in ("-h", "--help")], default=Train())
+    recipe, given, out = first.recipe, first.data, first.out
+    base = Config()
+    if recipe:
+        base = load_recipe(recipe)
+    elif first.resume:
+        if not out:
+            raise ConfigError("--resume without --out, the run folder to go on with expected: add --out FOLDER")
+        from redoseg.train.run import read_run_config
+
+        base = read_run_config(Path(out))
+    elif given:
+        base = load_recipe(DEFAULT_RECIPE)
+    elif not {"-h", "--help"} & set(arguments):
+        from redoseg.config.recipe import recipe_names
+
+        raise ConfigError(
+            f"nothing to train on, a recipe or --data FOLDER expected: name one of {', '.join(recipe_names())}, "
+            "a TOML file, or a folder of pictures"
+        )
+    if given:
+        base = replace(base, data=replace(base.data, source=given, split="train", evaluate_on="", evaluate_split=""))
+    command = parse(Train, "train", arguments, default=Train(recipe=recipe, config=base))
+    check(command.config)
+    return command, Path(recipe).stem if recipe else Path(given).resolve().name
+
+
+def run_evaluate(arguments: Sequence[str]) -> int:
+    command = parse(Evaluate, "evaluate", arguments)
+    from redoseg.evaluation.evaluate import evaluate, evaluate_own_size, print_evaluation, print_own_size
+
+    c, split = command, command.split or None
+    if command.own_size:
+        if command.size is not None or command.picture:
+            raise ConfigError("--own-size with --size or --picture, one way of scoring expected: leave out the other")
+        with progress("scoring") as advance:
+            result = evaluate_own_size(command.model, command.data, split, advance)
+    else:
+        result = evaluate(c.model, c.data, split, c.seed, c.methods, c.picture, c.size, c.edges)
+    if command.as_json:
+        print(json.dumps(result))
+    elif command.own_size:
+        print_own_size(result, new_console())
+    else:
+        print_evaluation(result, new_console())
+        if command.picture:
+            say(f"before/after picture: {command.picture}")
+    return DONE
+
+
+def run_segment(arguments: Sequence[str]) -> int:
+    command = parse(Segment, "segment", arguments)
+    from redoseg.inference.segment_files import segment_paths
+    from redoseg.inference.segmenter import Segmenter
+
+    segmenter = Segmenter(command.model, edges=command.edges)
+    with progress("segmenting") as advance:
+        report = segment_paths(
+            segmenter,
+            command.source,
+            command.out,
+            command.kind,
+            command.overwrite,
+            lambda _path, done, total, _why: advance(done, total),
+            command.crop,
+            command.review,
+            command.label,
+        )
+    say(f"{report.done} of {report.done + len(report.failed)} pictures segmented into {command.out}")
+    return list_failed([(str(path), why) for path, why in report.failed])
+
+
+def run_serve(arguments: Sequence[str]) -> int:
+    command = parse(Serve, "serve", arguments)
+    import signal
+    import threading
+
+    from redoseg.web.guard import is_loopback
+    from redoseg.web.page import serving
+
+    c = command
+    for name in ("SIGTERM", "SIGHUP"):  # the page's folder goes then too
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    with serving(
+        model=c.model,
+        runs=c.run,
+        host=c.host,
+        port=c.port,
+        max_mb=c.max_mb,
+        max_megapixels=c.max_megapixels,
+        examples=c.examples,
+    ) as address:
+        if not is_loopback(c.host):
+            print(
+                f"redoseg: {c.host} is open to every computer that reaches this one, without a password",
+                file=sys.stderr,
+            )
+        print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    return DONE
+
+
+def run_prepare(arguments: Sequence[str]) -> int:
+    command = parse(Prepare, "prepare", arguments)
+    from redoseg.data import ARCHIVES, READERS, cache_folder, fetch, parts_of, prepare, read_splits
+
+    sources = list(command.source)
+    if command.splits:
+        read_splits(command.splits)  # a mistake in it should be known before the work
+    if command.download:
+        sources = sources or [cache_folder(name) for name in command.name.split("+")]
+        with progress("downloading", in_bytes=True) as advance:
+            for name, folder in parts_of(command.name, sources):
+                for note in fetch(name, folder, lambda file, done, total: advance(done, total, file)):
+                    say(f"note: {note}")
+    if not sources:
+        if command.name not in READERS and Path(command.name).exists():
+            raise ConfigError(
+                f"{command.name!r} is a place, the name of a set expected: redoseg prepare folder --source"
+            )
+        parts_of(command.name, [Path()] * len(command.name.split("+")))  # is it the name of a set at all?
+        what = "a folder of pictures" if command.name == "folder" else f"the folder of {command.name}"
+        fetched = all(name in ARCHIVES for name in command.name.split("+"))
+        raise ConfigError(f"no --source, {what} expected: add --source DIR{', or --download' if fetched else ''}")
+    with progress("preparing") as advance:
+        try:
+            prepared = prepare(
+                command.name,
+                sources,
+                command.out,
+                command.size,
+                command.nearest,
+                command.splits,
+                command.workers,
+                advance,
+            )
+        except KeyboardInterrupt:
+            say("stopped by hand; the same command goes on where it stopped")
+            return STOPPED
+    went_on = f" ({prepared.found} of them found done)" if prepared.found else ""
+    say(f"{prepared.pictures} pictures prepared at {command.size} px in {command.out}{went_on}")
+    for note in prepared.notes:
+        say(f"note: {note}")
+    return list_failed(prepared.bad)
+
+
+def run_data(arguments: Sequence[str]) -> int:
+    command = parse(Data, "data", arguments)
+    from redoseg.data import contact_sheet, open_prepared
+    from redoseg.files import write_atomic
+
+    images = open_prepared(command.path)
+    say(f"{images.name}: {len(images)} pictures of {images.size} px, prepared from {images.source}")
+    for split in dict.fromkeys(images.splits):
+        part = images.subset(split)
+        say(f"{split or 'in no split'}: {len(part)} pictures, {int(part.labelled.sum())} with masks")
+    share = images.object_share()
+    if share is not None:
+        say(f"the object covers {100 * share:.1f} % of the labelled pixels")
+    say(f"left out when it was made: {len(images.bad)}")
+    for note in images.notes:
+        say(f"note: {note}")
+    sheet = command.sheet or command.path / "contact-sheet.png"
+    buffer = io.BytesIO()
+    contact_sheet(images).save(buffer, "PNG")
+    write_atomic(sheet, buffer.getvalue())
+    say(f"contact sheet: {sheet}")
+    return DONE
+
+
+def run_quantize(arguments: Sequence[str]) -> int:
+    command = parse(Quantize, "quantize", arguments)
+    from redoseg.inference.quantize import quantize
+
+    seen = quantize(command.model, command.pictures, command.out)
+    say(f"int8 model, with ranges from {seen} pictures: {command.out}")
+    return DONE
+
+
+def run_redraw(arguments: Sequence[str]) -> int:
+    command = parse(Redraw, "redraw", arguments)
+    from redoseg.inference.redraw import RedrawModel, redraw_photo
+
+    c = command
+    model = RedrawModel(c.model, say=say)
+    written = redraw_photo(model, c.photo, c.out, c.count, c.seed, c.what, c.like, c.gif, c.overwrite)
+    say(f"animation: {written[-1]}" if c.gif else f"{c.count} drawings in {c.out}, all on {written[-1]}")
+    return DONE
+
+
+def run_export(arguments: Sequence[str]) -> int:
+    command = parse(Export, "export", arguments)
+    from redoseg.sharing.model_card import Statements
+    from redoseg.sharing.model_folder import export_run
+
+    sizes = export_run(command.run, command.out, Statements(command.licence, command.data_note, command.limits))
+    listed = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
+    say(f"model folder: {command.out} ({listed})")
+    missing = [name for name in ("licence", "data_note") if not getattr(command, name)]
+    if missing:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
+        say(f"note: its card, README.md, leaves to be said what {flags} would say")
+    return DONE
+
+
+def run_push(arguments: Sequence[str]) -> int:
+    command = parse(Push, "push", arguments)
+    from redoseg.sharing.push import push_to_hub
+
+    say(f"pushed: {push_to_hub(command.folder, command.repo, command.private)}")
+    return DONE
+
+
+def run_compare(arguments: Sequence[str]) -> int:
+    command = parse(Compare, "compare", arguments)
+    from redoseg.evaluation.compare import compare, table
+
+    c = command
+    try:
+        with progress("comparing") as advance:
+            result = compare(
+                c.data,
+                c.model,
+                c.methods,
+                c.split or None,
+                c.size,
+                c.seed,
+                c.edges,
+                c.out,
+                c.jobs,
+                c.fresh,
+                c.overwrite,
+                c.tune,
+                lambda done, total, row: advance(done, total, row),
+            )
+    except KeyboardInterrupt:
+        again = "without --fresh it" if c.fresh else "the same command"
+        print(f"redoseg: stopped by hand; {again} goes on where it stopped", file=sys.stderr)
+        return STOPPED
+    if c.as_json:
+        print(json.dumps(result))
+    else:
+        say(table(result))
+        if c.out:
+            say(f"table, figures and pictures: {c.out}")
+    return IN_PART if result["failed"] else DONE
+
+
+def run_study(arguments: Sequence[str]) -> int:
+    command = parse(Study, "study", arguments)
+    from redoseg.study.run import StudyFolder, load_study, run_study
+    from redoseg.study.table import floors_of, write_table
+
+    study = load_study(command.study)
+    out = command.out or Path("studies") / study.name
+
+    def report(result: dict[str, Any], done: int, total: int) -> None:
+        iou = result["outcome"].get("scores", {}).get("iou")
+        figure = "diverged" if iou is None else f"iou {iou:.3f}"
+        say(f"{done}/{total}  {result['row']}, seed {result['seed']}: {figure}, {result['seconds']:.0f} s")
+
+    try:
+        results, missing = run_study(study, out, command.jobs, command.device, command.minutes, report)
+    except KeyboardInterrupt:
+        say(f"stopped by hand; go on with: redoseg study {command.study} --out {out}")
+        return STOPPED
+    say(write_table(study, results, floors_of(study), StudyFolder(out)))
+    if missing:
+        say(f"{missing} runs are not done; go on with: redoseg study {command.study} --out {out}")
+    return IN_PART if missing else DONE
+
+
+def run_doctor(arguments: Sequence[str]) -> int:
+    command = parse(Doctor, "doctor", arguments)
+    from redoseg.cli.doctor import examine, lines
+
+    found = examine()
+    print(json.dumps(found) if command.as_json else "\n".join(lines(found)))
+    return DONE
+
+
+def run_completion(arguments: Sequence[str]) -> int:
+    command = parse(Completion, "completion", arguments)
+    from redoseg.cli.completion import script
+
+    verbs, benches = ({name: kind for name, (kind, _) in table.items()} for table in (VERBS, BENCHES))
+    print(script(command.shell, verbs, benches), end="")
+    return DONE
+
+
+VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
+    "train": (Train, run_train),
+    "evaluate": (Evaluate, run_evaluate),
+    "segment": (Segment, run_segment),
+    "serve": (Serve, run_serve),
+    "prepare": (Prepare, run_prepare),
+    "data": (Data, run_data),
+    "quantize": (Quantize, run_quantize),
+    "redraw": (Redraw, run_redraw),
+    "export": (Export, run_export),
+    "push": (Push, run_push),
+    "compare": (Compare, run_compare),
+    "study": (Study, run_study),
+    "bench": (Bench, run_bench),
+    "doctor": (Doctor, run_doctor),
+    "completion": (Completion, run_completion),
+}

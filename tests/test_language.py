@@ -88,7 +88,6 @@ NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it s
     "bench/synthetic.py": 1,
     "bench/timing.py": 1,
     "bench/train.py": 3,
-    "cli/app.py": 32,
     "cli/bench.py": 2,
     "cli/completion.py": 6,
     "cli/console.py": 1,

@@ -56,7 +56,7 @@ def _bench_train(command: BenchTrain) -> dict[str, Any]:
     import torch
 
     from redoseg.bench.train import bench_train
-    from redoseg.train.run import pick_device
+    from redoseg.train.compute import pick_device
 
     if command.config.threads:
         torch.set_num_threads(command.config.threads)

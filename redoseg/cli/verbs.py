@@ -91,9 +91,9 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
     elif first.resume:
         if not out:
             raise ConfigError("--resume without --out, the run folder to go on with expected: add --out FOLDER")
-        from redoseg.train.run import read_run_config
+        from redoseg.run_folder import RunFolder
 
-        base = read_run_config(Path(out))
+        base = RunFolder(Path(out)).read_config()
     elif given:
         base = load_recipe(DEFAULT_RECIPE)
     elif not {"-h", "--help"} & set(arguments):

@@ -18,15 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-<<<<<<< HEAD
 from redoseg import __version__, metrics, run_folder
-from redoseg.cli import app
-=======
-from redoseg import __version__, metrics
 from redoseg.cli import main
 from redoseg.cli.bench import BENCHES
 from redoseg.cli.verbs import VERBS
->>>>>>> 4044e09 (The command line in parts: main, options, parse, verbs, bench, console; tyro's error box is read in one place)
 from redoseg.config.recipe import recipe_names
 from redoseg.config.schema import Config, DataConfig, NetConfig
 from redoseg.data import open_data, prepare, writing

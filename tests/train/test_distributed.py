@@ -21,13 +21,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-<<<<<<< HEAD
 from redoseg import run_folder, system
-from redoseg.cli import app
-=======
-from redoseg import system
 from redoseg.cli import main
->>>>>>> 4044e09 (The command line in parts: main, options, parse, verbs, bench, console; tyro's error box is read in one place)
 from redoseg.config.recipe import differences, flat, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError, RunError

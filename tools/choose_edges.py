@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
         segmenter = None if model == "truth" else Segmenter(model)
         cases = []
         for item in items:
-            image, mask = read_image(item.picture), item.read_mask(item.mask)
+            image, mask = read_image(item.image), item.read_mask(item.mask)
             if segmenter:
                 soft = segmenter.masks([image])[0, segmenter.object_region]
             else:

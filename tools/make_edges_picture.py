@@ -28,12 +28,11 @@ def main() -> None:
     for model, place, split in zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True):
         items, segmenter = originals(place, split), Segmenter(model)
         for i in range(COUNT):
-            image = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
-            found = segmenter.predict_with(image, WAYS)
+            image = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].image)
             tiles = [image]
             for way in WAYS:
                 white = Image.new("RGBA", image.size, "white")
-                white.alpha_composite(cutout(image, found[way].soft > 0.5))
+                white.alpha_composite(cutout(image, segmenter(image, edges=way)))
                 tiles.append(white.convert("RGB"))
             columns.append([fit_square(tile, SIDE) for tile in tiles])
     grid(list(zip(*columns, strict=True))).save(Path(out), quality=88)

@@ -25,7 +25,7 @@ def main() -> None:
     items, segmenter, model = originals(place, split), Segmenter(name), RedrawModel(name, threads=1)
     rows = []
     for i in range(COUNT):
-        image = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].picture)
+        image = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].image)
         drawn = [*model.redraw(image, OBJECTS, "object"), *model.redraw(image, GROUNDS, "background")]
         masked = outlined(image, segmenter(image), SIDE)
         rows.append([fit_square(image, SIDE), masked, *(fit_square(each, SIDE) for each in drawn)])

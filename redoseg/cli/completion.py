@@ -13,7 +13,7 @@ from redoseg.config.describe import Setting, settings_of
 from redoseg.config.recipe import recipe_names
 from redoseg.data import BUILT_IN, READERS
 from redoseg.evaluation.baselines import METHODS
-from redoseg.inference.segmenter import weights
+from redoseg.inference.model_file import weights
 from redoseg.study.run import study_names
 
 NAMES: dict[str, Callable[[], Iterable[str]]] = {  # what settings of this name take beside files

@@ -171,7 +171,7 @@ def _onnxruntime() -> dict[str, Any]:
 
 
 def _weights() -> list[str]:
-    from redoseg.inference.segmenter import weights
+    from redoseg.inference.model_file import weights
 
     return weights()
 
@@ -208,7 +208,8 @@ def _self_test() -> str:
     """Segment a made picture, a disc on a ground, with the weights in the package."""
     import numpy as np
 
-    from redoseg.inference.segmenter import Segmenter, weights
+    from redoseg.inference.model_file import weights
+    from redoseg.inference.segmenter import Segmenter
 
     if not weights():
         return "error: no weights in the package, some expected: install it again"

@@ -30,7 +30,8 @@ from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluation import baselines
 from redoseg.files import describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
-from redoseg.inference.segmenter import Edges, Segmenter, model_bytes
+from redoseg.inference.model_file import find_model
+from redoseg.inference.segmenter import Edges, Segmenter
 from redoseg.metrics import boundary_f
 from redoseg.system import cores, in_order, opencv
 
@@ -89,17 +90,17 @@ def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges 
         rows.append(Candidate(wanted, f"method {wanted}", key, method.mask, method.settings))
     ways: Sequence[Edges] = {"both": ("plain", "guided"), "all": get_args(Edges)}.get(edges, (edges,))
     for model in dict.fromkeys(models):
-        _, content = model_bytes(model)
+        _, content = found = find_model(model)
+        segmenter = Segmenter(found, threads=1)
+        if segmenter.regions != 2:
+            raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it with `evaluate`")
         for way in ways:
-            segmenter = Segmenter(model, threads=1, edges=way)
-            if segmenter.regions != 2:
-                raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it with `evaluate`")
             key = f"model {hashlib.sha256(content).hexdigest()} {way} {_VERSION} {onnxruntime.__version__}"
             if way == "grabcut":
                 key += f" OpenCV {opencv().__version__}"
             name = model if way == "plain" else f"{model}, {way} edges"
             about = {"edges": way}, len(content) / 1e6, segmenter.size
-            rows.append(Candidate(name, f"model {model}", key, segmenter, *about))
+            rows.append(Candidate(name, f"model {model}", key, functools.partial(segmenter, edges=way), *about))
     if not rows:
         raise RedosegError("no model and no method named, at least one expected: name one to look at")
     return rows

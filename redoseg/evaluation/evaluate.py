@@ -112,14 +112,14 @@ def evaluate_own_size(
             continue
         image = read_image(item.image)
         sides.append(min(image.size))
-        found = segmenter.predict_with(image, kinds)
-        sure.append(found["guided"].confidence)
         for way in kinds:
-            objects = bilinear_upsample(found[way].soft, labels.shape[::-1]) > 0.5
+            found = segmenter.predict(image, way)
+            objects = bilinear_upsample(found.soft, labels.shape[::-1]) > 0.5
             scores = metrics.score(objects[None], labels[None])
             figures = (scores.accuracy, scores.iou, boundary_f(objects, labels))
             for measure, figure in zip(MEASURES, figures, strict=True):
                 ways[way][measure].append(figure)
+        sure.append(found.confidence)  # the network's, the same for all edges
         if on_item is not None:
             on_item(done, len(items))
     if not sides:

@@ -1,7 +1,7 @@
 """A model in int8: about twice as fast where the processor multiplies bytes (VNNI, and ARM's dot products).
 
-Convolutions compute in int8, their inputs scaled to the range that a few pictures show; norms and the first
-convolution, of three channels, stay float32. The pictures need no masks. The result is a model like any other.
+Convolutions compute in int8, their inputs scaled to the range that a few images show; norms and the first
+convolution, of three channels, stay float32. The images need no masks. The result is a model like any other.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from onnxruntime import quantization
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.files import make_folder, printable, write_atomic
 from redoseg.images.read import list_images, read_image
-from redoseg.inference.segmenter import Segmenter, model_bytes
+from redoseg.inference.model_file import find_model
+from redoseg.inference.segmenter import Segmenter
 
-PICTURES = 256  # more change nothing that can be measured
+IMAGES = 256  # more change nothing that can be measured
 
 
 class _Inputs(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """The pictures that can be read, one at a time, as ONNX Runtime asks for them."""
+    """The images that can be read, one at a time, as ONNX Runtime asks for them."""
 
     def __init__(self, segmenter: Segmenter, images: list[Path]) -> None:
         self.segmenter = segmenter
@@ -39,32 +40,32 @@ class _Inputs(quantization.CalibrationDataReader):  # type: ignore[misc]
                 self.seen += 1
                 return {"picture": self.segmenter.network_input([image])}
         if self.seen == 0:
-            raise DataError("no picture in the folder can be read, one or more expected: name another folder")
+            raise DataError("none of the pictures in the folder can be read: choose another folder")
         return None
 
 
 def quantize(model: str | Path, images: str | Path, out: str | Path) -> int:
     """Write `model` in int8 as the ONNX file `out`; ranges come from a folder of pictures like those to segment.
 
-    Returns how many pictures were looked at. Raises RedosegError for a model that is in int8 already, for a folder
-    without a picture that can be read, and if `out` is no name for an ONNX file or exists.
+    Returns how many images were used. Raises RedosegError for a model that is in int8 already, for a folder without an
+    image that can be read, and if `out` exists or does not end in .onnx.
     """
     out = Path(out)
     if out.suffix != ".onnx":
-        raise RedosegError(f"{printable(out)} seen, a file ending in .onnx expected: name one")
+        raise RedosegError(f"{printable(out)} does not end in .onnx: choose a name that does")
     if out.exists():
-        raise RedosegError(f"{printable(out)} exists: name another place")
-    where, content = model_bytes(model)
-    segmenter = Segmenter(model)
-    proto = onnx.load_from_string(content)
+        raise RedosegError(f"{printable(out)} exists: choose another name")
+    found = find_model(model)
+    segmenter = Segmenter(found)
+    proto = onnx.load_from_string(found.content)
     if any(node.op_type == "QuantizeLinear" for node in proto.graph.node):
-        raise ModelError(f"{where} is in int8 already, a float32 model expected: name the one that it was made from")
-    found, _ = list_images(images)
-    inputs = _Inputs(segmenter, found[:: -(-len(found) // PICTURES)])
+        raise ModelError(f"{found.where} is in int8 already: choose the float32 model that it was made from")
+    paths, _ = list_images(images)
+    inputs = _Inputs(segmenter, paths[:: -(-len(paths) // IMAGES)])
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # advice on preparing graphs, which this one needs not
+    logging.disable(logging.WARNING)  # advice on preparing graphs, which this one does not need
     try:
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "int8.onnx"

@@ -24,17 +24,8 @@ from redoseg.errors import DataError, MissingError, ModelError, RedosegError
 from redoseg.files import make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
 from redoseg.images.read import IMAGE_SUFFIXES, read_image
-from redoseg.inference.segmenter import (
-    Edges,
-    ImageLike,
-    Segmenter,
-    fetched,
-    home_of,
-    model_bytes,
-    open_session,
-    run_session,
-    to_image,
-)
+from redoseg.inference.model_file import ModelFile, Network, expanded, fetched, find_model
+from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, to_image
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, REDRAW_FILE, STATE_FILE
 
 LARGEST = 1024  # longer side of a result [pixels]
@@ -93,20 +84,19 @@ class RedrawModel:
     ) -> None:
         model = fetched(model, (CONFIG_FILE, MODEL_FILE, REDRAW_FILE))
         with contextlib.ExitStack() as stack:
-            path = home_of(model)
+            path = expanded(model)
             if (path / STATE_FILE).is_file() and not (path / MODEL_FILE).is_file():  # killed before it wrote one
                 temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 model = _exported(path, temporary / path.resolve().name, say)
-            where, content = _found_or_made(model, say)
+            found = _found_or_made(model, say)
             self.segmenter = Segmenter(model, threads, edges)
-        self._session, about = open_session(where, content, _VALUES)
-        ours = self.segmenter
-        of_one = (about.regions, about.value_range) == (ours.regions, ours.value_range)
-        if not of_one or ours.size % about.size:  # masks of a second stage may be finer than drawings
+        self._network, ours = Network(found, _VALUES), self.segmenter
+        of_one = (self._network.regions, self._network.value_range) == (ours.regions, ours.value_range)
+        if not of_one or ours.size % self._network.size:  # masks of a second stage may be finer than drawings
             raise ModelError(
-                f"{where} and the {MODEL_FILE} beside it are of two models, of one expected: export them again"
+                f"{found.where} and the {MODEL_FILE} beside it are of two different models: export them again"
             )
-        self.latent, self._size = about.latent, about.size
+        self.latent, self._size = self._network.latent, self._network.size
 
     @classmethod
     def from_pretrained(
@@ -182,7 +172,7 @@ class RedrawModel:
             "latents": np.ascontiguousarray(latents, np.float32),
             "read": np.full((count, self.regions), float(read), np.float32),
         }
-        return run_session(self._session, self.segmenter.name, ["drawings", "latents_used"], inputs)
+        return self._network.run(["drawings", "latents_used"], inputs)
 
     def _draw(self, scene: _Scene, latents: Latents, what: What) -> list[Image.Image]:
         latents = np.asarray(latents, np.float32)
@@ -210,16 +200,16 @@ class RedrawModel:
         return results
 
 
-def _found_or_made(model: str | Path, say: Callable[[str], None] | None) -> tuple[str, bytes]:
+def _found_or_made(model: str | Path, say: Callable[[str], None] | None) -> ModelFile:
     """Where redraw.onnx is, and its content; made from the state of a run that has none."""
-    path = home_of(model)
+    path = expanded(model)
     if (path / REDRAW_FILE).is_file() or not (path / STATE_FILE).is_file():
-        return model_bytes(model, REDRAW_FILE)
+        return find_model(model, REDRAW_FILE)
     if say is not None:
         say(f"making {REDRAW_FILE}")
     with _training_part():
         from redoseg.sharing.model_folder import make_redraw
-    return printable(path / REDRAW_FILE), make_redraw(path)
+    return ModelFile(printable(path / REDRAW_FILE), make_redraw(path))
 
 
 def _exported(run: Path, out: Path, say: Callable[[str], None] | None) -> Path:

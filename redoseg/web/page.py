@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from redoseg.errors import ConfigError
 from redoseg.files import describe_error, printable
 from redoseg.images.read import list_images
+from redoseg.inference.model_file import weights
 from redoseg.inference.redraw import RedrawModel
-from redoseg.inference.segmenter import Segmenter, weights
+from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import REDRAW_FILE
 from redoseg.web.cuts import Cuts
 from redoseg.web.guard import EXAMPLES_FOLDER, Guard, free_port, is_loopback, tidy

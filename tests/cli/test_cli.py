@@ -227,7 +227,7 @@ def train_hint(what: str) -> str:
         ),
         (
             "evaluate gone shapes",
-            "model gone does not exist: name a run folder, a model folder, an .onnx file or weights that come "
+            "model gone does not exist: choose a run folder, a model folder, an .onnx file or weights that come "
             "with redoseg (",
         ),
         ("data gone", "gone does not exist, a prepared one expected: make it with `redoseg prepare`"),
@@ -300,7 +300,7 @@ def test_a_model_file_that_is_none(junk: bytes, call: Call, photos: Path) -> Non
     for command in (("segment", "model.onnx", photos / "images", "-o", "out"), ("evaluate", "model.onnx", photos)):
         said = one_line(call(*command))
         assert said.startswith("model.onnx is ")
-        assert "name a run folder" in said
+        assert "choose a run folder" in said
     assert content(Path()) == {"model.onnx": junk}
     assert not Path("out").exists()
 
@@ -786,7 +786,7 @@ def test_redraw_makes_what_an_old_run_lacks(call: Call, photos: Path, trained: A
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ("redraw flowers-int8 {photo} -o out", "model flowers-int8 has no redraw.onnx: name a run folder, "),
+        ("redraw flowers-int8 {photo} -o out", "model flowers-int8 has no redraw.onnx: choose a run folder, "),
         ("redraw {run} gone.jpg -o out", "gone.jpg does not exist, one photograph expected: "),
         ("redraw {run} {photo} -o out --like gone.jpg", "gone.jpg: cannot be read (no such file), "),
         ("redraw {run} {photo} -o out -n 0", "0 drawings seen, 1 to 64 expected: choose another number"),

@@ -16,7 +16,7 @@ from redoseg.cli.options import Data
 from redoseg.cli.verbs import VERBS
 from redoseg.config.describe import settings_of
 from redoseg.config.recipe import recipe_names
-from redoseg.inference.segmenter import weights
+from redoseg.inference.model_file import weights
 from redoseg.study.run import study_names
 
 

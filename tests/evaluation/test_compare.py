@@ -344,7 +344,7 @@ def test_mistakes_are_one_line(
         ((photos, "--methods", "snakes"), "method 'snakes' does not exist; expected one of kmeans"),
         ((photos, "--methods", "square:margin=2"), "margin '2' seen, a share between 0 and 0.5 expected"),
         ((photos, "--methods"), "no model and no method named, at least one expected"),
-        ((photos, "gone", *quick), "model gone does not exist: name a run folder"),
+        ((photos, "gone", *quick), "model gone does not exist: choose a run folder"),
         ((tmp_path / "gone", *quick), "gone does not exist, a prepared set, a folder of pictures"),
         ((photos / "images", *quick, "--size", "32"), "has no masks, pictures with masks expected"),
         ((photos, three, *quick), "has 3 regions, two expected: score it with `evaluate`"),

@@ -47,9 +47,9 @@ def test_convolutions_compute_in_int8(flowers: tuple[Path, Path]) -> None:
 
 
 def model_of(name: str) -> bytes:
-    from redoseg.inference.segmenter import model_bytes
+    from redoseg.inference.model_file import find_model
 
-    return model_bytes(name)[1]
+    return find_model(name).content
 
 
 def test_the_flowers_that_ship_in_int8_are_those_in_float32() -> None:
@@ -61,17 +61,17 @@ def test_the_flowers_that_ship_in_int8_are_those_in_float32() -> None:
 
 def test_what_is_refused(flowers: tuple[Path, Path], tmp_path: Path) -> None:
     pictures, model = flowers
-    with pytest.raises(ModelError, match="is in int8 already, a float32 model expected: name the one"):
+    with pytest.raises(ModelError, match="is in int8 already: choose the float32 model"):
         quantize(model, pictures, tmp_path / "again.onnx")
-    with pytest.raises(RedosegError, match=r"int8\.onnx exists: name another place"):
+    with pytest.raises(RedosegError, match=r"int8\.onnx exists: choose another name"):
         quantize("flowers", pictures, model)
-    with pytest.raises(RedosegError, match=r"int8\.pt seen, a file ending in \.onnx expected: name one"):
+    with pytest.raises(RedosegError, match=r"int8\.pt does not end in \.onnx: choose a name that does"):
         quantize("flowers", pictures, tmp_path / "int8.pt")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot be made .* a folder for the results expected: name another place"):
         quantize("flowers", pictures, tmp_path / "file" / "int8.onnx")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_text("x")
-    with pytest.raises(DataError, match="no picture in the folder can be read, one or more expected"):
+    with pytest.raises(DataError, match="none of the pictures in the folder can be read"):
         quantize("flowers", tmp_path / "broken", tmp_path / "none.onnx")
     assert not (tmp_path / "none.onnx").exists()

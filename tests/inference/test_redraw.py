@@ -373,17 +373,17 @@ def test_models_that_do_not_draw(trained: Any, three: tuple[Redrawer, Config, Pa
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
     (tmp_path / "bare").mkdir()
     shutil.copy(trained.folder / "mask.onnx", tmp_path / "bare")
-    accepted = r"name a run folder, a model folder, hf://user/name or weights that come with redoseg"
+    accepted = r"choose a run folder, a model folder, hf://user/name or weights that come with redoseg"
     with pytest.raises(ModelError, match=f"bare has no redraw.onnx: {accepted}"):
         RedrawModel(tmp_path / "bare")
     with pytest.raises(ModelError, match=f"model flowers-int8 has no redraw.onnx: {accepted}"):
         RedrawModel("flowers-int8")
     with pytest.raises(ModelError, match=f"nothing does not exist: {accepted}"):
         RedrawModel(tmp_path / "nothing")
-    with pytest.raises(ModelError, match=r"mask.onnx is a file, redraw.onnx in a folder expected: name"):
+    with pytest.raises(ModelError, match=r"mask.onnx is a file, but redraw.onnx must be in a folder: choose"):
         RedrawModel(tmp_path / "bare" / "mask.onnx")
     shutil.copy(three[2] / "redraw.onnx", tmp_path / "bare")
-    with pytest.raises(ModelError, match="are of two models, of one expected: export them again"):
+    with pytest.raises(ModelError, match="are of two different models: export them again"):
         RedrawModel(tmp_path / "bare")
     shutil.copy(trained.folder / "mask.onnx", tmp_path / "bare" / "redraw.onnx")
     with pytest.raises(ModelError, match=r"redraw.onnx is an ONNX file, but not one of redoseg"):
@@ -397,7 +397,7 @@ def test_the_weights_that_ship_and_draw() -> None:
     """At most 6 MB a model, and it draws; a build may have none."""
     from importlib import resources
 
-    from redoseg.inference.segmenter import weights
+    from redoseg.inference.model_file import weights
 
     for name in weights("redraw.onnx"):
         with resources.as_file(resources.files("redoseg") / "weights" / name / "redraw.onnx") as file:

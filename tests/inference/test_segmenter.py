@@ -41,6 +41,7 @@ def test_mask_has_the_pictures_own_size(segmenter: Segmenter, tmp_path: Path) ->
     soft = segmenter.soft(picture)
     assert (soft.shape, soft.dtype) == ((90, 130), np.float32)
     assert np.array_equal(soft > 0.5, segmenter(picture))
+    assert np.array_equal(soft, segmenter.predict_proba(picture))
     assert segmenter(Image.new("RGB", (1, 3), "white")).all()
     assert segmenter(np.full((5, 7), 255, np.uint8)).all()
 
@@ -67,7 +68,7 @@ def test_batch_is_the_same_as_one_by_one(segmenter: Segmenter) -> None:
     assert np.allclose(soft.sum(1), 1)
     for i in (0, 31, 32, 69):
         assert np.allclose(soft[i, 1], segmenter.soft(images[i]), atol=1e-6)
-    with pytest.raises(DataError, match=r"uint8 \(70, 16, 16\) seen, uint8 \(N, H, W, 3\) expected"):
+    with pytest.raises(DataError, match=r"uint8 \(70, 16, 16\), but must be uint8 \(N, H, W, 3\)"):
         segmenter.batch(images[..., 0])
 
 
@@ -79,21 +80,21 @@ def test_batch_of_another_size_is_at_that_size(segmenter: Segmenter) -> None:
 
 
 def test_an_array_of_another_kind(segmenter: Segmenter) -> None:
-    with pytest.raises(DataError, match=r"picture float64 \(4, 4, 3\) seen, uint8 \(H, W\), \(H, W, 3\) or"):
+    with pytest.raises(DataError, match=r"image is float64 \(4, 4, 3\), but must be uint8 \(H, W\), \(H, W, 3\) or"):
         segmenter(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
 
 
 def test_what_is_no_picture_is_one_line(segmenter: Segmenter) -> None:
     for wrong in (None, ["a.jpg", "b.jpg"], 3):
-        with pytest.raises(DataError, match="a path, PIL image or uint8 array expected"):
+        with pytest.raises(DataError, match="must be a path, a PIL image or a uint8 array"):
             segmenter(wrong)  # type: ignore[arg-type]
-        with pytest.raises(DataError, match="uint8 \\(N, H, W, 3\\) expected"):
+        with pytest.raises(DataError, match="must be uint8 \\(N, H, W, 3\\)"):
             segmenter.batch(wrong)  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="0 threads seen, 1 or more expected"):
+    with pytest.raises(ModelError, match="the number of threads is 0, but must be 1 or more"):
         Segmenter("flowers", threads=0)
-    with pytest.raises(ModelError, match="A path or name expected"):
+    with pytest.raises(ModelError, match="Correct the path or name"):
         Segmenter("~no-such-user/model")
-    with pytest.raises(ModelError, match="edges 'sharp' seen, one of guided, plain, grabcut expected"):
+    with pytest.raises(ModelError, match="edges 'sharp' are not known: choose one of guided, plain, grabcut"):
         Segmenter("flowers", edges="sharp")  # type: ignore[arg-type]
 
 
@@ -117,18 +118,24 @@ def test_edges_by_grabcut(segmenter: Segmenter, tmp_path: Path) -> None:
     assert np.allclose(soft.sum(1), 1)
     for image, masks in zip(images, soft, strict=True):
         assert np.array_equal(masks[1], cutting.soft(image))
-    ways = segmenter.predict_with(picture, ("grabcut", "guided"))
-    assert np.array_equal(ways["guided"].soft, segmenter.soft(picture))
-    assert np.array_equal(ways["grabcut"].soft, cutting.soft(picture))
+    assert np.array_equal(cutting.predict(picture, edges="guided").soft, segmenter.soft(picture))
+    assert np.array_equal(segmenter.soft(picture, edges="grabcut"), cutting.soft(picture))
+    assert np.array_equal(segmenter(picture, edges="grabcut"), cutting(picture))
+    assert np.array_equal(segmenter.batch(images, edges="grabcut"), soft)
+    assert not np.array_equal(segmenter.batch(images), soft)
     clear = picture.convert("RGBA")
     clear.putalpha(0)  # what is transparent is no object, however it is cut
-    assert segmenter.predict_with(clear, ("grabcut",))["grabcut"].soft.max() == 0
+    assert segmenter.predict(clear, edges="grabcut").soft.max() == 0
 
 
 def test_edges_by_grabcut_are_for_two_regions_and_need_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     three = write_model(tmp_path / "three.onnx", METADATA | {"regions": "3"})
-    with pytest.raises(ModelError, match=r"three.onnx has 3 regions, two expected for edges grabcut: choose guided"):
+    with pytest.raises(ModelError, match=r"has 3 regions, but grabcut edges need two: choose guided"):
         Segmenter(three, edges="grabcut")
+    with pytest.raises(ModelError, match="grabcut edges need two"):
+        Segmenter(three).soft(bright_square(), edges="grabcut")
+    with pytest.raises(ModelError, match="edges 'sharp' are not known"):
+        Segmenter(three).batch(np.zeros((1, 8, 8, 3), np.uint8), edges="sharp")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingError, match=r'OpenCV, which is not installed; run: pip install "redoseg\[compare\]"'):
         Segmenter(write_model(tmp_path / "two.onnx"), edges="grabcut")
@@ -163,13 +170,13 @@ def test_what_is_no_model(tmp_path: Path, run: Path, capfd: pytest.CaptureFixtur
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    accepted = "name a run folder, a model folder, an .onnx file or weights that come with redoseg ("
+    accepted = "choose a run folder, a model folder, an .onnx file or weights that come with redoseg ("
     assert f"model no-such-model does not exist: {accepted}" in refused("no-such-model")
     (tmp_path / "empty").mkdir()
     assert f"has no mask.onnx: {accepted}" in refused(tmp_path / "empty")
     text = tmp_path / "text.onnx"
     text.write_text("not a model")
-    assert refused(text) == f"{text} is not an ONNX model: name a run folder, a model folder or an .onnx file"
+    assert refused(text) == f"{text} is not an ONNX model: choose a run folder, a model folder or an .onnx file"
     cut = tmp_path / "cut.onnx"
     cut.write_bytes((run / "mask.onnx").read_bytes()[:200])
     assert "is not an ONNX model" in refused(cut)
@@ -186,7 +193,7 @@ def test_what_is_no_model(tmp_path: Path, run: Path, capfd: pytest.CaptureFixtur
     other = write_model(tmp_path / "other.onnx", output="logits")
     assert "is an ONNX file, but not one of redoseg" in refused(other)
     newer = write_model(tmp_path / "newer.onnx", METADATA | {"redoseg_format": "2"})
-    assert "has format 2, 1 expected: use the redoseg that wrote it" in refused(newer)
+    assert "has format 2, but this redoseg reads format 1: use the redoseg that wrote it" in refused(newer)
     assert capfd.readouterr() == ("", "")
 
 

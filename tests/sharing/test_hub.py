@@ -23,7 +23,7 @@ from redoseg import RedrawModel, Segmenter, push_to_hub
 from redoseg.cli.verbs import VERBS
 from redoseg.errors import MissingError, ModelError, RedosegError
 from redoseg.inference import hub as sharing_hub
-from redoseg.inference.segmenter import model_bytes
+from redoseg.inference.model_file import find_model
 from redoseg.sharing import push
 from redoseg.sharing.model_folder import export_run
 
@@ -215,13 +215,13 @@ def test_only_the_needed_files_are_fetched(hub: Hub, folder: Path) -> None:
 
 def test_names_of_models_take_the_hubs_too(hub: Hub, folder: Path) -> None:
     hub.commits["me/birds"] = [content(folder)]
-    assert model_bytes("hf://me/birds")[1] == (folder / "mask.onnx").read_bytes()
+    assert find_model("hf://me/birds").content == (folder / "mask.onnx").read_bytes()
     assert Segmenter("hf://me/birds").name == "birds"
     assert RedrawModel("hf://me/birds").latent == 4
 
 
 def test_a_revision(hub: Hub, folder: Path) -> None:
-    old, new = content(folder), content(folder) | {"mask.onnx": model_bytes("flowers")[1]}
+    old, new = content(folder), content(folder) | {"mask.onnx": find_model("flowers").content}
     hub.commits["me/birds"] = [old, new]
     assert Segmenter.from_pretrained("me/birds").name == Segmenter("flowers").name
     sha = hub.sha("me/birds", 0)

@@ -263,9 +263,9 @@ def test_a_kill_leaves_no_half_folder(
 def test_the_eight_lines_segment_without_redoseg(signed: bool, tiny: Tiny, tmp_path: Path) -> None:
     """In a process that cannot import redoseg; the card has just these lines."""
     if signed:
-        from redoseg.inference.segmenter import model_bytes
+        from redoseg.inference.model_file import find_model
 
-        (tmp_path / "mask.onnx").write_bytes(model_bytes("flowers")[1])
+        (tmp_path / "mask.onnx").write_bytes(find_model("flowers").content)
     else:
         from redoseg.onnx_export.mask_extractor import export_extractor
 

@@ -1,0 +1,150 @@
+"""A model's ONNX file: where it is, what it says about itself, and running it. No torch.
+
+`mask.onnx` takes `picture` (batch, 3, S, S) and gives `masks` (batch, n, S, S), soft and summing to one. `redraw.onnx`
+is described in `inference/redraw.py`. The metadata of both say what S, n and the object region are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redoseg.errors import ModelError
+from redoseg.files import describe_error, printable
+from redoseg.inference.hub import HUB, fetch
+from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
+
+FORMAT = "1"
+_RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
+_MODELS = "a run folder, a model folder"
+
+
+class ModelFile(NamedTuple):
+    """An ONNX file that was found."""
+
+    where: str
+    """Its path, or the name of the packaged weights, for messages."""
+    content: bytes
+
+
+def weights(file: str = MODEL_FILE) -> list[str]:
+    """Names of the weights that come with the package and have `file`."""
+    folder = resources.files("redoseg") / "weights"
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / file).is_file())
+
+
+def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
+    """`file` of a model: of a run folder, a model folder, packaged weights or `hf://user/name`.
+
+    `model` may also be the path of a mask.onnx itself. Raises ModelError if there is no such file.
+    """
+    model = fetched(model, (CONFIG_FILE, file))
+    path = expanded(model)
+    packaged = weights(file)
+    try:
+        if (path / file).is_file():
+            return ModelFile(printable(path / file), (path / file).read_bytes())
+        if path.is_file() and file == MODEL_FILE:
+            return ModelFile(printable(path), path.read_bytes())
+        if str(model) in packaged:
+            content = (resources.files("redoseg") / "weights" / str(model) / file).read_bytes()
+            return ModelFile(f"weights {model}", content)
+    except OSError as error:
+        raise ModelError(
+            f"{printable(path)} cannot be read ({describe_error(error)}): change its permissions"
+        ) from error
+    seen, also = "does not exist", "an .onnx file"
+    if path.is_dir() or str(model) in weights():
+        seen = f"has no {file}"
+    if file != MODEL_FILE:
+        also = f"{HUB}user/name"
+        if path.is_file():
+            seen = f"is a file, but {file} must be in a folder"
+    raise ModelError(
+        f"model {printable(path)} {seen}: choose {_MODELS}, {also} or weights that come "
+        f"with redoseg ({', '.join(packaged) or 'none in this build'})"
+    )
+
+
+def expanded(model: str | Path) -> Path:
+    """The path with ~ at its start replaced. Raises ModelError for a user who does not exist."""
+    try:
+        return Path(model).expanduser()
+    except RuntimeError as error:
+        raise ModelError(f"model {printable(model)}: {describe_error(error)} Correct the path or name") from None
+
+
+def fetched(model: str | Path, files: Sequence[str]) -> str | Path:
+    """`hf://user/name` (or `...@revision`) -> the folder that its `files` were fetched to; anything else unchanged."""
+    if not str(model).startswith(HUB):
+        return model
+    repo, _, revision = str(model).removeprefix(HUB).partition("@")
+    return fetch(repo, files, revision or None)
+
+
+class Network:
+    """An ONNX file of redoseg in a session on one thread.
+
+    Args:
+        found: the file.
+        values: names of its inputs and outputs with their number of axes.
+
+    Raises ModelError if it is not an ONNX file of redoseg with these inputs and outputs.
+    """
+
+    name: str
+    size: int
+    """Side S of images and masks [pixels]."""
+    regions: int
+    object_region: int
+    value_range: tuple[float, float]
+    """Factor and offset that bring a byte into the range that the network sees."""
+    latent: int
+    """Length of a region's latent; 0 for a mask extractor."""
+
+    def __init__(self, found: ModelFile, values: Mapping[str, int]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what matters is raised; the rest would land on stderr
+        # Within one image two threads wait for each other at every layer; two images at a time are much quicker.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        where = found.where
+        try:
+            session = onnxruntime.InferenceSession(found.content, options, providers=["CPUExecutionProvider"])
+        except Exception:  # ONNX Runtime has no error tree of its own
+            raise ModelError(f"{where} is not an ONNX model: choose {_MODELS} or an .onnx file") from None
+        metadata = dict(session.get_modelmeta().custom_metadata_map)
+        try:
+            if metadata["redoseg_format"] != FORMAT:
+                raise ModelError(
+                    f"{where} has format {metadata['redoseg_format']}, but this redoseg reads format {FORMAT}: "
+                    "use the redoseg that wrote it, or export it again"
+                )
+            self.name = metadata.get("name") or Path(where).stem
+            self.size, self.regions = int(metadata["size"]), int(metadata["regions"])
+            self.object_region = int(metadata["object_region"])
+            self.value_range = _RANGES[metadata["picture_range"]]
+            self.latent = int(metadata.get("latent", 0))
+            axes = {value.name: len(value.shape) for value in [*session.get_inputs(), *session.get_outputs()]}
+            if axes != values or not 0 <= self.object_region < self.regions:
+                raise ValueError
+        except (KeyError, ValueError):
+            raise ModelError(
+                f"{where} is an ONNX file, but not one of redoseg: choose a run folder or its {MODEL_FILE}"
+            ) from None
+        self._session = session
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """These outputs for these inputs. Raises ModelError if the network fails."""
+        try:
+            return self._session.run(list(outputs), dict(inputs))
+        except Exception as error:  # ONNX Runtime has no error tree of its own
+            raise ModelError(f"model {self.name} failed ({describe_error(error)}): export it again") from error

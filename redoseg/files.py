@@ -1,4 +1,4 @@
-"""Files and folders: printable names, what went wrong, writing whole or not at all, locks."""
+"""Files and folders: printable names, what went wrong, writing whole or not at all, locks, the cache."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from pathlib import Path
 from redoseg.errors import DataError
 
 
+def cache_dir() -> Path:
+    """The folder of redoseg in the user's cache: below $XDG_CACHE_HOME, or ~/.cache. It need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "redoseg"
+
+
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Whether the folder is this process's alone within the block; if `wait`, it is waited for.
+    """Whether this process alone has the folder within the block; with `wait` it waits until it has.
 
-    The lock ends with the process, however that ends. Where the system or the file system has none, nothing guards.
-    Raises FileNotFoundError if the folder is not there, or no longer once it is free.
+    The lock ends with the process, however that ends. Where the system or the file system has no locks, the answer is
+    always yes. Raises FileNotFoundError if the folder does not exist, or no longer exists once it is free.
     """
     try:
         import fcntl
@@ -30,7 +36,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if not os.path.samestat(os.stat(folder), os.fstat(descriptor)):
-                raise FileNotFoundError(folder)  # another of that name
+                raise FileNotFoundError(folder)  # a new folder of that name
         except BlockingIOError:
             mine = False
         except FileNotFoundError:
@@ -44,7 +50,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
 
 def _escaped(text: str) -> str:
     return "".join(
-        # what a path holds that is no text: a byte b comes from the system as the surrogate 0xDC00 + b
+        # a byte b of a path that is not text comes from the system as the surrogate 0xDC00 + b
         c if c.isprintable() else f"\\x{ord(c) - 0xDC00:x}" if "\udc80" <= c <= "\udcff" else ascii(c)[1:-1]
         for c in text
     )

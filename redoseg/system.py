@@ -84,7 +84,7 @@ def opencv() -> ModuleType:
     except ImportError:
         raise MissingError(
             "methods to compare with, scores of edges, edges grabcut and refine.sharpen need OpenCV, which is not "
-            'installed; run: pip install "redoseg[compare]"'
+            'installed; run: pip install "redoseg[grabcut]"'
         ) from None
     module: ModuleType = cv2
     return module

@@ -177,9 +177,9 @@ def _weights() -> list[str]:
 
 
 def _cache() -> dict[str, str]:
-    from redoseg.data import cache_folder
+    from redoseg.files import cache_dir
 
-    folder = cache_folder("x").parent.parent
+    folder = cache_dir()
     size = 0
     for path in folder.rglob("*") if folder.is_dir() else ():
         try:

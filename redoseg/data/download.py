@@ -5,23 +5,21 @@ pooch was weighed: it cannot resume a cut download, and these servers are slow a
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import os
 import re
 import shutil
-import sys
 import tarfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import responses
 from pathlib import Path
 
 from redoseg.errors import DataError
-from redoseg.files import describe_error, printable, suggest_fix
+from redoseg.files import cache_dir, describe_error, locked, printable, suggest_fix
 
 TIMEOUT = 30.0  # seconds without a byte after which a connection counts as cut
 PAUSE = 1.0  # seconds before the next try, doubled after each that brought nothing
@@ -86,8 +84,7 @@ ARCHIVES: dict[str, tuple[Archive, ...]] = {
 
 def cache_folder(name: str) -> Path:
     """Where the archives of the set `name` are kept unless another folder is named."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "redoseg" / "archives" / name
+    return cache_dir() / "archives" / name
 
 
 def fetch(
@@ -125,7 +122,11 @@ def fetch(
     notes: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with locked(folder) as mine:
+            if not mine:
+                raise DataError(
+                    f"another download into {printable(folder)} is running: run the same command when it has ended"
+                )
             for archive in ARCHIVES[name]:
                 if os.path.lexists(folder / archive.makes):
                     continue
@@ -143,25 +144,6 @@ def fetch(
             f"{printable(folder)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}"
         ) from error
     return tuple(notes)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second download out of the folder. The lock goes with the process, however it ends."""
-    with open(folder / ".download.lock", "w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(
-                    f"another download into {printable(folder)} is running, one at a time expected: "
-                    "run again when it has ended"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
-        yield
 
 
 def _bring(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: float, pause: float) -> None:

@@ -15,7 +15,7 @@ from redoseg.data.prepared import AT_LEAST, ImageSet, is_prepared, open_prepared
 from redoseg.data.research_sets import READERS, list_set, recognise
 from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
 from redoseg.errors import DataError
-from redoseg.files import printable
+from redoseg.files import cache_dir, printable
 
 BUILT_IN = ("shapes", "shapes-hard")
 PAPER_SIZE = 128  # pixels
@@ -193,5 +193,4 @@ def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None)
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "redoseg" / "prepared"
+    return cache_dir() / "prepared"

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from redoseg import metrics
 from redoseg.data import BUILT_IN, PAPER_SIZE, ImageSet, labelled_images
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluation import baselines
-from redoseg.files import describe_error, make_folder, printable, why_not_write, write_atomic
+from redoseg.files import cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
 from redoseg.inference.model_file import find_model
 from redoseg.inference.segmenter import Edges, Segmenter
@@ -235,8 +234,7 @@ def _others(data: str, tune: str, images: ImageSet, split: str | None, seed: int
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "redoseg" / "compare"
+    return cache_dir() / "compare"
 
 
 def _outcomes(

@@ -137,7 +137,7 @@ def test_edges_by_grabcut_are_for_two_regions_and_need_opencv(tmp_path: Path, mo
     with pytest.raises(ModelError, match="edges 'sharp' are not known"):
         Segmenter(three).batch(np.zeros((1, 8, 8, 3), np.uint8), edges="sharp")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(MissingError, match=r'OpenCV, which is not installed; run: pip install "redoseg\[compare\]"'):
+    with pytest.raises(MissingError, match=r'OpenCV, which is not installed; run: pip install "redoseg\[grabcut\]"'):
         Segmenter(write_model(tmp_path / "two.onnx"), edges="grabcut")
     Segmenter(tmp_path / "two.onnx")
 

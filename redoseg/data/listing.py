@@ -23,6 +23,8 @@ class Item:
     mask: Path | None = None
     split: str = ""
     read_mask: MaskReader = read_mask
+    number: str = ""
+    """The image's number in the set's own list, without zeros in front; "" if it has none."""
 
 
 @dataclass(frozen=True)

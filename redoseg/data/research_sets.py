@@ -202,9 +202,9 @@ def cub200(source: str | Path) -> Listing:
     folders = [f / "segmentations" for f in (source, root, Path(os.path.abspath(root)).parent)]
     masks = next((f for f in folders if os.path.isdir(f)), None)
     items: list[Item] = []
-    for name in _cub_names(root / "images.txt"):
+    for name, number in _cub_names(root / "images.txt"):
         if os.path.isfile(root / "images" / f"{name}.jpg"):
-            item = Item(name, root / "images" / f"{name}.jpg")
+            item = Item(name, root / "images" / f"{name}.jpg", number=number)
             items.append(_with_mask(item, masks / f"{name}.png", read_grey) if masks else item)
     if not items:
         raise DataError(f"{printable(root / 'images')} holds no picture that images.txt lists, {expected}")
@@ -212,16 +212,16 @@ def cub200(source: str | Path) -> Listing:
     return Listing(drawn, notes=(_here(len(items), CUB_PICTURES), *_unmasked(items, "segmentations/"), note))
 
 
-def _cub_names(path: Path) -> list[str]:
-    """CLASS/NAME of every line "1 CLASS/NAME.jpg", sorted."""
-    names = set()
+def _cub_names(path: Path) -> list[tuple[str, str]]:
+    """CLASS/NAME and number of every line "1 CLASS/NAME.jpg", sorted by name."""
+    names: dict[str, str] = {}
     for where, line in read_lines(path):
         # No part begins with a dot: no name leads out of the folder.
-        fit = re.fullmatch(r"\d+\s+([^/.\s][^/\s]*/[^/.\s][^/\s]*)\.jpg", line)
+        fit = re.fullmatch(r"0*(\d+)\s+([^/.\s][^/\s]*/[^/.\s][^/\s]*)\.jpg", line)
         if fit is None:
             raise DataError(f"{where}: {line[:80]!r}, '1 CLASS/NAME.jpg' expected: fetch the file again")
-        names.add(fit[1])
-    return sorted(names)
+        names.setdefault(fit[2], fit[1])
+    return sorted(names.items())
 
 
 def read_grey(path: Path) -> NDArray[np.uint8]:

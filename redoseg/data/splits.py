@@ -16,6 +16,7 @@ from redoseg.errors import DataError
 from redoseg.files import describe_error, printable
 
 NAMES = ("train", "val", "dev", "test")
+_NUMBERS = {"0": "train", "1": "val", "2": "test"}  # as the lists of the paper's authors have them
 
 _OTHER_NAMES = ("training", "trn", "validation", "valid", "eval", "testing", "tests", "tst")  # what they get called
 
@@ -30,8 +31,9 @@ def read_splits(path: str | Path) -> dict[str, str]:
     """Name of a picture -> its split, from a file or a folder of lists.
 
     A file has a header with the columns `name` and `split` (as the `items.csv` of a prepared set; an empty
-    split there is one of its own) or lines `NAME SPLIT` with a comma, tab or spaces between. A folder has any of
-    train.txt, val.txt, dev.txt and test.txt, one name a line. Blank lines and those that begin with # are skipped.
+    split there is one of its own) or lines `NAME SPLIT` with a comma, tab or spaces between, where SPLIT may also be
+    0, 1 or 2 for train, val and test. A folder has any of train.txt, val.txt, dev.txt and test.txt, one name a line.
+    Blank lines and those that begin with # are skipped.
 
     Raises DataError: not there, no UTF-8, no name, no split or an unknown one, a name in two splits.
     """
@@ -141,6 +143,7 @@ def _fields(line: str, delimiter: str, where: str) -> list[str]:
 
 def _known(split: str, where: str) -> str:
     split = split.strip().lower()
+    split = _NUMBERS.get(split, split)
     if split not in NAMES:
         raise DataError(f"{where}: split {_short(split)}, one of {', '.join(NAMES)} expected: correct the line")
     return split
@@ -156,21 +159,26 @@ def _short(text: str) -> str:
 def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Listing:
     """The listing with the splits that `read_splits` read from `where`, in place of any it has.
 
-    A name is the item's name or else the end of its picture's path, with or without the suffix. Pictures that
-    are not named go to "train" if nothing else is in it, else to no split.
+    A name is the item's name, or else the end of its image's path, with or without the suffix, or else its number in
+    the set's own list, with or without zeros in front. Images that are not named go to
+    "train" if nothing else is in it, else to no split.
 
     Raises DataError: a name of several pictures, a picture that is named for two splits, no picture is named.
     """
     items = listing.items
     names: dict[str, list[int]] = defaultdict(list)
+    numbers: dict[str, list[int]] = defaultdict(list)
     for i, item in enumerate(items):
         names[printable(item.name).strip()].append(i)  # as lines are read
+        if item.number:
+            numbers[item.number].append(i)
     keys = {key: PurePosixPath(printable(key)).parts for key in splits}
     by_end = _by_end(items, {len(parts) for parts in keys.values() if parts})
     named: dict[int, str] = {}
     unknown = 0
     for key, parts in keys.items():
         found = names.get(printable(key).strip()) or next((ends[parts] for ends in by_end if parts in ends), [])
+        found = found or numbers.get(key.lstrip("0"), [])
         if len(found) > 1:
             images = " and ".join(printable(items[i].image) for i in found[:2])
             raise DataError(f"{where}: {_short(key)} may be {images}, one picture expected: write more of its path")
@@ -225,7 +233,7 @@ def _by_end(items: Sequence[Item], depths: set[int]) -> tuple[dict[tuple[str, ..
 def draw_splits(
     items: Sequence[Item], sizes: Mapping[str, int], official: int, salt: str
 ) -> tuple[tuple[Item, ...], str]:
-    """A fixed draw for a set whose list of names is not published: the items with their splits, and a note.
+    """A fixed draw for a set whose list of names is not part of the set: the items with their splits, and a note.
 
     Args:
         items: the pictures that are here; splits are drawn from the labelled ones if there are any.
@@ -242,8 +250,8 @@ def draw_splits(
         split |= {drawn: name for _, drawn in order[len(split) : len(split) + round(size * share)]}
     result = tuple(replace(item, split=split.get(item.name, "train")) for item in items)
     return result, (
-        f"{_NOTE}drawn here (fixed): {_counts(result)}; the paper's list of names is not published: "
-        "give it with --splits"
+        f"{_NOTE}drawn here (fixed): {_counts(result)}; the paper's own list is published beside its "
+        "authors' code, in datasplits/: use a copy of it with --splits FILE"
     )
 
 

@@ -18,7 +18,9 @@ from redoseg.data.matlab import read_mat
 from redoseg.data.research_sets import READERS, list_set
 from redoseg.errors import DataError
 
-DRAWN = "; the paper's list of names is not published: give it with --splits"
+DRAWN = (
+    "; the paper's own list is published beside its authors' code, in datasplits/: use a copy of it with --splits FILE"
+)
 
 
 def labels(item: Item) -> list[list[int]]:
@@ -291,6 +293,23 @@ def test_cub_in_its_own_layout(tmp_path: Path) -> None:
         again = read("cub200-2011", source)
         assert splits_of(again) == splits_of(listing)
         assert all(item.mask for item in again.items)
+
+
+def test_cub_with_a_list_of_numbers_as_the_paper_s_authors_write_them(tmp_path: Path) -> None:
+    source = birds(tmp_path / "birds")
+    (tmp_path / "list.txt").write_text("".join(f"{i} {(i > 6) + (i > 9)}\n" for i in range(1, 13)))
+    _, _, listing = list_set("cub200-2011", [source], tmp_path / "list.txt")
+    listed = [line.split() for line in (source / "CUB_200_2011" / "images.txt").read_text().splitlines()]
+    split = {name.removesuffix(".jpg"): ["train", "val", "test"][(int(i) > 6) + (int(i) > 9)] for i, name in listed}
+    assert splits_of(listing) == split
+    assert listing.notes[-1] == f"splits from {tmp_path / 'list.txt'}: 6 train, 3 val, 3 test"
+
+
+def test_lfw_with_a_list_of_file_names(tmp_path: Path) -> None:
+    source = faces(tmp_path / "lfw_funneled", people=3).parent
+    (tmp_path / "list.txt").write_text("Some_One00_0001 0\nSome_One01_0001.jpg 1\nSome_One02_0001.jpg 2\n")
+    _, _, listing = list_set("lfw", [source], tmp_path / "list.txt")
+    assert [item.split for item in sorted(listing.items, key=lambda item: item.name)] == ["train", "val", "test"]
 
 
 def test_cub_in_part(tmp_path: Path) -> None:

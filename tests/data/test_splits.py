@@ -46,6 +46,8 @@ def refused(path: Path) -> str:
         "# comment\nsplit,width,name\ntrain,1,a\n# this, and that\nval,2,b c\n\ntest,3,d/e.jpg\n",
         "\ufeffname\tsplit\r\na\ttrain\r\nb c\tval\r\nd/e.jpg\ttest\r\n",
         "a train\na train\nb c val\nd/e.jpg test\n",
+        "a 0\nb c 1\nd/e.jpg 2\n",
+        "a,0\nb c,1\nd/e.jpg,2\n",
     ],
 )
 def test_forms_of_a_list(tmp_path: Path, text: str) -> None:
@@ -93,6 +95,7 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
         return refused(written(tmp_path, text))
 
     known = "one of train, val, dev, test expected: correct the line"
+    assert of("a 0\nb 3\n") == f"PATH, line 2: split '3', {known}"
     assert of("a train\n\nb Trainn\n") == f"PATH, line 3: split 'trainn', {known}"
     assert of("a,train\nb,\n") == f"PATH, line 2: split '', {known}"
     assert of("name,split\na,train\nb,tset\n") == f"PATH, line 3: split 'tset', {known}"
@@ -152,6 +155,15 @@ def test_the_item_s_name_counts_before_paths_and_the_whole_before_the_stem() -> 
     assert applied({"b/1": "val"}, "1.jpg", "b/1.jpg") == ["train", "val"]
     same = Listing((Item("p", Path("/s/x.jpg")), Item("q", Path("/s/x.jpg.png"))))
     assert [item.split for item in apply_splits(same, {"x.jpg": "val"}, "X").items] == ["val", "train"]
+
+
+def test_a_number_in_the_set_s_own_list_names_a_picture_where_no_name_does() -> None:
+    items = tuple(Item(name, Path(f"/s/{name}.jpg"), number=number) for name, number in (("x", "1"), ("y", "12")))
+    assert [i.split for i in apply_splits(Listing(items), {"1": "test", "0012": "val"}, "X").items] == ["test", "val"]
+    called_12 = (*items, Item("12", Path("/s/12.jpg"), number="3"))
+    assert [i.split for i in apply_splits(Listing(called_12), {"12": "test"}, "X").items] == ["train", "train", "test"]
+    with pytest.raises(DataError, match="names no picture that is here"):
+        apply_splits(Listing(items), {"2": "test", "0": "val"}, "X")
 
 
 def test_names_that_are_no_text() -> None:
@@ -240,8 +252,8 @@ def test_a_draw_of_the_whole_set() -> None:
     assert Counter(item.split for item in items) == {"train": 10000, "val": 788, "test": 1000}
     assert [item.name for item in items] == [f"bird_{i}" for i in range(11788)]
     assert note == (
-        "splits drawn here (fixed): 10,000 train, 788 val, 1,000 test; the paper's list of names is not published: "
-        "give it with --splits"
+        "splits drawn here (fixed): 10,000 train, 788 val, 1,000 test; the paper's own list is published beside "
+        "its authors' code, in datasplits/: use a copy of it with --splits FILE"
     )
 
 

@@ -112,24 +112,29 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
 
 def run_evaluate(arguments: Sequence[str]) -> int:
     command = parse(Evaluate, "evaluate", arguments)
-    from redoseg.evaluation.evaluate import evaluate, evaluate_own_size, print_evaluation, print_own_size
+    from redoseg.evaluation.evaluate import evaluate, evaluate_own_size
+    from redoseg.evaluation.tables import print_evaluation, print_own_size
 
     c, split = command, command.split or None
-    if command.own_size:
-        if command.size is not None or command.picture:
-            raise ConfigError("--own-size with --size or --picture, one way of scoring expected: leave out the other")
+    if c.own_size:
+        if c.size is not None or c.picture:
+            raise ConfigError("--own-size cannot be combined with --size or --picture.")
         with progress("scoring") as advance:
-            result = evaluate_own_size(command.model, command.data, split, advance)
-    else:
-        result = evaluate(c.model, c.data, split, c.seed, c.methods, c.picture, c.size, c.edges)
-    if command.as_json:
+            own = evaluate_own_size(c.model, c.data, split, advance)
+        if c.as_json:
+            print(json.dumps(own))
+        else:
+            print_own_size(own, new_console())
+        return DONE
+    result = evaluate(
+        c.model, c.data, split=split, seed=c.seed, methods=c.methods, image=c.picture, size=c.size, edges=c.edges
+    )
+    if c.as_json:
         print(json.dumps(result))
-    elif command.own_size:
-        print_own_size(result, new_console())
     else:
         print_evaluation(result, new_console())
-        if command.picture:
-            say(f"before/after picture: {command.picture}")
+        if c.picture:
+            say(f"before/after picture: {c.picture}")
     return DONE
 
 
@@ -299,25 +304,26 @@ def run_push(arguments: Sequence[str]) -> int:
 
 def run_compare(arguments: Sequence[str]) -> int:
     command = parse(Compare, "compare", arguments)
-    from redoseg.evaluation.compare import compare, table
+    from redoseg.evaluation.compare import compare
+    from redoseg.evaluation.tables import markdown_table
 
     c = command
     try:
         with progress("comparing") as advance:
             result = compare(
                 c.data,
-                c.model,
-                c.methods,
-                c.split or None,
-                c.size,
-                c.seed,
-                c.edges,
-                c.out,
-                c.jobs,
-                c.fresh,
-                c.overwrite,
-                c.tune,
-                lambda done, total, row: advance(done, total, row),
+                models=c.model,
+                methods=c.methods,
+                split=c.split or None,
+                size=c.size,
+                seed=c.seed,
+                edges=c.edges,
+                out=c.out,
+                jobs=c.jobs,
+                fresh=c.fresh,
+                overwrite=c.overwrite,
+                tune=c.tune,
+                on_item=lambda done, total, row: advance(done, total, row),
             )
     except KeyboardInterrupt:
         again = "without --fresh it" if c.fresh else "the same command"
@@ -326,7 +332,7 @@ def run_compare(arguments: Sequence[str]) -> int:
     if c.as_json:
         print(json.dumps(result))
     else:
-        say(table(result))
+        say(markdown_table(result))
         if c.out:
             say(f"table, figures and pictures: {c.out}")
     return IN_PART if result["failed"] else DONE

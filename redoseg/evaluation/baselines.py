@@ -1,6 +1,6 @@
 """Methods without training to compare with, and floors that any model must beat.
 
-Each method takes one picture, uint8 (H, W, 3), RGB, and returns the object, bool (H, W); its settings, if it has
+Each method takes one image, uint8 (H, W, 3), RGB, and returns the object, bool (H, W); its settings, if it has
 any, are keywords. All but the two floors among them need OpenCV (the extras ``compare`` and ``train``). The floors at
 the end are computed from the labels of the set itself, so they flatter themselves; they show how far knowing nothing
 but where objects tend to be goes.
@@ -24,17 +24,17 @@ from redoseg.system import opencv
 
 Floats = NDArray[np.floating]
 
-# To be raised whenever a method gives other masks than before: masks that are kept on disk are made anew then.
+# Raise it whenever a method's masks change: those on disk are then computed again.
 VERSION = 1
 
 
 def everything(image: ImageArray) -> Mask:
-    """The whole picture is the object: a floor."""
+    """The whole image is the object: a floor."""
     return np.ones(image.shape[:2], bool)
 
 
 def square(image: ImageArray, margin: float = 1 / 8) -> Mask:
-    """A centred rectangle, `margin` of each side from the border, of a square picture a square: a floor."""
+    """A centred rectangle, `margin` of each side from the border, in a square image a square: a floor."""
     height, width = image.shape[:2]
     return constant_mask(height, width, "square", margin)
 
@@ -92,19 +92,19 @@ def watershed(image: ImageArray, centre: float = 0.15, edge: float = 0.016) -> M
 
 
 def grabcut_from_disc(image: ImageArray, size: float = 0.8, rounds: int = 5, side: int = 1) -> Mask:
-    """GrabCut from a centred disc (`constant_mask`), so that an object may reach the border or lie outside."""
+    """GrabCut from a centred disc (`constant_mask`), so an object may reach the border of the image."""
     height, width = image.shape[:2]
     return grabcut_from(image, constant_mask(height, width, "disc", size), rounds, side)
 
 
 def grabcut_from_square(image: ImageArray, size: float = 1 / 8, rounds: int = 5, side: int = 1) -> Mask:
-    """GrabCut from a centred square (`constant_mask`), so that an object may reach the border or lie outside."""
+    """GrabCut from a centred square (`constant_mask`), so an object may reach the border of the image."""
     height, width = image.shape[:2]
     return grabcut_from(image, constant_mask(height, width, "square", size), rounds, side)
 
 
-# The inpainter of IEM: the weight of the picture's mean colour, which fills what lies out of the blur's reach. The
-# blur is the best of 5, 6, 7 and 9 64ths on the 141 `dev` pictures of Flowers-17 (results/logs/iem-blur-on-dev.txt),
+# The inpainter of IEM: the weight of the image's mean colour, which fills what lies out of the blur's reach. The
+# blur is the best of 5, 6, 7 and 9 64ths on the 141 `dev` images of Flowers-17 (results/logs/iem-blur-on-dev.txt),
 # the weight on 71 of them.
 _PRIOR = 0.01
 
@@ -112,11 +112,10 @@ _PRIOR = 0.01
 def iem(image: ImageArray, rounds: int = 150, reach: float = 7 / 64) -> Mask:
     """Inpainting Error Maximisation (Savarese et al., CVPR 2021, arXiv 2012.07287), without training.
 
-    What belongs to one thing tells nothing about what belongs to another: the mask is changed until each
-    region is as hard as possible to fill in from the other by a blur. Only pixels on the boundary may
-    change sides, ``rounds`` times, starting from a centred square. It works on the picture reduced 2x;
-    of the two regions, the one that touches the border less is the object. ``reach`` is the blur as a share of the
-    side.
+    An object predicts nothing of what is around it: the mask is changed until each region is as hard as possible to
+    fill in from the other by a blur. Only pixels on the boundary may change sides, ``rounds`` times, starting from a
+    centred square. It works on the image reduced 2x; of the two regions, the one that touches the border less is the
+    object. ``reach`` is the blur as a share of the side.
     """
     cv2 = opencv()
     height, width = image.shape[:2]
@@ -139,8 +138,8 @@ def iem(image: ImageArray, rounds: int = 150, reach: float = 7 / 64) -> Mask:
 def _gain(colours: Floats, mask: Floats, sigma: float) -> Floats:
     """Gradient of IEM's error with respect to the mask, (H, W), worked out by hand.
 
-    The error is the mean over each region of |filled - picture|, summed over colours and both regions, where
-    filled = blur(picture * other region) / (blur(other region) + prior). Colours (H, W, 3) have mean 0.
+    The error is the mean over each region of |filled - image|, summed over colours and both regions, where
+    filled = blur(image * other region) / (blur(other region) + prior). Colours (H, W, 3) have mean 0.
     """
     total = np.zeros_like(mask)
     for sign, own in ((1, mask), (-1, 1 - mask)):
@@ -159,7 +158,7 @@ def _gain(colours: Floats, mask: Floats, sigma: float) -> Floats:
 
 
 def _blur(a: Floats, sigma: float) -> Floats:
-    """Gaussian blur of (H, W) or (H, W, C) with zeros outside: nothing beyond the picture fills anything."""
+    """Gaussian blur of (H, W) or (H, W, C) with zeros outside: nothing beyond the image fills anything."""
     cv2 = opencv()
     side = 2 * math.ceil(3 * sigma) + 1
     blurred: Floats = cv2.GaussianBlur(a, (side, side), sigma, borderType=cv2.BORDER_CONSTANT)
@@ -196,10 +195,10 @@ _LARGEST = {("disc", "size"): 1.5}
 _DISCS: dict[str, tuple[int | float, ...]] = {"size": (0.5, 0.6, 0.8, 1.0, 1.2)}
 _SQUARES: dict[str, tuple[int | float, ...]] = {"size": (1 / 32, 1 / 16, 1 / 8, 1 / 4)}
 
-# Settings to choose from on labelled pictures (`variants`), each list around what is usual: under a method, with
+# Settings to choose from on labelled images (`variants`), each list around what is usual: under a method, with
 # settings that stay, every combination of the values below. The ends of the shares are where a method stops to make
 # sense at 128 pixels: less than a pixel from the border (of 256, half of that), markers that all but touch. Enlarged
-# pictures take five times as long, so the number of rounds is not tried there.
+# images take five times as long, so the number of rounds is not tried there.
 TRIED: dict[str, dict[str, tuple[int | float, ...]]] = {
     "watershed": {"centre": (0.05, 0.1, 0.125, 0.15, 0.2, 0.3, 0.4), "edge": (0.016, 0.03, 0.06, 0.1)},
     "watershed:edge=0.016": {"centre": (0.45, 0.48)},
@@ -252,7 +251,7 @@ class Method:
 
     @property
     def key(self) -> str:
-        """What tells its masks from those of others. A choice at its default is left out, so that masks kept from
+        """Identifies its masks among those of others. It omits a choice at its default, so that masks on disk from
         before there was a choice stay valid."""
         usual = (self.choice, FORMS[self.name].usual) if self.choice else None
         return f"method {self.name} {VERSION} {sorted(item for item in self.settings.items() if item != usual)}"
@@ -266,7 +265,7 @@ def method(wanted: str) -> Method:
     """
     name = wanted.partition(":")[0]
     if name not in METHODS:
-        raise RedosegError(f"method {name!r} does not exist; expected one of {', '.join(METHODS)}")
+        raise RedosegError(f"Method {name!r} does not exist. Choose one of {', '.join(METHODS)}.")
     given = _given(wanted)
     function, choice, form = METHODS[name], None, ""
     settings: dict[str, Any] = {}
@@ -275,7 +274,7 @@ def method(wanted: str) -> Method:
         form = given.get(choice, usual)
         if form not in (usual, *others):
             names = ", ".join((usual, *others))
-            raise RedosegError(f"method {wanted!r}: {choice} {form!r} seen, one of {names} expected: correct it")
+            raise RedosegError(f"Method {wanted!r}: {choice} is {form!r}, but must be one of {names}.")
         function = others.get(form, function)
         settings[choice] = form
     parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -285,10 +284,10 @@ def method(wanted: str) -> Method:
             continue
         if key not in numbers:
             there = ", ".join(f"{k}={shown_value(v)}" for k, v in (settings | numbers).items())
-            raise RedosegError(f"method {wanted!r}: setting {key!r} seen, {there or 'none'} expected: correct it")
+            raise RedosegError(f"Method {wanted!r} has no setting {key!r}. Its settings: {there or 'none'}.")
         numbers[key], problem = _number(value, isinstance(numbers[key], int), _LARGEST.get((form, key)))
         if problem:
-            raise RedosegError(f"method {wanted!r}: {key} {value!r} seen, {problem} expected: correct it")
+            raise RedosegError(f"Method {wanted!r}: {key} is {value!r}, but must be {problem}.")
     return Method(name, settings | numbers, functools.partial(function, **numbers), choice)
 
 
@@ -338,22 +337,22 @@ def floors(labels: NDArray[np.int8]) -> dict[str, Scores]:
 def beside(
     images: NDArray[np.uint8], labels: NDArray[np.int8], methods: Sequence[str] = ("kmeans", "grabcut")
 ) -> dict[str, Scores]:
-    """What to print beside a model: two floors, then the chosen methods, on the same pictures.
+    """What to print beside a model: two floors, then the chosen methods, on the same images.
 
     Args:
         images: uint8 (N, H, W, 3), RGB.
         labels: int8 (N, H, W).
-        methods: names of ``METHODS``, with settings if wanted (``method``).
+        methods: names of ``METHODS``, with settings or without (``method``).
 
     Raises:
         RedosegError: an unknown method or setting, or OpenCV is missing.
-        DataError: shapes that differ, or no labelled picture.
+        DataError: shapes that differ, or no labelled image.
     """
     chosen = {name: method(name).mask for name in methods}
     if images.shape != (*labels.shape, 3):
         raise DataError(
-            f"pictures have shape {images.shape} and labels {labels.shape}; expected (N, H, W, 3) and "
-            "(N, H, W); resize the labels to the pictures"
+            f"Images have shape {images.shape} and labels {labels.shape}. Expected (N, H, W, 3) and (N, H, W). "
+            "Resize the labels to the images."
         )
     rows = floors(labels)
     for name, mask in chosen.items():

@@ -1,105 +1,134 @@
-"""Score a model on labelled pictures, beside methods that learn nothing. Runs on ONNX Runtime, without torch."""
+"""Score a model on labelled images, beside methods that learn nothing. Runs on ONNX Runtime, without torch."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from redoseg import metrics
-from redoseg.data import labelled_images, originals
+from redoseg.data import ImageSet, labelled_images, originals
 from redoseg.errors import DataError, MissingError, RunError
 from redoseg.evaluation import baselines
+from redoseg.evaluation.results import MEASURES, Confidence, EdgeFigures, Evaluation, Figures, OwnSizeEvaluation
 from redoseg.files import write_atomic
 from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
 from redoseg.images.read import OBJECT, UNLABELLED, read_image
 from redoseg.inference.segmenter import Edges, Segmenter
-from redoseg.metrics import boundary_f
+from redoseg.metrics import Scores, boundary_f
 from redoseg.system import opencv
 
-SHOWN = 8  # pictures in the before/after sheet
-MEASURES = ("accuracy", "iou", "boundary_f")
+SHOWN = 8  # images in the before/after sheet
 
 
 def evaluate(
     model: str,
     data: str,
+    *,
     split: str | None = None,
     seed: int = 0,
     methods: Sequence[str] = ("kmeans", "grabcut"),
     image: Path | None = None,
     size: int | None = None,
     edges: Edges = "plain",
-) -> dict[str, Any]:
-    """The model's figures on the labelled pictures of `data`, and those of `methods` under `beside`.
+) -> Evaluation:
+    """The model's figures on the labelled images of a set, and those of methods without training.
 
-    Everything is scored at `size` [pixels]; if None, at the size of a prepared set, at the model's for built-in
-    pictures, else at 128 (the paper's). The model sees each picture at its own size, and its soft masks are
-    brought back to the scored one, as `edges` says: "plain" scores the network itself. For more than two
-    regions the regions are matched to the objects with the truth, and the figures are called `iou_matched`
-    and `accuracy_matched`. `picture` is where a before/after sheet is written.
+    The model sees each image at its own size. Its soft masks are then brought to the size that everything is scored
+    at. For more than two regions, the regions are matched to the objects with the truth, and the figures are called
+    `iou_matched` and `accuracy_matched`.
 
-    Raises ModelError, DataError (no masks), RedosegError (unknown method).
+    Args:
+        model: as `Segmenter` takes it.
+        data: a prepared set, a folder with masks, or the name of a built-in set.
+        split: the part of the set; None for all of it.
+        seed: of built-in images.
+        methods: names of `baselines.METHODS`, with settings or without.
+        image: file for a sheet of photographs and masks.
+        size: side of the scored images [pixels]. None for that of a prepared set, the model's for built-in images,
+            else 128 (the paper's).
+        edges: how masks are brought to the scored size. "plain" scores the network itself.
+
+    Raises ModelError, DataError (no masks), RedosegError (unknown method), RunError (`image` cannot be written).
     """
     segmenter = Segmenter(model, edges=edges)
     images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size)
     size = images.size
     labels = images.labels()
     masks = segmenter.batch(np.asarray(images.pixels))
-    result: dict[str, Any] = {"model": model, "data": images.name, "split": split or "", "size": size, "edges": edges}
+    result: Evaluation = {
+        "model": model,
+        "data": images.name,
+        "split": split or "",
+        "size": size,
+        "edges": edges,
+        "pictures": len(images),
+        "beside": {},
+    }
     if segmenter.regions > 2:
-        result |= metrics.score_matched(masks.argmax(1), labels, segmenter.regions)
+        matched = metrics.score_matched(masks.argmax(1), labels, segmenter.regions)
+        result["pictures"] = int(matched["pictures"])
+        result["iou_matched"], result["accuracy_matched"] = matched["iou_matched"], matched["accuracy_matched"]
     else:
         objects = masks[:, segmenter.object_region] > 0.5
         scores = metrics.score(objects, labels)
-        result |= scores.as_dict()
+        result = {**result, **_figures(scores)}
         result["iou_interval"] = metrics.bootstrap_interval(scores.ious)
         result["object_region_right"] = bool(scores.iou >= metrics.score(~objects, labels).iou)
-    result["beside"] = {}
     try:
         beside = baselines.beside(np.asarray(images.pixels), labels, methods)
-        result["beside"] = {name: row.as_dict() for name, row in beside.items()}
     except MissingError as error:
-        floors = baselines.beside(np.asarray(images.pixels), labels, ())
-        result["beside"] = {name: row.as_dict() for name, row in floors.items()}
+        beside = baselines.beside(np.asarray(images.pixels), labels, ())
         result["note"] = str(error)
+    result["beside"] = {name: _figures(row) for name, row in beside.items()}
     if image is not None:
-        chosen = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))
-        objects = masks[:, segmenter.object_region] > 0.5
-        pairs = [(Image.fromarray(images.pixels[i]), objects[i]) for i in chosen]
-        buffer = io.BytesIO()
-        before_after(pairs).save(buffer, "PNG")
-        try:
-            image.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{image} cannot be made ({error.strerror}), a file expected: name another") from None
-        write_atomic(image, buffer.getvalue())
+        _draw_sheet(images, masks[:, segmenter.object_region] > 0.5, image)
     return result
+
+
+def _figures(scores: Scores) -> Figures:
+    return {
+        "pictures": scores.pictures,
+        "accuracy": scores.accuracy,
+        "iou": scores.iou,
+        "accuracy_oracle_flip": scores.accuracy_oracle_flip,
+        "iou_oracle_flip": scores.iou_oracle_flip,
+    }
+
+
+def _draw_sheet(images: ImageSet, objects: NDArray[np.bool_], path: Path) -> None:
+    """Write SHOWN images, evenly spaced over the set, with their masks (N, H, W)."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))
+    buffer = io.BytesIO()
+    before_after([(Image.fromarray(images.pixels[i]), objects[i]) for i in chosen]).save(buffer, "PNG")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror}). Choose another file.") from None
+    write_atomic(path, buffer.getvalue())
 
 
 def evaluate_own_size(
     model: str, data: str, split: str | None = None, on_item: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
-    """The model's figures on the labelled pictures of `data` at their own size, with each kind of edges.
+) -> OwnSizeEvaluation:
+    """The model's figures on the labelled images of a set at their own size, with each kind of edges.
 
-    Each gives accuracy, IoU and the edge's F-score (`boundary_f`), with its mean and 95 % interval over the pictures;
-    `gain` has, for guided and grabcut, the intervals of what they have more than plain, picture by picture. `on_item`
-    is called with the pictures done and their total.
+    For each kind of edges these are accuracy, IoU and the edge's F-score (`boundary_f`), each with its mean and its
+    95 % interval over the images. `gain` has the intervals of the difference between guided or grabcut edges and
+    plain ones, image by image. `on_item` is called with the number of images done and their total.
 
     Raises ModelError, DataError (no masks, more than two regions), MissingError (no OpenCV).
     """
     segmenter = Segmenter(model)
     if segmenter.regions > 2:
-        raise DataError(f"{model} has {segmenter.regions} regions, two expected: score it without --own-size")
-    opencv()  # what is missing is said before the work
+        raise DataError(f"{model} has {segmenter.regions} regions. --own-size needs a model of two regions.")
+    opencv()  # raises MissingError before the work
     items = originals(data, split)
     kinds: tuple[Edges, ...] = ("plain", "guided", "grabcut")
     ways: dict[Edges, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in kinds}
@@ -108,7 +137,7 @@ def evaluate_own_size(
         assert item.mask is not None
         mask = item.read_mask(item.mask)
         labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
-        if not (labels >= 0).any():  # says nothing of any mask
+        if not (labels >= 0).any():
             continue
         image = read_image(item.image)
         sides.append(min(image.size))
@@ -123,28 +152,40 @@ def evaluate_own_size(
         if on_item is not None:
             on_item(done, len(items))
     if not sides:
-        raise DataError(f"none of {len(items)} masks of {data} has a labelled pixel, one expected: name another set")
-    result: dict[str, Any] = {"model": model, "data": data, "split": split or "", "pictures": len(sides)}
-    result["shorter_side"] = {"least": min(sides), "most": max(sides)}
-    for way, figures_of in ways.items():
-        result[way] = {}
-        for measure, values in figures_of.items():
-            result[way][measure] = float(np.mean(values))
-            result[way][f"{measure}_interval"] = metrics.bootstrap_interval(np.array(values))
-    result["gain"] = {
-        way: {m: metrics.bootstrap_interval(np.array(ways[way][m]) - np.array(ways["plain"][m])) for m in MEASURES}
-        for way in ways
-        if way != "plain"
+        raise DataError(f"None of the {len(items)} masks of {data} has a labelled pixel. Choose another set.")
+    values = {way: {m: np.array(figures) for m, figures in of.items()} for way, of in ways.items()}
+    return {
+        "model": model,
+        "data": data,
+        "split": split or "",
+        "pictures": len(sides),
+        "shorter_side": {"least": min(sides), "most": max(sides)},
+        "plain": _edge_figures(values["plain"]),
+        "guided": _edge_figures(values["guided"]),
+        "grabcut": _edge_figures(values["grabcut"]),
+        "gain": {
+            way: {m: metrics.bootstrap_interval(values[way][m] - values["plain"][m]) for m in MEASURES}
+            for way in kinds
+            if way != "plain"
+        },
+        "confidence": _confidence(np.array(sure), values["guided"]["iou"]),
     }
-    result["confidence"] = _worth_of(np.array(sure), np.array(ways["guided"]["iou"]))
-    return result
 
 
-def _worth_of(sure: NDArray[np.float64], ious: NDArray[np.float64]) -> dict[str, float]:
-    """How well confidence (N,) tells good masks from bad: rank correlation, and IoU of the least sure fifth."""
+def _edge_figures(values: Mapping[str, NDArray[np.float64]]) -> EdgeFigures:
+    """Mean and interval of each measure's values (N,)."""
+    found: dict[str, object] = {}
+    for measure, of_images in values.items():
+        found[measure] = float(of_images.mean())
+        found[f"{measure}_interval"] = metrics.bootstrap_interval(of_images)
+    return cast(EdgeFigures, found)
+
+
+def _confidence(sure: NDArray[np.float64], ious: NDArray[np.float64]) -> Confidence:
+    """How well confidence (N,) separates good masks from bad: rank correlation, and IoU of the least sure fifth."""
     worst = np.arange(len(sure)) < max(1, len(sure) // 5)
     by_confidence = ious[sure.argsort(kind="stable")]
-    found = {"least_sure_fifth_iou": float(by_confidence[worst].mean())}
+    found: Confidence = {"least_sure_fifth_iou": float(by_confidence[worst].mean())}
     if not worst.all():
         found["rest_iou"] = float(by_confidence[~worst].mean())
     if np.ptp(sure) and np.ptp(ious):  # else there is no order
@@ -153,59 +194,6 @@ def _worth_of(sure: NDArray[np.float64], ious: NDArray[np.float64]) -> dict[str,
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks (N,); equal values share the mean of theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (count.cumsum() - (count - 1) / 2)[place]
-
-
-def print_own_size(result: dict[str, Any], console: Console) -> None:
-    """Every kind of edges and what they gain over plain ones, percentages."""
-    where = f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
-    low, high = result["shorter_side"]["least"], result["shorter_side"]["most"]
-    table = Table(title=f"{where}, {result['pictures']} pictures at their own size ({low} to {high} px), %")
-    table.title_justify = "left"
-    table.add_column("")
-    for measure in MEASURES:
-        table.add_column(measure, justify="right")
-    table.add_row("plain", *(f"{100 * result['plain'][m]:.1f}" for m in MEASURES))
-    for way, gains in result["gain"].items():
-        table.add_row(way, *(f"{100 * result[way][m]:.1f}" for m in MEASURES))
-        intervals = (gains[m] for m in MEASURES)
-        table.add_row("  gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in intervals))
-    console.print(table)
-    sure = result["confidence"]
-    if "rank_correlation" in sure:
-        console.print(
-            f"confidence and IoU: rank correlation {sure['rank_correlation']:.2f}; IoU of the least sure fifth "
-            f"{100 * sure['least_sure_fifth_iou']:.1f}, of the rest {100 * sure['rest_iou']:.1f}",
-            soft_wrap=True,
-        )
-
-
-def print_evaluation(result: dict[str, Any], console: Console) -> None:
-    """The figures as a table, percentages."""
-    where = f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
-    matched = "iou_matched" in result
-    table = Table(title=f"{where}, {result['pictures']} pictures at {result['size']} px, %", title_justify="left")
-    keys = (
-        ["accuracy_matched", "iou_matched"]
-        if matched
-        else ["accuracy", "iou", "accuracy_oracle_flip", "iou_oracle_flip"]
-    )
-    table.add_column("")
-    for key in keys:
-        table.add_column(key, justify="right")
-    for name, row in {result["model"]: result, **({} if matched else result["beside"])}.items():
-        table.add_row(str(name), *(f"{100 * row[key]:.1f}" for key in keys))
-    console.print(table)
-    if matched:  # methods for two regions: every object against the background
-        others = Table("", "accuracy", "iou", title="any object against the background, %", title_justify="left")
-        for name, row in result["beside"].items():
-            others.add_row(name, *(f"{100 * row[key]:.1f}" for key in ("accuracy", "iou")))
-        console.print(others)
-    if not matched:
-        low, high = result["iou_interval"]
-        right = "right" if result["object_region_right"] else "WRONG: the other region scores better"
-        console.print(f"iou 95 % interval {100 * low:.1f} to {100 * high:.1f}; choice of the object region: {right}")
-    if "note" in result:
-        console.print(result["note"], markup=False, soft_wrap=True)
+    """Ranks (N,), from 1; equal values share their mean rank."""
+    _, position, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (count.cumsum() - (count - 1) / 2)[position]

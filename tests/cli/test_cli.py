@@ -26,7 +26,7 @@ from redoseg.config.recipe import recipe_names
 from redoseg.config.schema import Config, DataConfig, NetConfig
 from redoseg.data import open_data, prepare, writing
 from redoseg.data.shapes import generate
-from redoseg.evaluation.evaluate import _ranks, _worth_of, evaluate
+from redoseg.evaluation.evaluate import _confidence, _ranks, evaluate
 from redoseg.inference.segmenter import Segmenter
 from redoseg.metrics import boundary_f
 from redoseg.train import run
@@ -324,7 +324,7 @@ def test_a_sheet_below_a_file(call: Call, photos: Path, trained: Any) -> None:
     Path("file").write_text("mine")
     for name, why in (("file/sheet.png", "File exists"), ("file/deep/sheet.png", "Not a directory")):
         said = one_line(call("evaluate", trained.folder, photos, "--methods", "kmeans", "--picture", name))
-        assert said == f"{name} cannot be made ({why}), a file expected: name another"
+        assert said == f"{name} cannot be written ({why}). Choose another file."
     assert content(Path()) == {"file": b"mine"}
 
 
@@ -346,7 +346,7 @@ def test_an_unknown_method(call: Call, photos: Path, trained: Any) -> None:
     said = one_line(call("evaluate", trained.folder, photos, "--methods", "magic"))
     assert (
         said
-        == "method 'magic' does not exist; expected one of kmeans, watershed, grabcut, iem, otsu, square, everything"
+        == "Method 'magic' does not exist. Choose one of kmeans, watershed, grabcut, iem, otsu, square, everything."
     )
 
 
@@ -548,7 +548,7 @@ def test_own_size_finds_what_a_set_was_prepared_from(call: Call, photos: Path, t
     assert said.startswith("set has no labelled picture in split 'val' (splits: dev, test), masks/ beside images/")
     for other in (("--size", "16"), ("--picture", "x.png")):
         said = one_line(call("evaluate", trained.folder, "set", "--own-size", *other))
-        assert said == "--own-size with --size or --picture, one way of scoring expected: leave out the other"
+        assert said == "--own-size cannot be combined with --size or --picture."
     shutil.rmtree(source)
     said = one_line(call("evaluate", trained.folder, "set", "--own-size"))
     assert "of which set was prepared, is gone, the pictures at their own size expected" in said
@@ -566,8 +566,8 @@ def test_a_place_that_may_not_be_entered_is_one_line(call: Call, monkeypatch: py
 def test_ranks_share_places() -> None:
     assert _ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
     same = np.array([0.5, 0.5, 0.5])
-    assert "rank_correlation" not in _worth_of(same, np.array([0.1, 0.2, 0.3]))
-    assert _worth_of(np.array([0.2, 0.3, 0.1]), np.array([0.5, 0.9, 0.0]))["rank_correlation"] == pytest.approx(1)
+    assert "rank_correlation" not in _confidence(same, np.array([0.1, 0.2, 0.3]))
+    assert _confidence(np.array([0.2, 0.3, 0.1]), np.array([0.5, 0.9, 0.0]))["rank_correlation"] == pytest.approx(1)
 
 
 def test_segment_writes_coco_crops_and_reviews(call: Call, photos: Path, trained: Any) -> None:

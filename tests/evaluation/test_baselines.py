@@ -179,27 +179,33 @@ def test_settings_follow_the_name_of_a_method() -> None:
 @pytest.mark.parametrize(
     ("wanted", "text"),
     [
-        ("otsu:cut=3", "setting 'cut' seen, none expected"),
-        ("grabcut:rouns=3", "setting 'rouns' seen, start=rectangle, inset=0.02, rounds=5, side=1 expected"),
-        ("grabcut:", "setting '' seen"),
-        ("otsu:", "setting '' seen, none expected"),
-        ("square:start=disc", "setting 'start' seen, margin=0.125 expected"),
-        ("grabcut:start=circle", "start 'circle' seen, one of rectangle, disc, square expected"),
-        ("grabcut:start", "start '' seen, one of rectangle"),
-        ("grabcut:size=0.5", "setting 'size' seen, start=rectangle, inset=0.02, rounds=5, side=1 expected"),
-        ("grabcut:start=rectangle,size=0.5", "setting 'size' seen, start=rectangle, inset"),
-        ("grabcut:start=disc,inset=0.1", "setting 'inset' seen, start=disc, size=0.8, rounds=5, side=1 expected"),
-        ("grabcut:inset=0.1,start=square", "setting 'inset' seen, start=square, size=0.125, rounds=5, side=1"),
-        ("grabcut:start=disc,size=1.51", "size '1.51' seen, a number above 0 and up to 1.5 expected"),
-        ("grabcut:start=disc,size=0", "size '0' seen, a number above 0"),
-        ("grabcut:start=disc,size=nan", "size 'nan' seen, a number above 0"),
-        ("grabcut:start=disc,size=big", "size 'big' seen, a number above 0"),
-        ("grabcut:start=square,size=0.5", "size '0.5' seen, a share between 0 and 0.5 expected"),
-        ("grabcut:rounds=0", "rounds '0' seen, a whole number from 1 expected"),
-        ("grabcut:rounds=2.5", "rounds '2.5' seen, a whole number"),
-        ("watershed:centre=0.5", "centre '0.5' seen, a share between 0 and 0.5 expected"),
-        ("square:margin", "margin '' seen, a share"),
-        ("square:margin=nan", "margin 'nan' seen, a share"),
+        ("otsu:cut=3", "has no setting 'cut'. Its settings: none."),
+        ("grabcut:rouns=3", "has no setting 'rouns'. Its settings: start=rectangle, inset=0.02, rounds=5, side=1."),
+        ("grabcut:", "has no setting ''"),
+        ("otsu:", "has no setting ''. Its settings: none."),
+        ("square:start=disc", "has no setting 'start'. Its settings: margin=0.125."),
+        ("grabcut:start=circle", "start is 'circle', but must be one of rectangle, disc, square."),
+        ("grabcut:start", "start is '', but must be one of rectangle"),
+        ("grabcut:size=0.5", "has no setting 'size'. Its settings: start=rectangle, inset=0.02, rounds=5, side=1."),
+        ("grabcut:start=rectangle,size=0.5", "has no setting 'size'. Its settings: start=rectangle, inset"),
+        (
+            "grabcut:start=disc,inset=0.1",
+            "has no setting 'inset'. Its settings: start=disc, size=0.8, rounds=5, side=1.",
+        ),
+        (
+            "grabcut:inset=0.1,start=square",
+            "has no setting 'inset'. Its settings: start=square, size=0.125, rounds=5, side=1",
+        ),
+        ("grabcut:start=disc,size=1.51", "size is '1.51', but must be a number above 0 and up to 1.5."),
+        ("grabcut:start=disc,size=0", "size is '0', but must be a number above 0"),
+        ("grabcut:start=disc,size=nan", "size is 'nan', but must be a number above 0"),
+        ("grabcut:start=disc,size=big", "size is 'big', but must be a number above 0"),
+        ("grabcut:start=square,size=0.5", "size is '0.5', but must be a share between 0 and 0.5."),
+        ("grabcut:rounds=0", "rounds is '0', but must be a whole number from 1."),
+        ("grabcut:rounds=2.5", "rounds is '2.5', but must be a whole number"),
+        ("watershed:centre=0.5", "centre is '0.5', but must be a share between 0 and 0.5."),
+        ("square:margin", "margin is '', but must be a share"),
+        ("square:margin=nan", "margin is 'nan', but must be a share"),
     ],
 )
 def test_a_wrong_setting_is_one_line(wanted: str, text: str) -> None:
@@ -305,7 +311,7 @@ def test_what_is_given_stays() -> None:
     assert baselines.variants(whole)[0] == whole
     assert baselines.variants("otsu") == ["otsu"]
     assert (0.48, 0.016) in {(s["centre"], s["edge"]) for s in settings_of("watershed")}
-    with pytest.raises(RedosegError, match="setting 'size' seen"):
+    with pytest.raises(RedosegError, match="has no setting 'size'"):
         baselines.variants("grabcut:size=1")
 
 
@@ -375,9 +381,9 @@ def test_a_set_without_labels_has_no_floor() -> None:
 
 def test_mistakes_are_told() -> None:
     images, labels = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.int8)
-    with pytest.raises(RedosegError, match="'snakes' does not exist; expected one of kmeans, watershed"):
+    with pytest.raises(RedosegError, match=r"'snakes' does not exist. Choose one of kmeans, watershed"):
         baselines.beside(images, labels, methods=("snakes",))
-    with pytest.raises(DataError, match="resize the labels to the pictures"):
+    with pytest.raises(DataError, match="Resize the labels to the images"):
         baselines.beside(images, labels[:, :4])
 
 

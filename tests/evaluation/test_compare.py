@@ -26,7 +26,9 @@ from redoseg.cli.options import Compare
 from redoseg.data import labelled_images, shapes
 from redoseg.errors import RedosegError
 from redoseg.evaluation import baselines
-from redoseg.evaluation.compare import FIGURES, candidates, compare, table
+from redoseg.evaluation.compare import candidates, compare
+from redoseg.evaluation.results import FIGURES
+from redoseg.evaluation.tables import markdown_table
 from redoseg.images import grabcut
 from redoseg.inference.segmenter import Segmenter
 from redoseg.metrics import boundary_f
@@ -78,7 +80,7 @@ def kept(cache: Path) -> list[Path]:
 def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: Any) -> None:
     model = str(trained.folder)
     methods = ("everything", "square", "otsu", "kmeans", "grabcut:rounds=1")
-    result = compare(str(photos), [model], methods, size=32, edges="all")
+    result = compare(str(photos), models=[model], methods=methods, size=32, edges="all")
     assert set(by_name(result)) == {*methods, model, f"{model}, guided edges", f"{model}, grabcut edges"}
     assert (result["pictures"], result["size"], result["failed"]) == (12, 32, [])
 
@@ -113,7 +115,7 @@ def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: An
 
 def test_each_row_is_tested_against_the_best_that_is_not_of_the_same_model(photos: Path, trained: Any) -> None:
     model = str(trained.folder)
-    result = compare(str(photos), [model], QUICK, size=32)
+    result = compare(str(photos), models=[model], methods=QUICK, size=32)
     rows = by_name(result)
     methods = [row["method"] for row in result["rows"] if row["method"] in QUICK]
     for name, row in rows.items():
@@ -124,9 +126,9 @@ def test_each_row_is_tested_against_the_best_that_is_not_of_the_same_model(photo
         assert row["difference"] == pytest.approx(row["iou"] - rows[row["against"]]["iou"])
         assert row["difference_interval"][0] <= row["difference"] <= row["difference_interval"][1]
         assert 0 < row["p"] <= 1
-    alone = compare(str(photos), [model], (), size=32)  # two rows, one model: nothing to test against
+    alone = compare(str(photos), models=[model], methods=(), size=32)  # two rows, one model: nothing to test against
     assert [row["against"] for row in alone["rows"]] == [None, None]
-    assert table(alone).count("| - | - |") == 2
+    assert markdown_table(alone).count("| - | - |") == 2
 
 
 def test_pictures_without_a_labelled_pixel_are_left_out(photos: Path, tmp_path: Path) -> None:
@@ -136,12 +138,12 @@ def test_pictures_without_a_labelled_pixel_are_left_out(photos: Path, tmp_path: 
             (tmp_path / "set" / kind / path.name).write_bytes(path.read_bytes())
     Image.fromarray(np.full((32, 32), 127, np.uint8)).save(tmp_path / "set" / "masks" / "00.png")
     (tmp_path / "set" / "masks" / "01.png").unlink()
-    result = compare(str(tmp_path / "set"), (), ("square",), size=32)
+    result = compare(str(tmp_path / "set"), methods=("square",), size=32)
     assert result["pictures"] == 10
 
 
 def test_settings_make_a_row_of_their_own(photos: Path) -> None:
-    rows = by_name(compare(str(photos), (), ("square", "square:margin=0.25"), size=32))
+    rows = by_name(compare(str(photos), methods=("square", "square:margin=0.25"), size=32))
     assert rows["square"]["iou"] != rows["square:margin=0.25"]["iou"]
     assert rows["square:margin=0.25"]["settings"] == {"margin": 0.25}
 
@@ -161,7 +163,7 @@ def test_the_start_of_grabcut_is_a_setting(photos: Path, capsys: pytest.CaptureF
     assert "grabcut start disc, size 1, rounds 1, side 1" in out
     code, out, err = run(capsys, photos, "--methods", "grabcut:start=disc,inset=0.1")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "setting 'inset' seen, start=disc, size=0.8, rounds=5, side=1 expected" in err
+    assert "has no setting 'inset'. Its settings: start=disc, size=0.8, rounds=5, side=1." in err
 
 
 def test_the_command_names_every_method() -> None:
@@ -173,18 +175,18 @@ def test_the_command_names_every_method() -> None:
 
 
 def test_a_second_run_computes_nothing(photos: Path, trained: Any, calls: list[str]) -> None:
-    first = compare(str(photos), [str(trained.folder)], QUICK, size=32)
+    first = compare(str(photos), models=[str(trained.folder)], methods=QUICK, size=32)
     assert len(calls) == 3 * 12
     assert all(row["pictures_per_second"] > 0 for row in first["rows"] if row["method"] not in ("square", "everything"))
-    again = compare(str(photos), [str(trained.folder)], QUICK, size=32)
+    again = compare(str(photos), models=[str(trained.folder)], methods=QUICK, size=32)
     assert len(calls) == 3 * 12
     assert figures(again) == figures(first)
     assert {(row["computed"], row["pictures_per_second"]) for row in again["rows"]} == {(0, None)}
-    assert table(again).count("| cached |") == 5
-    fresh = compare(str(photos), (), QUICK, size=32, fresh=True)
+    assert markdown_table(again).count("| cached |") == 5
+    fresh = compare(str(photos), methods=QUICK, size=32, fresh=True)
     assert len(calls) == 6 * 12
     assert {row["computed"] for row in fresh["rows"]} == {12}
-    compare(str(photos), (), ("square:margin=0.3",), size=32)  # other settings, other masks
+    compare(str(photos), methods=("square:margin=0.3",), size=32)  # other settings, other masks
     assert len(calls) == 7 * 12
 
 
@@ -196,25 +198,25 @@ def test_masks_from_before_grabcut_had_a_choice_of_starts_are_still_used(photos:
         f"method grabcut 1 {[('inset', 0.02), ('rounds', 1), ('side', 1)]} OpenCV {opencv().__version__}"
     )
     assert row.mask(image).shape == (32, 32)
-    compare(str(photos), (), ("grabcut:rounds=1",), size=32)
-    compare(str(photos), (), ("grabcut:start=rectangle,rounds=1",), size=32)
+    compare(str(photos), methods=("grabcut:rounds=1",), size=32)
+    compare(str(photos), methods=("grabcut:start=rectangle,rounds=1",), size=32)
     assert calls.count("grabcut") == 1 + 12
 
 
 def test_a_raised_version_makes_masks_anew(photos: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    compare(str(photos), (), ("square",), size=32)
+    compare(str(photos), methods=("square",), size=32)
     monkeypatch.setattr(baselines, "VERSION", baselines.VERSION + 1)
-    compare(str(photos), (), ("square",), size=32)
+    compare(str(photos), methods=("square",), size=32)
     assert len(calls) == 2 * 12
 
 
 def test_a_damaged_mask_is_made_anew(photos: Path, calls: list[str], cache: Path) -> None:
-    first = compare(str(photos), (), ("otsu",), size=32)
+    first = compare(str(photos), methods=("otsu",), size=32)
     files = kept(cache)
     assert {path.stat().st_size for path in files} == {32 * 32 // 8}
     files[0].write_bytes(files[0].read_bytes()[:-1])
     files[1].write_bytes(b"")
-    assert figures(compare(str(photos), (), ("otsu",), size=32)) == figures(first)
+    assert figures(compare(str(photos), methods=("otsu",), size=32)) == figures(first)
     assert len(calls) == 14
 
 
@@ -225,14 +227,14 @@ def test_a_stopped_comparison_goes_on(photos: Path, calls: list[str], cache: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compare(str(photos), (), ("otsu", "square"), size=32, jobs=1, on_item=stop)
+        compare(str(photos), methods=("otsu", "square"), size=32, jobs=1, on_item=stop)
     before = len(calls)
     assert 5 <= before < 12
     assert len(kept(cache)) == before
-    result = compare(str(photos), (), ("otsu", "square"), size=32, jobs=3)
+    result = compare(str(photos), methods=("otsu", "square"), size=32, jobs=3)
     assert len(calls) == 24
     assert by_name(result)["otsu"]["computed"] == 12 - before
-    assert figures(result) == figures(compare(str(photos), (), ("otsu", "square"), size=32, fresh=True))
+    assert figures(result) == figures(compare(str(photos), methods=("otsu", "square"), size=32, fresh=True))
 
 
 SLOW = """
@@ -241,7 +243,7 @@ from redoseg.evaluation import baselines
 from redoseg.evaluation.compare import compare
 quick = baselines.METHODS["otsu"]
 baselines.METHODS["otsu"] = lambda picture: (time.sleep(0.1), quick(picture))[1]
-compare(sys.argv[1], (), ("otsu",), size=32, jobs=1)
+compare(sys.argv[1], methods=("otsu",), size=32, jobs=1)
 """
 
 
@@ -255,9 +257,9 @@ def test_a_kill_leaves_no_half_mask(start: Callable[..., subprocess.Popen[str]],
     files = kept(cache)
     assert 2 <= len(files) < 12
     assert {path.stat().st_size for path in files} == {32 * 32 // 8}
-    result = compare(str(photos), (), ("otsu",), size=32)
+    result = compare(str(photos), methods=("otsu",), size=32)
     assert result["rows"][0]["computed"] == 12 - len(files)
-    assert figures(result) == figures(compare(str(photos), (), ("otsu",), size=32, fresh=True))
+    assert figures(result) == figures(compare(str(photos), methods=("otsu",), size=32, fresh=True))
 
 
 # ------------------------------------------------------------------------------------------- what fails is told
@@ -279,7 +281,7 @@ def broken(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_method_that_fails_is_listed_and_its_mask_empty(
     photos: Path, broken: None, cache: Path, tmp_path: Path
 ) -> None:
-    result = compare(str(photos), (), ("otsu", "everything"), size=32, out=tmp_path / "out")
+    result = compare(str(photos), methods=("otsu", "everything"), size=32, out=tmp_path / "out")
     pictures = labelled_images(str(photos), 32)
     name = pictures.names[3]
     assert result["failed"] == [{"method": "otsu", "picture": name, "why": "no | such thing"}]
@@ -341,13 +343,13 @@ def test_mistakes_are_one_line(
     (tmp_path / "out" / "table.md").write_text("mine")
     quick = ("--methods", "square")
     for arguments, text in (
-        ((photos, "--methods", "snakes"), "method 'snakes' does not exist; expected one of kmeans"),
-        ((photos, "--methods", "square:margin=2"), "margin '2' seen, a share between 0 and 0.5 expected"),
-        ((photos, "--methods"), "no model and no method named, at least one expected"),
+        ((photos, "--methods", "snakes"), "Method 'snakes' does not exist. Choose one of kmeans"),
+        ((photos, "--methods", "square:margin=2"), "margin is '2', but must be a share between 0 and 0.5."),
+        ((photos, "--methods"), "There is no model and no method to compare"),
         ((photos, "gone", *quick), "model gone does not exist: choose a run folder"),
         ((tmp_path / "gone", *quick), "gone does not exist, a prepared set, a folder of pictures"),
         ((photos / "images", *quick, "--size", "32"), "has no masks, pictures with masks expected"),
-        ((photos, three, *quick), "has 3 regions, two expected: score it with `evaluate`"),
+        ((photos, three, *quick), "has 3 regions, but compare needs two. Score it with `redoseg evaluate`."),
         ((photos, *quick, "--out", tmp_path / "out"), "table.md exists: name another place, or allow overwriting"),
         ((photos, *quick, "--edges", "sharp"), "See `redoseg compare --help`"),
     ):
@@ -361,7 +363,7 @@ def test_mistakes_are_one_line(
 def test_without_opencv_the_cure_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(RedosegError, match=r'pip install "redoseg\[compare\]"'):
-        compare(str(photos), (), ("everything",), size=32)
+        compare(str(photos), methods=("everything",), size=32)
 
 
 # ------------------------------------------------------------------------------------------- choosing settings
@@ -401,7 +403,7 @@ def test_settings_are_those_that_score_best_on_the_other_pictures(
 
 def test_labels_of_the_table_have_no_say_in_the_settings(parted: Path) -> None:
     def chosen() -> set[str]:
-        return set(by_name(compare(str(parted), (), ("square", "watershed"), "test", 32, tune="dev")))
+        return set(by_name(compare(str(parted), methods=("square", "watershed"), split="test", size=32, tune="dev")))
 
     before = chosen()
     for path in sorted((parted / "masks").iterdir()):
@@ -416,7 +418,7 @@ def test_settings_that_are_named_stay(parted: Path, monkeypatch: pytest.MonkeyPa
         "grabcut:start=square": {"size": (0.4,), "rounds": (1,)},
     }
     monkeypatch.setattr(baselines, "TRIED", few | {"square": {"margin": (0.1, 0.2)}})  # all of them take a minute
-    result = compare(str(parted), (), ("grabcut:rounds=1", "square:margin=0.25"), "test", 32, tune="dev")
+    result = compare(str(parted), methods=("grabcut:rounds=1", "square:margin=0.25"), split="test", size=32, tune="dev")
     names = set(by_name(result))
     assert "square:margin=0.25" in names
     tried = {name for name in result["tuned"]["iou"] if name.startswith("grabcut:")}
@@ -426,16 +428,16 @@ def test_settings_that_are_named_stay(parted: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_methods_without_settings_have_nothing_to_choose(parted: Path) -> None:
-    result = compare(str(parted), (), ("otsu", "everything"), "test", 32, tune="dev")
+    result = compare(str(parted), methods=("otsu", "everything"), split="test", size=32, tune="dev")
     assert set(by_name(result)) == {"otsu", "everything"}
     assert result["tuned"]["iou"] == {}
-    assert "settings that were tried" not in table(result)
+    assert "settings that were tried" not in markdown_table(result)
 
 
 def test_of_built_in_pictures_another_seed_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "HELD_OUT_COUNT", 24)  # 512 otherwise
-    result = compare("shapes", (), ("square",), size=32, tune="1")
-    other = compare("shapes", (), tuple(result["tuned"]["iou"]), size=32, seed=1)
+    result = compare("shapes", methods=("square",), size=32, tune="1")
+    other = compare("shapes", methods=tuple(result["tuned"]["iou"]), size=32, seed=1)
     assert result["tuned"]["iou"] == pytest.approx({name: row["iou"] for name, row in by_name(other).items()})
 
 
@@ -443,9 +445,9 @@ def test_settings_are_never_chosen_on_pictures_of_the_table(parted: Path, capsys
     quick = ("--methods", "square", "--size", "32")
     for arguments, text in (
         ((parted, "--tune", "dev"), "4 of the pictures to choose settings on (--tune dev) are also in the table (all"),
-        ((parted, "--split", "dev", "--tune", "dev"), "also in the table (--split dev), none expected: name two"),
-        (("shapes", "--tune", "0"), "--tune 0 seen with shapes, another seed than the table's 0 expected"),
-        (("shapes", "--tune", "dev"), "--tune dev seen with shapes, another seed"),
+        ((parted, "--split", "dev", "--tune", "dev"), "also in the table (--split dev). Choose two splits"),
+        (("shapes", "--tune", "0"), "--tune is 0, but shapes needs a whole number that is not the table's seed (0)"),
+        (("shapes", "--tune", "dev"), "--tune is dev, but shapes needs a whole number"),
     ):
         code, out, err = run(capsys, *arguments, *quick)
         assert (code, out, err.count("\n")) == (2, "", 1), (arguments, err)
@@ -506,7 +508,7 @@ def test_the_table_and_the_grid(photos: Path, trained: Any, tmp_path: Path, caps
 def test_long_heads_of_the_grid_are_broken_not_cut(photos: Path, tmp_path: Path) -> None:
     heights = []
     for method in ("watershed", "watershed:centre=0.2,edge=0.05"):
-        compare(str(photos), (), (method,), size=32, out=tmp_path / "out", overwrite=True)
+        compare(str(photos), methods=(method,), size=32, out=tmp_path / "out", overwrite=True)
         with Image.open(tmp_path / "out" / "grid.png") as grid:
             heights.append(grid.height)
     assert heights[1] == heights[0] + 14
@@ -517,6 +519,6 @@ def test_few_pictures_are_shown_once_each(tmp_path: Path, photos: Path) -> None:
         (tmp_path / "set" / kind).mkdir(parents=True)
         for path in sorted((photos / kind).iterdir())[:3]:
             (tmp_path / "set" / kind / path.name).write_bytes(path.read_bytes())
-    result = compare(str(tmp_path / "set"), (), ("otsu", "square"), size=32, out=tmp_path / "out")
+    result = compare(str(tmp_path / "set"), methods=("otsu", "square"), size=32, out=tmp_path / "out")
     assert [entry["which"] for entry in result["shown"]] == ["best", "best", "worst"]
     assert len({entry["number"] for entry in result["shown"]}) == 3

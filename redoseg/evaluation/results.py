@@ -1,0 +1,161 @@
+"""What `evaluate` and `compare` return, and print with --json. Figures are from 0 to 1, intervals cover 95 %."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+FIGURES = ("accuracy", "iou", "iou_oracle_flip", "boundary_f")
+"""The figures of `compare`."""
+MEASURES = ("accuracy", "iou", "boundary_f")
+"""The figures at the size of each image."""
+
+Interval = tuple[float, float]
+
+
+class Figures(TypedDict):
+    """Means over images."""
+
+    pictures: int
+    accuracy: float
+    iou: float
+    accuracy_oracle_flip: float
+    iou_oracle_flip: float
+
+
+class Evaluation(TypedDict):
+    """A model's figures on a labelled set, at one size. Models of more than two regions have the `matched` ones."""
+
+    model: str
+    data: str
+    split: str
+    size: int
+    """Side of the scored images [pixels]."""
+    edges: str
+    pictures: int
+    accuracy: NotRequired[float]
+    iou: NotRequired[float]
+    accuracy_oracle_flip: NotRequired[float]
+    iou_oracle_flip: NotRequired[float]
+    iou_interval: NotRequired[Interval]
+    object_region_right: NotRequired[bool]
+    """Whether the other region scores no better."""
+    accuracy_matched: NotRequired[float]
+    iou_matched: NotRequired[float]
+    beside: dict[str, Figures]
+    """Methods without training, by name."""
+    note: NotRequired[str]
+    """Why methods are missing."""
+
+
+class EdgeFigures(TypedDict):
+    """Means over images for one kind of edges."""
+
+    accuracy: float
+    accuracy_interval: Interval
+    iou: float
+    iou_interval: Interval
+    boundary_f: float
+    boundary_f_interval: Interval
+
+
+class Confidence(TypedDict):
+    """How well a model's confidence separates good masks from bad ones."""
+
+    least_sure_fifth_iou: float
+    rest_iou: NotRequired[float]
+    rank_correlation: NotRequired[float]
+    """Of confidence and IoU. Missing where either is the same for all images."""
+
+
+class Sides(TypedDict):
+    """Range of the shorter sides [pixels]."""
+
+    least: int
+    most: int
+
+
+class OwnSizeEvaluation(TypedDict):
+    """A model's figures on labelled images of any size, with each kind of edges."""
+
+    model: str
+    data: str
+    split: str
+    pictures: int
+    shorter_side: Sides
+    plain: EdgeFigures
+    guided: EdgeFigures
+    grabcut: EdgeFigures
+    gain: dict[str, dict[str, Interval]]
+    """Guided and grabcut: for each measure, the interval of the difference to plain edges."""
+    confidence: Confidence
+
+
+class Row(TypedDict):
+    """One model or method in a comparison."""
+
+    method: str
+    settings: dict[str, Any]
+    accuracy: float
+    accuracy_interval: Interval
+    iou: float
+    iou_interval: Interval
+    iou_oracle_flip: float
+    iou_oracle_flip_interval: Interval
+    boundary_f: float
+    boundary_f_interval: Interval
+    against: str | None
+    """The best row that is not of the same model."""
+    difference: float | None
+    """Mean `iou` minus that of `against`."""
+    difference_interval: Interval | None
+    p: float | None
+    computed: int
+    """Masks that were not on disk."""
+    pictures_per_second: float | None
+    """None if all masks were on disk."""
+    megabytes: float | None
+    failed: int
+
+
+class Tuned(TypedDict):
+    """How settings were chosen."""
+
+    on: str
+    """The split, for built-in images the seed."""
+    pictures: int
+    iou: dict[str, float]
+    """Mean `iou` of each method with its settings."""
+
+
+class Failure(TypedDict):
+    """A mask that is missing, and counts as empty."""
+
+    method: str
+    picture: str
+    why: str
+
+
+class Shown(TypedDict):
+    """An image in the grid."""
+
+    number: int
+    picture: str
+    which: str
+    """best, median or worst."""
+    difference: float
+
+
+class Comparison(TypedDict):
+    """Models and methods on one labelled set."""
+
+    data: str
+    split: str
+    size: int
+    pictures: int
+    tuned: Tuned | None
+    rows: list[Row]
+    """The best `iou` first."""
+    failed: list[Failure]
+    rule: str
+    """How the images of the grid were chosen."""
+    shown: list[Shown]

@@ -80,14 +80,6 @@ BANNED_IN_MESSAGES = {
     r"a place|place of its own": "a path",
 }
 NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it shrinks, and ends empty
-    "bench/prepare.py": 4,
-    "bench/reference_step.py": 2,
-    "bench/roofline.py": 1,
-    "bench/scaling.py": 3,
-    "bench/segment.py": 1,
-    "bench/synthetic.py": 1,
-    "bench/timing.py": 1,
-    "bench/train.py": 3,
     "cli/bench.py": 2,
     "cli/completion.py": 6,
     "cli/console.py": 1,
@@ -116,22 +108,11 @@ NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it s
     "inference/redraw.py": 13,
     "inference/segment_files.py": 8,
     "metrics.py": 5,
-    "nets/region_generator.py": 1,
-    "onnx_export/generators.py": 1,
     "sharing/model_card.py": 5,
     "sharing/model_folder.py": 9,
     "sharing/push.py": 6,
     "study/run.py": 18,
     "system.py": 2,
-    "train/checkpoint.py": 1,
-    "train/distributed.py": 6,
-    "train/health.py": 1,
-    "train/loader.py": 1,
-    "train/loop.py": 5,
-    "train/losses.py": 2,
-    "train/refine.py": 3,
-    "train/start_masks.py": 2,
-    "train/state.py": 1,
 }
 
 

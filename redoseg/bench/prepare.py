@@ -36,6 +36,7 @@ def plain_loop(path: Path, size: int) -> NDArray[np.uint8]:
 
 
 def bench_prepare(
+    *,
     source: Path | None = None,
     images: int = 256,
     size: int = 128,
@@ -46,15 +47,15 @@ def bench_prepare(
     """Preparing against a plain loop over the same large JPEGs, what reduced decoding changes, and peak memory.
 
     Args:
-        source: folder of one's own JPEGs; if None, photograph-like ones of 2,000 to 3,200 pixels are made.
-        pictures: how many to make.
+        source: folder of JPEGs to measure on; if None, photograph-like ones of 2,000 to 3,200 pixels are made.
+        images: how many to make.
         size: side to prepare at [pixels].
         rounds: times that both take turns.
         workers: processes that decode; 0 for one a core.
         small: also prepare so many small pictures and watch the memory; 0 leaves that out.
     """
     if rounds < 1:
-        raise DataError(f"{rounds} rounds, 1 or more expected: choose another number")
+        raise DataError(f"--rounds is {rounds}; choose 1 or more")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if source is None:
@@ -65,7 +66,7 @@ def bench_prepare(
         seen = decode(found, size, workers=workers or cores())
         items = [item for item, one in zip(found, seen, strict=True) if not one.problems]
         if not items:
-            raise DataError(f"{printable(source)} has no picture that can be read, JPEGs expected: name another folder")
+            raise DataError(f"{printable(source)} has no picture that can be read; choose a folder of JPEGs")
         unlabelled = Listing(tuple(Item(i.name, i.image) for i in items))
 
         def ours() -> None:

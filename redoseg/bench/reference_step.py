@@ -1,6 +1,6 @@
 """The plain version of a training step: what is timed against.
 
-As one writes it first: float32, PyTorch's own memory layout, Adam as it ships, upsampling and pooling as layers of
+As it is written first: float32, PyTorch's own memory layout, Adam as it ships, upsampling and pooling as layers of
 their own, real and redrawn pictures in two passes, a spectral norm at every use of a weight, and gradients of the
 discriminator's weights in the redrawer's step too, where nobody needs them.
 """
@@ -29,7 +29,7 @@ def plain_settings(config: Config, **ways: Any) -> Config:
 
 
 class PlainRedrawer(Redrawer):
-    """Computes the spectral norm of a weight anew at each use."""
+    """Computes the spectral norm of a weight at each use."""
 
     norms = nullcontext
 

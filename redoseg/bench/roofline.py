@@ -93,7 +93,7 @@ class _Call(NamedTuple):
     layer: nn.Module
     example: Tensor
     of_input: bool
-    """Whether a gradient of the input is wanted."""
+    """Whether the step needs a gradient of the input."""
     of_weights: bool
 
     def named(self) -> str:

@@ -38,6 +38,7 @@ DEVICES = (2, 8, 64)
 
 def bench_scaling(
     config: Config,
+    *,
     sizes: Sequence[int] = (32, 64, 128, 256),
     regions: Sequence[int] = (2, 3, 4),
     images: Sequence[int] = (1000, 10_000, 100_000),
@@ -45,22 +46,22 @@ def bench_scaling(
     rounds: int = 3,
     steps: int = 3,
 ) -> dict[str, Any]:
-    """Steps a second of these settings on a CPU as one thing grows at a time, and the model of several devices.
+    """Steps a second on a CPU as sizes, regions, images or processes grow, and the model of several devices.
 
     Args:
         config: settings to start from.
         sizes: sides of the pictures [pixels].
         regions: numbers of regions.
-        pictures: sizes of the set, whose pictures are 64 pixels.
+        images: sizes of the set, whose images are 64 pixels.
         processes: that train together, each with `config.batch` pictures of a batch and one thread.
         rounds: times that all take turns.
         steps: steps in a turn.
     """
     if rounds < 1 or steps < 1:
-        raise DataError(f"{rounds} rounds of {steps} steps, 1 or more of each expected: choose other numbers")
+        raise DataError(f"{rounds} rounds of {steps} steps cannot be timed; choose 1 or more of each")
     for name, values in (("sizes", sizes), ("regions", regions), ("pictures", images), ("processes", processes)):
         if not values or min(values) < 1:
-            raise DataError(f"{name} {list(values)}, one number or more above 0 expected: choose others")
+            raise DataError(f"--{name} is {list(values)}; choose one or more numbers above 0")
     config = uncompiled(config)
     cpu = torch.device("cpu")
     result: dict[str, Any] = {
@@ -149,7 +150,7 @@ def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -
         train = ["redoseg", "train", str(place / "recipe.toml"), "--out", str(place / "run"), "--device", "cpu"]
         done = subprocess.run([sys.executable, *start, *train], capture_output=True, text=True)
         if done.returncode:
-            raise DataError(f"training in {count} processes failed, its end expected: {done.stderr.strip()[-300:]}")
+            raise DataError(f"training in {count} processes failed: {done.stderr.strip()[-300:]}")
         entries = RunFolder(place / "run").log.entries()
         # neither the first part, which warms up, nor the last, which looks
         first, last = entries[0], entries[-2]

@@ -38,6 +38,7 @@ WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]
 
 
 def bench_segment(
+    *,
     pictures: int = 256,
     rounds: int = 5,
     size: int = 128,
@@ -59,7 +60,7 @@ def bench_segment(
     """
     for what, number in (("pictures", pictures), ("rounds", rounds), ("starts", starts), ("photographs", folder)):
         if number < 1:
-            raise DataError(f"{number} {what}, 1 or more expected: choose another number")
+            raise DataError(f"{number} {what} cannot be timed; choose 1 or more")
     config = Config(data=DataConfig(size=size))
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

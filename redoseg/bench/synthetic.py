@@ -50,7 +50,7 @@ def watched(images: int, *arguments: str | Path) -> dict[str, Any]:
             time.sleep(0.05)
     if process.returncode:
         raise DataError(
-            f"redoseg {arguments[0]} on {images} pictures ended with {process.returncode}, 0 expected: see above"
+            f"redoseg {arguments[0]} on {images} pictures ended with exit code {process.returncode}; see above"
         )
     return {
         "pictures": images,

@@ -16,7 +16,7 @@ from redoseg.system import cores
 
 
 def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> dict[str, Any]:
-    """Time each way of doing `count` things, in turns; the first is the reference that the others are divided by.
+    """Time each way of doing `count` pieces of work, in turns; the others are divided by the first, the reference.
 
     Returns `per_second` (way -> one figure a round) and `ratio` (way -> median, least and most over the rounds).
     """

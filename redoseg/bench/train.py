@@ -31,7 +31,7 @@ LOSSES: tuple[LossName, ...] = ("redrawer", "latent", "self_redraw", "critic_rea
 
 
 def bench_train(
-    config: Config, device: torch.device, rounds: int = 5, steps: int = 10, same: int = 0, each: bool = False,
+    config: Config, device: torch.device, *, rounds: int = 5, steps: int = 10, same: int = 0, each: bool = False,
     layers: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Steps a second of these settings and of the plain version, on built-in pictures of the settings' size.
@@ -45,7 +45,7 @@ def bench_train(
         layers: also tell what bounds each layer (`redoseg.bench.roofline`).
     """
     if rounds < 1 or steps < 1:
-        raise DataError(f"{rounds} rounds of {steps} steps, 1 or more of each expected: choose other numbers")
+        raise DataError(f"{rounds} rounds of {steps} steps cannot be timed; choose 1 or more of each")
     config = replace(config, data=replace(config.data, source="shapes", pictures=PICTURES, evaluate_on=""))
     check(config)
     torch.backends.cudnn.benchmark = device.type == "cuda"
@@ -87,8 +87,8 @@ def uncompiled(config: Config) -> Config:
 def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any]:
     """How far losses are from the plain version's, over the first steps and over all, from the same seed and weights.
 
-    Training amplifies rounding. So the same is told of the plain version with its sums in another order, and from
-    another seed: as far as the first is no difference, as far as the second has nothing in common but its settings.
+    Training amplifies rounding. So the same is measured for the plain version with its sums in another order, and for
+    another seed: a distance like the first is no difference, one like the second means that only settings are common.
     """
     plain = plain_settings(config)
     others = {
@@ -131,7 +131,7 @@ def _alone(config: Config) -> dict[str, Config]:
 
 
 class Way:
-    """A training that goes on for some steps when asked."""
+    """A training that takes some more steps when asked."""
 
     def __init__(self, config: Config, device: torch.device, plain: bool = False) -> None:
         self.plain = plain

@@ -42,14 +42,29 @@ def run_bench(arguments: Sequence[str]) -> int:
 def _bench_prepare(command: BenchPrepare) -> dict[str, Any]:
     from redoseg.bench.prepare import bench_prepare
 
-    return bench_prepare(command.source, command.pictures, command.size, command.rounds, command.workers, command.small)
+    return bench_prepare(
+        source=command.source,
+        images=command.pictures,
+        size=command.size,
+        rounds=command.rounds,
+        workers=command.workers,
+        small=command.small,
+    )
 
 
 def _bench_segment(command: BenchSegment) -> dict[str, Any]:
     from redoseg.bench.segment import bench_segment
 
     c = command
-    return bench_segment(c.pictures, c.rounds, c.size, c.starts, c.folder, c.small, c.many)
+    return bench_segment(
+        pictures=c.pictures,
+        rounds=c.rounds,
+        size=c.size,
+        starts=c.starts,
+        folder=c.folder,
+        small=c.small,
+        many=c.many,
+    )
 
 
 def _bench_train(command: BenchTrain) -> dict[str, Any]:
@@ -63,11 +78,11 @@ def _bench_train(command: BenchTrain) -> dict[str, Any]:
     return bench_train(
         command.config,
         pick_device(command.device),
-        command.rounds,
-        command.turn,
-        command.same,
-        command.each,
-        command.roofline,
+        rounds=command.rounds,
+        steps=command.turn,
+        same=command.same,
+        each=command.each,
+        layers=command.roofline,
     )
 
 
@@ -78,8 +93,15 @@ def _bench_scaling(command: BenchScaling) -> dict[str, Any]:
 
     if command.config.threads:
         torch.set_num_threads(command.config.threads)
-    growing = (command.sizes, command.regions, command.pictures, command.processes)
-    return bench_scaling(command.config, *growing, command.rounds, command.turn)
+    return bench_scaling(
+        command.config,
+        sizes=command.sizes,
+        regions=command.regions,
+        images=command.pictures,
+        processes=command.processes,
+        rounds=command.rounds,
+        steps=command.turn,
+    )
 
 
 def _say_measured(result: dict[str, Any]) -> None:

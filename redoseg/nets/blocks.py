@@ -1,4 +1,4 @@
-"""Building blocks that the four networks share (SPEC, "The networks")."""
+"""Building blocks that the four networks share (Chen, Artieres, Denoyer 2019, appendix)."""
 
 from __future__ import annotations
 

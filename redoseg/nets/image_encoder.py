@@ -1,4 +1,4 @@
-"""The trunk that discriminator D and latent encoder delta share (seed table 3, corrected)."""
+"""The trunk that discriminator D and latent encoder delta share (Chen, Artieres, Denoyer 2019, appendix)."""
 
 from __future__ import annotations
 

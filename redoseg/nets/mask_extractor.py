@@ -1,4 +1,4 @@
-"""The mask extractor f: picture -> n soft masks (seed table 1)."""
+"""The mask extractor f: picture -> n soft masks (Chen, Artieres, Denoyer 2019, appendix)."""
 
 from __future__ import annotations
 

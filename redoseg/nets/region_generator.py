@@ -1,4 +1,4 @@
-"""The region generator G_k: a latent and a mask -> the region drawn anew (seed table 2)."""
+"""The region generator G_k: a latent and a mask -> a drawing of the region (Chen, Artieres, Denoyer 2019, appendix)."""
 
 from __future__ import annotations
 

@@ -25,16 +25,16 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], about: dict[str, Any
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (on the CPU) and the description of a checkpoint; ModelError where `path` is not one."""
-    remedy = "name a run folder made by `redoseg train`"
+    remedy = "choose a run folder made by `redoseg train`"
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("redoseg", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
-        raise ModelError(f"{path}: not readable ({error}), a checkpoint expected: {remedy}") from None
+        raise ModelError(f"{path} cannot be read as a checkpoint ({error}); {remedy}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        found = "no redoseg checkpoint" if not isinstance(about, dict) else f"format {about.get('format')}"
-        raise ModelError(f"{path}: {found}, format {FORMAT} expected: {remedy}")
+        found = "not a checkpoint of redoseg" if not isinstance(about, dict) else f"of format {about.get('format')}"
+        raise ModelError(f"{path} is {found}, and format {FORMAT} is needed; {remedy}")
     return tensors, about
 
 
@@ -75,6 +75,6 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     except RuntimeError as error:
         seen = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{path}: weights of other networks ({seen}), those of its config.json expected: "
-            "name the run folder they came from"
+            f"{path} has weights of other networks than its settings describe ({seen}); choose the run folder that "
+            "they came from"
         ) from None

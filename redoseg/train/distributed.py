@@ -1,6 +1,6 @@
 """The ranks of a run on several devices: processes that torchrun starts, each with a device and a part of the batch.
 
-A process that nobody started that way is rank 0 of 1, and then nothing here does anything.
+Any other process is rank 0 of 1, and then nothing here does anything.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from redoseg.system import world
 from redoseg.train.compute import pick_device
 
 PATIENCE = timedelta(hours=1)  # for a rank that prepares pictures or looks, while the others wait
-STOPPED_QUIETLY, MISTAKE = 0, 2  # exit codes of the ranks that leave the talking to another one
-BROKEN = r"gloo|nccl|connection|socket|broken pipe|timed? ?out"  # what libraries say of a peer that has gone
+STOPPED_QUIETLY, MISTAKE = 0, 2  # exit codes of the ranks that report nothing
+BROKEN = r"gloo|nccl|connection|socket|broken pipe|timed? ?out"  # what libraries say when a peer has ended
 
 
 def rank() -> int:
@@ -45,10 +45,10 @@ def world_size() -> int:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Within the block the processes of this job train together. An error in it ends all, and one process tells.
+    """Within the block the processes of this job train together. An error in it ends all, and one process reports it.
 
-    The others leave with SystemExit, 0 where the first tells: torchrun would stop that one if they failed before it.
-    Raises LostRankError where another process has gone. Blocks within blocks join nothing anew.
+    The others leave with SystemExit, 0 where the first reports: torchrun would stop it if they failed before it.
+    Raises LostRankError where another process has ended. A block within a block changes nothing.
     """
     if world().size == 1 or dist.is_initialized():
         yield
@@ -69,8 +69,8 @@ def process_group() -> Iterator[None]:
         # gloo's first sentence says it, after the place in its source
         count, seen = world().size, re.sub(r"^\[\S+\] ", "", " ".join(str(error).split())).split(". ")[0]
         raise LostRankError(
-            f"one of {count} processes has gone ({seen[:160]}), all of them expected until the end: "
-            "the last saved state is kept; see what ended it, then give the same command with --resume"
+            f"one of {count} processes ended before the others ({seen[:160]}); the last saved state is kept; find out "
+            "what ended it, then give the same command with --resume"
         ) from None
     finally:
         if dist.is_initialized():
@@ -86,7 +86,7 @@ def _speaks() -> bool:
 
 
 def leave() -> None:
-    """Every process goes its own way from here: the first may go on alone for as long as it likes."""
+    """End the group: from here on the processes are independent, and the first may continue alone."""
     if world_size() > 1:
         any_rank(False)  # nobody leaves while another one still talks to it
         dist.destroy_process_group()
@@ -117,7 +117,7 @@ def all_or_none() -> Iterator[None]:
 
 
 def same_start(about: Mapping[str, Any]) -> None:
-    """Refuse processes that would not do the same: RunError, naming what one has that the first has not."""
+    """Refuse processes that would not do the same: RunError, naming the first difference from the main process."""
     if world_size() == 1:
         return
     mine = [f"{name} {value!r}" for name, value in about.items()]
@@ -126,8 +126,8 @@ def same_start(about: Mapping[str, Any]) -> None:
         for its, firsts in zip(mine, wanted, strict=True):
             if its != firsts:
                 raise RunError(
-                    f"{its} here and {firsts} in the first process, the same everywhere expected: "
-                    "start the same command on every machine, with the same pictures and run folder in sight"
+                    f"this process has {its} and the first one {firsts}; start the same command on every machine, with "
+                    "access to the same pictures and the same run folder"
                 )
 
 
@@ -166,7 +166,7 @@ def refuse_unshareable(config: Config, size: int) -> None:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether any process says so."""
+    """Whether `flag` is true in any process."""
     if world_size() == 1:
         return flag
     said = torch.tensor(int(flag))
@@ -175,7 +175,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def broadcast(number: int | None) -> int | None:
-    """What the first process says, whatever the others do."""
+    """The number that the first process gives; the others' are ignored. Numbers are 0 or more."""
     if world_size() == 1:
         return number
     said = torch.tensor(-1 if number is None else number)

@@ -1,4 +1,4 @@
-"""How training is doing, told from what it logs and never from labels: collapse, and four other ways to fail."""
+"""How training is doing, judged by its log and never by labels: collapse, and four other ways to fail."""
 
 from __future__ import annotations
 

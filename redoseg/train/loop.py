@@ -22,7 +22,7 @@ from redoseg.train.state import Players, TrainState
 
 @dataclass
 class Hooks:
-    """What the loop tells the run around it."""
+    """What the loop calls in the run around it."""
 
     log: Callable[[Entry], None]
     """A log line is due."""
@@ -45,9 +45,9 @@ def train(
 ) -> TrainState:
     """Train until the configured step, a stop, or a non-finite loss (DivergedError); returns the state reached.
 
-    `seconds` is what earlier sittings of this run took. The returned state is another object than the one
-    given where the run collapsed and started anew. With several ranks each is asked to stop, and all do after the
-    same step; the first alone looks, logs and samples, and says whether to start anew.
+    `seconds` is what earlier sessions of this run took [s]. The returned state is another object than the one given
+    where the run collapsed and restarted. With several ranks each is asked to stop, and all do after the same step; the
+    main one alone evaluates, logs and samples, and decides whether to restart.
     """
     config, watch, device = state.config, state.config.watch, bank.device
     objective = config.objective
@@ -138,7 +138,7 @@ def train(
 
 
 def _ready(state: TrainState, hooks: Hooks) -> Players:
-    """Both players, with gradients over all ranks' pictures, and what redraws: compiled if the settings say so."""
+    """Both players, with gradients over all ranks' pictures, and what redraws; compiled if the settings ask for it."""
     if state.ready is None:
         mode = state.config.speed.compile
         if mode != "off" and distributed.world_size() > 1:
@@ -161,6 +161,6 @@ def refuse_non_finite(total: Tensor, player: str, step: int) -> None:
     loss = distributed.mean(total).item()
     if not math.isfinite(loss):
         raise DivergedError(
-            f"the {player}'s loss is {loss} at step {step}, a finite number expected: "
-            "the last good state is kept; lower the learning rates (--optim.*) or try another --seed"
+            f"the {player}'s loss is {loss} at step {step}, which is not a finite number; the last good state is kept; "
+            "lower the learning rates (--optim.*) or try another --seed"
         )

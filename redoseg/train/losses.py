@@ -1,6 +1,6 @@
-"""The objective's terms, as pure functions (SPEC, "The objective").
+"""The objective's terms, as pure functions (Chen, Artieres, Denoyer 2019, section 3; others in docs/architecture.md).
 
-b pictures, n regions, d numbers a latent, h x w pixels.
+b images, n regions, d numbers a latent, h x w pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def compose(
     redraw: str,
     chosen: Int[Tensor, " b"],
 ) -> Float[Tensor, "m 3 h w"]:
-    """Pictures with regions drawn anew; `parts` are the drawings, each already cut to its mask.
+    """Images with regions redrawn; `parts` are the drawings, each already cut to its mask.
 
     `redraw` each: one picture for each region, with the rest kept (m = n b, region by region); one: only the
     `chosen` region of each picture; object: region 0 only; together: every region drawn (m = b).
@@ -93,7 +93,7 @@ def region_error(
 ) -> Float[Tensor, ""]:
     """Mean absolute difference of picture and drawings, each pixel counted under its region's mask.
 
-    `colours` is a linear map of colour differences, such as `whitening` gives; None leaves them as they are.
+    `colours` is a linear map of colour differences, such as `whitening` gives; None compares plain colours.
 
     Linear in the masks, so a pixel is better given wholly to the region that draws it better than blended: a
     soft mask cannot carry the picture's own grey levels.

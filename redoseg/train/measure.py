@@ -55,7 +55,7 @@ class Watched:
 
 @torch.no_grad()
 def image_scores(
-    extractor: torch.nn.Module, watched: ImageSet, size: int, region: int, config: Config, device: torch.device
+    extractor: torch.nn.Module, watched: ImageSet, *, size: int, region: int, config: Config, device: torch.device
 ) -> dict[str, list[float]]:
     """IoU of each labelled picture of a set at the set's own size, in its order, by split.
 

@@ -1,7 +1,7 @@
 """Second stage: a fresh mask extractor learns from the masks that redrawing gave, without labels.
 
 Redrawing decides picture by picture, so some masks are wrong: they take in clutter of the background. Such masks
-are ragged; or, where each was cut anew by the colours of its picture, little like what they were before. A fresh
+are ragged; or, where each was cut again by the colours of its picture, little like what they were before. A fresh
 extractor that learns from the pictures with the best masks by that measure alone learns what the object looks like,
 and is then right about most of the others. The first round can also start from a constant mask or from masks in a
 folder (`refine.start`): the control that shows what the first stage adds.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redoseg import metrics
+from redoseg.config.schema import RefineConfig
 from redoseg.errors import RunError
 from redoseg.images.grabcut import grabcut_from
 from redoseg.images.guided import CUT_ROUNDS
@@ -77,9 +78,10 @@ def refine(
     fine: ImageStore,
     report: Callable[[Entry, nn.Module], None],
     stop: Callable[[], bool],
+    *,
     start: StartMasks | None = None,
 ) -> MaskExtractor | None:
-    """The extractor after the configured rounds, or None if asked to `stop`; `state` is left as it is.
+    """The extractor after the configured rounds, or None if asked to `stop`; `state` is not changed.
 
     `bank` has the pictures at the size of the first stage, whose masks teach the first round, `fine` the same ones
     at the size that the second stage works at. `start` gives other masks for the first round than the first stage's.
@@ -99,21 +101,12 @@ def refine(
             regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
         if config.sharpen == "grabcut":
             before = regions.copy()
-            if not _cut_anew(fine, images, regions, config.sharpen_size, stop):
+            if not _cut_by_colour(fine, images, regions, config.sharpen_size, stop):
                 return None
             doubt = disagreement(before, regions)
         else:
             doubt = raggedness(regions, state.config.nets.regions)
-        whole = int(np.isfinite(doubt).sum())  # the rest shows too little of a region
-        if not whole:
-            raise RunError(
-                "no training picture shows every region, some expected: set --refine.rounds 0 or try another --seed"
-            )
-        share = config.keep if number == 1 else config.keep_later
-        order = np.argsort(doubt, kind="stable")[:whole]
-        if config.select == "random":
-            order = np.random.default_rng([state.seed, STREAM, number, 0]).permutation(order)
-        kept = order[: max(config.batch, round(share * len(images)))]
+        kept = _kept(doubt, config, number, state.seed)
 
         one_hot = np.stack([regions[kept] == region for region in range(state.config.nets.regions)], 1)
         inner = metrics.object_region(one_hot.astype(np.float32))
@@ -153,6 +146,24 @@ def refine(
     return student
 
 
+def _kept(doubt: Float[np.ndarray, " p"], config: RefineConfig, number: int, seed: int) -> Int[np.ndarray, " k"]:
+    """The images whose masks are learnt from in round `number`: the least doubtful, or some at random.
+
+    Raises RunError where every mask shows too little of a region.
+    """
+    whole = int(np.isfinite(doubt).sum())
+    if not whole:
+        raise RunError(
+            "no training picture shows every region, so the second stage has no masks to learn from; "
+            "set --refine.rounds 0 or try another --seed"
+        )
+    share = config.keep if number == 1 else config.keep_later
+    order = np.argsort(doubt, kind="stable")[:whole]
+    if config.select == "random":
+        order = np.random.default_rng([seed, STREAM, number, 0]).permutation(order)
+    return order[: max(config.batch, round(share * len(doubt)))]
+
+
 def _regions(masks: Float[np.ndarray, "p n h w"], size: int) -> UInt8[np.ndarray, "p s s"]:
     """The region of each pixel, of soft masks enlarged to `size`."""
     if masks.shape[-1] != size:
@@ -160,7 +171,7 @@ def _regions(masks: Float[np.ndarray, "p n h w"], size: int) -> UInt8[np.ndarray
     return masks.argmax(1).astype(np.uint8)
 
 
-def _cut_anew(
+def _cut_by_colour(
     bank: ImageStore,
     images: Int[np.ndarray, " p"],
     regions: UInt8[np.ndarray, "p h w"],

@@ -209,7 +209,7 @@ class Run:
             self._log_round(state, region, time.monotonic() - since, entry, student)
 
         data = self.data
-        return refine(state, data.first.bank, data.second.bank, report, stop, data.start)
+        return refine(state, data.first.bank, data.second.bank, report, stop, start=data.start)
 
     def _refined_before(self, state: TrainState) -> MaskExtractor | None:
         """The second stage's extractor, where an earlier session has finished both stages of this very run."""
@@ -260,7 +260,7 @@ class Run:
         draw_curves(folder.log.entries(), folder.curves)
         if extractor is not None:
             draw_samples(sample_rows(state, extractor, stage.bank, stage.watched, region), folder.last_sample)
-            export_extractor(extractor, self.config, folder.mask, folder.path.name, region, stage.bank.size)
+            export_extractor(extractor, self.config, folder.mask, folder.path.name, region, size=stage.bank.size)
         write_report(folder, self.config, outcome)
         if state.step:
             generators, encoder = state.average.nets["generators"], state.redrawer.encoder
@@ -275,7 +275,7 @@ class Run:
             return
         bank = (self.data.first if after == "first stage" else self.data.second).bank
         scored = labelled_images(config.data.evaluate_on, built_in=config.refined_size)
-        scores = image_scores(extractor, scored, bank.size, region, config, bank.device)
+        scores = image_scores(extractor, scored, size=bank.size, region=region, config=config, device=bank.device)
         path = self.folder.picture_scores
         earlier = [] if after == "first stage" else [line for line in read_lines(path) if line["after"] != after]
         write_lines(path, [*earlier, {"after": after, "size": scored.size, "edges": "plain"} | scores])

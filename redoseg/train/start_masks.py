@@ -38,8 +38,8 @@ class StartMasks:
         folder = Path(refine.start).expanduser()
         if not folder.is_dir():
             raise DataError(
-                f"refine.start {printable(folder)}: no such folder, run, disc, square or a folder of masks expected: "
-                "correct it"
+                f"refine.start is {printable(folder)}, which is not a folder; choose run, disc, square or a folder of "
+                "masks"
             )
         found: dict[str, list[Path]] = {}
         for path in list_images(folder).images:
@@ -50,8 +50,8 @@ class StartMasks:
         missing = [name for name, path in zip(names, files, strict=True) if path is None]
         if missing:
             raise DataError(
-                f"refine.start {printable(folder)}: no mask for {len(missing):,} of {len(names):,} training pictures "
-                f"({printable(missing[0])} is the first), one for each expected: add them, named as the pictures are"
+                f"refine.start {printable(folder)} has no mask for {len(missing):,} of {len(names):,} training "
+                f"pictures ({printable(missing[0])} is the first); add them, named like the pictures"
             )
         return cls(refine, tuple(path for path in files if path is not None))
 

@@ -745,7 +745,7 @@ def test_bench_prepare_on_ones_own_pictures(call: Call, photos: Path) -> None:
     said = call("bench", "prepare", "--source", "mine", "--rounds", "1", "--size", "16", "--json")
     assert (said.code, said.err, json.loads(said.out)["pictures"]) == (0, "", 11)
     said = call("bench", "prepare", "--source", "mine", "--rounds", "0")
-    assert (said.code, said.err) == (2, "redoseg: 0 rounds, 1 or more expected: choose another number\n")
+    assert (said.code, said.err) == (2, "redoseg: --rounds is 0; choose 1 or more\n")
 
 
 def test_quantize(call: Call, photos: Path, trained: Any) -> None:
@@ -879,7 +879,7 @@ def test_bench_train(call: Call) -> None:
     assert [row["ms"] for row in layers] == sorted((row["ms"] for row in layers), reverse=True)
     said = call("bench", "train", "shapes", *TINY_STEPS, "--turn", "0")
     assert (said.code, said.err) == (
-        2, "redoseg: 5 rounds of 0 steps, 1 or more of each expected: choose other numbers\n"
+        2, "redoseg: 5 rounds of 0 steps cannot be timed; choose 1 or more of each\n"
     )  # fmt: skip
 
 

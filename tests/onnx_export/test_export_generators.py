@@ -96,7 +96,7 @@ def test_same_drawings_as_pytorch(settings: dict[str, Any], half: bool, tiny: Ti
     config = tiny(settings)
     torch.manual_seed(0)
     redrawer = trained_like(Redrawer(config))
-    export_redrawer(redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", "some", 1, half)
+    export_redrawer(redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", "some", 1, half=half)
     for count in (3, 1):
         inputs = given(config, count)
         expected = by_torch(rounded(redrawer, config) if half else redrawer, inputs)
@@ -125,7 +125,7 @@ def test_the_file_is_plain_onnx_in_float16(tiny: Tiny, tmp_path: Path) -> None:
     redrawer = Redrawer(config)
     paths = [tmp_path / f"{name}.onnx" for name in ("half", "whole", "again")]
     for path, half in zip(paths, (True, False, True), strict=True):
-        export_redrawer(redrawer.generators, redrawer.encoder, config, path, "some", 2, half)
+        export_redrawer(redrawer.generators, redrawer.encoder, config, path, "some", 2, half=half)
     model = onnx.load(paths[0])
     onnx.checker.check_model(model, full_check=True)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]

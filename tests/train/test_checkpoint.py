@@ -61,33 +61,33 @@ def test_round_trip_bit_for_bit_and_on(tiny: Tiny, tmp_path: Path) -> None:
 def test_garbage(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="not readable") as caught:
+    with pytest.raises(ModelError, match="cannot be read") as caught:
         TrainState.load(path, CPU)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert str(caught.value).endswith("a checkpoint expected: name a run folder made by `redoseg train`")
+    assert str(caught.value).startswith(f"{path} cannot be read as a checkpoint (")
+    assert str(caught.value).endswith("; choose a run folder made by `redoseg train`")
 
 
 def test_cut_short(tiny: Tiny, tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     TrainState.fresh(tiny(), CPU).save(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="not readable"):
+    with pytest.raises(ModelError, match="cannot be read"):
         TrainState.load(path, CPU)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="a checkpoint expected"):
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
         TrainState.load(tmp_path / "none", CPU)
 
 
 @pytest.mark.parametrize(
     ("metadata", "found"),
     [
-        (None, "no redoseg checkpoint"),
+        (None, "is not a checkpoint of redoseg"),
         ({"redoseg": '{"format": 99}'}, "format 99"),
-        ({"redoseg": "[1]"}, "no redoseg checkpoint"),
-        ({"redoseg": "{"}, "not readable"),
+        ({"redoseg": "[1]"}, "is not a checkpoint of redoseg"),
+        ({"redoseg": "{"}, "cannot be read"),
     ],
 )
 def test_safetensors_of_someone_else(metadata: dict[str, str] | None, found: str, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_weights_of_other_networks(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="weights of other networks") as caught:
         TrainState.load(path, CPU)
     assert "\n" not in str(caught.value)
-    assert "name the run folder they came from" in str(caught.value)
+    assert "choose the run folder that they came from" in str(caught.value)
 
 
 def full_disk(*_: object) -> None:

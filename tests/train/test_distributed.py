@@ -37,7 +37,7 @@ HERE = Path(__file__).parent
 QUICK = """
 from redoseg.cli import main as cli
 from redoseg.train import run
-run.export_extractor = run.draw_curves = lambda *_: None
+run.export_extractor = run.draw_curves = lambda *_, **__: None
 cli.main()
 """
 
@@ -165,7 +165,7 @@ def test_a_run_in_two_processes_is_that_run(
         "data.evaluate_pictures": 16,
     }
     config = tiny(settings)
-    monkeypatch.setattr(run, "export_extractor", lambda *_: None)
+    monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
     monkeypatch.setattr(run, "draw_curves", lambda *_: None)
     said = both(start, "-c", QUICK, *training(config, tmp_path / "two")[2:])
     run.run(config, tmp_path / "one", False, "cpu", Console(file=io.StringIO()))
@@ -243,8 +243,8 @@ def test_processes_that_would_not_do_the_same_are_refused(start: Start, tiny: Ti
     said = [process.communicate(timeout=120) for process in pair]
     assert [process.returncode for process in pair] == [2, 0], said
     assert said[0][1] == (
-        "redoseg: process 1 of 2: seed: 1 here and seed: 0 in the first process, the same everywhere expected: "
-        "start the same command on every machine, with the same pictures and run folder in sight\n"
+        "redoseg: process 1 of 2: this process has seed: 1 and the first one seed: 0; start the same command on every "
+        "machine, with access to the same pictures and the same run folder\n"
     )
 
 
@@ -254,7 +254,7 @@ def test_all_stop_where_a_loss_is_not_finite(start: Start, tiny: Tiny, tmp_path:
     said = both(start, *training(tiny(rates), tmp_path / "run"))
     assert [code for code, _, _ in said] == [2, 0], said
     assert len(said[0][2].splitlines()) == 1
-    assert "a finite number expected" in said[0][2]
+    assert "which is not a finite number" in said[0][2]
     assert said[1][1:] == ("", "")
     assert json.loads((tmp_path / "run" / "outcome.json").read_text())["health"] == "diverged"
 
@@ -295,10 +295,9 @@ def test_a_killed_process_ends_the_job_with_one_line(who: int, start: Start, tin
     _, complained = process.communicate(timeout=60)
     assert process.returncode != 0
     (line,) = ours(complained)
-    assert line.startswith("redoseg: one of 2 processes has gone (")
+    assert line.startswith("redoseg: one of 2 processes ended before the others (")
     assert line.endswith(
-        "), all of them expected until the end: the last saved state is kept; "
-        "see what ended it, then give the same command with --resume"
+        "); the last saved state is kept; find out what ended it, then give the same command with --resume"
     )
     step = TrainState.load(folder / "state.safetensors", torch.device("cpu")).step
     assert step >= 4

@@ -83,7 +83,7 @@ def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
         regions[5:11] = disc(16, 4.5)  # nearly as before, though no smoother than the rest
         return True
 
-    monkeypatch.setattr(refine, "_cut_anew", cut_anew)
+    monkeypatch.setattr(refine, "_cut_by_colour", cut_anew)
     assert refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, bank, lambda *_: None, lambda: False)
     assert set(bank.asked) == set(range(5, 11))
 
@@ -182,19 +182,20 @@ def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch
     with pytest.raises(RunError) as caught:
         refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, bank, lambda *_: None, lambda: False)
     assert str(caught.value) == (
-        "no training picture shows every region, some expected: set --refine.rounds 0 or try another --seed"
+        "no training picture shows every region, so the second stage has no masks to learn from; "
+        "set --refine.rounds 0 or try another --seed"
     )
     assert not hasattr(bank, "asked")
 
 
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    monkeypatch.setattr(run, "export_extractor", lambda *_: None)
+    monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
     monkeypatch.setattr(run, "draw_curves", lambda *_: None)
     return lambda config, out, resume=False: run.run(config, out, resume, "cpu", Console(file=io.StringIO()))
 
 
-def no_second_stage(*_: Any) -> None:
+def no_second_stage(*_: Any, **__: Any) -> None:
     raise AssertionError("a second stage that was not to be")
 
 
@@ -227,7 +228,7 @@ def test_a_run_with_a_second_stage(
     used: list[torch.nn.Module] = []
     with monkeypatch.context() as patch:
         patch.setattr(run, "refine", no_second_stage)
-        patch.setattr(run, "export_extractor", lambda extractor, *_: used.append(extractor))
+        patch.setattr(run, "export_extractor", lambda extractor, *_, **__: used.append(extractor))
         assert go(config, tmp_path / "a", resume=True) == outcome
     assert (tmp_path / "a" / "refined.safetensors").read_bytes() == refined
     assert log_of(tmp_path / "a") == entries
@@ -247,9 +248,9 @@ def test_more_steps_afterwards_do_the_second_stage_again(
     seen: list[bool] = []
     real = run.refine
 
-    def look_and_refine(*arguments: Any) -> Any:
+    def look_and_refine(*arguments: Any, **named: Any) -> Any:
         seen.append((folder / "refined.safetensors").exists())
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(run, "refine", look_and_refine)
     outcome = go(longer, folder, resume=True)
@@ -309,7 +310,7 @@ def test_a_log_emptied_before_the_second_stage(
 ) -> None:
     config, folder = tiny(BOTH | SECOND), tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(run, "refine", lambda *_: None)  # what it gives when asked to stop
+        patch.setattr(run, "refine", lambda *_, **__: None)  # what it gives when asked to stop
         assert go(config, folder)["stopped"]
     (folder / "log.jsonl").write_bytes(b"")
     assert not go(config, folder, resume=True)["stopped"]
@@ -321,7 +322,7 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
     with pytest.raises(RunError) as caught:
         go(config, folder)
     assert re.fullmatch(
-        r"the second stage's loss is nan at step \d+, a finite number expected: the last good state is kept; "
+        r"the second stage's loss is nan at step \d+, which is not a finite number; the last good state is kept; "
         r"lower the learning rates .* or try another --seed",
         str(caught.value),
     )

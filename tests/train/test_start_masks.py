@@ -66,16 +66,14 @@ def test_masks_in_a_folder_are_found_by_name(tmp_path: Path) -> None:
     right, left = start.regions(np.array([0, 1]), 16)
     assert (right[:, :8] == 1).all() and (right[:, 8:] == 0).all()  # noqa: PT018
     assert np.array_equal(left, 1 - right)
-    with pytest.raises(
-        DataError, match=r"no mask for 1 of 2 training pictures \(c is the first\), one for each expected"
-    ):
+    with pytest.raises(DataError, match=r"no mask for 1 of 2 training pictures \(c is the first\)"):
         StartMasks.find(refine_config, ("a", "c"))
     (tmp_path / "other").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "other" / "b.png")
     with pytest.raises(DataError, match=r"no mask for 1 of 2 training pictures \(b is the first\)"):
         StartMasks.find(refine_config, ("a", "b"))  # which of the two?
     assert StartMasks.find(refine_config, ("a", "sub/b")) is not None
-    with pytest.raises(DataError, match="no such folder, run, disc, square or a folder of masks expected"):
+    with pytest.raises(DataError, match="which is not a folder; choose run, disc, square or a folder of masks"):
         StartMasks.find(RefineConfig(start=str(tmp_path / "missing")), ("a",))
 
 
@@ -106,7 +104,7 @@ def test_a_stop_before_the_first_round_leaves_no_model(
 ) -> None:
     config = tiny(SECOND | {"refine.start": "square", "refine.start_size": 0.25})
     with monkeypatch.context() as patch:
-        patch.setattr(run, "refine", lambda *_: None)
+        patch.setattr(run, "refine", lambda *_, **__: None)
         assert train(config, tmp_path / "run")["stopped"]
     assert not (tmp_path / "run" / "mask.onnx").exists()
     with pytest.raises(ModelError, match=r"has no masks yet, a run that has come to its end expected"):
@@ -145,7 +143,7 @@ def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest
 
     monkeypatch.setattr(refine, "augment", recorded)
     start = StartMasks.find(RefineConfig(start="square", start_size=0.25), pictures.names)
-    assert refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start)
+    assert refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start=start)
     square = torch.zeros(16, 16)
     square[4:12, 4:12] = 1
     first, second = wanted[: config.refine.steps], wanted[config.refine.steps :]
@@ -172,7 +170,7 @@ def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monke
                 bank,
                 lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
                 lambda: False,
-                start,
+                start=start,
             )
         taught[select] = set(asked[: config.refine.steps * config.refine.batch])
     assert kept["best"] == kept["random"] == 6
@@ -192,7 +190,7 @@ def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monke
     pictures = open_training_images(config)
     bank = ImageStore(pictures, config, CPU)
     start = StartMasks.find(RefineConfig(start="disc"), pictures.names)
-    refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start)
+    refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start=start)
     assert set(sides) == {24}
 
 

@@ -43,7 +43,7 @@ TIMES = ("seconds", "steps_per_s")
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Quick:
     """`run.run` without the export and the curves, which take seconds; returns the outcome and what was said."""
-    monkeypatch.setattr(run, "export_extractor", lambda *_: None)
+    monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
     monkeypatch.setattr(run, "draw_curves", lambda *_: None)
 
     def go(config: Config, folder: Path, resume: bool = False) -> Outcome:
@@ -487,7 +487,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         with pytest.raises(RunError) as caught:
             quick(config, folder)
     assert str(caught.value) == (
-        f"the {player}'s loss is nan at step 5, a finite number expected: the last good state is kept; "
+        f"the {player}'s loss is nan at step 5, which is not a finite number; the last good state is kept; "
         "lower the learning rates (--optim.*) or try another --seed"
     )
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
@@ -510,7 +510,7 @@ def test_weights_that_are_not_finite_are_not_saved(player: str, value: float, ti
     with pytest.raises(RunError) as caught:
         state.save(path)
     assert str(caught.value) == (
-        "a weight is not finite after step 7, finite ones expected: the last good state is kept; "
+        "a weight is not a finite number after step 7; the last good state is kept; "
         "lower the learning rates (--optim.*) or try another --seed"
     )
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"state.safetensors": good}
@@ -518,7 +518,7 @@ def test_weights_that_are_not_finite_are_not_saved(player: str, value: float, ti
 
 def test_absurd_rates_stop_the_run_with_weights_kept(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     rates = {f"optim.{k}_rate": 1e30 for k in ("extractor", "generator", "encoder", "discriminator")}
-    with pytest.raises(RunError, match="a finite number expected"):
+    with pytest.raises(RunError, match="not a finite number"):
         quick(tiny(rates), tmp_path / "run")
     # it breaks before the first checkpoint is due: the last good state is kept all the same
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))

@@ -105,7 +105,6 @@ NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it s
     "images/guided.py": 3,
     "images/read.py": 11,
     "inference/hub.py": 6,
-    "inference/redraw.py": 13,
     "inference/segment_files.py": 8,
     "metrics.py": 5,
     "sharing/model_card.py": 5,

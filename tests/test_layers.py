@@ -57,7 +57,6 @@ FREE_OF_TORCH = {
 
 # file -> rooms and packages that it imports against the rules above; rooms within functions alone
 EXCEPTIONS = {
-    "inference/redraw.py": {"sharing"},  # makes redraw.onnx for runs that have none; such runs need torch
     "inference/quantize.py": {"onnx"},  # reads and writes the graph that it makes smaller
 }
 FACES = {"data/__init__.py"}  # hands names on; all other faces are empty

@@ -270,11 +270,21 @@ def run_quantize(arguments: Sequence[str]) -> int:
 
 def run_redraw(arguments: Sequence[str]) -> int:
     command = parse(Redraw, "redraw", arguments)
-    from redoseg.inference.redraw import RedrawModel, redraw_photo
+    from redoseg.inference.redraw import RedrawModel
+    from redoseg.inference.redraw_files import redraw_photo
 
     c = command
-    model = RedrawModel(c.model, say=say)
-    written = redraw_photo(model, c.photo, c.out, c.count, c.seed, c.what, c.like, c.gif, c.overwrite)
+    written = redraw_photo(
+        RedrawModel(c.model),
+        c.photo,
+        c.out,
+        count=c.count,
+        seed=c.seed,
+        what=c.what,
+        like=c.like,
+        gif=c.gif,
+        overwrite=c.overwrite,
+    )
     say(f"animation: {written[-1]}" if c.gif else f"{c.count} drawings in {c.out}, all on {written[-1]}")
     return DONE
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from redoseg.errors import ModelError
 from redoseg.files import describe_error, printable
 from redoseg.inference.hub import HUB, fetch
-from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
+from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, STATE_FILE
 
 FORMAT = "1"
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
@@ -63,6 +63,11 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
     seen, also = "does not exist", "an .onnx file"
     if path.is_dir() or str(model) in weights():
         seen = f"has no {file}"
+    if (path / STATE_FILE).is_file() and not (path / MODEL_FILE).is_file():
+        raise ModelError(
+            f"{printable(path)} is a run that has not written its model yet: make a model folder with "
+            f"`redoseg export {printable(path)} --out FOLDER`"
+        )
     if file != MODEL_FILE:
         also = f"{HUB}user/name"
         if path.is_file():

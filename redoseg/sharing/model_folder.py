@@ -1,4 +1,4 @@
-"""A run folder, at any point of its training -> the model folder that is shared; and redraw.onnx of older runs.
+"""A run folder, at any point of its training -> the model folder that is shared.
 
 A model folder holds config.json, model.safetensors (extractor, generators, latent encoder: weights alone, float32),
 mask.onnx, redraw.onnx, and README.md, a model card. One of a run without a first stage has no generators, no encoder
@@ -133,26 +133,6 @@ def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int
             f"{printable(folder)} does not say yet which region is the object, and its pictures cannot be looked at "
             f"({error}): go on with `redoseg train --resume --out` and this folder first"
         ) from None
-
-
-def make_redraw(folder: Path) -> bytes:
-    """redraw.onnx of a run that was made before runs wrote it. It is also put into the folder, if that can be written.
-
-    Raises ModelError where the folder has no state of training.
-    """
-    nets = read_run(folder)
-    if nets.generators is None:
-        raise ModelError(
-            f"{printable(folder)} cannot redraw: refine.start was {nets.config.refine.start}, run expected, whose "
-            "first "
-            "stage learns to redraw: train with --refine.start run"
-        )
-    content = redrawer_bytes(nets.generators, nets.encoder, nets.config, folder.resolve().name, nets.object_region)
-    try:
-        write_atomic(folder / REDRAW_FILE, content)
-    except DataError:  # another's run, that may only be read
-        return content
-    return content
 
 
 def export_run(run: str | Path, out: str | Path, statements: Statements | None = None) -> dict[str, int]:

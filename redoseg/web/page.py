@@ -43,11 +43,9 @@ _TIDY = 10  # seconds between two searches for files to delete
 def find_redraw(model: str) -> Redraw | None:
     """What redraws images with this model; None if the model or this installation cannot."""
     path = Path(model).expanduser()
-    if path.is_dir() and not (path / REDRAW_FILE).is_file():
-        return None  # the page does not write into a run folder, so it exports nothing
-    if not path.exists() and model in weights() and model not in weights(REDRAW_FILE):
+    if path.is_file() or (path.is_dir() and not (path / REDRAW_FILE).is_file()):
         return None
-    if path.is_file():
+    if not path.exists() and model in weights() and model not in weights(REDRAW_FILE):
         return None
     drawing = RedrawModel(model)
     return lambda image, count, seed: drawing.redraw(image, count, seed=seed)

@@ -1,4 +1,4 @@
-"""Redrawing: what is drawn and what is kept, latents on the way from one to another, files, and old runs."""
+"""Redrawing: what is drawn and what is kept, latents on the way from one to another, files, and killed runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from redoseg import RedrawModel
+from redoseg import RedrawModel, Segmenter
 from redoseg.config.schema import Config
-from redoseg.errors import DataError, MissingError, ModelError, RedosegError
-from redoseg.inference import redraw
-from redoseg.inference.redraw import around, between, redraw_photo
+from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.inference import redraw_files
+from redoseg.inference.redraw import around, between
+from redoseg.inference.redraw_files import redraw_photo
 from redoseg.onnx_export.generators import export_redrawer
 from redoseg.onnx_export.mask_extractor import export_extractor
+from redoseg.sharing.model_folder import export_run
 from redoseg.train import losses
 from redoseg.train.players import Redrawer
 from redoseg.train.state import TrainState
@@ -161,11 +163,11 @@ def test_interpolating(model: RedrawModel) -> None:
 
 
 def test_latents_that_do_not_fit(model: RedrawModel) -> None:
-    with pytest.raises(DataError, match=r"latents \(2, 2, 4\) seen, \(any number, 3, 4\) expected"):
+    with pytest.raises(DataError, match=r"the shape \(2, 2, 4\), but need \(any number, 3, 4\)"):
         model.draw(picture(32, 32), np.zeros((2, 2, 4), np.float32))
-    with pytest.raises(RedosegError, match="seed -1 seen, 0 or more expected: choose another"):
+    with pytest.raises(RedosegError, match="the seed is -1, but must be 0 or more: choose another"):
         model.redraw(picture(32, 32), seed=-1)
-    with pytest.raises(RedosegError, match="what to draw is 'sky', one of these expected: object, background, both"):
+    with pytest.raises(RedosegError, match="'sky' cannot be drawn: choose one of object, background, both"):
         model.redraw(picture(32, 32), 1, "sky")  # type: ignore[arg-type]
 
 
@@ -243,12 +245,12 @@ def test_nothing_is_overwritten_unasked_and_inputs_never(model: RedrawModel, tmp
         redraw_photo(model, photo, tmp_path)
     with pytest.raises(RedosegError, match=r"a-2\.png is one of the photographs: name another folder"):
         redraw_photo(model, photo, tmp_path, like=other, overwrite=True)
-    with pytest.raises(RedosegError, match=r"a\.png is a file, a folder expected for the results: name another place"):
+    with pytest.raises(RedosegError, match=r"a\.png is a file, but the results need a folder: choose a folder"):
         redraw_photo(model, photo, photo)
     for count in (0, 65):
-        with pytest.raises(RedosegError, match=f"{count} drawings seen, 1 to 64 expected: choose another number"):
-            redraw_photo(model, photo, tmp_path / "out", count)
-    with pytest.raises(DataError, match="does not exist, one photograph expected: name one"):
+        with pytest.raises(RedosegError, match=f"drawings is {count}, but must be from 1 to 64: choose another number"):
+            redraw_photo(model, photo, tmp_path / "out", count=count)
+    with pytest.raises(DataError, match="does not exist, but must be a photograph: choose one"):
         redraw_photo(model, tmp_path / "gone.png", tmp_path / "out")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     redraw_photo(model, photo, tmp_path, count=2, overwrite=True)
@@ -280,7 +282,7 @@ def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tm
         assert animation.info["loop"] == 0
         frames = [np.asarray(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(animation)]
         length = sum(frame.info["duration"] for frame in ImageSequence.Iterator(animation))
-    assert length == 3 * redraw.STEPS * redraw.FRAME_MS
+    assert length == 3 * redraw_files.STEPS * redraw_files.FRAME_MS
     small = Image.fromarray(picture(300, 400)).resize((360, 270), Image.Resampling.LANCZOS, reducing_gap=3.0)
     soft = model.segmenter.soft(small)
     assert (np.ptp(frames, 0).max(-1)[soft < 0.0005]).max() == 0
@@ -295,7 +297,7 @@ def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tm
 def test_the_sheet_leaves_few_places_empty(model: RedrawModel) -> None:
     small = Image.new("RGB", (20, 20))
     for count, columns, rows in ((1, 6, 1), (8, 5, 2), (9, 6, 2), (10, 6, 2), (4, 6, 1)):
-        sheet = redraw._sheet(model, small, None, [small] * count)
+        sheet = redraw_files._sheet(model, small, None, [small] * count)
         expected = min(columns, count + 2)
         assert sheet.size == (expected * 24 + 4, rows * 24 + 4), count
 
@@ -322,55 +324,22 @@ def test_a_run_writes_what_redrawing_needs(trained: Any) -> None:
     assert np.abs(model.read_latents(photo) - read).max() < 0.01 * max(1, np.abs(read).max())
 
 
-def test_a_run_of_old_gets_its_file(trained: Any, tmp_path: Path) -> None:
-    folder = tmp_path / trained.folder.name
-    shutil.copytree(trained.folder, folder)
-    (folder / "redraw.onnx").unlink()
-    said: list[str] = []
-    drawing = RedrawModel(folder, say=said.append).redraw(picture(20, 20), 1)[0]
-    assert said == ["making redraw.onnx"]
-    assert (folder / "redraw.onnx").read_bytes() == (trained.folder / "redraw.onnx").read_bytes()
-    again = RedrawModel(folder, say=said.append).redraw(picture(20, 20), 1)[0]
-    assert (len(said), again.tobytes()) == (1, drawing.tobytes())
-
-
-def test_a_run_of_old_that_cannot_be_written_to(trained: Any, tmp_path: Path) -> None:
-    shutil.copytree(trained.folder, tmp_path / "run")
-    (tmp_path / "run" / "redraw.onnx").unlink()
-    (tmp_path / "run" / "redraw.onnx").mkdir()  # nothing can be put in its place
-    assert len(RedrawModel(tmp_path / "run").redraw(picture(20, 20), 2)) == 2
-
-
-def test_an_old_run_without_torch(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import builtins
-
-    shutil.copytree(trained.folder, tmp_path / "run")
-    (tmp_path / "run" / "redraw.onnx").unlink()
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "redoseg.sharing.model_folder":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        MissingError, match=r"torch is not installed, the part `train` .* pip install .redoseg\[train\]"
-    ):
-        RedrawModel(tmp_path / "run")
-
-
-def test_models_that_do_not_draw(trained: Any, three: tuple[Redrawer, Config, Path], tmp_path: Path) -> None:
-    shutil.copytree(trained.folder, tmp_path / "run")
-    (tmp_path / "run" / "redraw.onnx").unlink()
-    (tmp_path / "run" / "mask.onnx").unlink()
-    before = sorted(path.name for path in (tmp_path / "run").iterdir())
-    killed, whole = (RedrawModel(folder, threads=1) for folder in (tmp_path / "run", trained.folder))
+def test_a_run_that_was_killed_before_it_wrote_a_model(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / trained.folder.name
+    shutil.copytree(trained.folder, run)
+    (run / "redraw.onnx").unlink()
+    (run / "mask.onnx").unlink()
+    for kind in (RedrawModel, Segmenter):
+        with pytest.raises(ModelError, match=r"has not written its model yet: .*`redoseg export .* --out FOLDER`"):
+            kind(run)
+    export_run(run, tmp_path / "model")
+    killed, whole = RedrawModel(tmp_path / "model", threads=1), RedrawModel(trained.folder, threads=1)
     assert killed.segmenter.object_region == whole.segmenter.object_region
     image = picture(40, 30)
     assert all(np.array_equal(a, b) for a, b in zip(killed.redraw(image, 2), whole.redraw(image, 2), strict=True))
-    # a half-trained mask.onnx in the run's own folder would look like that of a finished run
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+
+
+def test_models_that_do_not_draw(trained: Any, three: tuple[Redrawer, Config, Path], tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     shutil.copy(trained.folder / "mask.onnx", tmp_path / "bare")
     accepted = r"choose a run folder, a model folder, hf://user/name or weights that come with redoseg"

@@ -25,7 +25,7 @@ class MissingError(RedosegError):
 
 
 class RunError(RedosegError):
-    """A training run cannot start, go on or end well."""
+    """A training run cannot start, continue or end well."""
 
 
 class DivergedError(RunError):

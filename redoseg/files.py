@@ -70,10 +70,10 @@ def describe_error(error: BaseException) -> str:
 def suggest_fix(error: OSError) -> str:
     """What to do about a file that cannot be written."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "change its permissions or name another place"
+        return "change its permissions or choose another path"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return "make its folder or name another place"
-    return "free space or name another place"
+        return "make its folder or choose another path"
+    return "free space or choose another path"
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -101,7 +101,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{printable(folder)} cannot be made ({describe_error(error)}), a folder for the results expected: name "
+            f"{printable(folder)} cannot be made ({describe_error(error)}); expected a folder for the results; choose "
             "another place"
         ) from error
 
@@ -111,7 +111,7 @@ def why_not_write(
 ) -> str | None:
     """Why a result may not be written to `target`, if it may not; `inputs` are real paths of what is read."""
     if os.path.realpath(target) in inputs:
-        return f"is {an_input}: name another folder for the results"
+        return f"is {an_input}: choose another folder for the results"
     if target.exists() and not overwrite:
-        return "exists: name another place, or allow overwriting (--overwrite)"
+        return "exists: choose another path, or allow overwriting (--overwrite)"
     return None

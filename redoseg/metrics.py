@@ -1,6 +1,6 @@
 """Scores of masks against labels, and the choice of the object region that needs no labels.
 
-Labels are int8 (N, H, W): 0 background, 1 and above objects, -1 not labelled and left out of every score.
+Labels are int8 (N, H, W): 0 background, 1 and above objects, -1 not labelled, which no score counts.
 """
 
 import itertools
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 class Scores:
     """Means over pictures, each from 0 to 1, and the figures of every picture.
 
-    ``iou`` and ``accuracy`` take the mask as it is. The ``oracle_flip`` figures take, for each picture and
+    ``iou`` and ``accuracy`` take the mask itself. The ``oracle_flip`` figures take, for each picture and
     each figure, the better of the mask and its complement, as the ReDO paper does: they look at the truth.
     """
 
@@ -79,7 +79,7 @@ def score(objects: NDArray[np.bool_], labels: NDArray[np.int8]) -> Scores:
     """Pixel accuracy and intersection over union of object masks, averaged over pictures.
 
     Every label above 0 counts as object. Two empty masks agree: IoU 1. Pictures without any labelled
-    pixel are left out of the count.
+    pixel do not count.
 
     Args:
         objects: predicted object, bool (N, H, W).
@@ -107,7 +107,7 @@ def score(objects: NDArray[np.bool_], labels: NDArray[np.int8]) -> Scores:
 def score_matched(regions: NDArray[np.integer], labels: NDArray[np.int8], n: int) -> dict[str, int | float]:
     """Scores of n > 2 regions under the one matching of regions to labels with the best mean IoU.
 
-    The matching looks at the truth, hence the names. It is one permutation for the whole set.
+    The matching uses the truth, which is why the names have `oracle`. It is one permutation for the whole set.
 
     Args:
         regions: hard region of every pixel, 0 to n - 1, integers (N, H, W).
@@ -190,7 +190,7 @@ def paired(ours: Floats, theirs: Floats, rounds: int = 2000, flips: int = 10_000
     """
     if ours.ndim != 1 or ours.shape != theirs.shape or not len(ours):
         raise DataError(
-            f"figures of shape {ours.shape} and {theirs.shape}, both (pictures,) with at least one expected: "
+            f"figures of shape {ours.shape} and {theirs.shape}; expected both (pictures,), with at least one; "
             "score both on the same pictures"
         )
     differences = ours.astype(np.float64) - theirs
@@ -254,11 +254,11 @@ def boundary_f(objects: NDArray[np.bool_], labels: NDArray[np.int8]) -> float:
     """
     if objects.ndim != 2 or objects.shape != labels.shape:
         raise DataError(
-            f"a mask of shape {objects.shape} and labels of {labels.shape}, both (H, W) expected: "
+            f"a mask of shape {objects.shape} and labels of {labels.shape}; expected both (H, W); "
             "bring the mask to the labels' size"
         )
     if not (labels >= 0).any():
-        raise DataError("labels without a labelled pixel, at least one expected: leave this picture out")
+        raise DataError("labels without a labelled pixel; expected at least one; remove this picture")
     ours, true = _edge(objects), _edge(_completed(labels))
     if not ours.any() and not true.any():
         return float(np.array_equal(objects[labels >= 0], labels[labels >= 0] > 0))
@@ -285,7 +285,7 @@ def _completed(labels: NDArray[np.int8]) -> NDArray[np.bool_]:
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask's outermost pixels; the picture's own border is no edge."""
+    """The mask's outermost pixels; the picture's own border is not an edge."""
     cv2 = opencv()
     padded = np.pad(mask.astype(np.uint8), 1, mode="edge")
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8))[1:-1, 1:-1]

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from redoseg.errors import MissingError
 
-UNTOLD = 8 * 2**30  # bytes of memory, where the system does not tell
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what it tells each process that it starts
+UNKNOWN_MEMORY = 8 * 2**30  # bytes, assumed where the system does not say
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what it sets for each process that it starts
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def forget_world() -> None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use: fewer than the machine has where a container or taskset says so."""
+    """Processor cores that this process may use: fewer than the machine has in a container or under taskset."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
         share, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
@@ -55,7 +55,7 @@ def cores() -> int:
 
 def free_memory() -> int:
     """What the host can give without swapping, within the limit of a container [bytes]."""
-    free = UNTOLD
+    free = UNKNOWN_MEMORY
     with contextlib.suppress(OSError):
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
         free = int(found[1]) * 1024 if found else free
@@ -90,21 +90,21 @@ def opencv() -> ModuleType:
     return module
 
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: int) -> Generator[Result, None, None]:
-    """`work` of each thing, done on several threads and given in the things' order.
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
+    """`work` of each item, done on several threads and given in the order of the items.
 
-    Twice as many things as threads are under way at most, however many there are. Threads are enough: Pillow, zlib
+    Twice as many items as threads are under way at most, however many there are. Threads are enough: Pillow, zlib
     and ONNX Runtime let others run while they work. Closed early, it waits for what is under way.
     """
     pool = ThreadPoolExecutor(threads)
     under_way: deque[Future[Result]] = deque()
     try:
-        for thing in things:
-            under_way.append(pool.submit(work, thing))
+        for item in items:
+            under_way.append(pool.submit(work, item))
             if len(under_way) == 2 * threads:
                 yield under_way.popleft().result()
         while under_way:

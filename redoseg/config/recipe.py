@@ -67,18 +67,20 @@ def load_recipe(recipe: str) -> Config:
     try:
         text = Path(recipe).read_bytes() if Path(recipe).is_file() else None
     except OSError as error:
-        raise ConfigError(f"recipe {recipe}: not readable ({error.strerror}), a TOML file expected: name one") from None
+        raise ConfigError(
+            f"recipe {recipe}: not readable ({error.strerror}); expected a TOML file; choose one"
+        ) from None
     name = re.sub("^seed/", "report/", recipe)  # these recipes were once called seed/*
     if text is None and name in recipe_names():
         text = (resources.files("redoseg") / "recipes" / f"{name}.toml").read_bytes()
     if text is None:
         raise ConfigError(
-            f"recipe {recipe}: no such file, a TOML file or one of {', '.join(recipe_names())} expected: check the name"
+            f"recipe {recipe}: no such file; expected a TOML file or one of {', '.join(recipe_names())}; check the name"
         )
     try:
         values = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {recipe}: not TOML ({error}), a TOML file expected: mend that place") from None
+        raise ConfigError(f"recipe {recipe}: not TOML ({error}); expected a TOML file; correct it") from None
     return from_values(values, f"recipe {recipe}")
 
 
@@ -139,7 +141,7 @@ def check(config: Config, where: str = "settings") -> None:
         low, high = RANGES.get(key, (0, math.inf))
         if not (low <= value <= high and math.isfinite(value)):
             bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-            raise ConfigError(f"{where}: {key} is {value}, {bounds} expected: change it")
+            raise ConfigError(f"{where}: {key} is {value}; expected {bounds}; change it")
     for key, size in (("data.size", config.data.size), ("refine.size", config.refined_size)):
         if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
             raise ConfigError(
@@ -147,17 +149,17 @@ def check(config: Config, where: str = "settings") -> None:
             )
     if config.refined_size < config.data.size:
         raise ConfigError(
-            f"{where}: refine.size is {config.refine.size}, data.size ({config.data.size}) or more expected: raise it"
+            f"{where}: refine.size is {config.refine.size}; expected data.size ({config.data.size}) or more; raise it"
         )
     start = config.refine.start
     if start != "run" and not config.has_second_stage:
         raise ConfigError(
-            f"{where}: refine.start {start} with refine.rounds 0, 1 or more expected: set --refine.rounds 2, or leave "
-            "refine.start out"
+            f"{where}: refine.start {start} with refine.rounds 0; expected 1 or more; set --refine.rounds 2, or "
+            "remove refine.start"
         )
     if start == "square" and config.refine.start_size >= 0.5:
         raise ConfigError(
-            f"{where}: refine.start_size is {config.refine.start_size:g} for a square, less than 0.5 expected: lower it"
+            f"{where}: refine.start_size is {config.refine.start_size:g} for a square; expected less than 0.5; lower it"
         )
     for key, wanted in (
         ("refine.start", start != "run"),
@@ -165,21 +167,21 @@ def check(config: Config, where: str = "settings") -> None:
         ("watch.picture_scores", config.watch.picture_scores),
     ):
         if wanted and config.nets.regions != 2:
-            raise ConfigError(f"{where}: {key} with {config.nets.regions} regions, 2 expected: leave one of them out")
+            raise ConfigError(f"{where}: {key} with {config.nets.regions} regions; expected 2; remove one of them")
     if config.refine.sharpen != "off" and config.nets.regions != 2:
         raise ConfigError(
-            f"{where}: refine.sharpen {config.refine.sharpen} with {config.nets.regions} regions, 2 expected: "
-            "leave one of them out"
+            f"{where}: refine.sharpen {config.refine.sharpen} with {config.nets.regions} regions; expected 2; "
+            "remove one of them"
         )
     if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
         raise ConfigError(
-            f"{where}: objective.latent_from composites with objective.redraw {config.objective.redraw}, "
-            "redraw each or object expected: change one of them"
+            f"{where}: objective.latent_from composites with objective.redraw {config.objective.redraw}; expected "
+            "redraw each or object; change one of them"
         )
     if config.objective.floor * config.nets.regions > 1:
         raise ConfigError(
-            f"{where}: objective.floor is {config.objective.floor:g} for {config.nets.regions} regions, "
-            f"at most {1 / config.nets.regions:.3g} expected: lower it"
+            f"{where}: objective.floor is {config.objective.floor:g} for {config.nets.regions} regions; expected "
+            f"at most {1 / config.nets.regions:.3g}; lower it"
         )
 
 
@@ -190,7 +192,7 @@ def _fill(kind: type, values: dict[str, Any], prefix: str, where: str) -> Any:
             near = difflib.get_close_matches(key, hints, 1)
             hint = f"did you mean {prefix}{near[0]}?" if near else "remove it"
             raise ConfigError(
-                f"{where}: unknown setting {prefix}{key}, one of {', '.join(sorted(hints))} expected: {hint}"
+                f"{where}: unknown setting {prefix}{key}; expected one of {', '.join(sorted(hints))}; {hint}"
             )
     filled = {key: _value(hints[key], value, prefix + key, where) for key, value in values.items()}
     return kind(**filled)
@@ -199,7 +201,7 @@ def _fill(kind: type, values: dict[str, Any], prefix: str, where: str) -> Any:
 def _value(hint: Any, value: Any, key: str, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: {key} is {value!r}, a table [{key}] expected: write it as one")
+            raise ConfigError(f"{where}: {key} is {value!r}; expected a table [{key}]; write it as one")
         return _fill(hint, value, f"{key}.", where)
     if get_origin(hint) is Literal:
         if value in get_args(hint):
@@ -214,4 +216,4 @@ def _value(hint: Any, value: Any, key: str, where: str) -> Any:
         return value
     else:
         expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
-    raise ConfigError(f"{where}: {key} is {value!r}, {expected} expected: change it")
+    raise ConfigError(f"{where}: {key} is {value!r}; expected {expected}; change it")

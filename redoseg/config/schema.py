@@ -27,7 +27,7 @@ class DataConfig:
     flip: bool = False
     """Mirror pictures left to right at random [true/false]"""
     resident: Literal["auto", "never"] = "auto"
-    """auto: pictures live in the device's memory if a quarter of what is free holds them, else are read ahead [name]"""
+    """auto: pictures stay in the device's memory if they take at most a quarter of it, else are read ahead [name]"""
     evaluate_on: str = ""
     """Pictures with masks to score while training; they never steer it [path or name, empty for none]"""
     evaluate_split: str = ""
@@ -146,7 +146,7 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Second stage: a fresh extractor learns from the run's own best masks, told without labels."""
+    """Second stage: a fresh extractor learns from the run's own best masks, which are chosen without labels."""
 
     rounds: int = 0
     """Train a fresh extractor on the masks of the one before, this often; 0 is off [rounds]"""
@@ -156,8 +156,8 @@ class RefineConfig:
     start_size: float = 0.6
     """Radius of that disc in halves of a side, or distance of that square from the border in sides [share]"""
     keep: float = 0.25
-    """Share of the training pictures that the first round learns from: those with the least ragged masks, or, cut anew
-    by sharpen, those whose masks changed least [share]"""
+    """Share of the training pictures that the first round learns from: those with the least ragged masks, or, with
+    sharpen, those whose masks it changed least [share]"""
     keep_later: float = 0.5
     """The same in later rounds, whose masks can be trusted more [share]"""
     select: Literal["best", "random"] = "best"
@@ -173,7 +173,7 @@ class RefineConfig:
     size: int = 0
     """Side of the pictures in that stage: 4 times a power of two, data.size or more; 0 is data.size [pixels]"""
     sharpen: Literal["off", "grabcut"] = "off"
-    """grabcut: its targets are cut anew by the colours of both regions, picture by picture; of two regions [name]"""
+    """grabcut: its targets are cut again by the colours of both regions, picture by picture; of two regions [name]"""
     sharpen_size: int = 256
     """Pictures with a smaller side are enlarged to this one for GrabCut; 1 never enlarges [pixels]"""
     composites: float = 0.0
@@ -195,7 +195,7 @@ class WatchConfig:
     checkpoint_every: int = 1000
     """Steps between two checkpoints [steps]"""
     restarts: int = 0
-    """Start anew, with another seed, at most this often when a region has collapsed; 0 is off [times]"""
+    """Start again, with another seed, at most this often when a region has collapsed; 0 is off [times]"""
     picture_scores: bool = False
     """Also store the IoU of each labelled picture of data.evaluate_on, of all its splits, after the first stage and
     after each round of the second [true/false]"""

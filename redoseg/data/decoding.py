@@ -155,7 +155,7 @@ class _Pool:
                     if suspect != len(done):  # once may be another's doing: a system without memory kills
                         suspect = len(done)
                         continue
-                    why = f"its decoder crashed ({how}), a whole picture expected: replace or remove it"
+                    why = f"its decoder crashed ({how}); expected a whole picture; replace or remove it"
                     done.append(Decoded(None, None, ((items[len(done)].image, why),)))
             return done
         finally:
@@ -171,7 +171,7 @@ class _Worker:
         self.start()
 
     def start(self) -> None:
-        """Start the process anew. Raises RedosegError if Python cannot be started."""
+        """Start the process again. Raises RedosegError if Python cannot be started."""
         command = [sys.executable, "-P", "-c", "from redoseg.data.decoding import work; work()", *self.arguments]
         here = str(Path(__file__).parents[2])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}
@@ -183,7 +183,7 @@ class _Worker:
             )
         except OSError as error:
             raise RedosegError(
-                f"a process that decodes pictures cannot be started ({describe_error(error)}), one expected: "
+                f"a process that decodes pictures cannot be started ({describe_error(error)}); "
                 "try again with fewer --workers"
             ) from error
         assert self.process.stdin is not None
@@ -198,8 +198,7 @@ class _Worker:
             self.to.flush()
         if not self.ready and self.answers.read(1) != b"\n":
             raise RedosegError(
-                "a process that decodes pictures ended as it started, a running one expected: "
-                "try again with --workers 1"
+                "a process that decodes pictures ended as soon as it started; try again with --workers 1"
             )
         self.ready = True
         for _ in items:
@@ -268,8 +267,8 @@ def work() -> None:
                 image, mask, problems = decode_item(item, size, nearest)
                 arrays = [array for array in (image, mask) if array is not None]
                 channels = (0, 3, 4)[len(arrays)]
-                told = (channels, [(str(path), why) for path, why in problems])
-                answers.write(json.dumps(told).encode() + b"\n")
+                answer = (channels, [(str(path), why) for path, why in problems])
+                answers.write(json.dumps(answer).encode() + b"\n")
                 for array in arrays:
                     answers.write(array.tobytes())
                 answers.flush()

@@ -1,4 +1,4 @@
-"""The official archives of the research sets: fetched, checked, unpacked. A cut download goes on where it stopped.
+"""The official archives of the research sets: fetched, checked, unpacked. A cut download continues where it stopped.
 
 pooch was weighed: it cannot resume a cut download, and these servers are slow and their archives large.
 """
@@ -114,7 +114,7 @@ def fetch(
     """
     if name not in ARCHIVES:
         raise DataError(
-            f"set {name!r} cannot be downloaded, one of these expected: {', '.join(ARCHIVES)}: name a folder instead"
+            f"set {name!r} cannot be downloaded; expected one of {', '.join(ARCHIVES)}; name a folder instead"
         )
     folder = Path(folder)
     if all(os.path.lexists(folder / archive.makes) for archive in ARCHIVES[name]):
@@ -153,7 +153,7 @@ def _bring(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: floa
         seen = _md5(path)
         if archive.md5 not in (None, seen):
             raise DataError(
-                f"{printable(path)} has MD5 {seen}, {archive.md5} expected: remove it, and it is fetched anew"
+                f"{printable(path)} has MD5 {seen}; expected {archive.md5}; remove it, and it is fetched again"
             )
     else:
         _download(archive, path, on_bytes, timeout, pause)
@@ -199,16 +199,16 @@ def _download(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: f
             why, total, reached = str(cut), cut.total or total, cut.reached or reached
         if not reached:
             raise DataError(
-                f"{archive.url}: cannot be reached ({why}), a server expected: check the network, or {by_hand}"
+                f"{archive.url}: cannot be reached ({why}); expected a server; check the network, or {by_hand}"
             )
-        # more than ever before, not more than last time: a server that always starts anew would never end
+        # more than ever before, not more than last time: a server that always starts again would never end
         idle = 0 if _size(part) > most else idle + 1
         most = max(most, _size(part))
         if idle == TRIES:
             got = f"{most / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{most / 1e6:.1f} MB"
             raise DataError(
-                f"{archive.url}: {got} came and {TRIES} more tries brought nothing new ({why}), all of it expected: "
-                f"run the same command again to go on, or {by_hand}"
+                f"{archive.url}: {got} came and {TRIES} more tries brought nothing new ({why}); expected all of it; "
+                f"run the same command again to continue, or {by_hand}"
             )
         time.sleep(pause * 2**idle)
     seen = _md5(part)
@@ -216,7 +216,7 @@ def _download(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: f
         part.unlink()
         tag.unlink(missing_ok=True)
         raise DataError(
-            f"{archive.url}: a file with MD5 {seen} came, {archive.md5} expected: run again; if that happens twice, "
+            f"{archive.url}: a file with MD5 {seen} came; expected {archive.md5}; run again; if that happens twice, "
             f"the file at that address has changed or something on the way replaces it: {by_hand}"
         )
     os.replace(part, path)
@@ -233,7 +233,7 @@ def _get(archive: Archive, part: Path, tag: Path, on_bytes: OnBytes | None, time
 
     version = _read(tag)
     have = _size(part) if version else 0
-    # Some servers call a .tgz a compressed .tar: it is taken as it is stored.
+    # Some servers call a .tgz a compressed .tar: its stored bytes are taken.
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
@@ -261,7 +261,7 @@ def _get(archive: Archive, part: Path, tag: Path, on_bytes: OnBytes | None, time
             raise _Cut(answer)
         elif status != 200:
             raise DataError(
-                f"{archive.url}: {answer}, the file expected: "
+                f"{archive.url}: {answer}; expected the file; "
                 f"look where it has moved and put it into {printable(part.parent)} by hand"
             )
         with open(part, "ab" if status == 206 else "wb") as file:
@@ -335,12 +335,12 @@ def _unpack(path: Path, makes: str) -> None:
                     pass
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
             raise DataError(
-                f"{printable(path)}: cannot be unpacked ({describe_error(error)}), a whole .tgz expected: "
+                f"{printable(path)}: cannot be unpacked ({describe_error(error)}); expected a whole .tgz; "
                 "remove it if it is still there and run again"
             ) from error
         if not os.path.lexists(partial / makes):
             raise DataError(
-                f"{printable(path)} has no {makes}, the official archive expected: "
+                f"{printable(path)} has no {makes}; expected the official archive; "
                 "remove it if it is still there and run again"
             )
         # what marks the archive as unpacked comes last
@@ -370,6 +370,6 @@ def _unpack_member(members: tarfile.TarFile, member: tarfile.TarInfo, partial: P
             shutil.copyfileobj(data, file)
         return
     raise DataError(
-        f"{printable(path)} holds {printable(member.name)}, which is {seen}, only files and folders within expected: "
+        f"{printable(path)} contains {printable(member.name)}, which is {seen}; expected files and folders within; "
         "do not use this archive"
     )

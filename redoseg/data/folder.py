@@ -20,7 +20,7 @@ SPLIT_FILES = ("splits.csv", "splits.txt")
 def list_folder(source: str | Path) -> Listing:
     """The pictures of a folder, sorted, with their masks where `images/` and `masks/` lie in it.
 
-    `masks/` may be missing or hold only some. A stem that two pictures or two masks share says not which mask
+    `masks/` may be missing or have only some. A stem that two pictures or two masks share says not which mask
     is whose: those are kept without a mask and listed. Splits are those of `splits.csv` or `splits.txt` in the
     folder. Raises DataError for a missing or empty folder, and for a wrong file of splits.
     """
@@ -28,7 +28,7 @@ def list_folder(source: str | Path) -> Listing:
     listing = _without_splits(source)
     files = [source / name for name in SPLIT_FILES if os.path.isfile(source / name)]
     if len(files) > 1:
-        raise DataError(f"{printable(source)} has {' and '.join(SPLIT_FILES)}, one of them expected: remove the other")
+        raise DataError(f"{printable(source)} has {' and '.join(SPLIT_FILES)}; expected one of them; remove the other")
     return apply_splits(listing, read_splits(files[0]), printable(files[0])) if files else listing
 
 
@@ -39,7 +39,7 @@ def labelled_folder(source: str | Path) -> Listing:
     """
     if not os.path.isdir(_within(Path(source), "images")):
         raise DataError(
-            f"{printable(source)} has no images, images/ and masks/ expected: name the folder that holds them"
+            f"{printable(source)} has no images; expected images/ and masks/; name the folder that contains them"
         )
     listing = list_folder(source)
     if any(item.split for item in listing.items):
@@ -65,7 +65,7 @@ def _without_splits(source: Path) -> Listing:
         beside = 0
         with contextlib.suppress(OSError):
             beside = sum(p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
-        notes = (f"pictures beside images/, left out: {beside:,}",) if beside else ()
+        notes = (f"pictures beside images/, not used: {beside:,}",) if beside else ()
         return Listing(tuple(items), tuple(bad), notes)
     try:
         files, problems = list_images(masks_folder)
@@ -73,7 +73,7 @@ def _without_splits(source: Path) -> Listing:
         with contextlib.suppress(OSError):
             if not os.listdir(masks_folder):
                 return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
-        why = "holds no mask that can be looked at, files ending in .png, .jpg, ... expected: repair or remove it"
+        why = "has no mask that can be read; expected files ending in .png, .jpg, ...; repair or remove it"
         return Listing(tuple(items), (*bad, (printable(masks_folder.name), why)))
     bad += shown_problems(problems, source)
     masks = _by_stem(files, masks_folder)

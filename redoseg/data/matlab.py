@@ -38,7 +38,7 @@ def read_mat(path: str | Path) -> dict[str, NDArray[np.float64]]:
         return found
     except (OSError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise DataError(
-            f"{printable(path)}: cannot be read ({error}), a MATLAB 5 file expected: fetch it again"
+            f"{printable(path)}: cannot be read ({error}); expected a MATLAB 5 file; fetch it again"
         ) from error
 
 

@@ -43,7 +43,7 @@ def prepare(
         workers: processes that decode; 0 for one a core.
         on_item: called with the items done and their total.
 
-    Stopped at any moment, the same call goes on where it was. Raises DataError: an unknown name, another layout than
+    Stopped at any moment, the same call continues. Raises DataError: an unknown name, another layout than
     expected, too few pictures, `out` exists and is another set, it cannot be written.
     """
     folders = [sources] if isinstance(sources, str | Path) else sources
@@ -85,7 +85,7 @@ def open_data(
     if not os.path.isdir(path):
         seen = "is a file" if os.path.exists(path) else "does not exist"
         raise DataError(
-            f"{printable(path)} {seen}, a prepared set, a folder of pictures, {' or '.join(BUILT_IN)} expected: "
+            f"{printable(path)} {seen}; expected a prepared set, a folder of pictures, {' or '.join(BUILT_IN)}; "
             "name one of these"
         )
     whole = open_prepared(path) if is_prepared(path) else _open_folder(path, size, at_least, on_item)
@@ -94,8 +94,8 @@ def open_data(
         chosen = chosen.take(range(min(count, len(chosen))))
     if len(chosen) < at_least:
         raise DataError(
-            f"{len(chosen)} pictures found in {printable(path)}, at least {at_least} expected: "
-            "add pictures or name another folder"
+            f"{len(chosen)} pictures found in {printable(path)}; expected at least {at_least}; "
+            "add pictures or choose another folder"
         )
     return chosen.resized(size)
 
@@ -120,7 +120,7 @@ def labelled_images(
     images = open_data(data, size, regions, split, seed, at_least=1)
     images = images.take(np.flatnonzero(images.labelled))
     if not len(images):
-        raise DataError(f"{data} has no masks, pictures with masks expected: add a folder masks/ beside images/")
+        raise DataError(f"{data} has no masks; expected pictures with masks; add a folder masks/ beside images/")
     return images
 
 
@@ -134,8 +134,8 @@ def originals(spec: str | Path, split: str | None = None) -> list[Item]:
     prepared = open_prepared(path) if is_prepared(path) else None
     source = Path(prepared.source) if prepared else path
     if not os.path.isdir(source):
-        of_it = f"of which {printable(path)} was prepared, is gone" if prepared else "is no folder"
-        raise DataError(f"{printable(source)} {of_it}, the pictures at their own size expected: name their folder")
+        of_it = f"of which {printable(path)} was prepared, is gone" if prepared else "is not a folder"
+        raise DataError(f"{printable(source)} {of_it}; expected the pictures at their own size; name their folder")
     items = READERS[recognise(source)](source).items
     splits = dict(zip(prepared.names, prepared.splits, strict=True)) if prepared else {i.name: i.split for i in items}
     found = [i for i in items if i.mask is not None and i.name in splits and split in (None, splits[i.name])]
@@ -143,8 +143,8 @@ def originals(spec: str | Path, split: str | None = None) -> list[Item]:
         which = f" in split {split!r}" if split else ""
         there = ", ".join(sorted({s for s in splits.values() if s})) or "none"
         raise DataError(
-            f"{printable(path)} has no labelled picture{which} (splits: {there}), masks/ beside images/ expected: "
-            "name another folder or split"
+            f"{printable(path)} has no labelled picture{which} (splits: {there}); expected masks/ beside images/; "
+            "choose another folder or split"
         )
     return found
 
@@ -156,7 +156,7 @@ def open_shapes(
     from redoseg.data.shapes import HELD_OUT_COUNT, HELD_OUT_START, generate
 
     if split not in ("train", "test"):
-        raise DataError(f"no picture of {level} is in split {split!r}, one of these expected: train, test")
+        raise DataError(f"no picture of {level} is in split {split!r}; expected train or test")
     number = HELD_OUT_COUNT if count is None else count
     start = HELD_OUT_START if split == "test" else 0
     images, labels = generate(level, number, size, regions=regions, seed=seed, start=start)

@@ -1,6 +1,6 @@
 """A prepared set: pictures decoded once into arrays on disk that are memory-mapped.
 
-A folder with `images.npy` (N, H, W, 3), `masks.npy` (N, H, W; left out if nothing is labelled), `items.csv`
+A folder with `images.npy` (N, H, W, 3), `masks.npy` (N, H, W; missing if nothing is labelled), `items.csv`
 (name, source, split, labelled) and `dataset.json`, which says from what and how it was made. `writing` makes it.
 """
 
@@ -55,7 +55,7 @@ class ImageSet:
     labelled: NDArray[np.bool_]
     """(N,): whether the picture has a mask."""
     bad: tuple[tuple[str, str], ...] = ()
-    """Files that were left out, each with its reason."""
+    """Files that were not used, each with its reason."""
     notes: tuple[str, ...] = ()
     """What is missing or was decided when the set was prepared."""
     source: str = ""
@@ -76,7 +76,7 @@ class ImageSet:
         if self.masks is None:
             return None
         counts = np.zeros(256, np.int64)
-        for mask in self.masks:  # one by one: they may be more than memory holds
+        for mask in self.masks:  # one by one: they may not fit into memory
             counts += np.bincount(mask.ravel(), minlength=256)
         known = counts[_LABELS >= 0].sum()
         return float(counts[_LABELS > 0].sum() / known) if known else None
@@ -101,7 +101,7 @@ class ImageSet:
         chosen = [i for i, s in enumerate(self.splits) if s == split]
         if not chosen:
             there = ", ".join(sorted({s for s in self.splits if s})) or "none"
-            raise DataError(f"no picture of {self.name} is in split {split!r}, one of these expected: {there}")
+            raise DataError(f"no picture of {self.name} is in split {split!r}; expected one of {there}")
         return self.take(chosen)
 
     def resized(self, size: int) -> ImageSet:
@@ -110,13 +110,13 @@ class ImageSet:
             return self
         if size > self.size:
             raise DataError(
-                f"{self.name} is prepared at {self.size} px, at least {size} px expected: "
+                f"{self.name} is prepared at {self.size} px; expected at least {size} px; "
                 f"prepare it again with --size {size}"
             )
         needed = len(self) * size * size * (3 if self.masks is None else 4)
         if needed > free_memory() // 2:
             raise DataError(
-                f"{self.name} at {size} px takes {needed / 1e6:,.0f} MB of memory, half of what is free expected: "
+                f"{self.name} at {size} px takes {needed / 1e6:,.0f} MB of memory; expected half of what is free; "
                 f"prepare it again with --size {size}, and it is read from disk"
             )
         images = np.empty((len(self), size, size, 3), np.uint8)
@@ -142,7 +142,7 @@ def open_prepared(folder: str | Path) -> ImageSet:
     try:
         about = json.loads((folder / "dataset.json").read_text("utf-8"))
         if about["format"] != FORMAT:
-            raise DataError(f"{printable(folder)} has format {about['format']}, {FORMAT} expected: prepare it again")
+            raise DataError(f"{printable(folder)} has format {about['format']}; expected {FORMAT}; prepare it again")
         size, count, labelled = int(about["size"]), int(about["pictures"]), int(about["labelled"])
         with open(folder / "items.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -166,24 +166,24 @@ def open_prepared(folder: str | Path) -> ImageSet:
         )
     except FileNotFoundError as error:
         if not is_prepared(folder):
-            seen = "is no prepared set" if folder.is_dir() else "does not exist"
+            seen = "is not a prepared set" if folder.is_dir() else "does not exist"
             raise DataError(
-                f"{printable(folder)} {seen}, a prepared one expected: make it with `redoseg prepare`"
+                f"{printable(folder)} {seen}; expected a prepared one; make it with `redoseg prepare`"
             ) from None
         missing = Path(str(error.filename)).name
         raise DataError(
-            f"{printable(folder)} has no {missing}, a whole prepared set expected: prepare it again"
+            f"{printable(folder)} has no {missing}; expected a whole prepared set; prepare it again"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(
-            f"{printable(folder)} is damaged ({describe_error(error)}), a whole prepared set expected: prepare it again"
+            f"{printable(folder)} is damaged ({describe_error(error)}); expected a whole prepared set; prepare it again"
         ) from error
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.shape != shape or array.dtype != np.uint8:
-        raise ValueError(f"{path.name} holds {array.dtype} {array.shape}, uint8 {shape} expected")
+        raise ValueError(f"{path.name} has {array.dtype} {array.shape}; expected uint8 {shape}")
     return array
 
 

@@ -46,17 +46,17 @@ def flowers102(source: str | Path) -> Listing:
     Raises DataError if the layout is another.
     """
     source = Path(source)
-    expected = "the layout of Flowers-102 expected: name the folder that holds jpg/, setid.mat and segmim/"
+    expected = "expected the layout of Flowers-102; name the folder that contains jpg/, setid.mat and segmim/"
     if not is_flowers102(source):
         missing = "jpg" if os.path.isfile(source / "setid.mat") else "setid.mat"
-        raise DataError(f"{_seen(source, missing)}, {expected}")
+        raise DataError(f"{_seen(source, missing)}; {expected}")
     ids = read_mat(source / "setid.mat")
     items: list[Item] = []
     notes: list[str] = []
     for split, (key, official) in FLOWERS102_SPLITS.items():
         if key not in ids or not np.isfinite(ids[key]).all():
             raise DataError(
-                f"{printable(source / 'setid.mat')} has no {key!r}, tstid, valid and trnid expected: fetch the file "
+                f"{printable(source / 'setid.mat')} has no {key!r}; expected tstid, valid and trnid; fetch the file "
                 "again"
             )
         found = []
@@ -69,7 +69,7 @@ def flowers102(source: str | Path) -> Listing:
             notes.append(f"{split}: {_here(len(found), official)}")
         items += found
     if not items:
-        raise DataError(f"{printable(source / 'jpg')} holds no picture that setid.mat lists, {expected}")
+        raise DataError(f"{printable(source / 'jpg')} has no picture that setid.mat lists; {expected}")
     notes = notes or [_here(len(items), len(items))]
     return Listing(tuple(items), notes=(*notes, *_unmasked(items, "segmim/")))
 
@@ -93,12 +93,12 @@ def flowers17(source: str | Path) -> Listing:
     source = Path(source)
     if os.path.isdir(source / "images"):
         return labelled_folder(source)
-    expected = "images/ and masks/, or jpg/image_0001.jpg and trimaps/ expected: name the folder that holds them"
+    expected = "expected images/ and masks/, or jpg/image_0001.jpg and trimaps/; name the folder that contains them"
     if not os.path.isdir(source / "jpg"):
-        raise DataError(f"{_seen(source, 'images and no jpg')}, {expected}")
+        raise DataError(f"{_seen(source, 'images and no jpg')}; {expected}")
     listing = _named(source / "jpg", r"image_\d{4}\.jpg", source)
     if not listing.items:
-        raise DataError(f"{printable(source / 'jpg')} holds no image_0001.jpg, {expected}")
+        raise DataError(f"{printable(source / 'jpg')} has no image_0001.jpg; {expected}")
     items: list[Item] = []
     labelled = 0
     for item in listing.items:
@@ -126,7 +126,7 @@ def read_trimap(path: Path) -> NDArray[np.uint8]:
     for value, what in ((OBJECT, "red, the flower"), (BACKGROUND, "blue, the background")):
         if not (mask == value).any():
             raise DataError(
-                f"{printable(path)}: nothing is {what}, a trimap of red, blue and others expected: give the masks in "
+                f"{printable(path)}: nothing is {what}; expected a trimap of red, blue and others; give the masks in "
                 "masks/"
             )
     return mask
@@ -140,7 +140,7 @@ def lfw(source: str | Path) -> Listing:
 
     Part labels are `parts_lfw_funneled_gt_images/NAME_0001.ppm`, in `source` or beside the folder of pictures. They
     belong to the funneled pictures and are not used with the deep-funneled or the unaligned ones (`lfw/`), which the
-    folder's name tells. The paper's numbers of pictures are drawn for its splits, among the labelled ones if there are
+    folder's name shows. The paper's numbers of pictures are drawn for its splits, among the labelled ones if there are
     any. Raises DataError if the layout is another.
     """
     source = Path(source)
@@ -151,8 +151,8 @@ def lfw(source: str | Path) -> Listing:
             break
     else:
         raise DataError(
-            f"{_seen(source, 'NAME/NAME_0001.jpg')}, the layout of LFW expected: "
-            "name the folder that holds lfw_funneled/ and parts_lfw_funneled_gt_images/"
+            f"{_seen(source, 'NAME/NAME_0001.jpg')}; expected the layout of LFW; "
+            "name the folder that contains lfw_funneled/ and parts_lfw_funneled_gt_images/"
         )
     place = Path(os.path.abspath(folder))
     parts = [f / "parts_lfw_funneled_gt_images" for f in (source, place.parent)]
@@ -193,12 +193,12 @@ def cub200(source: str | Path) -> Listing:
     if not os.path.isdir(root):
         root = source
     expected = (
-        "the layout of CUB-200-2011 expected: name the folder that holds CUB_200_2011/ (images.txt and images/) "
+        "expected the layout of CUB-200-2011; name the folder that contains CUB_200_2011/ (images.txt and images/) "
         "and segmentations/"
     )
     for missing in ("images.txt", "images"):
         if not os.path.exists(root / missing):
-            raise DataError(f"{_seen(root, missing)}, {expected}")
+            raise DataError(f"{_seen(root, missing)}; {expected}")
     folders = [f / "segmentations" for f in (source, root, Path(os.path.abspath(root)).parent)]
     masks = next((f for f in folders if os.path.isdir(f)), None)
     items: list[Item] = []
@@ -207,7 +207,7 @@ def cub200(source: str | Path) -> Listing:
             item = Item(name, root / "images" / f"{name}.jpg", number=number)
             items.append(_with_mask(item, masks / f"{name}.png", read_grey) if masks else item)
     if not items:
-        raise DataError(f"{printable(root / 'images')} holds no picture that images.txt lists, {expected}")
+        raise DataError(f"{printable(root / 'images')} has no picture that images.txt lists; {expected}")
     drawn, note = draw_splits(items, CUB_SPLITS, CUB_PICTURES, "cub200-2011")
     return Listing(drawn, notes=(_here(len(items), CUB_PICTURES), *_unmasked(items, "segmentations/"), note))
 
@@ -219,7 +219,7 @@ def _cub_names(path: Path) -> list[tuple[str, str]]:
         # No part begins with a dot: no name leads out of the folder.
         fit = re.fullmatch(r"0*(\d+)\s+([^/.\s][^/\s]*/[^/.\s][^/\s]*)\.jpg", line)
         if fit is None:
-            raise DataError(f"{where}: {line[:80]!r}, '1 CLASS/NAME.jpg' expected: fetch the file again")
+            raise DataError(f"{where}: {line[:80]!r}; expected '1 CLASS/NAME.jpg'; fetch the file again")
         names.setdefault(fit[2], fit[1])
     return sorted(names.items())
 
@@ -257,7 +257,7 @@ def _named(folder: Path, pattern: str, source: Path) -> Listing:
         return Listing(())
     fit = [p for p in images if re.fullmatch(pattern, p.relative_to(folder).as_posix())]
     others = sum(p.suffix == ".jpg" for p in images) - len(fit)
-    notes = (f"pictures of other names, left out: {others:,}",) if others else ()
+    notes = (f"pictures of other names, not used: {others:,}",) if others else ()
     return Listing(tuple(Item(p.stem, p) for p in fit), shown_problems(problems, source), notes)
 
 
@@ -307,10 +307,10 @@ def parts_of(name: str, sources: Sequence[Path]) -> list[tuple[str, Path]]:
     kinds = name.split("+")
     for kind in kinds:
         if kind not in READERS:
-            raise DataError(f"set {kind!r} is not known, one of these expected: {', '.join(READERS)}")
+            raise DataError(f"set {kind!r} is not known; expected one of {', '.join(READERS)}")
     if len(sources) != len(kinds):
         raise DataError(
-            f"{len(sources)} source folders for {name}, {len(kinds)} expected: name one for each part, in its order"
+            f"{len(sources)} source folders for {name}; expected {len(kinds)}; name one for each part, in its order"
         )
     return list(zip(kinds, sources, strict=True))
 
@@ -325,7 +325,7 @@ def list_set(name: str, sources: Sequence[Path], splits: Path | None = None) -> 
         splits: what `read_splits` reads, in place of the set's own or drawn splits.
 
     Returns:
-        The set's name to show (a folder's own), the folder that holds all of it, and its pictures, part after part.
+        The set's name to show (a folder's own), the folder that contains all of it, and its pictures, part after part.
 
     Raises:
         DataError: an unknown name, too few or too many folders, another layout than expected, wrong splits.

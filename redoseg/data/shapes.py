@@ -11,7 +11,7 @@ Two levels:
   their colours overlap, so that no clustering of colours finds the object.
 
 Training uses the indices from 0; the held-out pictures are the 512 from ``HELD_OUT_START``.
-The levels are frozen: a test holds their hashes, because scores on changed pictures do not compare.
+The levels are frozen: a test has their hashes, because scores on changed pictures do not compare.
 """
 
 import math

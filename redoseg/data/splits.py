@@ -41,15 +41,15 @@ def read_splits(path: str | Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for where, name, split in _listed_in_folder(path) if os.path.isdir(path) else _listed(path):
         if not name:
-            raise DataError(f"{where} has no name, a picture's name and its split expected: correct the line")
+            raise DataError(f"{where} has no name; expected a picture's name and its split; correct the line")
         if found.setdefault(name, split) != split:
             raise DataError(
-                f"{where}: {_short(name)} is in split {split!r}, in {found[name]!r} before, "
-                "one split for each name expected: remove one of the lines"
+                f"{where}: {_short(name)} is in split {split!r}, in {found[name]!r} before; expected "
+                "one split for each name; remove one of the lines"
             )
     if not any(found.values()):
         raise DataError(
-            f"{printable(path)} puts no picture in a split, names in {', '.join(NAMES)} expected: name another file"
+            f"{printable(path)} puts no picture in a split; expected names in {', '.join(NAMES)}; choose another file"
         )
     return found
 
@@ -65,11 +65,11 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{printable(path)}, line {line} is not UTF-8, a text file expected: save it as UTF-8"
+            f"{printable(path)}, line {line} is not UTF-8; expected a text file; save it as UTF-8"
         ) from None
     except OSError as error:
         raise DataError(
-            f"{printable(path)}: cannot be read ({describe_error(error)}), a text file expected: name another"
+            f"{printable(path)}: cannot be read ({describe_error(error)}); expected a text file; choose another"
         ) from error
     lines = [line.strip() for line in re.split(r"\r\n?|\n", text)]
     return [(f"{printable(path)}, line {number}", line) for number, line in enumerate(lines, 1) if line]
@@ -95,7 +95,7 @@ def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
             continue
         at = max(line.rfind(c) for c in ",; \t")
         if at < 0:
-            raise DataError(f"{where}: {_short(line)} has no split, NAME,SPLIT expected: add {', '.join(NAMES)}")
+            raise DataError(f"{where}: {_short(line)} has no split; expected NAME,SPLIT; add one of {', '.join(NAMES)}")
         yield where, line[:at].rstrip(",; \t"), _known(line[at + 1 :], where)
 
 
@@ -107,12 +107,12 @@ def _listed_in_table(
     for where, line in lines:
         row = _fields(line, delimiter, where)
         whole = len(row) == len(columns)
-        # A name may begin with #, too: such a row is told from a comment by its split.
+        # A name may begin with #, too: its split shows that such a row is not a comment.
         if line.startswith("#") and not (whole and row[split] in (*NAMES, "")):
             continue
         if not whole:
             raise DataError(
-                f"{where} has {len(row)} fields, {len(columns)} as in the header expected: correct the line"
+                f"{where} has {len(row)} fields; expected {len(columns)} as in the header; correct the line"
             )
         yield where, row[name], row[split] and _known(row[split], where)
 
@@ -123,10 +123,10 @@ def _listed_in_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
     meant = [f"{other}.txt" for other in _OTHER_NAMES if os.path.isfile(folder / f"{other}.txt")]
     if meant:
         expected = ", ".join(f"{s}.txt" for s in NAMES)
-        raise DataError(f"{printable(folder)} holds {meant[0]}, lists called {expected} expected: rename or remove it")
+        raise DataError(f"{printable(folder)} has {meant[0]}; expected lists called {expected}; rename or remove it")
     if not there:
         raise DataError(
-            f"{printable(folder)} has no list, any of {', '.join(f'{s}.txt' for s in NAMES)} expected: add one"
+            f"{printable(folder)} has no list; expected any of {', '.join(f'{s}.txt' for s in NAMES)}; add one"
         )
     for split in there:
         for where, line in read_lines(folder / f"{split}.txt"):
@@ -138,14 +138,14 @@ def _fields(line: str, delimiter: str, where: str) -> list[str]:
     try:
         return [field.strip() for field in next(csv.reader([line], delimiter=delimiter))]
     except csv.Error as error:  # a field of 128 KiB
-        raise DataError(f"{where}: {error}, a name and a split expected: correct the line") from None
+        raise DataError(f"{where}: {error}; expected a name and a split; correct the line") from None
 
 
 def _known(split: str, where: str) -> str:
     split = split.strip().lower()
     split = _NUMBERS.get(split, split)
     if split not in NAMES:
-        raise DataError(f"{where}: split {_short(split)}, one of {', '.join(NAMES)} expected: correct the line")
+        raise DataError(f"{where}: split {_short(split)}; expected one of {', '.join(NAMES)}; correct the line")
     return split
 
 
@@ -181,13 +181,13 @@ def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Lis
         found = found or numbers.get(key.lstrip("0"), [])
         if len(found) > 1:
             images = " and ".join(printable(items[i].image) for i in found[:2])
-            raise DataError(f"{where}: {_short(key)} may be {images}, one picture expected: write more of its path")
+            raise DataError(f"{where}: {_short(key)} may be {images}; expected one picture; write more of its path")
         if not found:
             unknown += 1
         elif splits[named.setdefault(found[0], key)] != splits[key]:
             raise DataError(
-                f"{where}: {_short(named[found[0]])} and {_short(key)} are one picture in two splits, "
-                "one split expected: remove one of them"
+                f"{where}: {_short(named[found[0]])} and {_short(key)} are one picture in two splits; expected "
+                "one split; remove one of them"
             )
     if not named:
         here = _short(printable(items[0].name)) if items else "none"

@@ -1,8 +1,8 @@
-"""Write a prepared set: decode in parallel, append in order, go on where an earlier call was stopped.
+"""Write a prepared set: decode in parallel, append in order, continue where an earlier call was stopped.
 
 While it is written a set is the hidden folder `.NAME.partial` beside its place:
 
-    plan         digest of everything that the result depends on; another plan starts anew
+    plan         digest of everything that the result depends on; another plan starts again
     done.jsonl   what is finished, a line for every few hundred items, written after their pixels are on disk
     set/         what becomes the set; renamed to its place when it is whole
 
@@ -76,8 +76,8 @@ def write_prepared(
 ) -> Prepared:
     """Decode a listing into a prepared set of side `size` [pixels] in the new folder `out`.
 
-    A picture that cannot be read is listed with its reason and the rest goes on; one whose mask cannot be used is
-    kept as not labelled. Called again after a stop of any kind, it goes on where it was, and the result has the
+    A picture that cannot be read is listed with its reason and the rest is prepared; one whose mask cannot be used is
+    kept as not labelled. Called again after a stop of any kind, it continues, and the result has the
     same bytes; where the very same set is there already, nothing is done.
 
     Args:
@@ -93,13 +93,13 @@ def write_prepared(
     """
     out, source = Path(out), Path(source)
     if not 4 <= size <= 2048:
-        raise DataError(f"size {size} px, 4 to 2048 expected: choose another size")
+        raise DataError(f"size {size} px; expected 4 to 2048; choose another size")
     if workers < 0:
         raise DataError(f"{workers} workers, 1 or more expected, or 0 for one a core: choose another number")
     if len(listing.items) < at_least:
         raise DataError(
-            f"{len(listing.items)} pictures found in {printable(source)}, at least {at_least} expected: "
-            "add pictures or name another folder"
+            f"{len(listing.items)} pictures found in {printable(source)}; expected at least {at_least}; "
+            "add pictures or choose another folder"
         )
     # Splits lie together, so that one split is a slice of the mapped file.
     items = sorted(listing.items, key=lambda item: SPLITS.index(item.split))
@@ -113,7 +113,7 @@ def write_prepared(
             if os.path.lexists(out):
                 done = _already(out, plan)
                 if done is None:
-                    raise DataError(f"{printable(out)} {_what_is_there(out)}, a new folder expected: name another")
+                    raise DataError(f"{printable(out)} {_what_is_there(out)}; expected a new folder; choose another")
                 shutil.rmtree(partial, ignore_errors=True)
                 return done
             writer = _Writer(partial, plan, size, with_masks=any(item.mask for item in items))
@@ -131,8 +131,8 @@ def write_prepared(
             if writer.pictures < at_least:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise DataError(
-                    f"{writer.pictures} of {len(items)} pictures in {printable(source)} can be read, "
-                    f"at least {at_least} expected: replace the broken ones, "
+                    f"{writer.pictures} of {len(items)} pictures in {printable(source)} can be read; expected "
+                    f"at least {at_least}; replace the broken ones, "
                     f"first of all {problems[0][0]} ({problems[0][1]})"
                 )
             about = {
@@ -161,7 +161,7 @@ def write_prepared(
         raise DataError(
             f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}; what is done is "
             "kept, "
-            "and the same command goes on from there"
+            "and the same command continues from there"
         ) from error
 
 
@@ -196,7 +196,7 @@ def _what_is_there(out: Path) -> str:
     with contextlib.suppress(DataError):
         there = open_prepared(out)
         return f"is a set prepared from other pictures or settings ({len(there):,} pictures, {there.size} px)"
-    return "exists and is no prepared set"
+    return "exists and is not a prepared set"
 
 
 @contextlib.contextmanager
@@ -212,8 +212,7 @@ def _alone(partial: Path, out: Path, wait: bool) -> Iterator[None]:
                 continue
         if not mine:
             raise DataError(
-                f"{printable(out)} is being written by another process, a folder of one's own expected: "
-                "wait for it or name another"
+                f"{printable(out)} is being written by another process; wait for it, or choose another folder"
             )
         yield
 
@@ -229,9 +228,8 @@ def _refuse_without_space(folder: Path, size: int, items: int, with_masks: bool)
     needed, free = items * size * size * (4 if with_masks else 3), shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{free / 1e6:,.0f} MB free in {printable(folder)}, {needed / 1e6:,.0f} MB expected for {items:,} "
-            "pictures: "
-            "free space, name another place or a smaller size"
+            f"{free / 1e6:,.0f} MB free in {printable(folder)}, {needed / 1e6:,.0f} MB needed for {items:,} pictures: "
+            "free space, choose another path or a smaller size"
         )
 
 

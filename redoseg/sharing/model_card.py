@@ -15,7 +15,7 @@ TO_FILL_IN = "not stated"
 
 @dataclass(frozen=True)
 class Statements:
-    """What only whoever shares a model can say. Empty ones are named as not stated."""
+    """What only the person who shares a model can say. Empty ones are named as not stated."""
 
     licence: str = ""
     """Licence of the weights: an identifier as Hugging Face has them, such as apache-2.0, or a short text."""
@@ -44,7 +44,7 @@ def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str
     lines += [
         f"# {name}",
         "",
-        "Cuts the object out of photographs of one kind of thing, and draws object or background anew. Learnt from",
+        "Cuts the object out of photographs of one kind of object, and draws object or background again. Learnt from",
         "pictures alone, without a mask, by redrawing (ReDO, Chen, Artières, Denoyer, NeurIPS 2019), with redoseg.",
         "",
         "```",
@@ -66,7 +66,7 @@ def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str
     seen, drawn = about["mask_size"], config.data.size
     lines += [
         f"**Limits.** It sees {seen} x {seen} pixels: what is finer is lost or guessed from the photograph's colours,",
-        f"and drawings have no more than {drawn} pixels a side in them. It knows only the kind of thing that it was",
+        f"and drawings have no more than {drawn} pixels a side in them. It knows only the kind of object that it was",
         f"shown, large in the picture. {statements.limits}".rstrip(),
         "",
         f"**Licence.** Of the weights: {statements.licence or TO_FILL_IN}. Of the code that made them: Apache-2.0.",
@@ -116,7 +116,7 @@ _STARTS = {"disc": "one constant disc", "square": "one constant square"}
 
 
 def _last(place: str) -> str:
-    """The last part of a path or name: where pictures lie on a disk is nobody's business."""
+    """The last part of a path or name: the folders of a user's disk are private."""
     return PurePath(place).name or place
 
 

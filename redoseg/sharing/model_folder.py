@@ -1,6 +1,6 @@
 """A run folder, at any point of its training -> the model folder that is shared.
 
-A model folder holds config.json, model.safetensors (extractor, generators, latent encoder: weights alone, float32),
+A model folder has config.json, model.safetensors (extractor, generators, latent encoder: weights alone, float32),
 mask.onnx, redraw.onnx, and README.md, a model card. One of a run without a first stage has no generators, no encoder
 and no redraw.onnx.
 """
@@ -54,7 +54,7 @@ class TrainedNets:
 
     config: Config
     extractor: nn.Module
-    """The second stage's, if the run has come to its end; else the moving average's."""
+    """The second stage's, if the run has finished; else the moving average's."""
     generators: nn.ModuleList | None
     """None where the run has no first stage, so that they have learnt nothing."""
     encoder: nn.Module
@@ -66,7 +66,7 @@ class TrainedNets:
 
 
 def read_run(folder: Path) -> TrainedNets:
-    """The networks of a run folder as its last checkpoint has them. Raises ModelError if it holds none."""
+    """The networks of a run folder as its last checkpoint has them. Raises ModelError if it has none."""
     files = RunFolder(folder)
     if not files.state.is_file():
         raise ModelError(
@@ -91,10 +91,10 @@ def read_run(folder: Path) -> TrainedNets:
         about["refined"] = True
     elif not config.first_steps:
         raise ModelError(
-            f"{printable(folder)} has no masks yet, a run that has come to its end expected: go on with "
+            f"{printable(folder)} has no masks yet; expected a run that has finished; continue it with "
             "`redoseg train --resume --out` and this folder"
         )
-    # what was written down counts only as far as it is of these weights: a run may have gone on since
+    # what was written down counts only as far as it is of these weights: a run may have continued since
     saved_at = (saved["restarts"], saved["step"])
     entries = [e for e in files.log.entries() if (e["restarts"], e["step"]) <= saved_at]
     outcome = files.read_outcome()
@@ -131,7 +131,7 @@ def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int
     except DataError as error:
         raise ModelError(
             f"{printable(folder)} does not say yet which region is the object, and its pictures cannot be looked at "
-            f"({error}): go on with `redoseg train --resume --out` and this folder first"
+            f"({error}): continue it with `redoseg train --resume --out` and this folder first"
         ) from None
 
 
@@ -143,7 +143,7 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
     """
     run, out = Path(run), Path(out)
     if out.exists():
-        raise RedosegError(f"{printable(out)} exists, a new model folder expected: name another place")
+        raise RedosegError(f"{printable(out)} exists; expected a new model folder; choose another path")
     nets = read_run(run)
     partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
     try:

@@ -19,25 +19,25 @@ def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str
     """
     folder = Path(folder)
     if not _REPO.fullmatch(repo):
-        raise RedosegError(f"{repo!r} seen, the model's name on the hub expected, as user/name: correct it")
+        raise RedosegError(f"{repo!r} is not a model's name on the hub; expected user/name; correct it")
     needed = [file for file in MODEL_FOLDER_FILES if file != REDRAW_FILE]  # a run without a first stage has none
     missing = [file for file in needed if not (folder / file).is_file()]
     if missing:
-        seen = f"has no {missing[0]}" if folder.is_dir() else "is no folder"
-        raise ModelError(f"{printable(folder)} {seen}, a model folder expected: make one with `redoseg export`")
+        seen = f"has no {missing[0]}" if folder.is_dir() else "is not a folder"
+        raise ModelError(f"{printable(folder)} {seen}; expected a model folder; make one with `redoseg export`")
     with _one_line(repo, "pushed"):
         import huggingface_hub
 
         token = token or huggingface_hub.get_token()
         if not token:
             raise RedosegError(
-                "no token for the hub, one that may write expected: say `hf auth login`, or set HF_TOKEN"
+                "no token for the hub; expected one that may write; run `hf auth login`, or set HF_TOKEN"
             )
         api = huggingface_hub.HfApi(token=token, library_name="redoseg")
         address = api.create_repo(repo, private=private, exist_ok=True)
         if private and not api.model_info(repo).private:
             raise RedosegError(
-                f"{repo} on the hub is public, a private one expected: name another, or leave private out"
+                f"{repo} on the hub is public; expected a private one; choose another, or remove private"
             )
         api.upload_folder(
             repo_id=repo,

@@ -1,4 +1,4 @@
-"""A table of many runs: rows of settings, several seeds each, stopped and gone on with as one likes.
+"""A table of many runs: rows of settings, several seeds each. It can be stopped and continued.
 
 A study is a TOML file: a `title`, the base `recipe` and its `settings`, `seeds`, `good` (the IoU from which on masks
 count as good), and one `[[row]]` after another with a `name`, and its own `recipe`, `settings` and `group` if any.
@@ -73,20 +73,20 @@ def load_study(study: str) -> Study:
             text = (resources.files("redoseg") / "studies" / f"{study}.toml").read_bytes()
         else:
             names = ", ".join(study_names())
-            raise ConfigError(f"{where}: no such file, a TOML file or one of {names} expected: check the name")
+            raise ConfigError(f"{where}: no such file; expected a TOML file or one of {names}; check the name")
         values = tomllib.loads(text.decode())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: not readable ({error}), a TOML file expected: mend it") from None
+        raise ConfigError(f"{where}: not readable ({error}); expected a TOML file; correct it") from None
     _check(values, {"title": str, "recipe": str, "settings": dict, "seeds": list, "good": float, "row": list}, where)
     seeds = values.get("seeds", [0, 1, 2])
     if not (values.get("row") and seeds and all(type(s) is int and s >= 0 for s in seeds)):
-        raise ConfigError(f"{where}: no [[row]], or seeds that are no whole numbers, both expected: add them")
+        raise ConfigError(f"{where}: no [[row]], or seeds that are not whole numbers; expected both; add them")
     rows: list[Row] = []
     for number, row in enumerate(values["row"], 1):
         here = f"{where}, row {number}"
         _check(row, {"name": str, "group": str, "recipe": str, "settings": dict}, here)
         if "name" not in row or row["name"] in [r.name for r in rows]:
-            raise ConfigError(f"{here}: no name of its own, one expected: add name = ...")
+            raise ConfigError(f"{here}: no name; expected one of its own; add name = ...")
         base = load_recipe(row.get("recipe", values.get("recipe", "shapes")))
         settings = flat(values.get("settings", {})) | flat(row.get("settings", {}))
         config = from_values(nested(flat(to_values(base)) | settings), here)
@@ -98,9 +98,9 @@ def load_study(study: str) -> Study:
 def _check(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
     for key, value in values.items():
         if key not in kinds:
-            raise ConfigError(f"{where}: unknown key {key}, one of {', '.join(kinds)} expected: remove it")
+            raise ConfigError(f"{where}: unknown key {key}; expected one of {', '.join(kinds)}; remove it")
         if not isinstance(value, (int, float) if kinds[key] is float else kinds[key]):
-            raise ConfigError(f"{where}: {key} is {value!r}, a {kinds[key].__name__} expected: change it")
+            raise ConfigError(f"{where}: {key} is {value!r}; expected a {kinds[key].__name__}; change it")
 
 
 # ---------------------------------------------------------------------------------------------------- running
@@ -125,14 +125,14 @@ class _Job:
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
     def borrows_from(self, other: _Job) -> bool:
-        """Whether the other's whole training is this one's first stage."""
+        """Whether the other's whole training is the first stage of this one."""
         return (
             bool(self.config.first_steps) and replace(self.config, refine=RefineConfig()) == other.config != self.config
         )
 
 
 class StudyFolder:
-    """Names of what a study's folder holds."""
+    """Names of the files in a study's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -153,7 +153,7 @@ class StudyFolder:
         return self.run(job.row.name, job.seed, job.key)
 
     def read(self) -> list[Result]:
-        """The finished runs; a line that a kill broke is left out."""
+        """The finished runs; a line that a kill broke is skipped."""
         found = []
         with contextlib.suppress(FileNotFoundError):
             for line in self.results.read_text().splitlines():
@@ -172,11 +172,11 @@ def run_study(
     """Train what is not done yet, several runs side by side; returns the results so far and how many are missing.
 
     A row whose second stage is off lends its training to the rows that differ from it in the second stage alone. Only
-    where it was made in an earlier sitting in another folder do they train that first stage themselves.
+    where it was made in an earlier session in another folder do they train that first stage themselves.
 
     Args:
         study: what to run. Runs whose settings have changed since are done again.
-        out: the study's folder; a run that was stopped in it goes on.
+        out: the study's folder; a run that was stopped in it is continued.
         jobs: runs side by side, each with one thread; 0 for one a core, or one a GPU.
         device: cpu or cuda; runs take the GPUs in turns.
         minutes: start no run after so long; 0 for no limit.
@@ -189,7 +189,7 @@ def run_study(
     started = time.monotonic()
     with locked(out) as mine:
         if not mine:
-            raise RunError(f"{out} is in use by another study, a folder of one's own expected: wait or name another")
+            raise RunError(f"{out} is in use by another study; wait, or choose another folder")
         # a seed of every row before the next seed, so that a study cut short is still a comparison
         wanted = [_Job(row, seed) for seed in study.seeds for row in study.rows]
         keys = {job.key for job in wanted}
@@ -255,7 +255,7 @@ class _Children:
 
     def __exit__(self, *error: object) -> None:
         for _, _, process in self.jobs:
-            process.terminate()  # ends the step, saves, and can be gone on with
+            process.terminate()  # ends the step, saves, and can be continued
         for _, _, process in self.jobs:
             process.wait()
 
@@ -295,7 +295,7 @@ def _result(job: _Job, folder: Path) -> Result:
     except (OSError, ValueError) as error:
         said = folder.with_suffix(".txt").read_text(errors="replace").strip().splitlines()
         why = said[-1] if said else str(error)
-        raise RunError(f"{folder} did not come to its end ({why}), a whole run expected: run the study again") from None
+        raise RunError(f"{folder} did not finish ({why}); expected a whole run; run the study again") from None
     entries = files.log.entries()
     course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
     last = next((e for e in reversed(entries) if "grey" in e), Entry())

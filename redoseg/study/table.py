@@ -76,7 +76,7 @@ def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -
 
 
 def _behind(course: Sequence[Sequence[float]]) -> float:
-    """How far the last weights score below the best scored ones of the run, which only labels can tell."""
+    """How far the last weights score below the best scored ones of the run, which only labels can show."""
     return max((iou for _, iou in course), default=0.0) - course[-1][1] if course else 0.0
 
 

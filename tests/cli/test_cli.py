@@ -214,7 +214,7 @@ def train_hint(what: str) -> str:
         (f"train {'x' * 300}", f"recipe {'x' * 300}: "),
         (
             "train none.toml",
-            f"recipe none.toml: no such file, a TOML file or one of {', '.join(recipe_names())} expected: "
+            f"recipe none.toml: no such file; expected a TOML file or one of {', '.join(recipe_names())} expected: "
             "check the name",
         ),
         (

@@ -142,42 +142,42 @@ TOP = ", ".join(sorted(to_values(Config())))
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"stepz": 3}, f"R: unknown setting stepz, one of {TOP} expected: did you mean steps?"),
-        ({"qqqqqq": 3}, f"R: unknown setting qqqqqq, one of {TOP} expected: remove it"),
+        ({"stepz": 3}, f"R: unknown setting stepz; expected one of {TOP}; did you mean steps?"),
+        ({"qqqqqq": 3}, f"R: unknown setting qqqqqq; expected one of {TOP}; remove it"),
         (
             {"optim": {"beta3": 0.1}},
-            "R: unknown setting optim.beta3, one of average, beta1, beta2, discriminator_rate, encoder_rate, "
-            "extractor_decay, extractor_rate, generator_rate expected: did you mean optim.beta2?",
+            "R: unknown setting optim.beta3; expected one of average, beta1, beta2, discriminator_rate, encoder_rate, "
+            "extractor_decay, extractor_rate, generator_rate; did you mean optim.beta2?",
         ),
-        ({"steps": "many"}, "R: steps is 'many', a whole number expected: change it"),
-        ({"steps": 3.0}, "R: steps is 3.0, a whole number expected: change it"),
-        ({"steps": True}, "R: steps is True, a whole number expected: change it"),
-        ({"data": {"flip": 1}}, "R: data.flip is 1, true or false expected: change it"),
-        ({"data": {"source": 3}}, "R: data.source is 3, text expected: change it"),
-        ({"optim": {"beta1": "x"}}, "R: optim.beta1 is 'x', a number expected: change it"),
-        ({"optim": {"beta1": True}}, "R: optim.beta1 is True, a number expected: change it"),
-        ({"optim": {"beta1": float("nan")}}, "R: optim.beta1 is nan, a finite number expected: change it"),
-        ({"optim": {"beta1": float("inf")}}, "R: optim.beta1 is inf, a finite number expected: change it"),
-        ({"nets": {"norm": "layer"}}, "R: nets.norm is 'layer', one of instance, batch expected: change it"),
-        ({"nets": {"norm": ["batch"]}}, "R: nets.norm is ['batch'], one of instance, batch expected: change it"),
-        ({"nets": 5}, "R: nets is 5, a table [nets] expected: write it as one"),
-        ({"steps": 0}, "R: steps is 0, at least 1 expected: change it"),
-        ({"seed": -1}, "R: seed is -1, 0 to 4.61169e+18 expected: change it"),
-        ({"seed": 2**62 + 1}, f"R: seed is {2**62 + 1}, 0 to 4.61169e+18 expected: change it"),
-        ({"nets": {"regions": 1}}, "R: nets.regions is 1, 2 to 16 expected: change it"),
-        ({"optim": {"beta2": 1.0}}, "R: optim.beta2 is 1.0, 0 to 0.999999 expected: change it"),
-        ({"optim": {"average": -0.1}}, "R: optim.average is -0.1, 0 to 0.999999 expected: change it"),
-        ({"optim": {"encoder_rate": -0.1}}, "R: optim.encoder_rate is -0.1, at least 0 expected: change it"),
+        ({"steps": "many"}, "R: steps is 'many'; expected a whole number; change it"),
+        ({"steps": 3.0}, "R: steps is 3.0; expected a whole number; change it"),
+        ({"steps": True}, "R: steps is True; expected a whole number; change it"),
+        ({"data": {"flip": 1}}, "R: data.flip is 1; expected true or false; change it"),
+        ({"data": {"source": 3}}, "R: data.source is 3; expected text; change it"),
+        ({"optim": {"beta1": "x"}}, "R: optim.beta1 is 'x'; expected a number; change it"),
+        ({"optim": {"beta1": True}}, "R: optim.beta1 is True; expected a number; change it"),
+        ({"optim": {"beta1": float("nan")}}, "R: optim.beta1 is nan; expected a finite number; change it"),
+        ({"optim": {"beta1": float("inf")}}, "R: optim.beta1 is inf; expected a finite number; change it"),
+        ({"nets": {"norm": "layer"}}, "R: nets.norm is 'layer'; expected one of instance, batch; change it"),
+        ({"nets": {"norm": ["batch"]}}, "R: nets.norm is ['batch']; expected one of instance, batch; change it"),
+        ({"nets": 5}, "R: nets is 5; expected a table [nets]; write it as one"),
+        ({"steps": 0}, "R: steps is 0; expected at least 1; change it"),
+        ({"seed": -1}, "R: seed is -1; expected 0 to 4.61169e+18; change it"),
+        ({"seed": 2**62 + 1}, f"R: seed is {2**62 + 1}; expected 0 to 4.61169e+18; change it"),
+        ({"nets": {"regions": 1}}, "R: nets.regions is 1; expected 2 to 16; change it"),
+        ({"optim": {"beta2": 1.0}}, "R: optim.beta2 is 1.0; expected 0 to 0.999999; change it"),
+        ({"optim": {"average": -0.1}}, "R: optim.average is -0.1; expected 0 to 0.999999; change it"),
+        ({"optim": {"encoder_rate": -0.1}}, "R: optim.encoder_rate is -0.1; expected at least 0; change it"),
         (
             {"objective": {"floor": 0.4}, "nets": {"regions": 3}},
-            "R: objective.floor is 0.4 for 3 regions, at most 0.333 expected: lower it",
+            "R: objective.floor is 0.4 for 3 regions; expected at most 0.333; lower it",
         ),
         (
             {"objective": {"latent_from": "composites", "redraw": "one"}},
-            "R: objective.latent_from composites with objective.redraw one, redraw each or object expected: "
+            "R: objective.latent_from composites with objective.redraw one; expected redraw each or object; "
             "change one of them",
         ),
-        ({"optim": {"beta1": 10**400}}, f"R: optim.beta1 is {10**400}, a finite number expected: change it"),
+        ({"optim": {"beta1": 10**400}}, f"R: optim.beta1 is {10**400}; expected a finite number; change it"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused(values: dict[str, Any], text: str) -> None:
@@ -204,8 +204,8 @@ def test_a_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_recipe(str(tmp_path / "none.toml"))
     assert str(caught.value) == (
-        f"recipe {tmp_path / 'none.toml'}: no such file, a TOML file or one of {', '.join(recipe_names())} "
-        "expected: check the name"
+        f"recipe {tmp_path / 'none.toml'}: no such file; expected a TOML file or one of "
+        f"{', '.join(recipe_names())}; check the name"
     )
 
 
@@ -217,7 +217,7 @@ def test_broken_toml(content: bytes, tmp_path: Path) -> None:
         load_recipe(str(path))
     text = str(caught.value)
     assert text.startswith(f"recipe {path}: not TOML (")
-    assert text.endswith("), a TOML file expected: mend that place")
+    assert text.endswith("); expected a TOML file; correct it")
     assert "\n" not in text
 
 
@@ -226,8 +226,8 @@ def test_a_recipes_file_is_named_in_its_mistakes(tmp_path: Path) -> None:
     path.write_text("[nets]\nlatend = 3\n")
     with pytest.raises(ConfigError) as caught:
         load_recipe(str(path))
-    assert str(caught.value).startswith(f"recipe {path}: unknown setting nets.latend, one of ")
-    assert str(caught.value).endswith("expected: did you mean nets.latent?")
+    assert str(caught.value).startswith(f"recipe {path}: unknown setting nets.latend; expected one of ")
+    assert str(caught.value).endswith("; did you mean nets.latent?")
 
 
 def test_a_recipe_file_fills_in_the_defaults(tmp_path: Path) -> None:

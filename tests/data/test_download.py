@@ -57,7 +57,7 @@ class Step:
 
 @dataclass
 class Site(ThreadingHTTPServer):
-    """`files` by name, served by `steps`, one a request, then properly; `asked` holds (file, Range)."""
+    """`files` by name, served by `steps`, one a request, then properly; `asked` contains (file, Range)."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -571,7 +571,7 @@ def test_no_server(publish: Publish, site: Site, tmp_path: Path, monkeypatch: py
     with pytest.raises(DataError) as caught:
         fetch("some", tmp_path, pause=60)
     assert str(caught.value) == (
-        f"{url}: cannot be reached (Connection refused), a server expected: "
+        f"{url}: cannot be reached (Connection refused); expected a server; "
         f"check the network, or put 102flowers.tgz into {tmp_path} by hand"
     )
 
@@ -610,7 +610,9 @@ def test_wrong_bytes_are_removed_and_said(site: Site, publish: Publish, tmp_path
     archive = publish("102flowers.tgz", ARCHIVE)
     site.files["102flowers.tgz"] = b"<html>log in to this network</html>"
     said = refused(tmp_path)
-    assert said.startswith(f"{archive.url}: a file with MD5 {digest(site.files['102flowers.tgz'])} came, {archive.md5}")
+    assert said.startswith(
+        f"{archive.url}: a file with MD5 {digest(site.files['102flowers.tgz'])} came; expected {archive.md5}"
+    )
     assert "run again" in said
     assert "twice" in said
     assert files(tmp_path) == {}
@@ -640,7 +642,7 @@ def test_a_full_disk(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("102flowers.tgz", ARCHIVE, needed=False)
     (tmp_path / "102flowers.tgz.part").symlink_to("/dev/full")
     said = refused(tmp_path)
-    assert said == f"{tmp_path}: cannot be written (No space left on device): free space or name another place"
+    assert said == f"{tmp_path}: cannot be written (No space left on device): free space or choose another path"
     assert len(site.asked) == 1
 
 
@@ -681,7 +683,7 @@ def test_unsafe_archives_are_refused_whole(
     publish("102flowers.tgz", tgz(("jpg/a", b"a"), member, ("jpg/b", b"b")), md5=None)
     said = refused(tmp_path / "here")
     name = member.name if isinstance(member, tarfile.TarInfo) else member[0]
-    assert f"102flowers.tgz holds {name}, which is" in said
+    assert f"102flowers.tgz contains {name}, which is" in said
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["here"]
 
 
@@ -689,7 +691,7 @@ def test_a_link_within_the_archive_cannot_lead_out(publish: Publish, tmp_path: P
     (tmp_path / "outside").mkdir()
     link = special("jpg", tarfile.SYMTYPE, str(tmp_path / "outside"))
     publish("102flowers.tgz", tgz(link, ("jpg/a", b"a")))
-    assert "holds jpg, which is no file or folder" in refused(tmp_path / "here")
+    assert "contains jpg, which is no file or folder" in refused(tmp_path / "here")
     assert list((tmp_path / "outside").iterdir()) == []
 
 

@@ -90,7 +90,7 @@ def test_every_third_picture_is_for_choosing(labelled: Path, tmp_path: Path) -> 
     assert data.subset("dev").names == ("p0", "p3", "p6", "p9")
     assert len(data.subset("test")) == 6
     assert isinstance(data.subset("dev").pixels, np.memmap)
-    with pytest.raises(DataError, match=r"no picture of flowers17 is in split 'val', one of .* dev, test"):
+    with pytest.raises(DataError, match=r"no picture of flowers17 is in split 'val'; expected one of .*dev, test"):
         data.subset("val")
 
 
@@ -145,21 +145,21 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
         picture(three / f"{i}.png")
     out = tmp_path / "out"
     assert refused("folder", three, out) == (
-        f"3 pictures found in {three}, at least 8 expected: add pictures or name another folder"
+        f"3 pictures found in {three}; expected at least 8; add pictures or choose another folder"
     )
     assert "does not exist, a folder of pictures expected: name another" in refused("folder", tmp_path / "x", out)
-    assert "set 'cifar' is not known, one of these expected: flowers102" in refused("cifar", labelled, out)
-    assert "size 1 px, 4 to 2048 expected" in refused("folder", labelled, out, 1)
-    assert "has no setid.mat, the layout of Flowers-102 expected" in refused("flowers102", labelled, out)
+    assert "set 'cifar' is not known; expected one of flowers102" in refused("cifar", labelled, out)
+    assert "size 1 px; expected 4 to 2048" in refused("folder", labelled, out, 1)
+    assert "has no setid.mat; expected the layout of Flowers-102" in refused("flowers102", labelled, out)
     for i in range(4):
         (labelled / "images" / f"p{i}.png").write_text("broken")
     text = refused("folder", labelled, out)
-    assert text.startswith(f"6 of 10 pictures in {labelled} can be read, at least 8 expected: replace the")
+    assert text.startswith(f"6 of 10 pictures in {labelled} can be read; expected at least 8; replace the")
     assert "images/p0.png (not a picture" in text
     assert not out.exists()
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
     out.mkdir()
-    assert f"{out} exists and is no prepared set, a new folder expected: name another" == refused(
+    assert f"{out} exists and is not a prepared set; expected a new folder; choose another" == refused(
         "folder", labelled, out
     )
     assert os.listdir(out) == []
@@ -181,11 +181,11 @@ def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
             open_data(broken, 16)
         text = str(caught.value)
         assert "\n" not in text
-        assert "expected: prepare it again" in text
+        assert "prepare it again" in text
         return text
 
     # dataset.json is written last: without it, the set is half-written.
-    assert "has no dataset.json, a whole prepared set expected" in opened("dataset.json", None)
+    assert "has no dataset.json; expected a whole prepared set" in opened("dataset.json", None)
     assert "has no masks.npy" in opened("masks.npy", None)
     assert "has no items.csv" in opened("items.csv", None)
     assert "is damaged" in opened("images.npy", (good / "images.npy").read_bytes()[:-1])
@@ -196,8 +196,8 @@ def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
         "items.csv", b"\n".join((good / "items.csv").read_bytes().split(b"\n")[:-2]) + b"\n"
     )
     about = json.loads((good / "dataset.json").read_text())
-    assert "has format 9, 1 expected" in opened("dataset.json", json.dumps(about | {"format": 9}).encode())
-    assert "holds uint8" in opened("dataset.json", json.dumps(about | {"size": 8}).encode())
+    assert "has format 9; expected 1" in opened("dataset.json", json.dumps(about | {"format": 9}).encode())
+    assert "has uint8" in opened("dataset.json", json.dumps(about | {"size": 8}).encode())
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     assert "is damaged" in opened("images.npy", (tmp_path / "objects.npy").read_bytes())
 
@@ -209,10 +209,10 @@ def test_opening_at_another_size(labelled: Path, tmp_path: Path, monkeypatch: py
     assert small.masks is not None
     assert small.masks.shape == (10, 8, 8)
     assert set(np.unique(small.labels([0]))) == {0, 1}
-    with pytest.raises(DataError, match=r"at 16 px, at least 32 px expected: prepare it again with --size 32"):
+    with pytest.raises(DataError, match=r"at 16 px; expected at least 32 px; prepare it again with --size 32"):
         open_data(tmp_path / "out", 32)
     monkeypatch.setattr(prepared, "free_memory", lambda: 2 * 10 * 8 * 8 * 4 - 1)
-    with pytest.raises(DataError, match=r"at 8 px takes 0 MB of memory, .* again with --size 8, and it is read from"):
+    with pytest.raises(DataError, match=r"at 8 px takes 0 MB of memory; .* again with --size 8, and it is read from"):
         open_data(tmp_path / "out", 8)
     assert len(open_data(tmp_path / "out", 16)) == 10  # mapped: takes none
 
@@ -259,7 +259,7 @@ def test_a_place_without_a_name(labelled: Path, monkeypatch: pytest.MonkeyPatch)
     for out in (".", "/"):
         assert (
             refused("folder", labelled, out)
-            == f"{out} exists and is no prepared set, a new folder expected: name another"
+            == f"{out} exists and is not a prepared set; expected a new folder; choose another"
         )
 
 
@@ -268,13 +268,13 @@ def test_pictures_beside_images_are_counted(labelled: Path, tmp_path: Path) -> N
     picture(labelled / ".hidden.png")
     assert prepare("folder", labelled, tmp_path / "with", 16).notes == ("1 of 10 pictures have no mask",)
     shutil.rmtree(labelled / "masks")
-    assert prepare("folder", labelled, tmp_path / "out", 16).notes == ("pictures beside images/, left out: 1",)
+    assert prepare("folder", labelled, tmp_path / "out", 16).notes == ("pictures beside images/, not used: 1",)
 
 
 def test_masks_that_cannot_be_found(labelled: Path, tmp_path: Path) -> None:
     for path in (labelled / "masks").iterdir():
         path.rename(path.with_suffix(".npy"))
-    why = "holds no mask that can be looked at, files ending in .png, .jpg, ... expected: repair or remove it"
+    why = "has no mask that can be read; expected files ending in .png, .jpg, ...; repair or remove it"
     assert prepare("folder", labelled, tmp_path / "other", 16).bad == (("masks", why),)
     shutil.rmtree(labelled / "masks")
     (labelled / "masks").mkdir()
@@ -300,10 +300,10 @@ def test_a_folder_that_may_be_listed_but_not_entered(labelled: Path, tmp_path: P
 def test_open_data_says_what_it_takes(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=r"x does not exist, a prepared set, a folder of pictures, shapes or shapes-hard expected",
+        match=r"x does not exist; expected a prepared set, a folder of pictures, shapes or shapes-hard",
     ):
         open_data(tmp_path / "x", 16)
-    with pytest.raises(DataError, match=r"is in split 'val', one of these expected: train, test"):
+    with pytest.raises(DataError, match=r"is in split 'val'; expected train or test"):
         open_data("shapes", 16, split="val")
 
 

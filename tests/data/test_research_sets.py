@@ -91,23 +91,23 @@ def test_flowers102_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_flowers102_in_another_layout(tmp_path: Path) -> None:
     source = flowers102(tmp_path / "set")
     assert refused("flowers102", tmp_path) == (
-        f"{tmp_path} has no setid.mat, the layout of Flowers-102 expected: "
-        "name the folder that holds jpg/, setid.mat and segmim/"
+        f"{tmp_path} has no setid.mat; expected the layout of Flowers-102; "
+        "name the folder that contains jpg/, setid.mat and segmim/"
     )
-    assert "x does not exist, the layout" in refused("flowers102", tmp_path / "x")
-    assert "setid.mat is a file, the layout" in refused("flowers102", source / "setid.mat")
+    assert "x does not exist; expected the layout" in refused("flowers102", tmp_path / "x")
+    assert "setid.mat is a file; expected the layout" in refused("flowers102", source / "setid.mat")
     for ids in ({"trnid": [1], "valid": [3]}, {"trnid": [1], "valid": [3], "tstid": [4, float("nan")]}):
         savemat(source / "setid.mat", ids)
-        assert "has no 'tstid', tstid, valid and trnid expected: fetch the file again" in refused("flowers102", source)
+        assert "has no 'tstid'; expected tstid, valid and trnid; fetch the file again" in refused("flowers102", source)
     flowers102(source, {"trnid": [91], "valid": [92], "tstid": [93]})
-    assert "jpg holds no picture that setid.mat lists, the layout" in refused("flowers102", source)
+    assert "jpg has no picture that setid.mat lists; expected the layout" in refused("flowers102", source)
     (source / "setid.mat").write_bytes(b"MATLAB")
     text = refused("flowers102", source)
-    assert text.endswith("cannot be read (no MATLAB 5 header), a MATLAB 5 file expected: fetch it again")
+    assert text.endswith("cannot be read (no MATLAB 5 header); expected a MATLAB 5 file; fetch it again")
     (source / "setid.mat").unlink()
     (source / "setid.mat").write_bytes(b"")
     (source / "jpg").rename(source / "jpeg")
-    assert "has no jpg, the layout" in refused("flowers102", source)
+    assert "has no jpg; expected the layout" in refused("flowers102", source)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -161,7 +161,7 @@ def test_flowers17_in_the_official_layout(tmp_path: Path) -> None:
     assert listing.notes == (
         "8 of the official 1,360 pictures are here",
         "4 of the official 849 trimaps are here",
-        "pictures of other names, left out: 1",
+        "pictures of other names, not used: 1",
     )
     assert labels(listing.items[1]) == [[255, 0, 127, 127, 127, 127]]
 
@@ -177,12 +177,12 @@ def test_a_trimap_of_other_colours_is_listed_and_its_picture_kept(tmp_path: Path
     report = prepare("flowers17", source, tmp_path / "out", 6)
     assert (report.pictures, report.labelled) == (9, 6)
     expected = (
-        "a trimap of red, blue and others expected: give the masks in masks/; its picture is kept as not labelled"
+        "expected a trimap of red, blue and others; give the masks in masks/; its picture is kept as not labelled"
     )
     assert sorted(report.bad) == [
-        ("trimaps/image_0001.png", f"nothing is red, the flower, {expected}"),
-        ("trimaps/image_0002.png", f"nothing is blue, the background, {expected}"),
-        ("trimaps/image_0003.png", f"nothing is red, the flower, {expected}"),
+        ("trimaps/image_0001.png", f"nothing is red, the flower; {expected}"),
+        ("trimaps/image_0002.png", f"nothing is blue, the background; {expected}"),
+        ("trimaps/image_0003.png", f"nothing is red, the flower; {expected}"),
     ]
     data = open_prepared(tmp_path / "out")
     assert data.labels([data.names.index("image_0004")])[0, :, 0].tolist() == [1, 1, 1, 0, 0, 0]
@@ -202,7 +202,7 @@ def test_images_beside_masks(tmp_path: Path, name: str) -> None:
     (tmp_path / "set" / "images").rename(tmp_path / "set" / "pictures")
     assert "has no images" in refused(name, tmp_path / "set")
     (tmp_path / "set" / "jpg").mkdir()
-    assert "expected: name the folder that holds them" in refused(name, tmp_path / "set")
+    assert "name the folder that contains them" in refused(name, tmp_path / "set")
 
 
 # --------------------------------------------------------------------------------------------------- faces
@@ -229,7 +229,7 @@ def test_lfw_with_part_labels(tmp_path: Path) -> None:
     assert listing.notes == (
         "20 of the official 13,233 pictures are here",
         "13 of the official 2,927 part labels are here",
-        "pictures of other names, left out: 1",
+        "pictures of other names, not used: 1",
         f"splits drawn here (fixed): 16 train, 2 val, 2 test{DRAWN}",
     )
     # The folder of pictures itself, with the labels beside it, is the same set.
@@ -257,13 +257,15 @@ def test_part_labels_do_not_fit_other_faces(tmp_path: Path, folder: str, kind: s
 
 
 def test_lfw_in_another_layout(tmp_path: Path) -> None:
-    text = f"{tmp_path} has no NAME/NAME_0001.jpg, the layout of LFW expected: name the folder that holds lfw_funneled/"
+    text = (
+        f"{tmp_path} has no NAME/NAME_0001.jpg; expected the layout of LFW; name the folder that contains lfw_funneled/"
+    )
     assert refused("lfw", tmp_path).startswith(text)
     picture(tmp_path / "Some_One" / "Some_Two_0001.jpg")
     picture(tmp_path / "deeper" / "Some_One" / "Some_One_0001.jpg")
     os.symlink(tmp_path, tmp_path / "loop")
     assert refused("lfw", tmp_path).startswith(text)
-    assert "does not exist, the layout of LFW" in refused("lfw", tmp_path / "x")
+    assert "does not exist; expected the layout of LFW" in refused("lfw", tmp_path / "x")
 
 
 # --------------------------------------------------------------------------------------------------- birds
@@ -327,17 +329,17 @@ def test_cub_in_part(tmp_path: Path) -> None:
 
 
 def test_cub_in_another_layout(tmp_path: Path) -> None:
-    expected = "the layout of CUB-200-2011 expected: name the folder that holds CUB_200_2011/"
-    assert refused("cub200-2011", tmp_path).startswith(f"{tmp_path} has no images.txt, {expected}")
+    expected = "expected the layout of CUB-200-2011; name the folder that contains CUB_200_2011/"
+    assert refused("cub200-2011", tmp_path).startswith(f"{tmp_path} has no images.txt; {expected}")
     root = birds(tmp_path) / "CUB_200_2011"
     good = (root / "images.txt").read_text()
     for line in ("one.jpg", "1 ../../secret.jpg", "1 ../secret.jpg", "1 /etc/passwd.jpg", "1 001.Bird/x.png", "\x00"):
         (root / "images.txt").write_text(f"{good}\n{line}\n")
-        assert f"images.txt, line 14: {line!r}, '1 CLASS/NAME.jpg' expected" in refused("cub200-2011", tmp_path)
+        assert f"images.txt, line 14: {line!r}; expected '1 CLASS/NAME.jpg'" in refused("cub200-2011", tmp_path)
     (root / "images.txt").write_bytes(b"\n1 a\xff")
-    assert "images.txt, line 2 is not UTF-8, a text file expected" in refused("cub200-2011", tmp_path)
+    assert "images.txt, line 2 is not UTF-8; expected a text file" in refused("cub200-2011", tmp_path)
     (root / "images.txt").write_text("1 001.Bird/x.jpg")
-    assert f"images holds no picture that images.txt lists, {expected}" in refused("cub200-2011", tmp_path)
+    assert f"images has no picture that images.txt lists; {expected}" in refused("cub200-2011", tmp_path)
     (root / "images").rename(root / "pictures")
     assert refused("cub200-2011", tmp_path).startswith(f"{root} has no images, {expected}")
 
@@ -364,11 +366,11 @@ def test_a_folder_with_splits_of_its_own(tmp_path: Path) -> None:
     prepare("folder", source, tmp_path / "out", 8)
     assert open_prepared(tmp_path / "out").subset("val").names == ("0",)
     (source / "splits.txt").write_text("0 val\n")
-    assert "has splits.csv and splits.txt, one of them expected: remove the other" in refused("folder", source)
+    assert "has splits.csv and splits.txt; expected one of them; remove the other" in refused("folder", source)
     (source / "splits.csv").unlink()
     assert Counter(splits_of(read("folder", source)).values()) == {"train": 7, "val": 1}
     (source / "splits.txt").write_text("0 validation\n")
-    assert "splits.txt, line 1: split 'validation', one of train, val, dev, test expected" in refused("folder", source)
+    assert "splits.txt, line 1: split 'validation'; expected one of train, val, dev, test" in refused("folder", source)
 
 
 def test_names_differ_whatever_the_files_are_called(tmp_path: Path) -> None:
@@ -449,12 +451,12 @@ def test_a_list_of_splits_takes_the_place_of_all_others(tmp_path: Path) -> None:
 
 def test_what_a_set_is_refused_for(tmp_path: Path) -> None:
     known = "flowers102, flowers17, lfw, cub200-2011, butterflies, horses, celebamask, folder"
-    assert refused("cifar", tmp_path) == f"set 'cifar' is not known, one of these expected: {known}"
-    assert refused("lfw+", tmp_path, tmp_path) == f"set '' is not known, one of these expected: {known}"
-    expected = "expected: name one for each part, in its order"
-    assert refused("flowers102+lfw", tmp_path) == f"1 source folders for flowers102+lfw, 2 {expected}"
-    assert refused("folder", tmp_path, tmp_path) == f"2 source folders for folder, 1 {expected}"
-    assert refused("folder") == f"0 source folders for folder, 1 {expected}"
+    assert refused("cifar", tmp_path) == f"set 'cifar' is not known; expected one of {known}"
+    assert refused("lfw+", tmp_path, tmp_path) == f"set '' is not known; expected one of {known}"
+    advice = "name one for each part, in its order"
+    assert refused("flowers102+lfw", tmp_path) == f"1 source folders for flowers102+lfw; expected 2; {advice}"
+    assert refused("folder", tmp_path, tmp_path) == f"2 source folders for folder; expected 1; {advice}"
+    assert refused("folder") == f"0 source folders for folder; expected 1; {advice}"
     photos(tmp_path / "mine")
     assert "gone.txt: cannot be read (No such file" in refused("folder", tmp_path, splits=tmp_path / "gone.txt")
 

@@ -72,16 +72,16 @@ def test_a_folder_of_lists(tmp_path: Path) -> None:
     assert read_splits(tmp_path) == {"a": "train", "b c": "train", "d, e": "dev"}
     written(tmp_path, "f\na\n", "test.txt")
     assert refused(tmp_path) == (
-        "PATH/test.txt, line 2: 'a' is in split 'test', in 'train' before, one split for each name expected: "
+        "PATH/test.txt, line 2: 'a' is in split 'test', in 'train' before; expected one split for each name; "
         "remove one of the lines"
     )
     written(tmp_path, "g\n", "validation.txt")
     assert refused(tmp_path) == (
-        "PATH holds validation.txt, lists called train.txt, val.txt, dev.txt, test.txt expected: rename or remove it"
+        "PATH has validation.txt; expected lists called train.txt, val.txt, dev.txt, test.txt; rename or remove it"
     )
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path / "empty") == (
-        "PATH has no list, any of train.txt, val.txt, dev.txt, test.txt expected: add one"
+        "PATH has no list; expected any of train.txt, val.txt, dev.txt, test.txt; add one"
     )
 
 
@@ -94,33 +94,33 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
     def of(text: str | bytes) -> str:
         return refused(written(tmp_path, text))
 
-    known = "one of train, val, dev, test expected: correct the line"
-    assert of("a 0\nb 3\n") == f"PATH, line 2: split '3', {known}"
-    assert of("a train\n\nb Trainn\n") == f"PATH, line 3: split 'trainn', {known}"
-    assert of("a,train\nb,\n") == f"PATH, line 2: split '', {known}"
-    assert of("name,split\na,train\nb,tset\n") == f"PATH, line 3: split 'tset', {known}"
+    known = "expected one of train, val, dev, test; correct the line"
+    assert of("a 0\nb 3\n") == f"PATH, line 2: split '3'; {known}"
+    assert of("a train\n\nb Trainn\n") == f"PATH, line 3: split 'trainn'; {known}"
+    assert of("a,train\nb,\n") == f"PATH, line 2: split ''; {known}"
+    assert of("name,split\na,train\nb,tset\n") == f"PATH, line 3: split 'tset'; {known}"
     assert of("name,split\na,train\nb,test,dev\n") == (
-        "PATH, line 3 has 3 fields, 2 as in the header expected: correct the line"
+        "PATH, line 3 has 3 fields; expected 2 as in the header; correct the line"
     )
     assert of("a train\nb test\na val\n") == (
-        "PATH, line 3: 'a' is in split 'val', in 'train' before, one split for each name expected: "
+        "PATH, line 3: 'a' is in split 'val', in 'train' before; expected one split for each name; "
         "remove one of the lines"
     )
-    assert of("a train\nb\n") == "PATH, line 2: 'b' has no split, NAME,SPLIT expected: add train, val, dev, test"
-    assert of(", train") == "PATH, line 1 has no name, a picture's name and its split expected: correct the line"
+    assert of("a train\nb\n") == "PATH, line 2: 'b' has no split; expected NAME,SPLIT; add one of train, val, dev, test"
+    assert of(", train") == "PATH, line 1 has no name; expected a picture's name and its split; correct the line"
     assert of("name,split\n,train") == (
-        "PATH, line 2 has no name, a picture's name and its split expected: correct the line"
+        "PATH, line 2 has no name; expected a picture's name and its split; correct the line"
     )
-    assert of(b"a train\nb test\n\xe9 test\n") == ("PATH, line 3 is not UTF-8, a text file expected: save it as UTF-8")
+    assert of(b"a train\nb test\n\xe9 test\n") == ("PATH, line 3 is not UTF-8; expected a text file; save it as UTF-8")
     assert "PATH, line 1 is not UTF-8" in of("a train\n".encode("utf-16"))
-    nothing = "PATH puts no picture in a split, names in train, val, dev, test expected: name another file"
+    nothing = "PATH puts no picture in a split; expected names in train, val, dev, test; choose another file"
     assert of("") == of("# a train\n\n") == of("name,split\n") == of("name,split\na,\n") == nothing
     assert of("x" * 500) == (
-        f"PATH, line 1: '{'x' * 77}...' has no split, NAME,SPLIT expected: add train, val, dev, test"
+        f"PATH, line 1: '{'x' * 77}...' has no split; expected NAME,SPLIT; add one of train, val, dev, test"
     )
     assert "line 2: field larger than field limit (131072)" in of(f"name,split\n{'x' * 140_000},train")
     assert refused(tmp_path / "gone") == (
-        "PATH: cannot be read (No such file or directory), a text file expected: name another"
+        "PATH: cannot be read (No such file or directory); expected a text file; choose another"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_name_of_several_pictures_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         applied({"1.jpg": "val"}, "a/1.jpg", "b/1.jpg")
     assert str(caught.value) == (
-        "X: '1.jpg' may be /set/jpg/a/1.jpg and /set/jpg/b/1.jpg, one picture expected: write more of its path"
+        "X: '1.jpg' may be /set/jpg/a/1.jpg and /set/jpg/b/1.jpg; expected one picture; write more of its path"
     )
     assert applied({"a/1.jpg": "val", "b/1": "val"}, "a/1.jpg", "b/1.jpg") == ["val", "val"]
 
@@ -186,7 +186,7 @@ def test_a_picture_in_two_splits_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         applied({"a/1": "val", "1.jpg": "test"}, "a/1.jpg", "b/2.jpg")
     assert str(caught.value) == (
-        "X: 'a/1' and '1.jpg' are one picture in two splits, one split expected: remove one of them"
+        "X: 'a/1' and '1.jpg' are one picture in two splits; expected one split; remove one of them"
     )
     assert applied({"a/1": "val", "1.jpg": "val"}, "a/1.jpg", "b/2.jpg") == ["val", "train"]
 

@@ -333,7 +333,7 @@ def test_large_files_go_another_way(hub: Hub, folder: Path, monkeypatch: pytest.
 
 
 def test_pushed_with_the_token_of_the_environment(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RedosegError, match="no token for the hub, one that may write expected: say `hf auth login`"):
+    with pytest.raises(RedosegError, match="no token for the hub; expected one that may write; run `hf auth login`"):
         push_to_hub(folder, "me/birds")
     assert hub.asked == []
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -343,7 +343,7 @@ def test_pushed_with_the_token_of_the_environment(hub: Hub, folder: Path, monkey
 
 def test_a_private_push_never_goes_to_a_public_model(hub: Hub, folder: Path) -> None:
     hub.commits["me/birds"] = [{}]
-    with pytest.raises(RedosegError, match="me/birds on the hub is public, a private one expected: name another"):
+    with pytest.raises(RedosegError, match="me/birds on the hub is public; expected a private one; choose another"):
         push_to_hub(folder, "me/birds", private=True, token=TOKEN)
     assert hub.commits["me/birds"] == [{}]
 
@@ -354,11 +354,11 @@ def test_pushes_that_are_refused(hub: Hub, folder: Path, trained: Any, tmp_path:
         push_to_hub(folder, "me/birds", token="hf_may_read")
     assert "\n" not in str(error.value)
     assert "hf_may_read" not in str(error.value)
-    with pytest.raises(ModelError, match=r"has no README.md, a model folder expected: make one with `redoseg export`"):
+    with pytest.raises(ModelError, match=r"has no README.md; expected a model folder; make one with `redoseg export`"):
         push_to_hub(trained.folder, "me/birds", token=TOKEN)
-    with pytest.raises(ModelError, match=r"nothing is no folder, a model folder expected"):
+    with pytest.raises(ModelError, match=r"nothing is not a folder; expected a model folder"):
         push_to_hub(tmp_path / "nothing", "me/birds", token=TOKEN)
-    with pytest.raises(RedosegError, match=r"'birds' seen, the model's name on the hub expected, as user/name"):
+    with pytest.raises(RedosegError, match=r"'birds' is not a model's name on the hub; expected user/name"):
         push_to_hub(folder, "birds", token=TOKEN)
     assert hub.commits == {}
 
@@ -411,11 +411,11 @@ def test_push_and_segment_from_the_shell(hub: Hub, folder: Path, photos: Path, t
     assert (said.returncode, said.stderr) == (0, "")
     said = shell("push", folder, "birds")
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == "redoseg: 'birds' seen, the model's name on the hub expected, as user/name: correct it\n"
+    assert said.stderr == "redoseg: 'birds' is not a model's name on the hub; expected user/name; correct it\n"
 
 
 def test_the_files_of_a_model_folder_are_all_known(folder: Path) -> None:
-    assert sorted(push.FILES) == sorted(content(folder)) == FILES
+    assert sorted(push.MODEL_FOLDER_FILES) == sorted(content(folder)) == FILES
     assert "push" in VERBS
 
 

@@ -210,12 +210,12 @@ def test_what_is_refused(trained: Any, exported: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nothing has no state.safetensors, so it is not a run folder"):
         export_run(tmp_path / "nothing", tmp_path / "model")
     before = {p.name: p.read_bytes() for p in exported.iterdir()}
-    with pytest.raises(RedosegError, match="birds exists, a new model folder expected: name another place"):
+    with pytest.raises(RedosegError, match="birds exists; expected a new model folder; choose another path"):
         export_run(trained.folder, exported)
     assert {p.name: p.read_bytes() for p in exported.iterdir()} == before
     (tmp_path / "file").write_text("mine")
     with pytest.raises(
-        DataError, match=r"file/model cannot be made \(Not a directory\): make its folder or name another"
+        DataError, match=r"file/model cannot be made \(Not a directory\): make its folder or choose another path"
     ):
         export_run(trained.folder, tmp_path / "file" / "model")
     (tmp_path / "junk").mkdir()

@@ -80,72 +80,22 @@ BANNED_IN_MESSAGES = {
     r"a place|place of its own": "a path",
 }
 NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it shrinks, and ends empty
-<<<<<<< HEAD
-=======
-    "bench/prepare.py": 4,
-    "bench/reference_step.py": 2,
-    "bench/roofline.py": 1,
-    "bench/scaling.py": 3,
-    "bench/segment.py": 1,
-    "bench/synthetic.py": 1,
-    "bench/timing.py": 1,
-    "bench/train.py": 4,
->>>>>>> 68421e0 (Plain English in messages, help and docstrings of config, data, study, sharing, files and metrics)
+    "bench/train.py": 1,
     "cli/bench.py": 2,
     "cli/completion.py": 6,
     "cli/console.py": 1,
     "cli/doctor.py": 2,
     "cli/main.py": 5,
     "cli/options.py": 11,
-    "cli/verbs.py": 14,
-<<<<<<< HEAD
-    "config/recipe.py": 15,
-    "config/schema.py": 4,
-    "data/decoding.py": 4,
-    "data/download.py": 13,
-    "data/folder.py": 6,
-    "data/matlab.py": 1,
-    "data/open.py": 9,
-    "data/prepared.py": 7,
-    "data/research_sets.py": 17,
-    "data/splits.py": 16,
-    "data/writing.py": 14,
-    "errors.py": 1,
-    "files.py": 7,
-=======
-    "evaluation/baselines.py": 10,
-    "evaluation/compare.py": 12,
-    "evaluation/evaluate.py": 7,
->>>>>>> 68421e0 (Plain English in messages, help and docstrings of config, data, study, sharing, files and metrics)
+    "cli/verbs.py": 12,
     "images/draw.py": 2,
     "images/grabcut.py": 1,
     "images/guided.py": 3,
     "images/read.py": 11,
-<<<<<<< HEAD
-    "inference/hub.py": 6,
-    "inference/segment_files.py": 8,
-    "metrics.py": 5,
-    "sharing/model_card.py": 5,
-    "sharing/model_folder.py": 9,
-    "sharing/push.py": 6,
-    "study/run.py": 18,
-    "system.py": 2,
-=======
     "inference/hub.py": 7,
-    "inference/redraw.py": 12,
     "inference/segment_files.py": 8,
-    "nets/region_generator.py": 1,
-    "onnx_export/generators.py": 1,
-    "train/checkpoint.py": 1,
-    "train/distributed.py": 6,
-    "train/health.py": 2,
-    "train/loader.py": 2,
-    "train/loop.py": 5,
-    "train/losses.py": 2,
-    "train/refine.py": 3,
-    "train/start_masks.py": 2,
-    "train/state.py": 1,
->>>>>>> 68421e0 (Plain English in messages, help and docstrings of config, data, study, sharing, files and metrics)
+    "train/health.py": 1,
+    "train/loader.py": 1,
 }
 
 

@@ -341,7 +341,7 @@ def test_cub_in_another_layout(tmp_path: Path) -> None:
     (root / "images.txt").write_text("1 001.Bird/x.jpg")
     assert f"images has no picture that images.txt lists; {expected}" in refused("cub200-2011", tmp_path)
     (root / "images").rename(root / "pictures")
-    assert refused("cub200-2011", tmp_path).startswith(f"{root} has no images, {expected}")
+    assert refused("cub200-2011", tmp_path).startswith(f"{root} has no images; {expected}")
 
 
 # ----------------------------------------------------------------------------------------- folders and mixes

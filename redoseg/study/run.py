@@ -1,7 +1,10 @@
-"""A table of many runs: rows of settings, several seeds each. It can be stopped and continued.
+"""A table of many runs: rows of settings, several seeds each. A study can be stopped and continued at any time.
 
 A study is a TOML file: a `title`, the base `recipe` and its `settings`, `seeds`, `good` (the IoU from which on masks
 count as good), and one `[[row]]` after another with a `name`, and its own `recipe`, `settings` and `group` if any.
+For runs with `watch.picture_scores` it may also have `reference` (rows are compared with the row of their group whose
+name ends with it) and `report` (splits in the table; ["dev"] if it is missing, so that nobody sees `test` before
+settings are fixed).
 """
 
 from __future__ import annotations
@@ -52,6 +55,10 @@ class Study:
     seeds: tuple[int, ...]
     good: float
     """IoU from which on masks count as good."""
+    reference: str = ""
+    """End of the name of the row that the others of its group are compared with; empty for none."""
+    report: tuple[str, ...] = ("dev",)
+    """Splits whose image scores the table shows."""
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -73,34 +80,43 @@ def load_study(study: str) -> Study:
             text = (resources.files("redoseg") / "studies" / f"{study}.toml").read_bytes()
         else:
             names = ", ".join(study_names())
-            raise ConfigError(f"{where}: no such file; expected a TOML file or one of {names}; check the name")
+            raise ConfigError(f"{where}: there is no such file. Choose a TOML file or one of {names}.")
         values = tomllib.loads(text.decode())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: not readable ({error}); expected a TOML file; correct it") from None
-    _check(values, {"title": str, "recipe": str, "settings": dict, "seeds": list, "good": float, "row": list}, where)
+        raise ConfigError(f"{where}: it cannot be read as TOML ({error}). Correct the file.") from None
+    kinds = {"title": str, "recipe": str, "settings": dict, "seeds": list, "good": float, "row": list}
+    _check(values, kinds | {"reference": str, "report": list}, where)
     seeds = values.get("seeds", [0, 1, 2])
     if not (values.get("row") and seeds and all(type(s) is int and s >= 0 for s in seeds)):
-        raise ConfigError(f"{where}: no [[row]], or seeds that are not whole numbers; expected both; add them")
+        raise ConfigError(f"{where}: a study needs at least one [[row]], and seeds that are whole numbers from 0.")
     rows: list[Row] = []
     for number, row in enumerate(values["row"], 1):
         here = f"{where}, row {number}"
         _check(row, {"name": str, "group": str, "recipe": str, "settings": dict}, here)
         if "name" not in row or row["name"] in [r.name for r in rows]:
-            raise ConfigError(f"{here}: no name; expected one of its own; add name = ...")
+            raise ConfigError(f"{here}: the row needs a name that no other row has. Add name = ...")
         base = load_recipe(row.get("recipe", values.get("recipe", "shapes")))
         settings = flat(values.get("settings", {})) | flat(row.get("settings", {}))
         config = from_values(nested(flat(to_values(base)) | settings), here)
         rows.append(Row(row["name"], row.get("group", ""), config))
+    reference, report = values.get("reference", ""), tuple(values.get("report", ["dev"]))
+    if not any(row.name.endswith(reference) for row in rows):
+        raise ConfigError(
+            f"{where}: no row has a name that ends with the reference {reference!r}. Correct `reference`."
+        )
+    if not all(isinstance(split, str) for split in report):
+        raise ConfigError(f"{where}: report is {list(report)}, but must be a list of names of splits.")
     name = Path(study).stem
-    return Study(name, values.get("title", name), tuple(rows), tuple(seeds), float(values.get("good", 0.8)))
+    good = float(values.get("good", 0.8))
+    return Study(name, values.get("title", name), tuple(rows), tuple(seeds), good, reference, report)
 
 
 def _check(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
     for key, value in values.items():
         if key not in kinds:
-            raise ConfigError(f"{where}: unknown key {key}; expected one of {', '.join(kinds)}; remove it")
+            raise ConfigError(f"{where}: unknown key {key}. Known keys: {', '.join(kinds)}.")
         if not isinstance(value, (int, float) if kinds[key] is float else kinds[key]):
-            raise ConfigError(f"{where}: {key} is {value!r}; expected a {kinds[key].__name__}; change it")
+            raise ConfigError(f"{where}: {key} is {value!r}, but must be a {kinds[key].__name__}.")
 
 
 # ---------------------------------------------------------------------------------------------------- running
@@ -132,7 +148,7 @@ class _Job:
 
 
 class StudyFolder:
-    """Names of the files in a study's folder."""
+    """The names of all files of a study."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -153,7 +169,7 @@ class StudyFolder:
         return self.run(job.row.name, job.seed, job.key)
 
     def read(self) -> list[Result]:
-        """The finished runs; a line that a kill broke is skipped."""
+        """The finished runs; without a line that a kill broke."""
         found = []
         with contextlib.suppress(FileNotFoundError):
             for line in self.results.read_text().splitlines():
@@ -171,25 +187,25 @@ def run_study(
 ) -> tuple[list[Result], int]:
     """Train what is not done yet, several runs side by side; returns the results so far and how many are missing.
 
-    A row whose second stage is off lends its training to the rows that differ from it in the second stage alone. Only
-    where it was made in an earlier session in another folder do they train that first stage themselves.
+    A row whose second stage is off lends its training to the rows that differ from it in the second stage alone. If
+    its weights are gone, they train that first stage themselves.
 
     Args:
         study: what to run. Runs whose settings have changed since are done again.
-        out: the study's folder; a run that was stopped in it is continued.
+        out: the study's folder; a run that was stopped in it continues.
         jobs: runs side by side, each with one thread; 0 for one a core, or one a GPU.
         device: cpu or cuda; runs take the GPUs in turns.
         minutes: start no run after so long; 0 for no limit.
         on_run: called after each run.
 
-    Raises RunError: another process works in the folder, or a run ends otherwise than by its end or divergence.
+    Raises RunError: another process works in the folder, or a run ends before its last step without divergence.
     """
     folder = StudyFolder(out)
     folder.runs.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with locked(out) as mine:
         if not mine:
-            raise RunError(f"{out} is in use by another study; wait, or choose another folder")
+            raise RunError(f"{out} is in use by another study. Wait, or choose another folder.")
         # a seed of every row before the next seed, so that a study cut short is still a comparison
         wanted = [_Job(row, seed) for seed in study.seeds for row in study.rows]
         keys = {job.key for job in wanted}
@@ -295,7 +311,7 @@ def _result(job: _Job, folder: Path) -> Result:
     except (OSError, ValueError) as error:
         said = folder.with_suffix(".txt").read_text(errors="replace").strip().splitlines()
         why = said[-1] if said else str(error)
-        raise RunError(f"{folder} did not finish ({why}); expected a whole run; run the study again") from None
+        raise RunError(f"{folder} did not finish ({why}). Run the study again.") from None
     entries = files.log.entries()
     course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
     last = next((e for e in reversed(entries) if "grey" in e), Entry())

@@ -14,6 +14,7 @@ from PIL import Image
 from redoseg.files import write_atomic
 from redoseg.run_folder import RunFolder
 from redoseg.study.run import Result, Row, Study, StudyFolder
+from redoseg.study.scores import scores_table
 from redoseg.train.health import GREYNESS
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def write_table(study: Study, results: Sequence[Result], floors: dict[str, float
             f"{100 * line['best']:.1f} | {line['runs']} | {100 * line['collapsed']:.0f} % | "
             f"{100 * line['behind']:.1f} | {kinds} | {health} |"
         )
+    text += scores_table(study, results)
     table = "\n".join(text) + "\n"
     write_atomic(folder.table, table.encode())
     _draw(study, results, floors, lines, folder.figure)

@@ -3,7 +3,7 @@
     python tools/make_pictures.py FLOWERS17 [RUN]
 
 FLOWERS17 has images/ and masks/; RUN is a finished run of the recipe photos on flowers, for tutorial-samples.jpg and
-tutorial-stages.jpg, which are left as they lie without it. Needs the training part.
+tutorial-stages.jpg, which stay unchanged without it. Needs the training part.
 """
 
 from __future__ import annotations
@@ -195,4 +195,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or "--help" in sys.argv:
+        sys.exit(__doc__)
     main()

@@ -22,7 +22,9 @@ def run_bench(arguments: Sequence[str]) -> int:
         return DONE
     what, *rest = arguments
     if what not in BENCHES:
-        raise ConfigError(f"bench {what!r} seen, one of {', '.join(BENCHES)} expected: see `redoseg bench --help`")
+        raise ConfigError(
+            f"bench {what!r} does not exist. Choose one of {', '.join(BENCHES)}; see `redoseg bench --help`."
+        )
     kind, measure = BENCHES[what]
     default = None
     if kind in (BenchTrain, BenchScaling):  # as in training, the recipe gives the defaults of every other setting

@@ -1,6 +1,6 @@
 """Completion at TAB: a script for each shell, written from the dataclasses of the verbs.
 
-The scripts hold all words themselves, so that no Python starts at TAB.
+The scripts contain all words, so that no Python starts at TAB.
 """
 
 from __future__ import annotations
@@ -213,17 +213,17 @@ fi
 def _fish(commands: list[Command]) -> str:
     lines = [
         "# completion of redoseg for fish, made by `redoseg completion fish`",
-        "function __redoseg_in -d 'whether the line goes on from these words, or is just these with --here'",
+        "function __redoseg_in -d 'whether the line begins with these words; with --here, whether it has no others'",
         "    set -l words (commandline -opc)",
         "    set -e words[1]",
-        "    set -l wanted $argv",
+        "    set -l asked $argv",
         '    if test "$argv[1]" = --here',
-        "        set -e wanted[1]",
-        "        test (count $words) -eq (count $wanted); or return 1",
+        "        set -e asked[1]",
+        "        test (count $words) -eq (count $asked); or return 1",
         "    end",
-        "    set -l last (count $wanted)",
+        "    set -l last (count $asked)",
         "    test $last -eq 0; and return 0",
-        '    test (count $words) -ge $last; and test "$words[1..$last]" = "$wanted"',
+        '    test (count $words) -ge $last; and test "$words[1..$last]" = "$asked"',
         "end",
         "complete -c redoseg -f",
     ]

@@ -13,6 +13,7 @@ DONE, IN_PART, MISTAKE, STOPPED = 0, 1, 2, 130
 
 
 def new_console() -> Console:
+    """A console on stdout, such as it is now."""
     from rich.console import Console
 
     return Console()
@@ -24,8 +25,9 @@ def say(message: str) -> None:
 
 
 def list_failed(failed: Sequence[tuple[str, str]]) -> int:
+    """Print each file that failed, with its reason; returns the exit code."""
     for path, why in failed:
-        say(f"left out: {path}: {why}")
+        say(f"skipped: {path}: {why}")
     return IN_PART if failed else DONE
 
 
@@ -48,4 +50,5 @@ def progress(what: str, in_bytes: bool = False) -> Any:
 
 
 def listed(verbs: Mapping[str, tuple[type[Any], Any]]) -> list[str]:
+    """A line for each verb: its name and the first line of its docstring."""
     return [f"  {verb:<12}{(kind.__doc__ or '').splitlines()[0]}" for verb, (kind, _) in verbs.items()]

@@ -1,7 +1,7 @@
 """What a bug report needs: versions, machine, devices, and whether a picture can be segmented.
 
-Nothing here fails: what cannot be told says why. The user's folder is written as ~, and of the environment only
-settings are told, no tokens.
+Nothing here fails: a value that is not known comes with the reason. The user's folder is written as ~. Of the
+environment only settings are printed, no tokens.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def _self_test() -> str:
     from redoseg.inference.segmenter import Segmenter
 
     if not weights():
-        return "error: no weights in the package, some expected: install it again"
+        return "error: the package has no weights. Install it again."
     rows, columns = np.mgrid[:64, :96]
     disc = (rows - 32) ** 2 + (columns - 48) ** 2 < 20**2
     image = np.where(disc[..., None], (230, 200, 20), (30, 90, 40)).astype(np.uint8)

@@ -41,11 +41,13 @@ def run_command(arguments: Sequence[str]) -> int:
         print(__version__)
         return DONE
     if arguments[0] not in VERBS:
-        raise ConfigError(f"verb {arguments[0]!r} seen, one of {', '.join(VERBS)} expected: see `redoseg --help`")
+        raise ConfigError(
+            f"verb {arguments[0]!r} does not exist. Choose one of {', '.join(VERBS)}; see `redoseg --help`."
+        )
     if arguments[0] != "train":
         if world().size > 1:
             raise ConfigError(
-                f"{arguments[0]} in {world().size} processes, train alone expected: start it without torchrun"
+                f"{arguments[0]} runs in one process, but {world().size} were started. Start it without torchrun."
             )
         forget_world()
     try:
@@ -56,7 +58,7 @@ def run_command(arguments: Sequence[str]) -> int:
         if extra is None:
             raise
         raise RedosegError(
-            f'{error.name} is not installed, the part `{extra}` of redoseg expected: pip install "redoseg[{extra}]"'
+            f'{error.name} is not installed. It is in the part `{extra}` of redoseg: pip install "redoseg[{extra}]"'
         ) from None
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     except PermissionError as error:
         where = error.filename or "a file or folder"
         print(
-            f"redoseg: {where} may not be entered or changed, one that may expected: change its permissions",
+            f"redoseg: {where} cannot be opened or changed (permission denied). Change its permissions.",
             file=sys.stderr,
         )
         code = MISTAKE

@@ -20,9 +20,9 @@ class Train:
     data: str = ""
     """Train on this folder of pictures or prepared set; alone, with the recipe photos [folder]"""
     out: Path | None = None
-    """Run folder to make; runs/RECIPE-seedN if not given [folder]"""
+    """Run folder to make; the default is runs/RECIPE-seedN [folder]"""
     resume: bool = False
-    """Go on with the run in --out where it stopped; more --steps are allowed [true/false]"""
+    """Continue the run in --out where it stopped; a larger --steps is allowed [true/false]"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes a GPU if there is one [name]"""
     dry_run: bool = False
@@ -40,7 +40,7 @@ class Evaluate:
     data: tyro.conf.Positional[str]
     """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
     split: str = ""
-    """Score only this part of the set [name, empty for all]"""
+    """Score only this part of the set, such as test [name, empty for all]"""
     seed: int = 0
     """Seed of built-in pictures [number]"""
     size: int | None = None
@@ -48,7 +48,7 @@ class Evaluate:
     edges: Literal["plain", "guided", "grabcut"] = "plain"
     """plain scores the network itself, guided what `segment` writes, grabcut what its --edges grabcut does [name]"""
     own_size: bool = False
-    """Instead score all at the pictures' own size, the edge's F-score with them [true/false]"""
+    """Score at the size of each picture instead, and also score the edges (boundary F-score) [true/false]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
     picture: Path | None = None
@@ -76,7 +76,7 @@ class Segment:
     """Also write contact sheets of a folder, from the least to the most sure picture, and a table [true/false]"""
     edges: Literal["guided", "plain", "grabcut"] = "guided"
     """guided: a mask takes its edges from the photograph; plain: it is the network's, enlarged; grabcut: the colours
-    of both sides decide anew, better where object and ground differ in them, and slower [name]"""
+    of object and ground move the edge, which is better where these differ, and slower [name]"""
     label: str = ""
     """What the object is called in coco.json; the model's name if not given [name]"""
     overwrite: bool = False
@@ -85,7 +85,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Serve:
-    """A page to drop photographs on and to follow training runs; for this computer alone unless told otherwise."""
+    """A page to drop photographs on and to follow training runs. Only this computer can open it, without --host."""
 
     model: tyro.conf.Positional[str] = "flowers"
     """Run folder, model folder, or the name of weights in the package [path or name]"""
@@ -94,9 +94,9 @@ class Serve:
     examples: Path | None = None
     """Folder whose first pictures are offered to try [folder]"""
     host: str = "127.0.0.1"
-    """Where to listen; 0.0.0.0 lets every computer of the network in [name or address]"""
+    """Address to listen on; 0.0.0.0 lets in every computer of the network [name or address]"""
     port: int = 7860
-    """Where to listen; 0 takes a free one [port]"""
+    """Port to listen on; 0 takes a free one [port]"""
     max_mb: float = 30.0
     """Largest file that may be uploaded [MB]"""
     max_megapixels: float = 50.0
@@ -105,24 +105,26 @@ class Serve:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Decode a set of pictures once, into arrays that training maps into memory. Stopped, the same command goes on."""
+    """Decode pictures once, into arrays that training maps into memory. After a stop the same command continues."""
 
     name: tyro.conf.Positional[str]
     """flowers102, flowers17, lfw, cub200-2011, butterflies, horses, celebamask, folder; or a mix, as a+b [name]"""
     out: Path
     """Prepared set to make [folder]"""
     source: tuple[Path, ...] = ()
-    """Folder in the set's official layout, or of any pictures, or images/ and masks/; of a mix one a part [folders]"""
+    """Folder of the set in its official layout, folder of any pictures, or folder with images/ and masks/; one for
+    each part of a mix [folders]"""
     download: bool = False
     """Fetch the official archives into --source first, or into the user's cache if none is given [true/false]"""
     splits: Path | None = None
-    """Lists of names in place of the set's own splits: lines of name,split or a folder with train.txt ... [path]"""
+    """Lists of names instead of the set's splits: a file of lines `NAME,SPLIT` or `NAME 0|1|2` (train, val, test), or
+    a folder with train.txt ... [path]"""
     size: int = 128
     """Side of the prepared pictures [pixels]"""
     nearest: bool = False
     """Take nearest pixels, as the published runs did, instead of smoothed ones [true/false]"""
     workers: int = 0
-    """Processes that decode; 0 takes one a core [processes]"""
+    """Processes that decode; 0 takes one for each core [processes]"""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Make an int8 copy of a model, about twice as fast. It looks at pictures like those to segment; no masks."""
+    """Make an int8 copy of a model, about twice as fast. It needs pictures like those to segment, without masks."""
 
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
@@ -149,7 +151,7 @@ class Quantize:
 
 @dataclass(frozen=True)
 class Redraw:
-    """Draw a photograph's object or background anew, from random latents or with the texture of another photograph."""
+    """Draw a photograph's object or background again, from random latents or with the texture of another photograph."""
 
     model: tyro.conf.Positional[str]
     """Run folder, model folder, hf://user/name, or the name of weights in the package [path or name]"""
@@ -158,11 +160,11 @@ class Redraw:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write to: NAME-1.png ... and the sheet NAME-redrawn.png [folder]"""
     count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8
-    """How many drawings; of an animation, how many it goes through [drawings]"""
+    """Number of drawings; in an animation, of those that it shows [drawings]"""
     seed: int = 0
     """Seed of the latents [number]"""
     what: Literal["object", "background", "both"] = "object"
-    """What is drawn anew; the rest stays as it is [name]"""
+    """What is drawn; the rest stays the photograph [name]"""
     like: Path | None = None
     """Take the texture of this photograph instead, in that many steps from the photograph's own [file]"""
     gif: bool = False
@@ -176,7 +178,7 @@ class Export:
     """Make a model folder of a run, to share: config, weights, mask.onnx, redraw.onnx, and a model card."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder; what its last checkpoint holds [folder]"""
+    """Run folder; its last checkpoint is exported [folder]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Model folder to make [folder]"""
     licence: str = ""
@@ -201,7 +203,7 @@ class Push:
 
 @dataclass(frozen=True)
 class Compare:
-    """Models beside methods that need no training, on pictures with masks. Stopped, the same command goes on."""
+    """Models beside methods that need no training, on pictures with masks. After a stop the same command continues."""
 
     data: tyro.conf.Positional[str]
     """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
@@ -223,9 +225,9 @@ class Compare:
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Also write table.md, results.json and grid.png here [folder]"""
     jobs: int = 0
-    """Pictures worked on side by side, a thread each; 0 takes one a core [threads]"""
+    """Threads, each of which works on one picture; 0 takes one for each core [threads]"""
     fresh: bool = False
-    """Compute masks anew that are on disk already, so that all are timed [true/false]"""
+    """Compute all masks again, also those that are on disk, so that all are timed [true/false]"""
     overwrite: bool = False
     """Replace results that are already in --out [true/false]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -234,23 +236,23 @@ class Compare:
 
 @dataclass(frozen=True)
 class Study:
-    """A table of many runs: rows of settings, several seeds each. Stopped, the same command goes on."""
+    """A table of many runs: rows of settings, several seeds each. After a stop the same command continues."""
 
     study: tyro.conf.Positional[str]
     """A TOML file, or the name of a study that ships with redoseg [file or name]"""
     out: Path | None = None
     """Folder for its runs, results and table; studies/NAME if not given [folder]"""
     jobs: int = 0
-    """Runs side by side, one thread each; 0 takes one a core, or one a GPU [runs]"""
+    """Runs at the same time, one thread each; 0 takes one for each core, or one for each GPU [runs]"""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train [name]"""
     minutes: float = 0.0
-    """Start no further run after so long; 0 is no limit [minutes]"""
+    """Start no further run after this time; 0 is no limit [minutes]"""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Speed as a ratio to a plain way that takes turns with ours in one run, and memory: `redoseg bench` lists them."""
+    """Speed beside a plain version, in turns in one run, and memory: `redoseg bench` lists what is measured."""
 
 
 @dataclass(frozen=True)
@@ -266,9 +268,9 @@ class BenchPrepare:
     rounds: int = 5
     """Times that both take turns [rounds]"""
     workers: int = 0
-    """Processes that decode; 0 takes one a core [processes]"""
+    """Processes that decode; 0 takes one for each core [processes]"""
     small: int = 0
-    """Also prepare so many small pictures and watch the memory; 0 leaves that out [pictures]"""
+    """Also prepare this many small pictures and measure the memory; 0 skips that [pictures]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object and nothing else [true/false]"""
 
@@ -288,9 +290,9 @@ class BenchSegment:
     folder: int = 1000
     """Photographs of 640 x 480 to make, from decoding to the written mask [photographs]"""
     small: int = 0
-    """Also segment so many of them and watch the memory; 0 leaves that out [photographs]"""
+    """Also segment this many of them and measure the memory; 0 skips that [photographs]"""
     many: int = 0
-    """The same with another number, to see whether memory grows with it; 0 leaves that out [photographs]"""
+    """The same with another number, to see whether memory grows with it; 0 skips that [photographs]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object and nothing else [true/false]"""
 
@@ -308,11 +310,11 @@ class BenchTrain:
     turn: int = 10
     """Steps in a turn [steps]"""
     same: int = 0
-    """Also train both so many steps from one seed and tell how far their losses are apart; 0 leaves it out [steps]"""
+    """Also train both for this many steps from one seed and print how far their losses differ; 0 skips that [steps]"""
     each: bool = False
     """Also time the plain version with each of our ways alone [true/false]"""
     roofline: bool = False
-    """Also tell what bounds each layer: arithmetic or bytes [true/false]"""
+    """Also print what limits each layer: arithmetic or memory [true/false]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object and nothing else [true/false]"""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
@@ -345,7 +347,7 @@ class BenchScaling:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Versions, devices and a quick self-test: what a bug report needs. It never fails, and tells no secrets."""
+    """Versions, devices and a quick self-test: what a bug report needs. It never fails and prints no secrets."""
 
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object and nothing else [true/false]"""

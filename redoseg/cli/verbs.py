@@ -67,13 +67,13 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
 
     folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
     outcome = run(command.config, folder, command.resume, command.device, new_console())
-    if not outcome:  # the first of several processes tells how it ended
+    if not outcome:  # the first of several processes prints how it ended
         return DONE
     scores = outcome.get("scores", {})
     figure = next((f", {k} {scores[k]:.3f}" for k in ("iou", "iou_matched") if k in scores), "")
     say(f"{ending(outcome)}{figure}; run folder: {folder}")
     if outcome["stopped"]:
-        say(f"go on with: redoseg train --resume --out {folder}")
+        say(f"continue with: redoseg train --resume --out {folder}")
         return STOPPED
     return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
 
@@ -90,7 +90,7 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
         base = load_recipe(recipe)
     elif first.resume:
         if not out:
-            raise ConfigError("--resume without --out, the run folder to go on with expected: add --out FOLDER")
+            raise ConfigError("--resume needs the run folder to continue. Add --out FOLDER.")
         from redoseg.run_folder import RunFolder
 
         base = RunFolder(Path(out)).read_config()
@@ -100,8 +100,8 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
         from redoseg.config.recipe import recipe_names
 
         raise ConfigError(
-            f"nothing to train on, a recipe or --data FOLDER expected: name one of {', '.join(recipe_names())}, "
-            "a TOML file, or a folder of pictures"
+            f"there is nothing to train on. Add --data FOLDER, or a recipe: a TOML file or one of "
+            f"{', '.join(recipe_names())}."
         )
     if given:
         base = replace(base, data=replace(base.data, source=given, split="train", evaluate_on="", evaluate_split=""))
@@ -207,12 +207,15 @@ def run_prepare(arguments: Sequence[str]) -> int:
     if not sources:
         if command.name not in READERS and Path(command.name).exists():
             raise ConfigError(
-                f"{command.name!r} is a place, the name of a set expected: redoseg prepare folder --source"
+                f"{command.name!r} is a path, but the name of a set is needed. "
+                "For your own pictures: redoseg prepare folder --source"
             )
         parts_of(command.name, [Path()] * len(command.name.split("+")))  # is it the name of a set at all?
         what = "a folder of pictures" if command.name == "folder" else f"the folder of {command.name}"
         fetched = all(name in ARCHIVES for name in command.name.split("+"))
-        raise ConfigError(f"no --source, {what} expected: add --source DIR{', or --download' if fetched else ''}")
+        raise ConfigError(
+            f"--source is missing: {what} is needed. Add --source DIR{' or --download' if fetched else ''}."
+        )
     with progress("preparing") as advance:
         try:
             prepared = prepare(
@@ -226,10 +229,10 @@ def run_prepare(arguments: Sequence[str]) -> int:
                 advance,
             )
         except KeyboardInterrupt:
-            say("stopped by hand; the same command goes on where it stopped")
+            say("stopped by hand; the same command continues where it stopped")
             return STOPPED
-    went_on = f" ({prepared.found} of them found done)" if prepared.found else ""
-    say(f"{prepared.pictures} pictures prepared at {command.size} px in {command.out}{went_on}")
+    before = f" ({prepared.found} of them were done before)" if prepared.found else ""
+    say(f"{prepared.pictures} pictures prepared at {command.size} px in {command.out}{before}")
     for note in prepared.notes:
         say(f"note: {note}")
     return list_failed(prepared.bad)
@@ -248,7 +251,7 @@ def run_data(arguments: Sequence[str]) -> int:
     share = images.object_share()
     if share is not None:
         say(f"the object covers {100 * share:.1f} % of the labelled pixels")
-    say(f"left out when it was made: {len(images.bad)}")
+    say(f"skipped when it was made: {len(images.bad)}")
     for note in images.notes:
         say(f"note: {note}")
     sheet = command.sheet or command.path / "contact-sheet.png"
@@ -300,7 +303,7 @@ def run_export(arguments: Sequence[str]) -> int:
     missing = [name for name in ("licence", "data_note") if not getattr(command, name)]
     if missing:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
-        say(f"note: its card, README.md, leaves to be said what {flags} would say")
+        say(f"note: the model card, README.md, has gaps that {flags} would fill")
     return DONE
 
 
@@ -337,7 +340,7 @@ def run_compare(arguments: Sequence[str]) -> int:
             )
     except KeyboardInterrupt:
         again = "without --fresh it" if c.fresh else "the same command"
-        print(f"redoseg: stopped by hand; {again} goes on where it stopped", file=sys.stderr)
+        print(f"redoseg: stopped by hand; {again} continues where it stopped", file=sys.stderr)
         return STOPPED
     if c.as_json:
         print(json.dumps(result))
@@ -364,11 +367,11 @@ def run_study(arguments: Sequence[str]) -> int:
     try:
         results, missing = run_study(study, out, command.jobs, command.device, command.minutes, report)
     except KeyboardInterrupt:
-        say(f"stopped by hand; go on with: redoseg study {command.study} --out {out}")
+        say(f"stopped by hand; continue with: redoseg study {command.study} --out {out}")
         return STOPPED
     say(write_table(study, results, floors_of(study), StudyFolder(out)))
     if missing:
-        say(f"{missing} runs are not done; go on with: redoseg study {command.study} --out {out}")
+        say(f"{missing} runs are not done; continue with: redoseg study {command.study} --out {out}")
     return IN_PART if missing else DONE
 
 

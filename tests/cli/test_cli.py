@@ -181,12 +181,12 @@ def train_hint(what: str) -> str:
     [
         (
             "frobnicate",
-            f"verb 'frobnicate' seen, one of {', '.join(VERBS)} expected: see `redoseg --help`",
+            f"verb 'frobnicate' does not exist. Choose one of {', '.join(VERBS)}; see `redoseg --help`.",
         ),
         (
             "train",
-            "nothing to train on, a recipe or --data FOLDER expected: "
-            f"name one of {', '.join(recipe_names())}, a TOML file, or a folder of pictures",
+            "there is nothing to train on. Add --data FOLDER, or a recipe: a TOML file or one of "
+            f"{', '.join(recipe_names())}.",
         ),
         (
             "train shapes --nets.latend 3",
@@ -219,7 +219,7 @@ def train_hint(what: str) -> str:
         ),
         (
             "train --resume",
-            "--resume without --out, the run folder to go on with expected: add --out FOLDER",
+            "--resume needs the run folder to continue. Add --out FOLDER.",
         ),
         (
             "train --resume --out gone",
@@ -413,13 +413,14 @@ def test_a_recipe_after_the_data_counts_too(call: Call, photos: Path) -> None:
         (
             {"stopped": True, "step": 3},
             130,
-            "stopped by hand at step 3 of 9, iou 0.500; run folder: run\ngo on with: redoseg train --resume --out run",
+            "stopped by hand at step 3 of 9, iou 0.500; run folder: run\n"
+            "continue with: redoseg train --resume --out run",
         ),
         (
             {"stopped": True, "left_out": 2},
             130,
             "stopped by hand in the second stage, iou 0.500; run folder: run\n"
-            "go on with: redoseg train --resume --out run",
+            "continue with: redoseg train --resume --out run",
         ),
     ],
 )
@@ -560,7 +561,7 @@ def test_a_place_that_may_not_be_entered_is_one_line(call: Call, monkeypatch: py
 
     monkeypatch.setattr("redoseg.inference.segment_files.segment_paths", locked)
     said = one_line(call("segment", "flowers", "locked/photo.jpg", "-o", "out"))
-    assert said == "locked/photo.jpg may not be entered or changed, one that may expected: change its permissions"
+    assert said == "locked/photo.jpg cannot be opened or changed (permission denied). Change its permissions."
 
 
 def test_ranks_share_places() -> None:
@@ -593,7 +594,7 @@ def test_segment_goes_on_past_a_broken_picture(call: Call, photos: Path, trained
     said = call("segment", trained.folder, "pics", "-o", "out")
     assert said.code == 1
     assert "13 of 14 pictures segmented into out" in said.out
-    listed = [line for line in (said.out + said.err).splitlines() if line.startswith("left out: ")]
+    listed = [line for line in (said.out + said.err).splitlines() if line.startswith("skipped: ")]
     assert len(listed) == 1
     assert "broken.jpg" in listed[0]
     expected = {f"sub/{number:02}.png" for number in range(12)} | {"odd.png"}
@@ -645,14 +646,17 @@ def test_prepare_and_data(call: Call, photos: Path) -> None:
         f"pics: 12 pictures of 16 px, prepared from {here}/pics",
         "in no split: 12 pictures, 12 with masks",
     ]
-    share = re.search(r"the object covers (\d+\.\d) % of the labelled pixels\nleft out when it was made: 0", said.out)
+    share = re.search(r"the object covers (\d+\.\d) % of the labelled pixels\nskipped when it was made: 0", said.out)
     assert share is not None
     labels = open_data("set", 16).labels()
     assert float(share[1]) == pytest.approx(100 * (labels == 1).mean(), abs=0.051)
     with Image.open("sheet.png") as sheet:
         assert sheet.format == "PNG"
     said = call("prepare", "folder", "--source", "pics", "--out", "set", "--size", "16")
-    assert (said.code, said.out.splitlines()[0]) == (0, "12 pictures prepared at 16 px in set (12 of them found done)")
+    assert (said.code, said.out.splitlines()[0]) == (
+        0,
+        "12 pictures prepared at 16 px in set (12 of them were done before)",
+    )
     said = call("prepare", "folder", "--source", "pics", "--out", "set")
     assert one_line(said) == (
         "set is a set prepared from other pictures or settings (12 pictures, 16 px), "
@@ -661,7 +665,7 @@ def test_prepare_and_data(call: Call, photos: Path) -> None:
     Path("pics/images/broken.png").write_bytes(b"no picture")
     said = call("prepare", "folder", "--source", "pics", "--out", "set2", "--size", "16")
     assert said.code == 1
-    assert "left out: images/broken.png: not a picture of a known format" in said.out + said.err
+    assert "skipped: images/broken.png: not a picture of a known format" in said.out + said.err
 
 
 def test_prepare_a_mix_with_lists_of_names(call: Call, photos: Path) -> None:
@@ -678,11 +682,13 @@ def test_prepare_a_mix_with_lists_of_names(call: Call, photos: Path) -> None:
     assert {"a/00", "b/11"} <= set(data.names)
     assert data.labelled.all()
     said = call("prepare", "a", "--out", "other")
-    assert one_line(said).startswith("'a' is a place, the name of a set expected: redoseg prepare folder --source")
+    assert one_line(said).startswith(
+        "'a' is a path, but the name of a set is needed. For your own pictures: redoseg prepare"
+    )
     said = call("prepare", "lfw", "--out", "other")
-    assert one_line(said) == "no --source, the folder of lfw expected: add --source DIR, or --download"
+    assert one_line(said) == "--source is missing: the folder of lfw is needed. Add --source DIR or --download."
     said = call("prepare", "folder", "--out", "other")
-    assert one_line(said) == "no --source, a folder of pictures expected: add --source DIR"
+    assert one_line(said) == "--source is missing: a folder of pictures is needed. Add --source DIR."
 
 
 def test_prepare_with_download_takes_what_is_there(call: Call) -> None:
@@ -719,10 +725,10 @@ def test_prepare_stopped_by_hand_goes_on(call: Call, photos: Path, monkeypatch: 
     monkeypatch.setattr(writing._Writer, "add", stop_after_seven)
     command = ["prepare", "folder", "--source", "pics", "--out", "set", "--size", "16"]
     said = call(*command)
-    assert (said.code, said.out) == (130, "stopped by hand; the same command goes on where it stopped\n")
+    assert (said.code, said.out) == (130, "stopped by hand; the same command continues where it stopped\n")
     assert not Path("set").exists()
     said = call(*command)
-    assert (said.code, said.out) == (0, "12 pictures prepared at 16 px in set (7 of them found done)\n")
+    assert (said.code, said.out) == (0, "12 pictures prepared at 16 px in set (7 of them were done before)\n")
 
 
 def test_bench_prepare(call: Call) -> None:
@@ -807,7 +813,7 @@ def test_export(call: Call, photos: Path, trained: Any) -> None:
     assert (said.code, said.err) == (0, "")
     assert re.fullmatch(
         r"model folder: models/birds \(mask.onnx [\d.]+ MB, redraw.onnx [\d.]+ MB, model.safetensors [\d.]+ MB\)\n"
-        r"note: its card, README.md, leaves to be said what --data-note would say\n",
+        r"note: the model card, README.md, has gaps that --data-note would fill\n",
         said.out,
     )
     assert 'license: "mit"' in Path("models/birds/README.md").read_text()
@@ -927,7 +933,7 @@ def test_benches_are_listed(call: Call) -> None:
     said = call("bench", "trian")
     listed = ", ".join(BENCHES)
     assert (said.code, said.err) == (
-        2, f"redoseg: bench 'trian' seen, one of {listed} expected: see `redoseg bench --help`\n"
+        2, f"redoseg: bench 'trian' does not exist. Choose one of {listed}; see `redoseg bench --help`.\n"
     )  # fmt: skip
 
 
@@ -964,7 +970,7 @@ def test_training_without_torch_says_what_to_install(tmp_path: Path) -> None:
     assert said.returncode == 2
     assert said.stdout == ""
     assert re.fullmatch(
-        r'redoseg: \w+ is not installed, the part `train` of redoseg expected: pip install "redoseg\[train\]"\n',
+        r'redoseg: \w+ is not installed\. It is in the part `train` of redoseg: pip install "redoseg\[train\]"\n',
         said.stderr,
     )
     assert not (tmp_path / "run").exists()

@@ -324,7 +324,7 @@ def test_stopped_by_hand_is_exit_code_130(
     monkeypatch.setitem(baselines.METHODS, "otsu", stop)
     code, out, err = run(capsys, photos, "--methods", "otsu", "--size", "32", *flags)
     assert (code, out) == (130, "")
-    assert err == f"redoseg: stopped by hand; {what} goes on where it stopped\n"
+    assert err == f"redoseg: stopped by hand; {what} continues where it stopped\n"
 
 
 def three_regions(model: Path, at: Path) -> Path:

@@ -205,7 +205,7 @@ def test_other_verbs_are_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert system.world() == system.WorldInfo(1, 2, 1, 2)
-    with pytest.raises(ConfigError, match="study in 2 processes, train alone expected: start it without torchrun"):
+    with pytest.raises(ConfigError, match="study runs in one process, but 2 were started"):
         main.run_command(["study", "missing"])
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
@@ -277,7 +277,7 @@ def test_a_stop_asked_of_any_stops_all(who: str, start: Start, tiny: Tiny, tmp_p
     step = TrainState.load(folder / "state.safetensors", torch.device("cpu")).step
     assert step == log_of(folder)[-1]["step"]
     assert f"stopped by hand at step {step} of 100000" in said
-    assert said.splitlines()[-1] == f"go on with: redoseg train --resume --out {folder}"
+    assert said.splitlines()[-1] == f"continue with: redoseg train --resume --out {folder}"
     assert said.count("stopped by hand") == 1
     assert ours(complained) == []
     assert json.loads((folder / "outcome.json").read_text())["stopped"]

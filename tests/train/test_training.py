@@ -291,7 +291,7 @@ def test_ctrl_c_from_the_terminal(start: Start, tiny: Tiny, tmp_path: Path) -> N
         "config.json",
     ):
         assert (folder / name).stat().st_size > 100
-    assert said.splitlines()[-1] == f"go on with: redoseg train --resume --out {folder}"
+    assert said.splitlines()[-1] == f"continue with: redoseg train --resume --out {folder}"
     assert "stopped by hand at step" in said
     assert complained == ""
     assert Segmenter(folder).size == 16

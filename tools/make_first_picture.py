@@ -2,7 +2,7 @@
 
     python tools/make_first_picture.py OUT.jpg MODEL=SET[:SPLIT] ...
 
-Two pictures of each prepared set, a third and two thirds through it: chosen by their position, not by how they came out.
+Two pictures of each prepared set, a third and two thirds through it: chosen by position, not by how they came out.
 """
 
 from __future__ import annotations

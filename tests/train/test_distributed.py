@@ -221,7 +221,7 @@ def test_a_mistake_is_told_once(start: Start, tiny: Tiny, tmp_path: Path) -> Non
         (tiny(), "there", f"{tmp_path / 'there'} already exists; add --resume"),
         (tiny({"batch": 5}), "new", "2 processes cannot share a batch of 5 pictures equally"),
         (tiny({"data.source": str(tmp_path / "no")}), "new", "no"),
-        (replace(tiny(), batch=0), "new", "batch is 0, at least"),
+        (replace(tiny(), batch=0), "new", "batch is 0; expected at least 1"),
     ):
         said = both(start, *training(config, tmp_path / folder))
         assert [code for code, _, _ in said] == [2, 0], said

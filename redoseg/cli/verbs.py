@@ -365,7 +365,9 @@ def run_study(arguments: Sequence[str]) -> int:
         say(f"{done}/{total}  {result['row']}, seed {result['seed']}: {figure}, {result['seconds']:.0f} s")
 
     try:
-        results, missing = run_study(study, out, command.jobs, command.device, command.minutes, report)
+        results, missing = run_study(
+            study, out, jobs=command.jobs, device=command.device, minutes=command.minutes, on_run=report
+        )
     except KeyboardInterrupt:
         say(f"stopped by hand; continue with: redoseg study {command.study} --out {out}")
         return STOPPED

@@ -183,7 +183,7 @@ OnRun = Callable[[Result, int, int], None]
 
 
 def run_study(
-    study: Study, out: Path, jobs: int = 0, device: str = "cpu", minutes: float = 0.0, on_run: OnRun | None = None
+    study: Study, out: Path, *, jobs: int = 0, device: str = "cpu", minutes: float = 0.0, on_run: OnRun | None = None
 ) -> tuple[list[Result], int]:
     """Train what is not done yet, several runs side by side; returns the results so far and how many are missing.
 

@@ -13,8 +13,8 @@ from typing import Any
 from redoseg.cli.bench import BENCHES
 from redoseg.cli.verbs import VERBS
 from redoseg.config.describe import Setting, settings_of
-from redoseg.config.recipe import RANGES, flat, load_recipe, recipe_names, to_values
-from redoseg.config.schema import Config
+from redoseg.config.recipe import flat, load_recipe, recipe_names, to_values
+from redoseg.config.schema import Config, ranges
 
 TABLES = {  # after the name of a table of settings, what it is for
     "": "The run",
@@ -26,6 +26,7 @@ TABLES = {  # after the name of a table of settings, what it is for
     "refine": "Second stage",
     "watch": "Logging and collapse",
 }
+RANGES = {key: (least, most) for key, least, most in ranges(Config())}
 WHERE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
@@ -90,7 +91,7 @@ def _range(key: str, default: Any) -> str:
         return ""
     if key == "data.size":
         return "16, 32, 64, 128, ..."
-    low, high = RANGES.get(key, (0, math.inf))
+    low, high = RANGES[key]
     return f"from {low:g}" if high == math.inf else f"{low:.16g} to {high:.16g}"
 
 

@@ -13,43 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from redoseg.config.schema import Config
+from redoseg.config.schema import Config, ranges
 from redoseg.errors import ConfigError
-
-# the least and the greatest value of a setting, both allowed; every other number must be at least 0
-RANGES: dict[str, tuple[float, float]] = {
-    "steps": (1, math.inf),
-    "seed": (0, 2**62),
-    "batch": (1, math.inf),
-    "data.pictures": (1, 1_000_000),  # the held-out ones come after,
-    "data.evaluate_pictures": (1, math.inf),
-    "nets.regions": (2, 16),
-    "nets.latent": (1, math.inf),
-    "nets.extractor_width": (1, math.inf),
-    "nets.generator_width": (1, math.inf),
-    "nets.discriminator_width": (1, math.inf),
-    "nets.encoder_width": (1, math.inf),
-    "objective.floor": (0, 0.5),
-    "objective.centre_steps": (1, math.inf),
-    "optim.beta1": (0, 0.9999),
-    "optim.beta2": (0, 0.999999),
-    "optim.average": (0, 0.999999),
-    "refine.start_size": (0.01, 1.5),
-    "refine.sharpen_size": (1, 2048),
-    "refine.keep": (0.001, 1),
-    "refine.keep_later": (0.001, 1),
-    "refine.pictures": (1, math.inf),
-    "refine.steps": (20, math.inf),
-    "refine.batch": (1, math.inf),
-    "refine.composites": (0, 1),
-    "refine.closest": (0.1, 1.5),
-    "watch.log_every": (1, math.inf),
-    "watch.evaluate_every": (1, math.inf),
-    "watch.sample_every": (1, math.inf),
-    "watch.checkpoint_every": (1, math.inf),
-    "watch.collapse_every": (1, math.inf),
-    "watch.collapse_share": (0, 0.5),
-}
 
 
 def recipe_names() -> list[str]:
@@ -135,10 +100,9 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def check(config: Config, where: str = "settings") -> None:
     """Raise ConfigError where a value is out of its range or two settings contradict each other."""
-    for key, value in flat(to_values(config)).items():
-        if isinstance(value, str | bool):
-            continue
-        low, high = RANGES.get(key, (0, math.inf))
+    values = flat(to_values(config))
+    for key, low, high in ranges(config):
+        value = values[key]
         if not (low <= value <= high and math.isfinite(value)):
             bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise ConfigError(f"{where}: {key} is {value}; expected {bounds}; change it")

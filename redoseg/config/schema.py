@@ -6,8 +6,28 @@ command line and ends in its [unit].
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar
+
+Number = TypeVar("Number", int, float)
+
+
+def ranged(default: Number, least: float, most: float = math.inf) -> Number:
+    """A setting with its default, and the least and greatest value that it may have. Without it: 0 or more."""
+    value: Number = field(default=default, metadata={"range": (least, most)})
+    return value
+
+
+def ranges(config: Any, prefix: str = "") -> Iterator[tuple[str, float, float]]:
+    """Name (as data.size), least and greatest allowed value of each number in a `Config`."""
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            yield from ranges(value, f"{prefix}{one.name}.")
+        elif not isinstance(value, str | bool):
+            yield prefix + one.name, *one.metadata.get("range", (0, math.inf))
 
 
 @dataclass(frozen=True)
@@ -18,7 +38,7 @@ class DataConfig:
     """Training pictures: a prepared set, a folder of pictures, or the built-in shapes, shapes-hard [path or name]"""
     split: str = "train"
     """Part of a prepared set to train on; a set without a part "train" is used whole [name, empty for all]"""
-    pictures: int = 4096
+    pictures: int = ranged(4096, 1, 1_000_000)
     """How many built-in pictures to generate for training [pictures]"""
     size: int = 128
     """Side of the square pictures: 4 times a power of two [pixels]"""
@@ -32,7 +52,7 @@ class DataConfig:
     """Pictures with masks to score while training; they never steer it [path or name, empty for none]"""
     evaluate_split: str = ""
     """Part of that set to score on [name, empty for all]"""
-    evaluate_pictures: int = 256
+    evaluate_pictures: int = ranged(256, 1)
     """Score at most this many pictures while training [pictures]"""
 
 
@@ -40,17 +60,17 @@ class DataConfig:
 class NetConfig:
     """Sizes and make of the four networks (SPEC, tables 1 to 3)."""
 
-    regions: int = 2
+    regions: int = ranged(2, 2, 16)
     """Regions n that the mask extractor divides a picture into [regions]"""
-    latent: int = 32
+    latent: int = ranged(32, 1)
     """Length of the latent z of one region [numbers]"""
-    extractor_width: int = 16
+    extractor_width: int = ranged(16, 1)
     """Channels of the mask extractor's first convolution [channels]"""
-    generator_width: int = 32
+    generator_width: int = ranged(32, 1)
     """Channels ch of a region generator's last block [channels]"""
-    discriminator_width: int = 64
+    discriminator_width: int = ranged(64, 1)
     """Channels of the discriminator's first block [channels]"""
-    encoder_width: int = 64
+    encoder_width: int = ranged(64, 1)
     """Channels of the latent encoder's first block [channels]"""
     generator_attention: bool = True
     """Self-attention in the region generators [true/false]"""
@@ -92,13 +112,13 @@ class ObjectiveConfig:
     """Weight of recovering the latents from the redrawn picture [factor]"""
     latent_from: Literal["drawings", "composites"] = "drawings"
     """Recover latents from the picture in which every region is drawn, or from each composite [name]"""
-    floor: float = 0.0
+    floor: float = ranged(0.0, 0, 0.5)
     """Least share of its picture that a region should have [share of the picture]"""
     floor_weight: float = 0.0
     """Weight of the shares missing to that floor [factor]"""
     centre_weight: float = 0.0
     """Weight of pulling region 0 to a centred disc, fading out over the first centre_steps [factor]"""
-    centre_steps: int = 100
+    centre_steps: int = ranged(100, 1)
     """Steps until that pull is gone [steps]"""
     border_weight: float = 0.0
     """Weight of region 0's share of the outer eighth of the picture, which it should leave to the ground [factor]"""
@@ -122,11 +142,11 @@ class OptimConfig:
     """Learning rate of the latent encoder [per step]"""
     discriminator_rate: float = 1e-4
     """Learning rate of the discriminator [per step]"""
-    beta1: float = 0.0
+    beta1: float = ranged(0.0, 0, 0.9999)
     """Adam's decay of the mean gradient [factor]"""
-    beta2: float = 0.9
+    beta2: float = ranged(0.9, 0, 0.999999)
     """Adam's decay of the mean squared gradient [factor]"""
-    average: float = 0.999
+    average: float = ranged(0.999, 0, 0.999999)
     """Decay of the moving average of extractor and generators that is scored and exported; 0 is off [factor]"""
 
 
@@ -153,20 +173,20 @@ class RefineConfig:
     start: str = "run"
     """What teaches the first round: the run's own masks, one constant disc or square for all, or the masks in a
     folder, one for each picture; without the run's own no first stage is trained [run, disc, square or path]"""
-    start_size: float = 0.6
+    start_size: float = ranged(0.6, 0.01, 1.5)
     """Radius of that disc in halves of a side, or distance of that square from the border in sides [share]"""
-    keep: float = 0.25
+    keep: float = ranged(0.25, 0.001, 1)
     """Share of the training pictures that the first round learns from: those with the least ragged masks, or, with
     sharpen, those whose masks it changed least [share]"""
-    keep_later: float = 0.5
+    keep_later: float = ranged(0.5, 0.001, 1)
     """The same in later rounds, whose masks can be trusted more [share]"""
     select: Literal["best", "random"] = "best"
     """Learn from the best masks by that measure, or from as many that are drawn at random [name]"""
-    pictures: int = 10000
+    pictures: int = ranged(10000, 1)
     """Consider at most this many training pictures [pictures]"""
-    steps: int = 300
+    steps: int = ranged(300, 20)
     """Length of a round [steps]"""
-    batch: int = 32
+    batch: int = ranged(32, 1)
     """Pictures in a batch of that stage [pictures]"""
     rate: float = 2e-3
     """Highest learning rate, reached after a tenth of the round [per step]"""
@@ -174,11 +194,11 @@ class RefineConfig:
     """Side of the pictures in that stage: 4 times a power of two, data.size or more; 0 is data.size [pixels]"""
     sharpen: Literal["off", "grabcut"] = "off"
     """grabcut: its targets are cut again by the colours of both regions, picture by picture; of two regions [name]"""
-    sharpen_size: int = 256
+    sharpen_size: int = ranged(256, 1, 2048)
     """Pictures with a smaller side are enlarged to this one for GrabCut; 1 never enlarges [pixels]"""
-    composites: float = 0.0
+    composites: float = ranged(0.0, 0, 1)
     """Share of a batch whose objects are shown on other grounds: plain ones, or those of other images [share]"""
-    closest: float = 0.7
+    closest: float = ranged(0.7, 0.1, 1.5)
     """Pictures are zoomed at random; the closest zoom shows this much of a picture's side [share]"""
 
 
@@ -186,22 +206,22 @@ class RefineConfig:
 class WatchConfig:
     """What is written while training, and what counts as collapse."""
 
-    log_every: int = 20
+    log_every: int = ranged(20, 1)
     """Steps between two lines of the log [steps]"""
-    evaluate_every: int = 500
+    evaluate_every: int = ranged(500, 1)
     """Steps between two scorings [steps]"""
-    sample_every: int = 2000
+    sample_every: int = ranged(2000, 1)
     """Steps between two sample grids [steps]"""
-    checkpoint_every: int = 1000
+    checkpoint_every: int = ranged(1000, 1)
     """Steps between two checkpoints [steps]"""
     restarts: int = 0
     """Start again, with another seed, at most this often when a region has collapsed; 0 is off [times]"""
     picture_scores: bool = False
     """Also store the IoU of each labelled picture of data.evaluate_on, of all its splits, after the first stage and
     after each round of the second [true/false]"""
-    collapse_share: float = 0.1
+    collapse_share: float = ranged(0.1, 0, 0.5)
     """A region whose mean soft size is below this has collapsed; of n regions, below 2/n of it [share]"""
-    collapse_every: int = 500
+    collapse_every: int = ranged(500, 1)
     """Steps between two looks for collapse [steps]"""
     collapse_until: int = 7000
     """Last step at which collapse is looked for [steps]"""
@@ -211,11 +231,11 @@ class WatchConfig:
 class Config:
     """One training run."""
 
-    steps: int = 20000
+    steps: int = ranged(20000, 1)
     """Length of the training [steps]"""
-    batch: int = 20
+    batch: int = ranged(20, 1)
     """Pictures in a batch [pictures]"""
-    seed: int = 0
+    seed: int = ranged(0, 0, 2**62)
     """Seed of every random draw [number]"""
     threads: int = 0
     """Processor threads; 0 takes all [threads]"""

@@ -29,7 +29,7 @@ from PIL import Image
 from redoseg.data.listing import Item, MaskReader
 from redoseg.errors import DataError, RedosegError
 from redoseg.files import describe_error, printable
-from redoseg.images.read import fit_square, read_image
+from redoseg.images.read import fit_square, read_photo
 
 CHUNK_BYTES = 2**20  # about this much is under way to and from each worker
 WORTH_A_POOL = 48  # pictures: fewer are done before the workers have started
@@ -53,9 +53,9 @@ def decode_item(item: Item, size: int, nearest: bool = False) -> Decoded:
     picture whose mask cannot be used is kept as not labelled.
     """
     try:
-        image = read_image(item.image, None if nearest else size)
+        photo = read_photo(item.image, None if nearest else size)
         resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-        picture = np.asarray(fit_square(image, size, resample))
+        picture = np.asarray(photo.square(size, resample))
     except DataError as error:
         return Decoded(None, None, ((item.image, _why(error, item.image)),))
     if item.mask is None:
@@ -65,7 +65,7 @@ def decode_item(item: Item, size: int, nearest: bool = False) -> Decoded:
         mask = item.read_mask(item.mask)
     except DataError as error:
         return Decoded(picture, None, ((item.mask, _why(error, item.mask) + kept),))
-    (height, width), (w, h) = mask.shape, image.size
+    (height, width), (w, h) = mask.shape, photo.rgb.size
     # A JPEG that was decoded reduced is up to a pixel off.
     if abs(np.log(width * h / (height * w))) > max(0.03, 1.5 / min(w, h)):
         why = f"mask of {width}x{height} beside a picture of other proportions{kept}"

@@ -14,6 +14,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -60,8 +61,24 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_ALPHA = "redoseg_alpha"  # in a picture's `info`: how opaque it was, where it was not wholly
-_EXTENT = "redoseg_extent"  # in a picture's `info`: its size, and the box of it that was in the file
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom [pixels]."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph, decoded once."""
+
+    rgb: Image.Image
+    """Upright, 8-bit RGB, over white where it is transparent."""
+    alpha: Image.Image | None = None
+    """How opaque it is, 8-bit grey; None if it is wholly opaque."""
+    extent: Box | None = None
+    """The part of `rgb` that the file has, where libjpeg has filled the last pixels of a reduced JPEG."""
+
+    def square(self, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
+        """The centre square at `size` [pixels], as by `fit_square`, of what the file has."""
+        return fit_square(self.rgb, size, resample, self.extent)
 
 
 # -------------------------------------------------------------------------------------------------- listing
@@ -212,8 +229,8 @@ def _refuse_scans(file: IO[bytes], pixels: int) -> None:
         raise OSError(f"{scans} passes over {pixels // 10**6} million pixels")
 
 
-def _decode(path: Path, size: int | None, most: int = MAX_PIXELS) -> Image.Image:
-    """The file's first frame, upright, 8 bits a channel; with `size` a JPEG comes reduced."""
+def _decode(path: Path, size: int | None, most: int = MAX_PIXELS) -> tuple[Image.Image, Box | None]:
+    """The file's first frame, upright, 8 bits a channel, and its extent; with `size` a JPEG comes reduced."""
     with _opened(path) as file, Image.open(_defused(file), formats=_formats()) as image:
         if image.width * image.height > most:
             raise Image.DecompressionBombError
@@ -234,12 +251,10 @@ def _decode(path: Path, size: int | None, most: int = MAX_PIXELS) -> Image.Image
         upright: Image.Image = _eight_bit(image) if _is_deep(image) else image
         if how in _UPRIGHT:
             upright = upright.transpose(_UPRIGHT[how])
-        if reduced is not None:
-            upright.info[_EXTENT] = upright.size, _extent(upright.size, reduced[1][2:], how)
-        return upright
+        return upright, None if reduced is None else _extent(upright.size, reduced[1][2:], how)
 
 
-def _extent(size: tuple[int, int], stored: tuple[float, float], how: int) -> tuple[float, float, float, float]:
+def _extent(size: tuple[int, int], stored: tuple[float, float], how: int) -> Box:
     """Where in an upright picture the photograph lies: libjpeg fills the last pixels of what it reduces."""
     width, height = stored if how < 5 else (stored[1], stored[0])
     left = size[0] - width if how in (2, 3, 6, 7) else 0.0
@@ -301,8 +316,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255)))))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as 8-bit RGB: transparency over white, 16 bits scaled, CMYK, palette and grey converted."""
+def to_photo(image: Image.Image, extent: Box | None = None) -> Photo:
+    """Any image as 8-bit RGB: transparency over white, 16 bits scaled, CMYK, palette and grey converted."""
     if _is_deep(image):
         image = _eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -310,22 +325,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image)
         alpha = image.getchannel("A")
-        if np.asarray(alpha).min(initial=255) < 255:
-            white.info[_ALPHA] = alpha
-        return white
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return Photo(white, alpha if np.asarray(alpha).min(initial=255) < 255 else None, extent)
+    return Photo(image if image.mode == "RGB" else image.convert("RGB"), None, extent)
 
 
-def opacity(image: Image.Image) -> NDArray[np.float32] | None:
-    """How opaque a picture was before `to_rgb`, (H, W), 0 to 1; None if it was wholly, or has another size now."""
-    alpha = image.info.get(_ALPHA)
-    if alpha is None or alpha.size != image.size:
-        return None
-    return np.asarray(alpha, np.float32) * np.float32(1 / 255)
+def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
+    """The colours of `read_photo`."""
+    return read_photo(path, most=most).rgb
 
 
-def read_image(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Image.Image:
-    """A picture file as upright 8-bit RGB.
+def read_photo(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Photo:
+    """An image file, upright and in 8-bit RGB.
 
     With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
     `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.
@@ -333,23 +343,25 @@ def read_image(path: str | Path, size: int | None = None, most: int = MAX_PIXELS
     """
     path = Path(path)
     with _one_line(path, most):
-        return to_rgb(_decode(path, size, most))
+        return to_photo(*_decode(path, size, most))
 
 
-def fit_square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
+def fit_square(
+    image: Image.Image,
+    size: int,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    extent: Box | None = None,
+) -> Image.Image:
     """The paper's pre-processing: shorter side to `size` [pixels], then the centre, in one pass.
 
-    Bilinear is Pillow's, which averages when it reduces. For masks give NEAREST.
+    Bilinear is Pillow's, which averages when it reduces. Masks need NEAREST. Only `extent` of the image is used.
     """
-    seen, extent = image.info.get(_EXTENT, (None, None))
-    left, top, right, bottom = extent if seen == image.size else (0, 0, *image.size)
+    left, top, right, bottom = extent or (0, 0, *image.size)
     side = min(right - left, bottom - top)
     left, top = (left + right - side) / 2, (top + bottom - side) / 2
     # a sum of fractions may end a hair beyond the picture
     box = (max(left, 0.0), max(top, 0.0), min(left + side, image.width), min(top + side, image.height))
-    square = image.resize((size, size), resample, box=box, reducing_gap=3.0)
-    square.info.pop(_EXTENT, None)
-    return square
+    return image.resize((size, size), resample, box=box, reducing_gap=3.0)
 
 
 def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
@@ -361,7 +373,7 @@ def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
     """
     path = Path(path)
     with _one_line(path):
-        image = _decode(path, None)
+        image, _ = _decode(path, None)
         if image.getbands()[:3] == ("R", "G", "B"):
             _refuse_colour(path, np.asarray(image)[..., :3])
         values = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))

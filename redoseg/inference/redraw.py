@@ -18,7 +18,7 @@ from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.inference.model_file import Network, fetched, find_model
-from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, to_image
+from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, as_photo
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, REDRAW_FILE
 
 LARGEST = 1024  # longer side of a result [pixels]
@@ -110,7 +110,7 @@ class RedrawModel:
 
     def read_latents(self, image: ImageLike) -> Latents:
         """The latents (n, d) that the encoder reads off an image, one a region."""
-        scene = self._scene(to_image(image))
+        scene = self._scene(as_photo(image).rgb)
         return self._run(scene, np.zeros((1, self.regions, self.latent), np.float32), read=True)[1][0]
 
     def draw(self, image: ImageLike, latents: Latents, what: What = "object") -> list[Image.Image]:
@@ -119,7 +119,7 @@ class RedrawModel:
         `what` is drawn: the object, everything else (background), or both. The rest is not changed. Raises DataError
         for an image that cannot be read or latents of another shape, RedosegError for another `what`.
         """
-        return self._draw(self._scene(to_image(image)), latents, what)
+        return self._draw(self._scene(as_photo(image).rgb), latents, what)
 
     def redraw(self, image: ImageLike, count: int = 8, what: What = "object", seed: int = 0) -> list[Image.Image]:
         """`count` images with different latents, RGB. Raises DataError as `draw`, RedosegError for a wrong `count`."""

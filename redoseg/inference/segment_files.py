@@ -25,7 +25,7 @@ from redoseg.errors import DataError, RedosegError
 from redoseg.files import make_folder, printable, why_not_write, write_atomic
 from redoseg.images.coco import Annotated, annotated, bounding_box, document
 from redoseg.images.draw import captioned, cutout, grid, outline, tile_of
-from redoseg.images.read import IMAGE_SUFFIXES, list_images, read_image
+from redoseg.images.read import IMAGE_SUFFIXES, list_images, read_photo
 from redoseg.inference.segmenter import Segmenter
 from redoseg.system import in_order
 
@@ -199,9 +199,10 @@ def _segmented(
     one_large: contextlib.AbstractContextManager[Any],
 ) -> _Result:
     """A picture file's result. A large picture's is made within `one_large`. Raises DataError."""
-    image = read_image(path)
+    photo = read_photo(path)
+    image = photo.rgb
     with one_large if is_large(image) else contextlib.nullcontext():
-        soft, confidence = segmenter.predict(image)
+        soft, confidence = segmenter.predict(photo)
         mask = soft > 0.5
         reviewed = None
         if wanted.review:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from redoseg.errors import DataError, ModelError
 from redoseg.images.guided import bilinear_upsample, grabcut_upsample, guided_upsample
-from redoseg.images.read import opacity, read_image, to_rgb
+from redoseg.images.read import Photo, read_photo, to_photo
 from redoseg.inference.hub import local_or_fetched
 from redoseg.inference.model_file import ModelFile, Network, find_model
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
@@ -21,7 +21,7 @@ from redoseg.system import cores, in_order, opencv
 
 _BATCH = 8  # images; larger ones do not fit a core's cache and are no quicker
 
-ImageLike = str | Path | Image.Image | NDArray[np.uint8]
+ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Photo
 Edges = Literal["guided", "plain", "grabcut"]
 
 
@@ -174,12 +174,12 @@ class Segmenter:
             model, MissingError for grabcut without OpenCV.
         """
         way = self._usable(edges)
-        picture = to_image(image)
-        reduced = self._reduced([picture])
+        photo = as_photo(image)
+        reduced = self._reduced([photo.rgb])
         mask = self._run(reduced)[0, self.object_region]
-        soft, opaque = _upsampled(mask, reduced[0], picture, way), opacity(picture)
-        if opaque is not None:  # the image is white where it is transparent, and white may look like the object
-            soft = np.minimum(soft, opaque)
+        soft = _upsampled(mask, reduced[0], photo.rgb, way)
+        if photo.alpha is not None:  # the image is white where it is transparent, and white may look like the object
+            soft = np.minimum(soft, np.asarray(photo.alpha, np.float32) * np.float32(1 / 255))
         return Prediction(soft, _confidence(mask))
 
     def soft(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.float32]:
@@ -219,12 +219,14 @@ def _confidence(mask: NDArray[np.float32]) -> float:
     return float(1 + (p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean())
 
 
-def to_image(image: ImageLike) -> Image.Image:
+def as_photo(image: ImageLike) -> Photo:
     """A file, image or array as upright RGB. Raises DataError for any other value."""
+    if isinstance(image, Photo):
+        return image
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        return read_photo(image)
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return to_photo(image)
     if not isinstance(image, np.ndarray):
         raise DataError(
             f"the image is of type {type(image).__name__}, but must be a path, a PIL image or a uint8 array: "
@@ -232,7 +234,7 @@ def to_image(image: ImageLike) -> Image.Image:
         )
     good = image.dtype == np.uint8 and image.size > 0
     if good and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
-        return to_rgb(Image.fromarray(image))
+        return to_photo(Image.fromarray(image))
     raise DataError(
         f"the image is {image.dtype} {image.shape}, but must be uint8 (H, W), (H, W, 3) or (H, W, 4): convert it"
     )

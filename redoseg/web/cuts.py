@@ -16,7 +16,7 @@ from PIL import Image
 from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
 from redoseg.images.draw import checkerboard
-from redoseg.images.read import read_image
+from redoseg.images.read import Photo, read_photo
 from redoseg.inference.segment_files import Kind, as_png, drawn, is_large
 
 PREVIEW = 1024  # the longer side of what the page shows [pixels]; downloads have the photograph's size
@@ -28,7 +28,7 @@ SAVED: tuple[tuple[Kind, str], ...] = (("mask", ""), ("cutout", "-cutout"), ("so
 class HasSoft(Protocol):
     """What the page needs of a segmenter."""
 
-    def soft(self, image: Image.Image) -> NDArray[np.float32]:
+    def soft(self, image: Photo) -> NDArray[np.float32]:
         """The object's soft mask (H, W), 0 to 1."""
 
 
@@ -57,11 +57,11 @@ class Cuts:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         try:
-            image = read_image(path, most=self.most)
+            photo = read_photo(path, most=self.most)
         except DataError as error:
             raise DataError(str(error).replace(printable(path), printable(path.name))) from None
-        with self._alone_if_large(image):
-            found = image, self.segmenter.soft(image)
+        with self._alone_if_large(photo.rgb):
+            found = photo.rgb, self.segmenter.soft(photo)
         with self._lock:
             self._kept[key] = found
             while sum(soft.size for _, soft in self._kept.values()) > self.most and len(self._kept) > 1:

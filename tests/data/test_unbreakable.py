@@ -24,7 +24,7 @@ from PIL import Image
 
 from redoseg.data import open_prepared, prepare
 from redoseg.errors import DataError
-from redoseg.images.read import fit_square, list_images, read_image, read_mask
+from redoseg.images.read import fit_square, list_images, read_image, read_mask, read_photo
 
 Pixels = NDArray[np.float64]
 
@@ -55,13 +55,13 @@ def one_line(error: DataError, path: Path) -> str:
 
 def refused(path: Path, size: int | None = None) -> str:
     with within(20), pytest.raises(DataError) as caught:
-        read_image(path, size)
+        read_photo(path, size)
     return one_line(caught.value, path)
 
 
 def pixels(path: Path, size: int | None = None) -> Pixels:
     with within(20):
-        image = read_image(path, size)
+        image = read_photo(path, size).rgb
     assert image.mode == "RGB"
     return np.asarray(image).astype(np.float64)
 
@@ -224,7 +224,7 @@ def check_whole(folder: Path, made: Made, suffix: str) -> None:
     seen = pixels(path)
     assert seen.shape == made.shows.shape
     assert np.abs(seen - made.shows).max() <= made.tolerance
-    square = np.asarray(fit_square(read_image(path, 8), 8), np.float64)
+    square = np.asarray(read_photo(path, 8).square(8), np.float64)
     whole = np.asarray(fit_square(Image.fromarray(np.rint(made.shows).astype(np.uint8)), 8), np.float64)
     assert np.abs(square - whole).max() <= made.tolerance + 1
 
@@ -234,9 +234,9 @@ def check_damaged(folder: Path, data: bytes, suffix: str, size: int | None) -> N
     path.write_bytes(data)
     with within(20):
         try:
-            image = read_image(path, size)
-            assert image.mode == "RGB"
-            assert fit_square(image, 8).size == (8, 8)
+            image = read_photo(path, size)
+            assert image.rgb.mode == "RGB"
+            assert image.square(8).size == (8, 8)
         except DataError as error:
             one_line(error, path)
         try:
@@ -296,10 +296,10 @@ def check_reduced(
     path = folder / "x.jpg"
     image = Image.fromarray(stored(scene(kind, width, height, seed), orientation)).convert(mode)
     image.save(path, "JPEG", quality=92, exif=exif(orientation), **options)
-    reduced, whole = read_image(path, 24), read_image(path)
-    assert 48 <= min(reduced.size) <= min(whole.size)
+    reduced, whole = read_photo(path, 24), read_image(path)
+    assert 48 <= min(reduced.rgb.size) <= min(whole.size)
     assert whole.size == (width, height)
-    seen = np.asarray(fit_square(reduced, 24), np.float64)
+    seen = np.asarray(reduced.square(24), np.float64)
     assert np.abs(seen - np.asarray(fit_square(whole, 24), np.float64)).mean() < 2
 
 
@@ -337,14 +337,14 @@ def test_a_reduced_picture_is_not_shifted(tmp_path: Path) -> None:
     for orientation in range(1, 9):
         image = Image.fromarray(stored(ramp, orientation))
         image.save(tmp_path / "x.jpg", exif=exif(orientation), **options)
-        reduced = read_image(tmp_path / "x.jpg", 24)
-        assert reduced.size == (50, 50)
-        seen = np.asarray(fit_square(reduced, 24), np.float64)
+        reduced = read_photo(tmp_path / "x.jpg", 24)
+        assert reduced.rgb.size == (50, 50)
+        seen = np.asarray(reduced.square(24), np.float64)
         whole = np.asarray(fit_square(Image.fromarray(ramp), 24), np.float64)
         assert np.abs(seen - whole)[1:-1, 1:-1].max() <= 2  # a fifth of a pixel
     # What is made of it is a picture like any other.
-    again = fit_square(fit_square(reduced, 50), 50)
-    assert np.array_equal(np.asarray(again), np.asarray(fit_square(reduced, 50)))
+    again = fit_square(reduced.square(50), 50)
+    assert np.array_equal(np.asarray(again), np.asarray(reduced.square(50)))
 
 
 # ------------------------------------------------------------------------------------- what Pillow makes wrong
@@ -458,7 +458,7 @@ def test_inks_of_jpegs(tmp_path: Path) -> None:
         (tmp_path / "ycck.jpg").write_bytes(data)
         for name in ("cmyk.jpg", "ycck.jpg"):
             for size in (None, 8):
-                seen = np.asarray(read_image(tmp_path / name, size).resize((32, 32), 0), np.float64)
+                seen = np.asarray(read_photo(tmp_path / name, size).rgb.resize((32, 32), 0), np.float64)
                 assert np.abs(seen - shows).mean() < 3
 
 
@@ -580,7 +580,7 @@ def test_memory_for_large_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_strips(tmp_path: Path, size: tuple[int, int], kind: str) -> None:
     (tmp_path / "x.jpg").write_bytes(encoded(Image.new("RGB", size, (200, 30, 60)), kind))
-    square = np.asarray(fit_square(read_image(tmp_path / "x.jpg", 16), 16), int)
+    square = np.asarray(read_photo(tmp_path / "x.jpg", 16).square(16), int)
     assert np.abs(square - [200, 30, 60]).max() < 4
 
 

@@ -13,7 +13,7 @@ from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
 from redoseg.images import read as pictures
 from redoseg.images.draw import outline
-from redoseg.images.read import fit_square, list_images, read_image, read_mask
+from redoseg.images.read import fit_square, list_images, read_image, read_mask, read_photo
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:
@@ -165,10 +165,10 @@ def test_large_jpegs_are_decoded_reduced_and_look_the_same(tmp_path: Path) -> No
     rng = np.random.default_rng(0)
     large = Image.fromarray(rng.integers(0, 255, (12, 16, 3)).astype(np.uint8)).resize((1600, 1200), 3)
     large.save(tmp_path / "x.jpg", quality=92)
-    reduced = read_image(tmp_path / "x.jpg", 64)
-    assert 128 <= min(reduced.size) < 1200
+    reduced = read_photo(tmp_path / "x.jpg", 64)
+    assert 128 <= min(reduced.rgb.size) < 1200
     full = np.asarray(fit_square(read_image(tmp_path / "x.jpg"), 64), int)
-    assert np.abs(np.asarray(fit_square(reduced, 64), int) - full).mean() < 1
+    assert np.abs(np.asarray(reduced.square(64), int) - full).mean() < 1
 
 
 def test_square_is_the_centre() -> None:

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.draw import before_after
-from redoseg.images.read import read_image
+from redoseg.images.read import Photo, read_photo
 from redoseg.inference import segment_files
 from redoseg.inference.segment_files import KINDS, Kind, segment_paths
 from redoseg.inference.segmenter import Segmenter
@@ -165,13 +165,13 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
     meeting, lock = threading.Barrier(2), threading.Lock()
     read: list[str] = []
 
-    def reads(path: Path) -> Image.Image:
+    def reads(path: Path) -> Photo:
         with lock:
             read.append(path.name)
         meeting.wait(timeout=30)  # one thread alone would never get past this
-        return read_image(path)
+        return read_photo(path)
 
-    monkeypatch.setattr(segment_files, "read_image", reads)
+    monkeypatch.setattr(segment_files, "read_photo", reads)
     ahead, callers = [], set()
 
     def on_item(_path: Path, done: int, _total: int, _why: str | None) -> None:
@@ -250,12 +250,12 @@ def test_a_folder_does_not_go_into_a_files_name(segmenter: Segmenter, photos: Pa
 def test_a_picture_that_memory_cannot_hold_is_listed(
     segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reads(path: Path) -> Image.Image:
+    def reads(path: Path) -> Photo:
         if path.name == "b.jpg":
             raise MemoryError
-        return read_image(path)
+        return read_photo(path)
 
-    monkeypatch.setattr(segment_files, "read_image", reads)
+    monkeypatch.setattr(segment_files, "read_photo", reads)
     report = segment_paths(segmenter, photos, tmp_path / "out")
     assert (report.done, report.failed[0][1]) == (3, "does not fit the memory that is free: make it smaller")
 

@@ -80,16 +80,12 @@ BANNED_IN_MESSAGES = {
     r"a place|place of its own": "a path",
 }
 NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it shrinks, and ends empty
-    "bench/train.py": 1,
-    "cli/options.py": 1,
     "images/draw.py": 2,
     "images/grabcut.py": 1,
     "images/guided.py": 3,
     "images/read.py": 11,
     "inference/hub.py": 7,
     "inference/segment_files.py": 8,
-    "train/health.py": 1,
-    "train/loader.py": 1,
 }
 
 

@@ -247,7 +247,7 @@ class Study:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train [name]"""
     minutes: float = 0.0
-    """Start no further run after this time; 0 is no limit [minutes]"""
+    """Start no further run after this time; 0 sets no limit [minutes]"""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def collapsed_region(watch: WatchConfig, *sizes: Sequence[float]) -> int | None:
     """The region that is below the least share in every one of `sizes`, or None.
 
     `sizes` are the regions' mean soft sizes [share of the picture], on training pictures and, where there are
-    any, on those that watch: one odd batch alone is no collapse.
+    any, on those that watch: one odd batch alone is not a collapse.
     """
     for region, shares in enumerate(zip(*sizes, strict=True)):
         if max(shares) < least_share(watch, len(sizes[0])):

@@ -150,7 +150,7 @@ class BatchLoader:
         """Share of the time that `take` waited for bytes to be on the device, since this was last asked.
 
         That time begins with the first batch taken and ends now: what is done before training continues does not count.
-        Making floats of the bytes and mirroring is no waiting. 0 if no batch was taken.
+        Making floats of the bytes and mirroring is not waiting. 0 if no batch was taken.
         """
         share = 0.0 if self._since is None else self._waited / max(time.monotonic() - self._since, 1e-9)
         self._waited, self._since = 0.0, None

@@ -88,7 +88,8 @@ def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any
     """How far losses are from the plain version's, over the first steps and over all, from the same seed and weights.
 
     Training amplifies rounding. So the same is measured for the plain version with its sums in another order, and for
-    another seed: a distance like the first does not count as a difference, one like the second means that only settings are common.
+    another seed: a distance like the first does not count as a difference, one like the second means that only the
+    settings are common.
     """
     plain = plain_settings(config)
     others = {

@@ -49,6 +49,9 @@ class Evaluate:
     """plain scores the network itself, guided what `segment` writes, grabcut what its --edges grabcut does [name]"""
     own_size: bool = False
     """Score at the size of each picture instead, and also score the edges (boundary F-score) [true/false]"""
+    grounds: bool = False
+    """Instead score the set's objects on other grounds: white, pale grey, wood, grey, blue, black and those of other
+    pictures [true/false]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
     picture: Path | None = None

@@ -116,6 +116,8 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     from redoseg.evaluation.tables import print_evaluation, print_own_size
 
     c, split = command, command.split or None
+    if c.grounds:
+        return _evaluate_on_grounds(c)
     if c.own_size:
         if c.size is not None or c.picture:
             raise ConfigError("--own-size cannot be combined with --size or --picture.")
@@ -135,6 +137,20 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         print_evaluation(result, new_console())
         if c.picture:
             say(f"before/after picture: {c.picture}")
+    return DONE
+
+
+def _evaluate_on_grounds(command: Evaluate) -> int:
+    if command.own_size or command.picture or command.edges != "plain":
+        raise ConfigError("--grounds cannot be combined with --own-size, --picture or --edges.")
+    from redoseg.evaluation.grounds import evaluate_grounds, print_grounds
+
+    c = command
+    result = evaluate_grounds(c.model, c.data, split=c.split or None, seed=c.seed, size=c.size)
+    if c.as_json:
+        print(json.dumps(result))
+    else:
+        print_grounds(result, new_console())
     return DONE
 
 

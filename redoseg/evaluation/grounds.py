@@ -6,9 +6,11 @@ from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from redoseg import metrics
-from redoseg.data import ImageSet
+from redoseg.data import ImageSet, labelled_images
 from redoseg.errors import DataError
 from redoseg.images.grounds import OTHERS, PLAIN, box_mean, on_ground, own_ground, plain_ground
 from redoseg.inference.segmenter import Segmenter
@@ -27,8 +29,16 @@ class GroundScores(TypedDict):
 
 
 class Grounds(TypedDict):
-    """Figures on each ground; the worst has the lowest mean IoU."""
+    """What `evaluate --grounds` finds. The worst ground has the lowest mean IoU."""
 
+    model: str
+    data: str
+    split: str
+    size: int
+    pictures: int
+    iou: float
+    """Of the images as they were photographed."""
+    iou_interval: tuple[float, float]
     grounds: dict[str, GroundScores]
     worst_ground: str
     worst_iou: float
@@ -54,25 +64,63 @@ def pasted(images: ImageSet, ground: str) -> NDArray[np.uint8]:
     return result
 
 
-def score_grounds(segmenter: Segmenter, images: ImageSet) -> Grounds:
+def evaluate_grounds(
+    model: str, data: str, *, split: str | None = None, seed: int = 0, size: int | None = None
+) -> Grounds:
     """The model's IoU on the objects of a labelled set on each ground, with the network's own masks (plain edges).
 
-    Raises DataError for a model of more than two regions and for a set without objects.
+    Everything is scored at `size` [pixels], by default the size that `evaluate` takes. Images without an object are
+    skipped.
+
+    Raises ModelError, and DataError for a model of more than two regions and for a set without objects.
     """
+    segmenter = Segmenter(model)
     if segmenter.regions > 2:
-        raise DataError(f"The model has {segmenter.regions} regions. --grounds needs a model of two regions.")
+        raise DataError(f"{model} has {segmenter.regions} regions, but --grounds needs a model of two regions")
+    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size)
     images = images.take(np.flatnonzero((images.labels() > 0).any((1, 2))))
     if not len(images):
-        raise DataError(f"{images.name} has no mask with an object. --grounds needs masks.")
+        raise DataError(f"{images.name} has no mask with an object, but --grounds needs objects to move")
+
+    def scored(pixels: NDArray[np.uint8], labels: NDArray[np.int8]) -> metrics.Scores:
+        return metrics.score(segmenter.batch(pixels)[:, segmenter.object_region] > 0.5, labels)
+
+    own = scored(np.asarray(images.pixels), images.labels())
     truth = (images.labels() > 0).astype(np.int8)
     found: dict[str, GroundScores] = {}
     for ground in (*PLAIN, OTHERS):
-        masks = segmenter.batch(pasted(images, ground))[:, segmenter.object_region] > 0.5
-        scores = metrics.score(masks, truth)
+        scores = scored(pasted(images, ground), truth)
         found[ground] = {
             "iou": scores.iou,
             "iou_interval": metrics.bootstrap_interval(scores.ious),
             "failures": float((scores.ious < 0.5).mean()),
         }
     worst = min(found, key=lambda name: found[name]["iou"])
-    return {"grounds": found, "worst_ground": worst, "worst_iou": found[worst]["iou"]}
+    return {
+        "model": model,
+        "data": images.name,
+        "split": split or "",
+        "size": images.size,
+        "pictures": len(images),
+        "iou": own.iou,
+        "iou_interval": metrics.bootstrap_interval(own.ious),
+        "grounds": found,
+        "worst_ground": worst,
+        "worst_iou": found[worst]["iou"],
+    }
+
+
+def print_grounds(result: Grounds, console: Console) -> None:
+    """A row for each ground, percentages."""
+    where = f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
+    table = Table(title=f"{where}, {result['pictures']} pictures at {result['size']} px, %", title_justify="left")
+    for column in ("ground", "iou", "95 % interval", "under 50"):
+        table.add_column(column, justify="left" if column == "ground" else "right")
+    low, high = result["iou_interval"]
+    table.add_row("as photographed", f"{100 * result['iou']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", "")
+    for name, row in result["grounds"].items():
+        low, high = row["iou_interval"]
+        cells = (f"{100 * row['iou']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{100 * row['failures']:.0f}")
+        table.add_row(name, *cells)
+    console.print(table)
+    console.print(f"worst ground: {result['worst_ground']}, iou {100 * result['worst_iou']:.1f}", highlight=False)

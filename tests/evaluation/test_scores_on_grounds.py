@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bright import SIZE, write_model
+from PIL import Image
+from rich.console import Console
 
 from redoseg.data import ImageSet
 from redoseg.errors import DataError
-from redoseg.evaluation.grounds import pasted, score_grounds
+from redoseg.evaluation.grounds import evaluate_grounds, pasted, print_grounds
 from redoseg.images.grounds import OTHERS, PLAIN
-from redoseg.inference.segmenter import Segmenter
 
 
 def bright_objects(count: int = 4) -> ImageSet:
@@ -46,20 +49,42 @@ def test_the_ground_of_another_image_has_no_object_of_its_own() -> None:
     assert (shown[0, 6:8, 6:10] == 240).all()
 
 
-def test_a_model_that_finds_what_is_bright_fails_on_bright_grounds(tmp_path: Path) -> None:
-    result = score_grounds(Segmenter(write_model(tmp_path / "bright.onnx")), bright_objects())
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[ImageSet], str]:
+    def save(images: ImageSet) -> str:
+        for folder in ("images", "masks"):
+            (tmp_path / "set" / folder).mkdir(parents=True)
+        assert images.masks is not None
+        for name, pixels, mask in zip(images.names, images.pixels, images.masks, strict=True):
+            Image.fromarray(pixels).save(tmp_path / "set" / "images" / f"{name}.png")
+            Image.fromarray(mask).save(tmp_path / "set" / "masks" / f"{name}.png")
+        return str(tmp_path / "set")
+
+    return save
+
+
+def test_a_model_that_finds_what_is_bright_fails_on_bright_grounds(
+    saved: Callable[[ImageSet], str], tmp_path: Path
+) -> None:
+    model = str(write_model(tmp_path / "bright.onnx"))
+    result = evaluate_grounds(model, saved(bright_objects()), size=SIZE)
     found = result["grounds"]
     assert list(found) == [*PLAIN, OTHERS]
+    assert (result["pictures"], result["size"]) == (4, SIZE)
+    assert result["iou"] > 0.95
     assert found["black"]["iou"] > 0.8
     assert found[OTHERS]["iou"] > 0.8
     assert found["white"]["iou"] < 0.25
     assert (found["black"]["failures"], found["white"]["failures"]) == (0, 1)
     assert result["worst_iou"] == min(row["iou"] for row in found.values())
     assert found[result["worst_ground"]]["iou"] == result["worst_iou"]
+    said = io.StringIO()
+    print_grounds(result, Console(file=said))
+    assert f"worst ground: {result['worst_ground']}" in said.getvalue()
 
 
-def test_sets_without_objects_are_refused(tmp_path: Path) -> None:
+def test_sets_without_objects_are_refused(saved: Callable[[ImageSet], str], tmp_path: Path) -> None:
     images = bright_objects()
     images.masks[:] = 0  # type: ignore[index]
     with pytest.raises(DataError, match="no mask with an object"):
-        score_grounds(Segmenter(write_model(tmp_path / "bright.onnx")), images)
+        evaluate_grounds(str(write_model(tmp_path / "bright.onnx")), saved(images), size=SIZE)

@@ -386,7 +386,7 @@ def test_the_settings_of_a_long_command(command: Command, here: Path, monkeypatc
         assert (code, out[0]) == (0, "{")
 
 
-def interrupted(*_: object) -> None:
+def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -79,14 +79,6 @@ BANNED_IN_MESSAGES = {
     r"holds?": "contains",
     r"a place|place of its own": "a path",
 }
-NOT_YET: dict[str, int] = {  # file -> banned words that it may still have; it shrinks, and ends empty
-    "images/draw.py": 2,
-    "images/grabcut.py": 1,
-    "images/guided.py": 3,
-    "images/read.py": 11,
-    "inference/hub.py": 7,
-    "inference/segment_files.py": 8,
-}
 
 
 class Text(NamedTuple):
@@ -148,17 +140,12 @@ FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.r
 @pytest.mark.parametrize("name", FILES)
 def test_no_banned_word(name: str) -> None:
     found = banned(FILES[name].read_text())
-    assert len(found) <= NOT_YET.get(name, 0), "\n".join(found)
-    assert found or name not in NOT_YET, f"{name} is clean: take it out of NOT_YET"
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_banned_word_on_a_page(page: Path) -> None:
     assert banned_in_prose(page.read_text()) == []
-
-
-def test_what_is_not_clean_yet_exists() -> None:
-    assert NOT_YET.keys() <= FILES.keys()
 
 
 def test_a_planted_word_is_found() -> None:

@@ -134,8 +134,12 @@ def originals(spec: str | Path, split: str | None = None) -> list[Item]:
     prepared = open_prepared(path) if is_prepared(path) else None
     source = Path(prepared.source) if prepared else path
     if not os.path.isdir(source):
-        of_it = f"of which {printable(path)} was prepared, is gone" if prepared else "is not a folder"
-        raise DataError(f"{printable(source)} {of_it}; expected the pictures at their own size; name their folder")
+        if prepared:
+            raise DataError(
+                f"{printable(path)} was prepared from {printable(source)}, which is gone; "
+                "choose the folder of the pictures at their own size"
+            )
+        raise DataError(f"{printable(source)} is not a folder; choose the folder of the pictures at their own size")
     items = READERS[recognise(source)](source).items
     splits = dict(zip(prepared.names, prepared.splits, strict=True)) if prepared else {i.name: i.split for i in items}
     found = [i for i in items if i.mask is not None and i.name in splits and split in (None, splits[i.name])]

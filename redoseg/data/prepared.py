@@ -168,7 +168,7 @@ def open_prepared(folder: str | Path) -> ImageSet:
         if not is_prepared(folder):
             seen = "is not a prepared set" if folder.is_dir() else "does not exist"
             raise DataError(
-                f"{printable(folder)} {seen}; expected a prepared one; make it with `redoseg prepare`"
+                f"{printable(folder)} {seen}; expected a prepared set; make it with `redoseg prepare`"
             ) from None
         missing = Path(str(error.filename)).name
         raise DataError(

@@ -95,7 +95,7 @@ def write_prepared(
     if not 4 <= size <= 2048:
         raise DataError(f"size {size} px; expected 4 to 2048; choose another size")
     if workers < 0:
-        raise DataError(f"{workers} workers, 1 or more expected, or 0 for one a core: choose another number")
+        raise DataError(f"{workers} workers; expected 1 or more, or 0 for one per core; choose another number")
     if len(listing.items) < at_least:
         raise DataError(
             f"{len(listing.items)} pictures found in {printable(source)}; expected at least {at_least}; "

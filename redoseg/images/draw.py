@@ -63,7 +63,7 @@ def before_after(
     `columns` is how many such triples stand side by side: one for up to four pictures, else two, if None.
     """
     if not pairs:
-        raise DataError("no picture for the before/after sheet, at least one expected: segment some first")
+        raise DataError("no picture for the before/after sheet; segment at least one first")
     columns = columns or (1 if len(pairs) <= 4 else 2)
     triples = [_triple(image, mask, side) for image, mask in pairs]
     rows = [triples[i : i + columns] for i in range(0, len(triples), columns)]
@@ -97,7 +97,7 @@ def _squared(image: Image.Image, mask: NDArray[np.bool_], side: int) -> tuple[Im
 
 
 def checkerboard(size: tuple[int, int]) -> Image.Image:
-    """The checkerboard of (width, height) that stands for nothing (RGBA)."""
+    """The checkerboard of (width, height) that stands for transparency (RGBA)."""
     cell = max(4, min(size) // 16)
     y, x = np.indices(size[::-1]) // cell
     grey = np.where((x + y) % 2, 232, 250).astype(np.uint8)

@@ -47,7 +47,7 @@ def grabcut(image: ImageArray, inset: float = 0.02, rounds: int = 5, side: int =
 def grabcut_from(image: ImageArray, mask: Mask, rounds: int = 5, side: int = 1) -> Mask:
     """GrabCut from a first mask (H, W) instead of a rectangle; any pixel may change sides.
 
-    A mask that is all object or all ground, from which no colours can be learnt, is given back as it is.
+    A mask that is all object or all ground, from which no colours can be learnt, is returned unchanged.
     """
     if mask.all() or not mask.any():
         return mask

@@ -1,6 +1,7 @@
 """A soft mask brought to a photograph's own size with the photograph as its guide.
 
-`guided` moves the mask's edges to the photograph's; `cut` first decides anew, by colour, what belongs to the object.
+`guided_upsample` moves the mask's edges to the photograph's; `grabcut_upsample` first decides again, by colour, what
+belongs to the object.
 
 The guided filter (He, Sun and Tang, TPAMI 2013) in its fast form (He and Sun, arXiv 1505.00996): at the network's
 resolution the mask is fitted, within a window about each pixel, by a linear function of the three colours; the
@@ -35,10 +36,10 @@ def bilinear_upsample(mask: Floats, size: tuple[int, int]) -> Floats:
 
 
 def grabcut_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Image) -> Floats:
-    """What GrabCut makes of `picture` (RGB) from a soft mask (h, w), at the picture's size: (H, W), 0 to 1.
+    """What GrabCut makes of `image` (RGB) from a soft mask (h, w), at the image's size: (H, W), 0 to 1.
 
     It works at `CUT_SIDE`, or less for strips, and starts from the guided mask; `reduced` as there. What comes of a
-    larger picture is guided anew. A mask that is all object or all ground stays so. Raises MissingError without OpenCV.
+    larger image is guided again. A mask that is all object or all ground stays so. Raises MissingError without OpenCV.
     """
     scale = min(CUT_SIDE / min(image.size), CUT_LONGEST / max(image.size))
     small = image
@@ -52,10 +53,10 @@ def grabcut_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Imag
 
 
 def guided_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Image, window: float = WINDOW) -> Floats:
-    """A soft mask (h, w) brought to the size of `picture` (RGB), whose edges it takes: (H, W), 0 to 1.
+    """A soft mask (h, w) brought to the size of `image` (RGB), whose edges it takes: (H, W), 0 to 1.
 
-    `reduced` is the picture at the mask's size, uint8 (h, w, 3), `window` half a window's side as a share of the
-    mask's. Masks that sum to one do so afterwards, but for what is cut off below 0 and above 1.
+    `reduced` is the image at the mask's size, uint8 (h, w, 3), `window` half a window's side as a share of the
+    mask's. Masks that sum to one do so afterwards, except for what is cut off below 0 and above 1.
     """
     width, height = image.size
     functions = _fitted(mask, reduced.astype(np.float32) * np.float32(1 / 255), window)

@@ -100,7 +100,7 @@ def list_images(folder: str | Path) -> Found:
     folder = Path(folder)
     if not os.path.isdir(folder):
         seen = "is a file" if os.path.exists(folder) else "does not exist"
-        raise DataError(f"{printable(folder)} {seen}, a folder of pictures expected: name another")
+        raise DataError(f"{printable(folder)} {seen}; expected a folder of pictures; choose another")
     found: list[Path] = []
     problems: list[tuple[Path, str]] = []
     visited: set[tuple[int, int]] = set()
@@ -126,17 +126,17 @@ def list_images(folder: str | Path) -> Found:
                     if stat.S_ISREG(path.stat().st_mode):
                         found.append(path)
                     else:
-                        problems.append((path, "not a file, a picture expected: remove it"))
+                        problems.append((path, "not a file; remove it"))
                 except OSError as error:  # a link to nothing or to itself, a folder that cannot be entered
                     problems.append((path, f"cannot be opened ({describe_error(error)}): repair or remove it"))
             elif os.path.splitext(name)[1].lower() in OTHER_SUFFIXES:
-                problems.append((path, "a format that is not read, JPEG, PNG, WebP ... expected: export it as one"))
+                problems.append((path, "a format that is not read; export it as JPEG, PNG or WebP"))
         waiting += reversed(folders)
     if not found:
         first = f" ({printable(problems[0][0])} {problems[0][1]})" if problems else ""
         raise DataError(
-            f"no picture found in {printable(folder)}{first}, files ending in .jpg, .png, .webp, ... expected: "
-            "add pictures or name another folder"
+            f"no picture found in {printable(folder)}{first}; expected files ending in .jpg, .png, .webp, ...; "
+            "add pictures or choose another folder"
         )
     return Found(sorted(found), sorted(problems))
 
@@ -162,18 +162,12 @@ def _one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         raise DataError(
-            f"{printable(path)}: claims more than {most // 10**6} million pixels, a photograph expected: "
-            "make it smaller or remove it"
+            f"{printable(path)}: claims more than {most // 10**6} million pixels; make it smaller or remove it"
         ) from None
     except UnidentifiedImageError:
-        raise DataError(
-            f"{printable(path)}: not a picture of a known format, a picture expected: replace or remove it"
-        ) from None
+        raise DataError(f"{printable(path)}: not a picture of a known format; replace or remove it") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise DataError(
-            f"{printable(path)}: cannot be read ({describe_error(error)}), a whole picture expected: replace or "
-            "remove it"
-        ) from error
+        raise DataError(f"{printable(path)}: cannot be read ({describe_error(error)}); replace or remove it") from error
 
 
 @contextmanager
@@ -187,10 +181,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         if not stat.S_ISREG(seen.st_mode):
             raise OSError("not a file")
         if seen.st_size == 0:
-            raise DataError(f"{printable(path)}: an empty file, a picture expected: replace or remove it")
+            raise DataError(f"{printable(path)}: an empty file; replace or remove it")
         if seen.st_size > MAX_BYTES:
             raise DataError(
-                f"{printable(path)}: {seen.st_size // 10**6} MB, at most {MAX_BYTES // 10**6} MB expected: "
+                f"{printable(path)}: {seen.st_size // 10**6} MB, at most {MAX_BYTES // 10**6} MB are read; "
                 "make it smaller or remove it"
             )
         yield file
@@ -398,6 +392,6 @@ def _refuse_colour(path: Path, pixels: NDArray[np.uint8]) -> None:
     spread = pixels.max(-1).astype(np.int16) - pixels.min(-1)
     if (spread > 48).mean() > 0.001:
         raise DataError(
-            f"{printable(path)}: a mask in colour, grey expected (0 background, 255 object): save it as grey or "
+            f"{printable(path)}: a mask in colour; expected grey (0 background, 255 object); save it as grey or "
             "remove it"
         )

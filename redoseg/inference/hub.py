@@ -22,7 +22,7 @@ def local_or_fetched(
     token: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> str | Path:
-    """`user/name` that is no place here -> the folder that its `files` were fetched to; all else as it is."""
+    """`user/name` -> the folder that its `files` were fetched to; any other model, or a path that exists, unchanged."""
     if not isinstance(model, str):
         return model
     repo = model
@@ -43,10 +43,10 @@ def fetch(
 ) -> Path:
     """Fetch `files` of the model `repo` (user/name), all of one commit; returns the folder in the hub's cache.
 
-    Without a network they come from the cache, if they are there. Raises ModelError if they cannot be had.
+    Without a network they come from the cache, if they are there. Raises ModelError if they are not available.
     """
     if not _REPO.fullmatch(repo):
-        raise ModelError(f"model {repo!r} on the hub, user/name expected: correct it")
+        raise ModelError(f"model {repo!r} on the hub; expected user/name; correct it")
     with _one_line(repo, "fetched"):
         import huggingface_hub
 
@@ -60,7 +60,7 @@ def fetch(
         )
     missing = [file for file in files if not (Path(found) / file).is_file()]
     if missing:
-        raise ModelError(f"{repo} on the hub has no {missing[0]}, a model of redoseg expected: name another")
+        raise ModelError(f"{repo} on the hub has no {missing[0]}; expected a model of redoseg; choose another")
     return Path(found)
 
 
@@ -72,9 +72,7 @@ def _one_line(repo: str, what: str) -> Iterator[None]:
     except (RedosegError, MemoryError):
         raise
     except ModuleNotFoundError as error:
-        raise MissingError(
-            f'{error.name} is not installed, the part `hub` of redoseg expected: pip install "redoseg[hub]"'
-        ) from None
+        raise MissingError(f'{error.name} is not installed; run: pip install "redoseg[hub]"') from None
     except Exception as error:  # HTTP libraries differ between versions of the client, with no error tree in common
         raise ModelError(f"{repo} on the hub cannot be {what} ({_seen(error)}") from error
 

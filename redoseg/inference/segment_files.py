@@ -96,26 +96,28 @@ def segment_paths(
             picture, and `review.csv` in that order. It keeps some 5 kB in memory for each picture.
         label: what the object is called in COCO's file; the model's name if empty.
 
-    Pictures that would give the same name keep their suffix in it (`a.jpg.png`). In a folder the rest goes on past a
-    picture that fails; stopped by hand, what all pictures share is written of those done. Raises RedosegError for a
+    Pictures that would give the same name keep their suffix in it (`a.jpg.png`). In a folder the rest continues after
+    a picture that fails; stopped by hand, what all pictures share is written of those done. Raises RedosegError for a
     single picture that fails, or if `out` cannot be used.
     """
     source, out = Path(source), Path(out)
     if kind not in KINDS:
-        raise RedosegError(f"kind {kind!r} is not known, one of these expected: {', '.join(KINDS)}")
+        raise RedosegError(f"kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
     if kind == "coco" and crop:
-        raise RedosegError("crop with kind coco, whose masks and boxes are of whole pictures: leave out one of them")
+        raise RedosegError(
+            "crop cannot be combined with kind coco, whose masks and boxes are of whole pictures; remove one of them"
+        )
     wanted = _Wanted(kind, crop, review, overwrite, label or segmenter.name)
     if label and kind != "coco":
-        raise RedosegError(f"a label with kind {kind}, coco expected: leave the label out")
+        raise RedosegError(f"a label cannot be combined with kind {kind}; remove the label, or choose kind coco")
     if source.is_dir():
         return _segment_folder(segmenter, source, out, wanted, on_item)
     if not source.exists():
         raise DataError(
-            f"{printable(source)} does not exist, a picture or a folder of pictures expected: correct the name"
+            f"{printable(source)} does not exist; expected a picture or a folder of pictures; check the name"
         )
     if review:
-        raise RedosegError(f"a review of {printable(source)}, a folder expected: leave it out for one picture")
+        raise RedosegError(f"a review needs a folder, but {printable(source)} is one picture; remove the review")
     target = _target(source, out, kind)
     make_folder(target.parent)
     problem = why_not_write(target, {os.path.realpath(source)}, overwrite)
@@ -133,17 +135,15 @@ def _segment_folder(
 ) -> SegmentReport:
     if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in (".json", *IMAGE_SUFFIXES)):
         raise RedosegError(
-            f"{printable(out)} is a file's name, a folder expected for the results of a folder: name one"
+            f"{printable(out)} is a file's name; expected a folder for the results of a folder; choose a folder"
         )
     if source.resolve() == out.resolve():  # the next run would take them for photographs
-        raise RedosegError(
-            f"{printable(out)} is the folder of the pictures, another expected for the results: name one"
-        )
+        raise RedosegError(f"{printable(out)} is the folder of the pictures; choose another folder for the results")
     images, failed = list_images(source)
     if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
         images = [p for p in images if not p.resolve().is_relative_to(out.resolve())]
         if not images:
-            raise DataError(f"no picture in {printable(source)} but results in {printable(out)}: name another folder")
+            raise DataError(f"no picture in {printable(source)} but results in {printable(out)}; choose another folder")
     # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
     names = _names(images, source)
     inputs = {os.path.realpath(image) for image in images}
@@ -245,9 +245,7 @@ def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
     box = bounding_box(mask)
     if box is None:
-        raise DataError(
-            f"{printable(path)}: no object found, one expected to crop to: leave out the crop for this picture"
-        )
+        raise DataError(f"{printable(path)}: no object found to crop to; segment this picture without the crop")
     left, top, width, height = box
     margin = round(_MARGIN * max(width, height))
     return (

@@ -121,7 +121,7 @@ def test_bad_files_among_good_ones_are_listed(labelled: Path, tmp_path: Path) ->
     report = prepare("folder", labelled, tmp_path / "out", 16)
     assert (report.pictures, report.labelled) == (10, 4)
     bad = dict(report.bad)
-    assert bad["images/p1.png"] == "not a picture of a known format, a picture expected: replace or remove it"
+    assert bad["images/p1.png"] == "not a picture of a known format; replace or remove it"
     assert bad["masks/p2.png"].endswith("; its picture is kept as not labelled")
     assert "mask of 30x60 beside a picture of other proportions" in bad["masks/p3.png"]
     assert bad["images/p6.png"] == "shares the mask p6.png with p6.jpg, p6.png"
@@ -147,7 +147,7 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert refused("folder", three, out) == (
         f"3 pictures found in {three}; expected at least 8; add pictures or choose another folder"
     )
-    assert "does not exist, a folder of pictures expected: name another" in refused("folder", tmp_path / "x", out)
+    assert "does not exist; expected a folder of pictures; choose another" in refused("folder", tmp_path / "x", out)
     assert "set 'cifar' is not known; expected one of flowers102" in refused("cifar", labelled, out)
     assert "size 1 px; expected 4 to 2048" in refused("folder", labelled, out, 1)
     assert "has no setid.mat; expected the layout of Flowers-102" in refused("flowers102", labelled, out)

@@ -195,9 +195,9 @@ def test_a_list_of_another_set_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         applied({"image_1": "val"}, "a/1.jpg")
     assert str(caught.value) == (
-        "X names no picture that is here, names such as 'a/1' expected, 'image_1' seen: name the list of this set"
+        "X names no picture that is here; expected names such as 'a/1', seen 'image_1'; choose the list of this set"
     )
-    with pytest.raises(DataError, match="names such as none expected"):
+    with pytest.raises(DataError, match="expected names such as none"):
         applied({"image_1": "val"})
 
 

@@ -151,7 +151,7 @@ def test_processes_that_cannot_be_started(source: Path, tmp_path: Path, monkeypa
     with pytest.raises(RedosegError, match=r"^a process that .* cannot be started \(Too many open files\); try again"):
         prepare("folder", source, tmp_path / "out", 24, workers=3)
     assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
-    with pytest.raises(DataError, match=r"^-1 workers, 1 or more expected, or 0"):
+    with pytest.raises(DataError, match=r"^-1 workers; expected 1 or more, or 0"):
         prepare("folder", source, tmp_path / "out", 24, workers=-1)
 
 
@@ -440,5 +440,5 @@ def test_the_set_says_how_it_was_made(source: Path, tmp_path: Path) -> None:
     assert set(about["made_with"]) == {"redoseg", "pillow", "numpy"}
     assert about["bad"][0] == [
         "images/0/060.png",
-        "not a picture of a known format, a picture expected: replace or remove it",
+        "not a picture of a known format; replace or remove it",
     ]

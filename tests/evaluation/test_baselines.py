@@ -397,5 +397,5 @@ def test_without_opencv_the_cure_is_told(name: str, monkeypatch: pytest.MonkeyPa
         return real(module, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(RedosegError, match=r'pip install "redoseg\[compare\]"'):
+    with pytest.raises(RedosegError, match=r'pip install "redoseg\[grabcut\]"'):
         baselines.METHODS[name](np.zeros((8, 8, 3), np.uint8))

@@ -347,10 +347,10 @@ def test_mistakes_are_one_line(
         ((photos, "--methods", "square:margin=2"), "margin is '2', but must be a share between 0 and 0.5."),
         ((photos, "--methods"), "There is no model and no method to compare"),
         ((photos, "gone", *quick), "model gone does not exist: choose a run folder"),
-        ((tmp_path / "gone", *quick), "gone does not exist, a prepared set, a folder of pictures"),
-        ((photos / "images", *quick, "--size", "32"), "has no masks, pictures with masks expected"),
+        ((tmp_path / "gone", *quick), "gone does not exist; expected a prepared set, a folder of pictures"),
+        ((photos / "images", *quick, "--size", "32"), "has no masks; expected pictures with masks"),
         ((photos, three, *quick), "has 3 regions, but compare needs two. Score it with `redoseg evaluate`."),
-        ((photos, *quick, "--out", tmp_path / "out"), "table.md exists: name another place, or allow overwriting"),
+        ((photos, *quick, "--out", tmp_path / "out"), "table.md exists: choose another path, or allow overwriting"),
         ((photos, *quick, "--edges", "sharp"), "See `redoseg compare --help`"),
     ):
         code, out, err = run(capsys, *arguments)
@@ -362,7 +362,7 @@ def test_mistakes_are_one_line(
 
 def test_without_opencv_the_cure_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(RedosegError, match=r'pip install "redoseg\[compare\]"'):
+    with pytest.raises(RedosegError, match=r'pip install "redoseg\[grabcut\]"'):
         compare(str(photos), methods=("everything",), size=32)
 
 

@@ -68,7 +68,7 @@ def test_what_is_refused(flowers: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(RedosegError, match=r"int8\.pt does not end in \.onnx: choose a name that does"):
         quantize("flowers", pictures, tmp_path / "int8.pt")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot be made .* a folder for the results expected: name another place"):
+    with pytest.raises(DataError, match=r"cannot be made .* expected a folder for the results; choose another place"):
         quantize("flowers", pictures, tmp_path / "file" / "int8.onnx")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_text("x")

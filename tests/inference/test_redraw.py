@@ -241,9 +241,9 @@ def test_nothing_is_overwritten_unasked_and_inputs_never(model: RedrawModel, tmp
     Image.fromarray(picture(30, 30)).save(photo)
     Image.fromarray(picture(30, 30, 1)).save(other)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(RedosegError, match=r"a-2\.png exists: name another place, or allow overwriting"):
+    with pytest.raises(RedosegError, match=r"a-2\.png exists: choose another path, or allow overwriting"):
         redraw_photo(model, photo, tmp_path)
-    with pytest.raises(RedosegError, match=r"a-2\.png is one of the photographs: name another folder"):
+    with pytest.raises(RedosegError, match=r"a-2\.png is one of the photographs: choose another folder"):
         redraw_photo(model, photo, tmp_path, like=other, overwrite=True)
     with pytest.raises(RedosegError, match=r"a\.png is a file, but the results need a folder: choose a folder"):
         redraw_photo(model, photo, photo)

@@ -282,23 +282,23 @@ def test_what_is_in_the_cache_needs_no_network(
 def test_a_model_of_others(hub: Hub, folder: Path) -> None:
     hub.commits["me/llm"] = [{"config.json": b"{}", "pytorch_model.bin": b"no"}]
     with pytest.raises(
-        ModelError, match=r"me/llm on the hub has no mask.onnx, a model of redoseg expected: name another"
+        ModelError, match=r"me/llm on the hub has no mask.onnx; expected a model of redoseg; choose another"
     ):
         Segmenter.from_pretrained("me/llm")
     hub.commits["me/odd"] = [{"weights.bin": b"no"}]
-    with pytest.raises(ModelError, match=r"me/odd on the hub has no config.json, a model of redoseg expected"):
+    with pytest.raises(ModelError, match=r"me/odd on the hub has no config.json; expected a model of redoseg"):
         Segmenter.from_pretrained("me/odd")
     older = content(folder)
     del older["redraw.onnx"]
     hub.commits["me/older"] = [older]
     assert Segmenter.from_pretrained("me/older").size == 32
-    with pytest.raises(ModelError, match=r"me/older on the hub has no redraw.onnx, a model of redoseg expected"):
+    with pytest.raises(ModelError, match=r"me/older on the hub has no redraw.onnx; expected a model of redoseg"):
         RedrawModel.from_pretrained("me/older")
     hub.commits["me/junk"] = [{"config.json": b"{}", "mask.onnx": b"junk"}]
     with pytest.raises(ModelError, match=r"mask.onnx is not an ONNX model"):
         Segmenter("hf://me/junk")
     for name in ("hf://birds", "hf://a/b/c", "hf://a/b c", "hf://../x/y"):
-        with pytest.raises(ModelError, match="on the hub, user/name expected: correct it"):
+        with pytest.raises(ModelError, match="on the hub; expected user/name; correct it"):
             Segmenter(name)
 
 
@@ -376,7 +376,7 @@ def test_without_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         lambda: Segmenter("hf://me/birds"),
         lambda: push_to_hub(folder, "me/birds", token=TOKEN),
     ):
-        with pytest.raises(MissingError, match=r"the part `hub` of redoseg expected: pip install .redoseg\[hub\]"):
+        with pytest.raises(MissingError, match=r"is not installed; run: pip install .redoseg\[hub\]"):
             work()
     assert Segmenter.from_pretrained(folder).name == "birds"  # what is here needs it not
 

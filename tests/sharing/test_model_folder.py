@@ -220,7 +220,7 @@ def test_what_is_refused(trained: Any, exported: Path, tmp_path: Path) -> None:
         export_run(trained.folder, tmp_path / "file" / "model")
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "state.safetensors").write_bytes(b"junk")
-    with pytest.raises(ModelError, match="not readable"):
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
         export_run(tmp_path / "junk", tmp_path / "model")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "junk"]
 

@@ -433,7 +433,7 @@ def test_without_opencv_no_step_is_trained(
 
 
 def test_more_regions_than_two_are_not_cut_anew(tiny: Tiny) -> None:
-    with pytest.raises(ConfigError, match=r"refine.sharpen grabcut with 3 regions, 2 expected: leave one of them out"):
+    with pytest.raises(ConfigError, match=r"refine.sharpen grabcut with 3 regions; expected 2; remove one of them"):
         tiny({"nets.regions": 3, "refine.sharpen": "grabcut"})
 
 
@@ -442,7 +442,7 @@ def test_more_regions_than_two_are_not_cut_anew(tiny: Tiny) -> None:
     [
         (8, "refine.size is 8, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"),
         (48, "refine.size is 48, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"),
-        (16, "refine.size is 16, data.size (32) or more expected: raise it"),
+        (16, "refine.size is 16; expected data.size (32) or more; raise it"),
     ],
 )
 def test_sizes_that_cannot_be(value: int, said: str) -> None:

@@ -107,7 +107,7 @@ def test_a_stop_before_the_first_round_leaves_no_model(
         patch.setattr(run, "refine", lambda *_, **__: None)
         assert train(config, tmp_path / "run")["stopped"]
     assert not (tmp_path / "run" / "mask.onnx").exists()
-    with pytest.raises(ModelError, match=r"has no masks yet, a run that has come to its end expected"):
+    with pytest.raises(ModelError, match=r"has no masks yet; expected a run that has finished"):
         export_run(tmp_path / "run", tmp_path / "model")
     assert not train(config, tmp_path / "run", resume=True)["stopped"]
     assert (tmp_path / "run" / "mask.onnx").exists()
@@ -211,12 +211,12 @@ def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"refine.start": "disc"}, "refine.start disc with refine.rounds 0, 1 or more expected"),
-        (SECOND | {"refine.start": "square"}, "refine.start_size is 0.6 for a square, less than 0.5 expected"),
-        (SECOND | {"refine.start": "disc", "nets.regions": 3}, "refine.start with 3 regions, 2 expected"),
-        ({"watch.picture_scores": True, "nets.regions": 3}, "watch.picture_scores with 3 regions, 2 expected"),
-        (SECOND | {"refine.composites": 0.5, "nets.regions": 3}, "refine.composites with 3 regions, 2 expected"),
-        (SECOND | {"refine.start_size": 2.0}, "refine.start_size is 2.0, 0.01 to 1.5 expected"),
+        ({"refine.start": "disc"}, "refine.start disc with refine.rounds 0; expected 1 or more"),
+        (SECOND | {"refine.start": "square"}, "refine.start_size is 0.6 for a square; expected less than 0.5"),
+        (SECOND | {"refine.start": "disc", "nets.regions": 3}, "refine.start with 3 regions; expected 2"),
+        ({"watch.picture_scores": True, "nets.regions": 3}, "watch.picture_scores with 3 regions; expected 2"),
+        (SECOND | {"refine.composites": 0.5, "nets.regions": 3}, "refine.composites with 3 regions; expected 2"),
+        (SECOND | {"refine.start_size": 2.0}, "refine.start_size is 2.0; expected 0.01 to 1.5"),
     ],
 )
 def test_starts_that_cannot_be(settings: dict[str, Any], said: str, tiny: Tiny) -> None:

@@ -121,6 +121,11 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: refine.start {start} with refine.rounds 0; expected 1 or more; set --refine.rounds 2, or "
             "remove refine.start"
         )
+    if config.has_second_stage and config.refine.student == "unet" and config.refined_size < 32:
+        raise ConfigError(
+            f"{where}: refine.student unet with pictures of {config.refined_size} px; expected 32 px or more; raise "
+            "refine.size"
+        )
     if start == "square" and config.refine.start_size >= 0.5:
         raise ConfigError(
             f"{where}: refine.start_size is {config.refine.start_size:g} for a square; expected less than 0.5; lower it"

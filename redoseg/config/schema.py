@@ -188,6 +188,10 @@ class RefineConfig:
     """Length of a round [steps]"""
     batch: int = ranged(32, 1)
     """Pictures in a batch of that stage [pictures]"""
+    student: Literal["paper", "unet"] = "paper"
+    """The network that this stage trains: the paper's mask extractor, or a small U-Net, which keeps finer edges [name]"""
+    student_width: int = ranged(12, 1)
+    """Channels of that U-Net's first convolution [channels]"""
     rate: float = 2e-3
     """Highest learning rate, reached after a tenth of the round [per step]"""
     size: int = 0

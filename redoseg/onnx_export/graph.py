@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from redoseg.config.schema import Config
+from redoseg.nets.mask_extractor import ResidualBlock
 
 ONNX_FORMAT = "1"
 OPSET, IR_VERSION = 18, 9  # what the oldest ONNX Runtime that redoseg allows reads
@@ -61,6 +63,22 @@ class Graph:
         assert isinstance(norm, nn.InstanceNorm2d)
         parameters = [self.constant(p) for p in (norm.weight, norm.bias)]
         return self.add("Relu", self.add("InstanceNormalization", x, *parameters, epsilon=norm.eps))
+
+    def residual(self, x: str, block: ResidualBlock) -> str:
+        inner = self.norm_relu(self.conv(x, block.conv1.weight, block.conv1.bias, padding=1), block.norm1)
+        inner = self.conv(inner, block.conv2.weight, block.conv2.bias, padding=1)
+        return self.norm_relu(self.add("Add", x, inner), block.norm2)
+
+    def masks(self, logits: str, size: int, regions: int) -> onnx.GraphProto:
+        """The graph of an extractor, whose end is logits (b, n, size, size), or (b, 1, size, size) of two regions."""
+        if regions == 2:
+            mask = self.add("Sigmoid", logits)
+            rest = self.add("Sub", self.constant(torch.ones(1)), mask)
+            self.add("Concat", mask, rest, output="masks", axis=1)
+        else:
+            self.add("Softmax", logits, output="masks", axis=1)
+        image, masks = tensor("picture", 3, size, size), tensor("masks", regions, size, size)
+        return self.closed("mask_extractor", [image], [masks])
 
     def reflect(self, x: str, before: int, after: int) -> str:
         """`before` pixels more above and to the left, `after` below and to the right."""

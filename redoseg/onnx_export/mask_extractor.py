@@ -17,7 +17,9 @@ from redoseg.config.schema import Config
 from redoseg.files import write_atomic
 from redoseg.nets.blocks import UpsampledConv
 from redoseg.nets.mask_extractor import MaskExtractor, PyramidPooling, ResidualBlock
-from redoseg.onnx_export.graph import Graph, about, model_bytes, tensor
+from redoseg.nets.unet import UNet
+from redoseg.onnx_export.graph import Graph, about, model_bytes
+from redoseg.onnx_export.unet import unet_graph
 
 BLOCK = 4  # side of the blocks that the last convolution works on [pixels]: 16 outputs, as wide as a vector register
 
@@ -29,9 +31,12 @@ def export_extractor(
 
     S is `size`, or that of the settings' pictures where it is 0.
     """
-    assert isinstance(extractor, MaskExtractor)
     size = size or config.data.size
-    graph = _extractor_graph(extractor, size, config.nets.regions)
+    if isinstance(extractor, UNet):
+        graph = unet_graph(extractor, size)
+    else:
+        assert isinstance(extractor, MaskExtractor)
+        graph = _extractor_graph(extractor, size, config.nets.regions)
     write_atomic(path, model_bytes(graph, about(config, name, object_region) | {"size": str(size)}))
 
 
@@ -47,9 +52,7 @@ def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.
 
     for block in blocks:
         assert isinstance(block, ResidualBlock)
-        inner = graph.norm_relu(graph.conv(x, block.conv1.weight, block.conv1.bias, padding=1), block.norm1)
-        inner = graph.conv(inner, block.conv2.weight, block.conv2.bias, padding=1)
-        x = graph.norm_relu(graph.add("Add", x, inner), block.norm2)
+        x = graph.residual(x, block)
 
     assert isinstance(pyramid, PyramidPooling)
     side = size // 4
@@ -61,16 +64,7 @@ def _extractor_graph(extractor: MaskExtractor, size: int, regions: int) -> onnx.
         side *= 2
         x = graph.norm_relu(_upsampled_conv(graph, x, conv, side), norm)
 
-    logits = _head(graph, x, extractor.head, size)
-    if regions == 2:
-        mask = graph.add("Sigmoid", logits)
-        rest = graph.add("Sub", graph.constant(torch.ones(1)), mask)
-        graph.add("Concat", mask, rest, output="masks", axis=1)
-    else:
-        graph.add("Softmax", logits, output="masks", axis=1)
-
-    image, masks = tensor("picture", 3, size, size), tensor("masks", regions, size, size)
-    return graph.closed("mask_extractor", [image], [masks])
+    return graph.masks(_head(graph, x, extractor.head, size), size, regions)
 
 
 def _pyramid_levels(graph: Graph, x: str, pyramid: PyramidPooling, side: int) -> str:

@@ -28,6 +28,7 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.image_encoder import latent_encoder
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
+from redoseg.nets.unet import student_extractor
 from redoseg.onnx_export.generators import redrawer_bytes
 from redoseg.onnx_export.mask_extractor import export_extractor
 from redoseg.run_folder import (
@@ -76,7 +77,8 @@ def read_run(folder: Path) -> TrainedNets:
     config = from_values(saved["config"], str(files.state))
     nets, data = config.nets, config.data
     generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
-    extractor, encoder = MaskExtractor(nets), latent_encoder(nets, data.size)
+    extractor: nn.Module = MaskExtractor(nets)
+    encoder = latent_encoder(nets, data.size)
     for module, prefix in (
         (extractor, "average.extractor"),
         (generators, "average.generators"),
@@ -87,6 +89,7 @@ def read_run(folder: Path) -> TrainedNets:
     about = read_object(files.config) | {key: saved[key] for key in ("step", "restarts")}
     refined = load_refined(files.refined, config, step=saved["step"], restarts=saved["restarts"])
     if refined is not None:
+        extractor = student_extractor(config)
         restore(extractor, refined, files.refined)
         about["refined"] = True
     elif not config.first_steps:
@@ -117,7 +120,7 @@ def read_run(folder: Path) -> TrainedNets:
     return TrainedNets(config, extractor, drawn, encoder, about["object_region"], about["mask_size"], about)
 
 
-def _region_found(folder: Path, extractor: MaskExtractor, config: Config) -> int:
+def _region_found(folder: Path, extractor: nn.Module, config: Config) -> int:
     """The object's region as the run's mask.onnx has it, else chosen on its training pictures, as a run does.
 
     Raises ModelError where neither is there: a wrong guess would turn every mask inside out.

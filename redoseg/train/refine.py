@@ -25,6 +25,7 @@ from redoseg.errors import RunError
 from redoseg.images.grabcut import grabcut_from
 from redoseg.images.guided import CUT_ROUNDS
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.nets.unet import UNet, student_extractor
 from redoseg.run_folder import Entry
 from redoseg.system import in_order
 from redoseg.train.composites import on_other_grounds
@@ -80,7 +81,7 @@ def refine(
     stop: Callable[[], bool],
     *,
     start: StartMasks | None = None,
-) -> MaskExtractor | None:
+) -> MaskExtractor | UNet | None:
     """The extractor after the configured rounds, or None if asked to `stop`; `state` is not changed.
 
     `bank` has the pictures at the size of the first stage, whose masks teach the first round, `fine` the same ones
@@ -112,7 +113,7 @@ def refine(
         inner = metrics.object_region(one_hot.astype(np.float32))
 
         torch.manual_seed(state.seed + number)
-        student = placed(MaskExtractor(state.config.nets), state.config, device)
+        student = placed(student_extractor(state.config), state.config, device)
         optimiser = torch.optim.Adam(student.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.rate, total_steps=config.steps, pct_start=0.1, cycle_momentum=False

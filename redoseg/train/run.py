@@ -23,6 +23,7 @@ from redoseg.data import labelled_images
 from redoseg.errors import DivergedError, RunError
 from redoseg.files import describe_error, printable, write_atomic
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.nets.unet import UNet, student_extractor
 from redoseg.onnx_export.generators import export_redrawer
 from redoseg.onnx_export.mask_extractor import export_extractor
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines, write_lines
@@ -200,7 +201,7 @@ class Run:
             raise
         return state
 
-    def _refine(self, state: TrainState, stop: Callable[[], bool], region: int) -> MaskExtractor | None:
+    def _refine(self, state: TrainState, stop: Callable[[], bool], region: int) -> MaskExtractor | UNet | None:
         """The second stage; None where it was stopped."""
         entries = self.folder.log.entries()
         since = time.monotonic() - (entries[-1]["seconds"] if entries else 0.0)
@@ -211,14 +212,14 @@ class Run:
         data = self.data
         return refine(state, data.first.bank, data.second.bank, report, stop, start=data.start)
 
-    def _refined_before(self, state: TrainState) -> MaskExtractor | None:
+    def _refined_before(self, state: TrainState) -> MaskExtractor | UNet | None:
         """The second stage's extractor, where an earlier session has finished both stages of this very run."""
         if state.step < self.config.first_steps:
             self.folder.refined.unlink(missing_ok=True)  # of a shorter run
         tensors = load_refined(self.folder.refined, self.config, step=state.step, restarts=state.restarts)
         if tensors is None:
             return None
-        extractor = MaskExtractor(self.config.nets).to(self.data.second.bank.device)
+        extractor = student_extractor(self.config).to(self.data.second.bank.device)
         restore(extractor, tensors, self.folder.refined)
         return extractor.eval().requires_grad_(False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,33 @@ from torch import nn
 from redoseg.config.schema import Config
 from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.nets.unet import UNet
 from redoseg.onnx_export.mask_extractor import export_extractor
 
 Tiny = Callable[..., Config]
 BYTES = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3)).astype(np.uint8)
 
 
-def trained_like(extractor: MaskExtractor) -> MaskExtractor:
+def trained_like(extractor: MaskExtractor | UNet) -> MaskExtractor | UNet:
     """Norms and a head as no fresh network has them, so that masks are neither flat nor hard."""
     torch.manual_seed(1)
     for layer in extractor.modules():
         if isinstance(layer, nn.InstanceNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, 0.0, 0.3)
-    nn.init.normal_(extractor.head.weight, std=0.1)
+    nn.init.normal_(extractor.head.weight, std=3 / extractor.head.weight[0].numel() ** 0.5)
     return extractor.eval()
 
 
+SIZES = [16, 32, 64, 128, 256]
+
+
 @pytest.mark.parametrize("regions", [2, 3, 5])
-@pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
-def test_same_masks_as_pytorch(size: int, regions: int, tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("net", "size"), [*product(["paper"], SIZES), *product(["unet"], SIZES[1:])])
+def test_same_masks_as_pytorch(net: str, size: int, regions: int, tiny: Tiny, tmp_path: Path) -> None:
     config = tiny({"data.size": size, "nets.regions": regions})
     torch.manual_seed(0)
-    extractor = trained_like(MaskExtractor(config.nets))
+    extractor = trained_like(MaskExtractor(config.nets) if net == "paper" else UNet(4, regions))
     export_extractor(extractor, config, tmp_path / "mask.onnx", "some", 1)
     segmenter = Segmenter(tmp_path / "mask.onnx", threads=1, edges="plain")
     assert (segmenter.name, segmenter.size, segmenter.regions, segmenter.object_region) == ("some", size, regions, 1)

@@ -131,6 +131,36 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     assert after > before + 0.15
 
 
+def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of two pixels, two pixels apart: at a quarter of the side nothing is left of them."""
+    settings = {"data.size": 32, "data.pictures": 32, "nets.extractor_width": 8, "refine.student_width": 8}
+    settings |= {"refine.rounds": 1, "refine.steps": 80, "refine.batch": 8, "refine.rate": 1e-2, "refine.keep": 1.0}
+    settings |= {"refine.closest": 1.0}
+    rng = np.random.default_rng(0)
+    labels = np.zeros((32, 32, 32), np.int8)
+    for image in labels:
+        start = rng.integers(4)
+        for column in range(4 + start, 26, 4):
+            image[6:26, column : column + 2] = 1
+    colours = rng.integers(0, 60, labels.shape + (3,)) + 150 * labels[..., None].astype(int)
+    given = np.stack([1 - labels, labels], 1).astype(np.float32)
+    found = {}
+    for student in ("paper", "unet"):
+        config = tiny(settings | {"refine.student": student})
+        images = dataclasses.replace(open_training_images(config), pixels=colours.astype(np.uint8))
+        bank = ImageStore(images, config, torch.device("cpu"))
+        with monkeypatch.context() as patch:
+            patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
+            state = TrainState.fresh(config, torch.device("cpu"))
+            net = refine.refine(state, bank, bank, lambda *_: None, lambda: False)
+        assert net is not None
+        found[student] = metrics.score(soft_masks(net, bank, np.arange(32))[:, 1] > 0.5, labels).iou
+    assert found["unet"] > 0.9, found
+    assert found["unet"] > found["paper"] + 0.05, found
+
+
 # masks of both regions within a few steps, since one term outweighs all else, and a short second stage
 BOTH = {
     "objective.centre_weight": 200.0,
@@ -332,8 +362,9 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
     assert all(p.isfinite().all() for p in state.average.nets.parameters())
 
 
-def test_a_second_stage_at_a_larger_size(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
-    settings = {"data.evaluate_on": str(photos)}
+@pytest.mark.parametrize("student", ["paper", "unet"])
+def test_a_second_stage_at_a_larger_size(student: str, tiny: Tiny, photos: Path, tmp_path: Path) -> None:
+    settings = {"data.evaluate_on": str(photos), "refine.student": student, "refine.student_width": 4}
     config = tiny(BOTH | SECOND | settings | {"refine.rounds": 2, "refine.size": 32})
     folder, console = tmp_path / "run", Console(file=io.StringIO())
     outcome = run.run(config, folder, False, "cpu", console)

@@ -216,6 +216,7 @@ def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp
         (SECOND | {"refine.start": "disc", "nets.regions": 3}, "refine.start with 3 regions; expected 2"),
         ({"watch.picture_scores": True, "nets.regions": 3}, "watch.picture_scores with 3 regions; expected 2"),
         (SECOND | {"refine.composites": 0.5, "nets.regions": 3}, "refine.composites with 3 regions; expected 2"),
+        (SECOND | {"refine.student": "unet"}, "refine.student unet with pictures of 16 px; expected 32 px or more"),
         (SECOND | {"refine.start_size": 2.0}, "refine.start_size is 2.0; expected 0.01 to 1.5"),
     ],
 )

@@ -189,7 +189,7 @@ class RefineConfig:
     batch: int = ranged(32, 1)
     """Pictures in a batch of that stage [pictures]"""
     student: Literal["paper", "unet"] = "paper"
-    """The network that this stage trains: the paper's mask extractor, or a small U-Net, which keeps finer edges [name]"""
+    """The network that this stage trains: the paper's extractor, or a small U-Net that keeps finer edges [name]"""
     student_width: int = ranged(12, 1)
     """Channels of that U-Net's first convolution [channels]"""
     rate: float = 2e-3

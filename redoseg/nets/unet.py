@@ -6,6 +6,8 @@ lost. Here every level hands its features over to the level of the same size on 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class UNet(nn.Module):
         super().__init__()
         self.regions = regions
         channels = [width * level for level in LEVELS]
-        steps = list(zip(channels, channels[1:], strict=False))
+        steps = list(pairwise(channels))
 
         def normed(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> nn.Sequential:
             conv = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)

@@ -1,4 +1,4 @@
-"""Trained U-Net -> mask.onnx, operator by operator, as onnx_export/mask_extractor.py does it for the paper's network."""
+"""Trained U-Net -> mask.onnx, operator by operator, as mask_extractor.py does it for the paper's network."""
 
 from __future__ import annotations
 

@@ -131,9 +131,7 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     assert after > before + 0.15
 
 
-def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of two pixels, two pixels apart: at a quarter of the side nothing is left of them."""
     settings = {"data.size": 32, "data.pictures": 32, "nets.extractor_width": 8, "refine.student_width": 8}
     settings |= {"refine.rounds": 1, "refine.steps": 80, "refine.batch": 8, "refine.rate": 1e-2, "refine.keep": 1.0}
@@ -144,7 +142,7 @@ def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(
         start = rng.integers(4)
         for column in range(4 + start, 26, 4):
             image[6:26, column : column + 2] = 1
-    colours = rng.integers(0, 60, labels.shape + (3,)) + 150 * labels[..., None].astype(int)
+    colours = rng.integers(0, 60, (*labels.shape, 3)) + 150 * labels[..., None].astype(int)
     given = np.stack([1 - labels, labels], 1).astype(np.float32)
     found = {}
     for student in ("paper", "unet"):

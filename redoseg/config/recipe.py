@@ -137,11 +137,12 @@ def check(config: Config, where: str = "settings") -> None:
     ):
         if wanted and config.nets.regions != 2:
             raise ConfigError(f"{where}: {key} with {config.nets.regions} regions; expected 2; remove one of them")
-    if config.refine.sharpen != "off" and config.nets.regions != 2:
-        raise ConfigError(
-            f"{where}: refine.sharpen {config.refine.sharpen} with {config.nets.regions} regions; expected 2; "
-            "remove one of them"
-        )
+    for number, key in ((1, "refine.sharpen"), (2, "refine.sharpen_later")):
+        if config.refine.cut_in(number) != "off" and config.nets.regions != 2:
+            raise ConfigError(
+                f"{where}: {key} {config.refine.cut_in(number)} with {config.nets.regions} regions; expected 2; "
+                "remove one of them"
+            )
     if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
         raise ConfigError(
             f"{where}: objective.latent_from composites with objective.redraw {config.objective.redraw}; expected "

@@ -196,14 +196,21 @@ class RefineConfig:
     """Highest learning rate, reached after a tenth of the round [per step]"""
     size: int = 0
     """Side of the pictures in that stage: 4 times a power of two, data.size or more; 0 is data.size [pixels]"""
-    sharpen: Literal["off", "grabcut"] = "off"
-    """grabcut: its targets are cut again by the colours of both regions, picture by picture; of two regions [name]"""
+    sharpen: Literal["off", "grabcut", "mean-field"] = "off"
+    """Cut the targets again, picture by picture, of two regions: grabcut by the colours of both, mean-field by these,
+    by what the network says and by edges [name]"""
+    sharpen_later: Literal["same", "off", "grabcut", "mean-field"] = "same"
+    """The same in the rounds after the first, whose masks come from a network of this stage [name]"""
     sharpen_size: int = ranged(256, 1, 2048)
     """Pictures with a smaller side are enlarged to this one for GrabCut; 1 never enlarges [pixels]"""
     composites: float = ranged(0.0, 0, 1)
     """Share of a batch whose objects are shown on other grounds: plain ones, or those of other images [share]"""
     closest: float = ranged(0.7, 0.1, 1.5)
     """Pictures are zoomed at random; the closest zoom shows this much of a picture's side [share]"""
+
+    def cut_in(self, number: int) -> str:
+        """How the targets of round `number`, counted from 1, are cut: off, grabcut or mean-field."""
+        return self.sharpen if number == 1 or self.sharpen_later == "same" else self.sharpen_later
 
 
 @dataclass(frozen=True)
@@ -269,6 +276,11 @@ class Config:
     def has_second_stage(self) -> bool:
         """Whether a fresh extractor learns from masks once redrawing is done."""
         return self.refine.rounds > 0
+
+    @property
+    def uses_grabcut(self) -> bool:
+        """Whether a target of the second stage is cut with OpenCV's GrabCut."""
+        return self.has_second_stage and any(self.refine.cut_in(n) == "grabcut" for n in (1, self.refine.rounds))
 
     @property
     def refined_size(self) -> int:

@@ -32,11 +32,13 @@ from redoseg.train.composites import on_other_grounds
 from redoseg.train.compute import autocast, placed
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import refuse_non_finite
+from redoseg.train.mean_field import mean_field
 from redoseg.train.measure import evenly_spaced, soft_masks
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
 LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
+PART = 64  # pictures whose targets are made at a time
 STREAM = 100  # of random numbers, apart from those of train/random_draws.py
 
 
@@ -94,19 +96,11 @@ def refine(
     teacher: nn.Module = state.average.nets["extractor"]
     student = None
     for number in range(1, config.rounds + 1):
-        if number == 1 and start is not None:
-            regions = start.regions(images, fine.size)
-        else:
-            taught_on = bank if number == 1 else fine
-            parts = np.array_split(images, len(images) // 512 + 1)
-            regions = np.concatenate([_regions(soft_masks(teacher, taught_on, part), fine.size) for part in parts])
-        if config.sharpen == "grabcut":
-            before = regions.copy()
-            if not _cut_by_colour(fine, images, regions, config.sharpen_size, stop):
-                return None
-            doubt = disagreement(before, regions)
-        else:
-            doubt = raggedness(regions, state.config.nets.regions)
+        source = start if number == 1 and start is not None else teacher
+        targets = _targets(source, bank if number == 1 else fine, fine, images, config.cut_in(number), config, stop)
+        if targets is None:
+            return None
+        regions, doubt = targets
         kept = _kept(doubt, config, number, state.seed)
 
         one_hot = np.stack([regions[kept] == region for region in range(state.config.nets.regions)], 1)
@@ -165,11 +159,52 @@ def _kept(doubt: Float[np.ndarray, " p"], config: RefineConfig, number: int, see
     return order[: max(config.batch, round(share * len(doubt)))]
 
 
-def _regions(masks: Float[np.ndarray, "p n h w"], size: int) -> UInt8[np.ndarray, "p s s"]:
-    """The region of each pixel, of soft masks enlarged to `size`."""
-    if masks.shape[-1] != size:
-        masks = F.interpolate(torch.from_numpy(masks), size=(size, size), mode="bilinear").numpy()
-    return masks.argmax(1).astype(np.uint8)
+def _targets(
+    source: StartMasks | nn.Module,
+    seen: ImageStore,
+    fine: ImageStore,
+    images: Int[np.ndarray, " p"],
+    cut: str,
+    config: RefineConfig,
+    stop: Callable[[], bool],
+) -> tuple[UInt8[np.ndarray, "p s s"], Float[np.ndarray, " p"]] | None:
+    """Targets of these images at the size of `fine`, cut again as `cut` says, and how much each is doubted.
+
+    They come from masks to start from, or from a network that sees the images as `seen` has them. None where asked to
+    `stop`.
+    """
+    regions, cuts = [], []
+    for part in np.array_split(images, -(-len(images) // PART)):
+        if isinstance(source, StartMasks):
+            masks = source.regions(part, fine.size)
+            soft = masks.astype(np.float32)
+        else:
+            given = _enlarged(soft_masks(source, seen, part), fine.size)
+            masks, soft = given.argmax(1).astype(np.uint8), given[:, 1]
+        regions.append(masks)
+        if cut == "grabcut":
+            after = masks.copy()
+            if not _cut_by_colour(fine, part, after, config.sharpen_size, stop):
+                return None
+            cuts.append(after)
+        elif cut == "mean-field":
+            if stop():
+                return None
+            field = mean_field(fine.stored(part), torch.from_numpy(soft).to(fine.device))
+            cuts.append((field > 0.5).cpu().numpy().astype(np.uint8))
+    before = np.concatenate(regions)
+    if cut == "off":
+        count = 2 if isinstance(source, StartMasks) else given.shape[1]
+        return before, raggedness(before, count)
+    found = np.concatenate(cuts)
+    return found, disagreement(before, found)
+
+
+def _enlarged(masks: Float[np.ndarray, "p n h w"], size: int) -> Float[np.ndarray, "p n s s"]:
+    """Soft masks enlarged to `size`, by bilinear interpolation."""
+    if masks.shape[-1] == size:
+        return masks
+    return F.interpolate(torch.from_numpy(masks), size=(size, size), mode="bilinear").numpy()
 
 
 def _cut_by_colour(

@@ -58,7 +58,7 @@ def run(config: Config, out: Path, resume: bool, device: str, console: Console) 
             if distributed.is_main():
                 _check_folder(folder, config, resume, console)
             distributed.refuse_unshareable(config, distributed.world_size())
-            if config.has_second_stage and config.refine.sharpen != "off":
+            if config.uses_grabcut:
                 opencv()  # an error now rather than after the first stage
             own_device = distributed.own_device(device)
             if config.threads:

@@ -1,15 +1,35 @@
-"""Files and folders: printable names, what went wrong, writing whole or not at all, locks, the cache."""
+"""Files and folders: printable names, what went wrong, writing whole or not at all, locks, own results, the cache."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import struct
+import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import IO
 
 from redoseg.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+_swept: set[str] = set()
+_MARK = b"redoseg result"
+_HEAD = 1024  # bytes; the mark is within them
+_OWN_FOLDERS = (  # files that only a folder made by redoseg has together
+    {"config.json", "log.jsonl"},
+    {"config.json", "state.safetensors"},
+    {"dataset.json", "images.npy"},
+    {"results.jsonl", "runs"},
+)
 
 
 def cache_dir() -> Path:
@@ -25,9 +45,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
     The lock ends with the process, however that ends. Where the system or the file system has no locks, the answer is
     always yes. Raises FileNotFoundError if the folder does not exist, or no longer exists once it is free.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if fcntl is None:
         yield True
         return
     mine = True
@@ -46,6 +64,48 @@ def locked(folder: Path, wait: bool = False) -> Iterator[bool]:
         yield mine
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within the block this process alone writes results into the folder, which is made if it does not exist.
+
+    Every verb that writes several files into a folder does so within such a block; blocks of one folder do not nest.
+    What a killed writer has left there is removed first. Raises DataError if another process writes there, or if the
+    folder cannot be made.
+    """
+    make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        mine = True
+        with contextlib.suppress(PermissionError):  # a folder that may be written but not listed
+            mine = stack.enter_context(locked(folder))
+        if not mine:
+            raise DataError(
+                f"{printable(folder)} is in use by another redoseg, which writes there. Wait until it ends, or choose "
+                "another folder."
+            )
+        sweep(folder)
+        yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed writers have left in a folder. Those that are being written stay."""
+    _swept.add(os.path.abspath(folder))
+    with contextlib.suppress(OSError):
+        for name in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
+            with contextlib.suppress(OSError), open(folder / name, "rb") as file:
+                if _lock(file):
+                    os.unlink(folder / name)
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Whether the lock of a file was free and is now held until the file is closed. Raises OSError without locks."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _escaped(text: str) -> str:
@@ -77,22 +137,66 @@ def suggest_fix(error: OSError) -> str:
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all. Raises DataError if it cannot be written."""
+    """Write a file so that it is there whole or not at all. Raises DataError if it cannot be written.
+
+    A picture gets a mark in a comment, by which later runs know it as a result (`is_result`).
+    """
     path = Path(path)
+    at, mark = _mark(data)
+    if os.path.abspath(path.parent) not in _swept:
+        sweep(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         try:
             with open(temporary, "xb") as file:
-                file.write(data)
+                with contextlib.suppress(OSError):  # locked until it has its name, so that nobody sweeps it
+                    _lock(file)
+                file.write(data[:at] + mark)
+                file.write(memoryview(data)[at:])
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+                if fcntl is not None:
+                    os.replace(temporary, path)
+            if fcntl is None:  # Windows does not rename an open file
+                os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
             f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}"
         ) from error
+
+
+def _mark(picture: bytes) -> tuple[int, bytes]:
+    """Where to put the mark into a PNG, JPEG or GIF file, and its bytes, a comment; none in another file."""
+    if picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        body = b"tEXtSoftware\0" + _MARK
+        return 33, struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))  # after the header
+    if picture.startswith(b"\xff\xd8"):
+        # JFIF wants its own segment to be the first
+        at = 4 + int.from_bytes(picture[4:6], "big") if picture[2:4] == b"\xff\xe0" else 2
+        return at, b"\xff\xfe" + struct.pack(">H", len(_MARK) + 2) + _MARK
+    if picture.startswith(b"GIF89a"):
+        palette = 3 * (2 << (picture[10] & 7)) if picture[10] & 0x80 else 0
+        return 13 + palette, b"!\xfe" + bytes([len(_MARK)]) + _MARK + b"\0"
+    return 0, b""
+
+
+def is_result(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a picture that redoseg wrote; False where it cannot be read."""
+    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg", ".gif"):
+        return False
+    try:
+        # without blocking: it may be a FIFO
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            return _MARK in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+def is_own_folder(names: Collection[str]) -> bool:
+    """Whether a folder with files of these names is a run, a study or a prepared set."""
+    return any(own.issubset(names) for own in _OWN_FOLDERS)
 
 
 def make_folder(folder: Path) -> None:

@@ -135,7 +135,7 @@ def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:
 def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
     """A folder of photographs, from files to files, against `plain_loop`, whose masks are those of plain edges."""
     source = place / "folder"
-    images, _ = list_images(source)
+    images = list_images(source).images
     segmenter, guided = Segmenter(model, edges="plain"), Segmenter(model)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     turn = 0

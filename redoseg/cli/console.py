@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from redoseg.files import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,7 +29,7 @@ def say(message: str) -> None:
 def list_failed(failed: Sequence[tuple[str, str]]) -> int:
     """Print each file that failed, with its reason; returns the exit code."""
     for path, why in failed:
-        say(f"skipped: {path}: {why}")
+        say(f"skipped: {printable(path)}: {why}")
     return IN_PART if failed else DONE
 
 

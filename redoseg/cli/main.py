@@ -5,15 +5,15 @@ Exit codes: 0 done; 1 done in part, the rest is listed; 2 a mistake of the user'
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
 from redoseg import __version__
-from redoseg.cli.console import DONE, MISTAKE, STOPPED, listed
+from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, listed
 from redoseg.cli.verbs import VERBS
 from redoseg.errors import ConfigError, RedosegError
+from redoseg.output import guarded_output, why_output_lost
 from redoseg.system import forget_world, world
 
 EXTRAS = {  # optional part of the package -> modules that it brings
@@ -64,32 +64,38 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point: errors of the user's become one line on stderr and exit code 2."""
+    with guarded_output():
+        code = _exit_code(sys.argv[1:])
+        sys.stdout.flush()
+        lost = why_output_lost()
+        if lost:
+            print(f"redoseg: standard output cannot be written ({lost}), so lines are missing there", file=sys.stderr)
+            code = code or IN_PART
+        sys.stderr.flush()
+    if world().size > 1:
+        # threads that talk to other processes may still run, and would abort this one while Python is taken down
+        os._exit(code)
+    raise SystemExit(code)
+
+
+def _exit_code(arguments: Sequence[str]) -> int:
+    """Run one command line and print the mistake in it, if there is one."""
     try:
-        code = run_command(sys.argv[1:])
+        return run_command(arguments)
     except RedosegError as error:
         print(f"redoseg: {error}", file=sys.stderr)
-        code = MISTAKE
+        return MISTAKE
     except PermissionError as error:
         where = error.filename or "a file or folder"
         print(
             f"redoseg: {where} cannot be opened or changed (permission denied). Change its permissions.",
             file=sys.stderr,
         )
-        code = MISTAKE
+        return MISTAKE
     except KeyboardInterrupt:
         print("redoseg: stopped by hand", file=sys.stderr)
-        code = STOPPED
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        code = DONE
+        return STOPPED
     except SystemExit as stop:
         if world().size == 1:
             raise
-        code = stop.code if isinstance(stop.code, int) else DONE
-    if world().size > 1:
-        # threads that talk to other processes may still run, and would abort this one while Python is taken down
-        with contextlib.suppress(ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-    raise SystemExit(code)
+        return stop.code if isinstance(stop.code, int) else DONE

@@ -173,6 +173,8 @@ def run_segment(arguments: Sequence[str]) -> int:
             command.label,
         )
     say(f"{report.done} of {report.done + len(report.failed)} pictures segmented into {command.out}")
+    for note in report.notes:
+        say(f"note: {note}")
     return list_failed([(str(path), why) for path, why in report.failed])
 
 

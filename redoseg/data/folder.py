@@ -56,9 +56,9 @@ def shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tupl
 def _without_splits(source: Path) -> Listing:
     images, masks_folder = _within(source, "images"), _within(source, "masks")
     if not os.path.isdir(images):
-        pictures, problems = list_images(source)
-        return Listing(tuple(_items(pictures, source)), shown_problems(problems, source))
-    pictures, problems = list_images(images)
+        pictures, problems, results = list_images(source)
+        return Listing(tuple(_items(pictures, source)), shown_problems(problems, source), results=results)
+    pictures, problems, results = list_images(images)
     items = _items(pictures, images)
     bad = list(shown_problems(problems, source))
     if not os.path.isdir(masks_folder):
@@ -66,15 +66,15 @@ def _without_splits(source: Path) -> Listing:
         with contextlib.suppress(OSError):
             beside = sum(p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
         notes = (f"pictures beside images/, not used: {beside:,}",) if beside else ()
-        return Listing(tuple(items), tuple(bad), notes)
+        return Listing(tuple(items), tuple(bad), notes, results)
     try:
-        files, problems = list_images(masks_folder)
+        files, problems, _ = list_images(masks_folder, with_results=True)
     except DataError:  # nothing is labelled
         with contextlib.suppress(OSError):
             if not os.listdir(masks_folder):
-                return Listing(tuple(items), tuple(bad), ("masks/ is empty",))
+                return Listing(tuple(items), tuple(bad), ("masks/ is empty",), results)
         why = "has no mask that can be read; expected files ending in .png, .jpg, ...; repair or remove it"
-        return Listing(tuple(items), (*bad, (printable(masks_folder.name), why)))
+        return Listing(tuple(items), (*bad, (printable(masks_folder.name), why)), results=results)
     bad += shown_problems(problems, source)
     masks = _by_stem(files, masks_folder)
     owners = _by_stem(pictures, images)
@@ -98,7 +98,7 @@ def _without_splits(source: Path) -> Listing:
     orphans = len(masks.keys() - owners.keys())
     if orphans:
         said.append(f"{orphans} masks have no picture")
-    return Listing(tuple(found), tuple(bad), tuple(said))
+    return Listing(tuple(found), tuple(bad), tuple(said), results)
 
 
 def _within(source: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What is to be prepared: the pictures that a reader found, and where their masks lie."""
+"""What is to be prepared: the pictures that a reader found, and where their masks are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MaskReader = Callable[[Path], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to prepare, and where its mask lies."""
+    """One picture to prepare, and where its mask is."""
 
     name: str
     image: Path
@@ -35,3 +35,5 @@ class Listing:
     bad: tuple[tuple[str, str], ...] = ()
     """Files that cannot be used, each with its reason."""
     notes: tuple[str, ...] = ()
+    results: int = 0
+    """Pictures that redoseg itself wrote, which are not used. The prepared set does not depend on them."""

@@ -252,7 +252,7 @@ def _unmasked(items: Sequence[Item], where: str) -> tuple[str, ...]:
 def _named(folder: Path, pattern: str, source: Path) -> Listing:
     """The pictures below `folder` whose path in it fits `pattern`, by the stem of their file; none if there is none."""
     try:
-        images, problems = list_images(folder)
+        images, problems, _ = list_images(folder)
     except DataError:
         return Listing(())
     fit = [p for p in images if re.fullmatch(pattern, p.relative_to(folder).as_posix())]
@@ -348,6 +348,7 @@ def list_set(name: str, sources: Sequence[Path], splits: Path | None = None) -> 
             tuple(item for part in parts for item in part.items),
             tuple(pair for part in parts for pair in part.bad),
             tuple(note for part in parts for note in part.notes),
+            sum(part.results for part in parts),
         )
         if splits is None:
             listing = _note_unsplit(listing)
@@ -391,4 +392,5 @@ def _prefixed(part: Listing, prefix: str, below: Path) -> Listing:
         tuple(replace(item, name=f"{prefix}/{item.name}") for item in part.items),
         tuple(((PurePosixPath(printable(below)) / path).as_posix(), why) for path, why in part.bad),
         tuple(f"{prefix}: {note}" for note in part.notes),
+        part.results,
     )

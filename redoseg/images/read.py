@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
-from redoseg.files import describe_error, printable
+from redoseg.files import describe_error, is_own_folder, is_result, printable
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
@@ -90,12 +90,21 @@ class Found(NamedTuple):
     images: list[Path]
     problems: list[tuple[Path, str]]
     """Files and folders that cannot be looked at, each with its reason."""
+    results: int = 0
+    """Pictures that redoseg wrote, which are not among `images`."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What is not among `images` without being a problem, in words."""
+        if not self.results:
+            return ()
+        return (f"pictures not used because redoseg made them (masks, cut-outs, sheets): {self.results:,}",)
 
 
-def list_images(folder: str | Path) -> Found:
+def list_images(folder: str | Path, with_results: bool = False) -> Found:
     """Every picture below `folder`, by suffix, sorted; hidden ones are left out and links followed once.
 
-    Raises DataError if the folder is missing or no picture is found in it.
+    What redoseg itself wrote, in any folder, is counted and not listed, except `with_results`: a folder of masks may
+    be its work. Raises DataError if the folder is missing or no picture is found in it.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
@@ -103,7 +112,9 @@ def list_images(folder: str | Path) -> Found:
         raise DataError(f"{printable(folder)} {seen}; expected a folder of pictures; choose another")
     found: list[Path] = []
     problems: list[tuple[Path, str]] = []
+    results = 0
     visited: set[tuple[int, int]] = set()
+    own_folders: set[Path] = set()
     waiting = [folder]  # not os.walk, which recurses and fails on a thousand levels
     while waiting:
         here = waiting.pop()
@@ -117,14 +128,20 @@ def list_images(folder: str | Path) -> Found:
             problems.append((here, f"cannot be listed ({describe_error(error)}): change its permissions"))
             continue
         folders: list[Path] = []
+        own = here in own_folders or (here != folder and not with_results and is_own_folder(names))
         for name in names:
             path = here / name
             if os.path.isdir(path):
                 folders.append(path)
+                if own:
+                    own_folders.add(path)
             elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 try:
                     if stat.S_ISREG(path.stat().st_mode):
-                        found.append(path)
+                        if own or (not with_results and is_result(path)):
+                            results += 1
+                        else:
+                            found.append(path)
                     else:
                         problems.append((path, "not a file; remove it"))
                 except OSError as error:  # a link to nothing or to itself, a folder that cannot be entered
@@ -134,11 +151,16 @@ def list_images(folder: str | Path) -> Found:
         waiting += reversed(folders)
     if not found:
         first = f" ({printable(problems[0][0])} {problems[0][1]})" if problems else ""
+        if results:
+            raise DataError(
+                f"no picture found in {printable(folder)} except {results:,} that redoseg made (masks, cut-outs, "
+                "sheets); choose the folder of the photographs"
+            )
         raise DataError(
             f"no picture found in {printable(folder)}{first}; expected files ending in .jpg, .png, .webp, ...; "
             "add pictures or choose another folder"
         )
-    return Found(sorted(found), sorted(problems))
+    return Found(sorted(found), sorted(problems), results)
 
 
 # -------------------------------------------------------------------------------------------------- reading

@@ -60,7 +60,7 @@ def quantize(model: str | Path, images: str | Path, out: str | Path) -> int:
     proto = onnx.load_from_string(found.content)
     if any(node.op_type == "QuantizeLinear" for node in proto.graph.node):
         raise ModelError(f"{found.where} is in int8 already: choose the float32 model that it was made from")
-    paths, _ = list_images(images)
+    paths = list_images(images).images
     inputs = _Inputs(segmenter, paths[:: -(-len(paths) // IMAGES)])
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, RedosegError
-from redoseg.files import make_folder, printable, why_not_write, write_atomic
+from redoseg.files import alone, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.coco import Annotated, annotated, bounding_box, document
 from redoseg.images.draw import captioned, cutout, grid, outline, tile_of
 from redoseg.images.read import IMAGE_SUFFIXES, list_images, read_photo
@@ -47,6 +47,8 @@ class SegmentReport:
     failed: tuple[tuple[Path, str], ...]
     """Pictures without a result, each with its reason."""
     written: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else a user should know."""
 
 
 OnItem = Callable[[Path, int, int, str | None], None]
@@ -139,7 +141,8 @@ def _segment_folder(
         )
     if source.resolve() == out.resolve():  # the next run would take them for photographs
         raise RedosegError(f"{printable(out)} is the folder of the pictures; choose another folder for the results")
-    images, failed = list_images(source)
+    found = list_images(source)
+    images, failed = found.images, found.problems
     if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
         images = [p for p in images if not p.resolve().is_relative_to(out.resolve())]
         if not images:
@@ -149,7 +152,6 @@ def _segment_folder(
     inputs = {os.path.realpath(image) for image in images}
     one_large = threading.Lock()
     shared = _Shared(out, wanted, inputs)
-    shared.refuse(len(images))
 
     def result_of(job: tuple[Path, str]) -> _Result | str:
         """Segments one picture; why there is no result, if there is none."""
@@ -172,6 +174,8 @@ def _segment_folder(
     written: list[Path] = []
     done = 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(alone(out))
+        shared.refuse(len(images))
         # Held here once: threads that enter and leave it in turns would restore each other's filters.
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -188,7 +192,7 @@ def _segment_folder(
                     written.append(out / name)
             if on_item is not None:
                 on_item(image, seen, len(images), result if isinstance(result, str) else None)
-    return SegmentReport(done, tuple(failed), tuple(written))
+    return SegmentReport(done, tuple(failed), tuple(written), found.notes())
 
 
 def _segmented(

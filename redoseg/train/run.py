@@ -26,6 +26,7 @@ from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet, student_extractor
 from redoseg.onnx_export.generators import export_redrawer
 from redoseg.onnx_export.mask_extractor import export_extractor
+from redoseg.output import why_output_lost
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines, write_lines
 from redoseg.system import opencv
 from redoseg.train import distributed, health
@@ -164,7 +165,7 @@ class Run:
         with asked_to_stop() as asked, self.status:
 
             def stop() -> bool:
-                return bool(asked)
+                return bool(asked) or why_output_lost() is not None
 
             state = self._redraw(state, stop, earlier[-1]["seconds"] if earlier else 0.0)
             learnt = state.average.nets["extractor"] if state.step else None

@@ -42,7 +42,7 @@ class StartMasks:
                 "masks"
             )
         found: dict[str, list[Path]] = {}
-        for path in list_images(folder).images:
+        for path in list_images(folder, with_results=True).images:
             relative = PurePosixPath(path.relative_to(folder).as_posix()).with_suffix("")
             for name in {str(relative), relative.name}:
                 found.setdefault(name, []).append(path)

@@ -48,7 +48,7 @@ def test_list_ends_on_a_link_loop(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nothing")
     (tmp_path / "itself.png").symlink_to(tmp_path / "itself.png")
-    found, problems = list_images(tmp_path)
+    found, problems, _ = list_images(tmp_path)
     assert found == [tmp_path / "a" / "x.png"]
     assert [(p.name, why) for p, why in problems] == [
         ("dangling.png", "cannot be opened (No such file or directory): repair or remove it"),
@@ -237,7 +237,7 @@ def test_formats_that_are_not_read_are_listed(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
     for name in ("b.HEIC", "c.dng", "d.txt"):
         (tmp_path / name).write_bytes(b"x")
-    found, problems = list_images(tmp_path)
+    found, problems, _ = list_images(tmp_path)
     assert [p.name for p in found] == ["a.png"]
     why = "a format that is not read; export it as JPEG, PNG or WebP"
     assert [(p.name, w) for p, w in problems] == [("b.HEIC", why), ("c.dng", why)]

@@ -38,7 +38,7 @@ class Evaluate:
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
     data: tyro.conf.Positional[str]
-    """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
+    """Prepared set, folder with images/ and masks/, or held-out shapes, shapes-hard, leaves, beetles [path or name]"""
     split: str = ""
     """Score only this part of the set, such as test [name, empty for all]"""
     seed: int = 0
@@ -209,7 +209,7 @@ class Compare:
     """Models beside methods that need no training, on pictures with masks. After a stop the same command continues."""
 
     data: tyro.conf.Positional[str]
-    """Prepared set, folder with images/ and masks/, or shapes, shapes-hard (held-out part) [path or name]"""
+    """Prepared set, folder with images/ and masks/, or held-out shapes, shapes-hard, leaves, beetles [path or name]"""
     model: tyro.conf.Positional[tuple[str, ...]] = ()
     """Run folders, model folders, or names of weights in the package [paths or names]"""
     methods: tuple[str, ...] = ("kmeans", "watershed", "grabcut", "iem", "otsu", "square", "everything")

@@ -35,7 +35,7 @@ class DataConfig:
     """The pictures to learn from, and those that only watch."""
 
     source: str = "shapes"
-    """Training pictures: a prepared set, a folder of pictures, or the built-in shapes, shapes-hard [path or name]"""
+    """Training pictures: prepared set, folder of pictures, or shapes, shapes-hard, leaves, beetles [path or name]"""
     split: str = "train"
     """Part of a prepared set to train on; a set without a part "train" is used whole [name, empty for all]"""
     pictures: int = ranged(4096, 1, 1_000_000)

@@ -13,11 +13,12 @@ import numpy as np
 from redoseg.data.listing import Item
 from redoseg.data.prepared import AT_LEAST, ImageSet, is_prepared, open_prepared
 from redoseg.data.research_sets import READERS, list_set, recognise
+from redoseg.data.shapes import HELD_OUT_COUNT, HELD_OUT_START, LEVELS, generate
 from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
 from redoseg.errors import DataError
 from redoseg.files import cache_dir, printable
 
-BUILT_IN = ("shapes", "shapes-hard")
+BUILT_IN = LEVELS
 PAPER_SIZE = 128  # pixels
 
 
@@ -61,7 +62,7 @@ def open_data(
     at_least: int = AT_LEAST,
     on_item: OnItem | None = None,
 ) -> ImageSet:
-    """Open DATA at `size` [pixels]: a prepared set, `shapes`, `shapes-hard`, or any folder of pictures.
+    """Open DATA at `size` [pixels]: a prepared set, a name in `BUILT_IN`, or any folder of pictures.
 
     A folder (with `images/` and `masks/`, in the layout of a research set, or simply with pictures in it) is
     prepared into the user's cache on first use, and again when its files change.
@@ -84,9 +85,9 @@ def open_data(
     path = Path(spec).expanduser()
     if not os.path.isdir(path):
         seen = "is a file" if os.path.exists(path) else "does not exist"
+        built_in = f"{', '.join(BUILT_IN[:-1])} or {BUILT_IN[-1]}"
         raise DataError(
-            f"{printable(path)} {seen}; expected a prepared set, a folder of pictures, {' or '.join(BUILT_IN)}; "
-            "name one of these"
+            f"{printable(path)} {seen}; expected a prepared set, a folder of pictures, {built_in}; name one of these"
         )
     whole = open_prepared(path) if is_prepared(path) else _open_folder(path, size, at_least, on_item)
     chosen = whole if split is None else whole.subset(split)
@@ -157,8 +158,6 @@ def open_shapes(
     level: str, size: int, regions: int = 2, split: str = "test", seed: int = 0, count: int | None = None
 ) -> ImageSet:
     """Built-in pictures with their masks; `split` "train" or "test" (the held-out part)."""
-    from redoseg.data.shapes import HELD_OUT_COUNT, HELD_OUT_START, generate
-
     if split not in ("train", "test"):
         raise DataError(f"no picture of {level} is in split {split!r}; expected train or test")
     number = HELD_OUT_COUNT if count is None else count

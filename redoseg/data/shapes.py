@@ -3,12 +3,13 @@
 Every picture is a scene in coordinates from -1 to 1, drawn from a random stream of its own, so the same
 index shows the same scene at any size, and any slice of the endless list can be drawn by itself.
 
-Two levels:
+Four kinds, called levels:
 
 - ``shapes``: gently shaded colours of two families, warm for the object and cool for the background.
 - ``shapes-hard``: object and background each have two or more colours and a texture; the object's are
   regular (stripes, checks, rings), the background's are not (cloudy noise at several scales, spots), and
   their colours overlap, so that no clustering of colours finds the object.
+- ``leaves`` on gravel and ``beetles`` on bark (`data/specimens.py`), which no setting was chosen on.
 
 Training uses the indices from 0; the held-out pictures are the 512 from ``HELD_OUT_START``.
 The levels are frozen: a test has their hashes, because scores on changed pictures do not compare.
@@ -21,9 +22,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from redoseg.data.specimens import draw, rgb
 from redoseg.errors import DataError
 
-LEVELS = ("shapes", "shapes-hard")
+LEVELS = ("shapes", "shapes-hard", "leaves", "beetles")
+OF_SHAPES = LEVELS[:2]  # those that also come with two objects
 HELD_OUT_START = 1_000_000
 HELD_OUT_COUNT = 512
 
@@ -57,6 +60,8 @@ def generate(
     """
     if level not in LEVELS:
         raise DataError(f"built-in pictures {level!r} do not exist; expected one of {', '.join(LEVELS)}")
+    if regions == 3 and level not in OF_SHAPES:
+        raise DataError(f"built-in pictures {level!r} have one object; set regions to 2, or choose shapes")
     if regions not in (2, 3):
         raise DataError(f"built-in pictures with {regions} regions do not exist; set regions to 2 or 3")
     if size < 4:
@@ -73,6 +78,11 @@ def generate(
 
 def _draw(rng: np.random.Generator, level: str, size: int, regions: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One picture (size, size, 3) and its labels (size, size)."""
+    if level not in OF_SHAPES:
+        image, inside = draw(rng, level, *_grid(2 * size))
+        image = _halve(image) + rng.normal(0, 0.01, (size, size, 1))
+        labels = _halve(inside[..., None].astype(np.float64))[..., 0] >= 0.5
+        return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), labels.astype(np.uint8)
     hard = level == "shapes-hard"
     outlines = _scene(rng, regions, hard)
     paint = _textured if hard else _shaded
@@ -185,21 +195,14 @@ def _place(rng: np.random.Generator, radius: Floats, reach: float) -> tuple[floa
 # --- colours and textures ---------------------------------------------------------------------------------
 
 
-def _rgb(hue: float, saturation: float, value: float) -> Floats:
-    """Colour from hue (in turns, any number), saturation and value (0 to 1)."""
-    k = (np.array([5.0, 3.0, 1.0]) + hue * 6) % 6
-    rgb: Floats = value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)
-    return rgb
-
-
 def _shaded(rng: np.random.Generator, region: int, x: Floats, y: Floats) -> Floats:
     """A colour of the region's family under a gentle linear light."""
     if region == 0:
-        colour = _rgb(rng.uniform(0.26, 0.62), rng.uniform(0.25, 0.85), rng.uniform(0.2, 0.75))
+        colour = rgb(rng.uniform(0.26, 0.62), rng.uniform(0.25, 0.85), rng.uniform(0.2, 0.75))
     elif region == 1:
-        colour = _rgb(rng.uniform(-0.06, 0.15), rng.uniform(0.45, 1.0), rng.uniform(0.6, 1.0))
+        colour = rgb(rng.uniform(-0.06, 0.15), rng.uniform(0.45, 1.0), rng.uniform(0.6, 1.0))
     else:
-        colour = _rgb(rng.uniform(0.72, 0.88), rng.uniform(0.35, 0.9), rng.uniform(0.5, 1.0))
+        colour = rgb(rng.uniform(0.72, 0.88), rng.uniform(0.35, 0.9), rng.uniform(0.5, 1.0))
     angle, depth = rng.uniform(0, 2 * math.pi), rng.uniform(0.05, 0.25)
     light = 1 + depth * (x * math.cos(angle) + y * math.sin(angle))
     painted: Floats = light[..., None] * colour
@@ -215,7 +218,7 @@ def _textured(rng: np.random.Generator, region: int, x: Floats, y: Floats) -> Fl
     light = 1 + depth * (x * math.cos(angle) + y * math.sin(angle))
     if region == 0:
         # A third colour, in large soft patches.
-        third = _rgb(rng.uniform(0.05, 0.65), rng.uniform(0.2, 0.7), rng.uniform(0.2, 0.8))
+        third = rgb(rng.uniform(0.05, 0.65), rng.uniform(0.2, 0.7), rng.uniform(0.2, 0.8))
         patch = np.clip(3 * _noise(rng, x, 3) - 0.8, 0, 1)[..., None]
         painted = painted + patch * (third - painted)
     result: Floats = light[..., None] * painted
@@ -225,12 +228,12 @@ def _textured(rng: np.random.Generator, region: int, x: Floats, y: Floats) -> Fl
 def _palette(rng: np.random.Generator, region: int) -> tuple[Floats, Floats]:
     """Two colours, one light and one dark, whose families overlap between the regions."""
     if region == 0:
-        light = _rgb(rng.uniform(0.1, 0.6), rng.uniform(0.15, 0.7), rng.uniform(0.6, 0.95))
-        dark = _rgb(rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.9), rng.uniform(0.1, 0.45))
+        light = rgb(rng.uniform(0.1, 0.6), rng.uniform(0.15, 0.7), rng.uniform(0.6, 0.95))
+        dark = rgb(rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.9), rng.uniform(0.1, 0.45))
     else:
         base = 0.0 if region == 1 else 0.8
-        light = _rgb(base + rng.uniform(-0.08, 0.17), rng.uniform(0.15, 0.9), rng.uniform(0.7, 1.0))
-        dark = _rgb(base + rng.uniform(-0.3, 0.3), rng.uniform(0.4, 1.0), rng.uniform(0.15, 0.5))
+        light = rgb(base + rng.uniform(-0.08, 0.17), rng.uniform(0.15, 0.9), rng.uniform(0.7, 1.0))
+        dark = rgb(base + rng.uniform(-0.3, 0.3), rng.uniform(0.4, 1.0), rng.uniform(0.15, 0.5))
     return (light, dark) if rng.random() < 0.5 else (dark, light)
 
 

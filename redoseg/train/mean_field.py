@@ -57,7 +57,7 @@ def lab(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
 
 
 def _neighbours(field: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c h w"]]:
-    """The field as each neighbour of a pixel has it; beyond the border it goes on as at the border."""
+    """The field as each neighbour of a pixel has it; beyond the border it is what it is there."""
     most, (height, width) = max(REACH), field.shape[-2:]
     padded = F.pad(field, (most,) * 4, mode="replicate")
     steps = [(y * reach, x * reach) for reach in REACH for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]

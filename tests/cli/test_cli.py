@@ -275,8 +275,8 @@ def test_training_on_too_few_pictures(count: int | None, call: Call) -> None:
     assert (
         said
         == {
-            None: "pics does not exist; expected a prepared set, a folder of pictures, shapes or shapes-hard; "
-            "name one of these",
+            None: "pics does not exist; expected a prepared set, a folder of pictures, shapes, "
+            "shapes-hard, leaves or beetles; name one of these",
             0: "no picture found in pics; expected files ending in .jpg, .png, .webp, ...; "
             "add pictures or choose another folder",
             3: "3 pictures found in pics; expected at least 8; add pictures or choose another folder",

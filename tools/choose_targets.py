@@ -1,9 +1,10 @@
-"""Which masks the second stage should learn from: their IoU, by the measure that keeps them, on `dev` pictures.
+"""Which masks the second stage should learn from: their IoU, by cut and by the measure that keeps them, on `dev`.
 
 python tools/choose_targets.py runs/photos-flowers prepared/flowers17 runs/butterflies prepared/butterflies
 
-RUN and DATA in turns: a run of two stages of the recipe photos, and a prepared set with masks. Labels are for this
-look alone.
+RUN and DATA in turns: a run with a second stage, and a prepared set with masks. The masks of the first stage, if the
+run has one, and those of the second stage's network are cut by GrabCut and by the mean field. Labels are for this look
+alone.
 """
 
 import sys
@@ -11,44 +12,62 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from redoseg import metrics
-from redoseg.data import open_data
-from redoseg.train import refine
+from redoseg.config.schema import Config
+from redoseg.data import ImageSet, open_data
+from redoseg.errors import RedosegError
+from redoseg.nets.unet import student_extractor
+from redoseg.run_folder import RunFolder
+from redoseg.train.checkpoint import restore
 from redoseg.train.loader import ImageStore
-from redoseg.train.measure import soft_masks
-from redoseg.train.state import TrainState
+from redoseg.train.refine import make_targets
+from redoseg.train.state import TrainState, load_refined
 
 
 def main(arguments: list[str]) -> None:
     for run, data in zip(arguments[::2], arguments[1::2], strict=True):
-        state = TrainState.load(Path(run) / "state.safetensors", torch.device("cpu"))
-        sizes = state.config.data.size, state.config.refined_size
-        coarse, fine = (open_data(data, size, 2, "dev") for size in sizes)
-        banks = [ImageStore(images, state.config, torch.device("cpu")) for images in (coarse, fine)]
-        every, labels = np.arange(len(fine)), fine.labels()
-        masks = soft_masks(state.average.nets["extractor"], banks[0], every)
-        region = metrics.object_region(masks)
-        before = refine._regions(masks, fine.size)
-        after = before.copy()
-        refine._cut_anew(banks[1], every, after, lambda: False)
-        print(f"{run}, {data}: {len(every)} pictures at {fine.size} px, iou")
-        print(f"  first stage {mean_iou(before == region, labels)}, cut anew {mean_iou(after == region, labels)}")
-        for name, doubt in (
-            ("least ragged", refine.raggedness(after, 2)),
-            ("changed least", refine.disagreement(before, after)),
-        ):
-            order = np.argsort(doubt, kind="stable")
-            kept = ((share, order[: round(share * len(order))]) for share in (0.25, 0.5, 0.75))
-            shares = (f"{share:.0%} {mean_iou(after[part] == region, labels[part])}" for share, part in kept)
-            print(f"  cut anew, {name}:", ", ".join(shares), flush=True)
+        folder = RunFolder(Path(run))
+        state = TrainState.load(folder.state, torch.device("cpu"))
+        config = state.config
+        print(f"{run}, {data}, dev, iou")
+        if state.step:
+            look("first stage", state.average.nets["extractor"], config.data.size, config, data)
+        tensors = load_refined(folder.refined, config, step=state.step, restarts=state.restarts)
+        if tensors is not None:
+            student = student_extractor(config)
+            restore(student, tensors, folder.refined)
+            look("second stage", student.eval().requires_grad_(False), config.refined_size, config, data)
 
 
-def mean_iou(masks: np.ndarray, labels: np.ndarray) -> str:
-    return f"{100 * metrics.score(masks, labels).iou:.1f}"
+def look(stage: str, network: nn.Module, size: int, config: Config, data: str) -> None:
+    """Print the IoU of this network's masks, as they are and cut, and of those that would be kept."""
+    seen, fine = (open_data(data, side, 2, "dev") for side in (size, config.refined_size))
+    banks = [ImageStore(images, config, torch.device("cpu")) for images in (seen, fine)]
+    for cut in ("off", "grabcut", "mean-field"):
+        targets = make_targets(network, *banks, np.arange(len(fine)), cut, config.refine, lambda: False)
+        assert targets is not None
+        masks, doubt = targets
+        if cut == "off":
+            inner = metrics.object_region(np.stack([masks == 0, masks == 1], 1).astype(np.float32))
+        objects, order = masks == inner, np.argsort(doubt, kind="stable")
+        kept = ", ".join(
+            f"{share:.0%} {iou(objects, fine, order[: round(share * len(order))])}" for share in (0.25, 0.5, 0.75)
+        )
+        measure = "least ragged" if cut == "off" else "changed least"
+        print(f"  {stage}, {fine.size} px, {cut}: {iou(objects, fine, order)}; {measure}: {kept}", flush=True)
+
+
+def iou(objects: np.ndarray, images: ImageSet, part: np.ndarray) -> str:
+    return f"{100 * metrics.score(objects[part], images.labels(part)).iou:.1f}"
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    main(sys.argv[1:])
+    if len(sys.argv) < 3 or len(sys.argv) % 2 == 0:
+        print(__doc__)
+        sys.exit(0 if {"-h", "--help"} & set(sys.argv) else 2)
+    try:
+        main(sys.argv[1:])
+    except RedosegError as error:
+        sys.exit(f"choose_targets: {error}")

@@ -97,7 +97,7 @@ def refine(
     student = None
     for number in range(1, config.rounds + 1):
         source = start if number == 1 and start is not None else teacher
-        targets = _targets(source, bank if number == 1 else fine, fine, images, config.cut_in(number), config, stop)
+        targets = make_targets(source, bank if number == 1 else fine, fine, images, config.cut_in(number), config, stop)
         if targets is None:
             return None
         regions, doubt = targets
@@ -159,7 +159,7 @@ def _kept(doubt: Float[np.ndarray, " p"], config: RefineConfig, number: int, see
     return order[: max(config.batch, round(share * len(doubt)))]
 
 
-def _targets(
+def make_targets(
     source: StartMasks | nn.Module,
     seen: ImageStore,
     fine: ImageStore,

@@ -245,8 +245,20 @@ def _refuse_scans(file: IO[bytes], pixels: int) -> None:
         raise OSError(f"{scans} passes over {pixels // 10**6} million pixels")
 
 
-def _decode(path: Path, size: int | None, most: int = MAX_PIXELS) -> tuple[Image.Image, Box | None]:
-    """The file's first frame, upright, 8 bits a channel, and its extent; with `size` a JPEG comes reduced."""
+def read_numbers(path: str | Path) -> Image.Image:
+    """An image file, upright, in the mode that it has: for a mask, whose numbers count. Raises DataError."""
+    path = Path(path)
+    with _one_line(path):
+        return _decode(path, None, deep=True)[0]
+
+
+def _decode(
+    path: Path, size: int | None, most: int = MAX_PIXELS, deep: bool = False
+) -> tuple[Image.Image, Box | None]:
+    """The file's first frame, upright, 8 bits a channel, and its extent; with `size` a JPEG comes reduced.
+
+    `deep` leaves grey of more bits what it is, except where white is zero.
+    """
     with _opened(path) as file, Image.open(_defused(file), formats=_formats()) as image:
         if image.width * image.height > most:
             raise Image.DecompressionBombError
@@ -264,7 +276,8 @@ def _decode(path: Path, size: int | None, most: int = MAX_PIXELS) -> tuple[Image
             how = int(image.getexif().get(0x0112, 1))
         except Exception:  # broken EXIF: the pixels are good all the same
             how = 1
-        upright: Image.Image = _eight_bit(image) if _is_deep(image) else image
+        as_it_is = deep and getattr(image, "tag_v2", {}).get(262) != 0
+        upright: Image.Image = _eight_bit(image) if _is_deep(image) and not as_it_is else image
         if how in _UPRIGHT:
             upright = upright.transpose(_UPRIGHT[how])
         return upright, None if reduced is None else _extent(upright.size, reduced[1][2:], how)
@@ -378,42 +391,3 @@ def fit_square(
     # a sum of fractions may end a hair beyond the picture
     box = (max(left, 0.0), max(top, 0.0), min(left + side, image.width), min(top + side, image.height))
     return image.resize((size, size), resample, box=box, reducing_gap=3.0)
-
-
-def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
-    """A mask file as (H, W) of 0 background, 255 object, 127 not labelled; nearest pixels only.
-
-    Grey 126 to 129 is not labelled, all else is cut at 128; a mask of only 0 and 1, or 0 and 128, has its object
-    there; in a coloured palette entry 0 is the background. With `size` the result is the centre square of that side.
-    Raises DataError like `read_image`, and for a mask in colour, which does not say what is the object.
-    """
-    path = Path(path)
-    with _one_line(path):
-        image, _ = _decode(path, None)
-        if image.getbands()[:3] == ("R", "G", "B"):
-            _refuse_colour(path, np.asarray(image)[..., :3])
-        values = np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
-        if image.mode == "P":
-            colours = np.array(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
-            used = colours[np.flatnonzero(image.histogram()) % len(colours)]
-            if np.ptp(used.astype(int), axis=1).any():
-                values = (values > 0).astype(np.uint8)
-            else:
-                values = np.asarray(image.convert("RGB").convert("L"))
-        object_from = 1 if values.max() == 1 else 128
-        mask = np.where(values >= object_from, np.uint8(OBJECT), np.uint8(BACKGROUND))
-        if not (values.max() == 128 and set(np.unique(values)) == {0, 128}):
-            mask[(values >= 126) & (values <= 129)] = UNLABELLED
-        if size is not None:
-            mask = np.asarray(fit_square(Image.fromarray(mask), size, Image.Resampling.NEAREST))
-        return mask
-
-
-def _refuse_colour(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Raise DataError if more than a thousandth of (H, W, 3) is clearly no grey."""
-    spread = pixels.max(-1).astype(np.int16) - pixels.min(-1)
-    if (spread > 48).mean() > 0.001:
-        raise DataError(
-            f"{printable(path)}: a mask in colour; expected grey (0 background, 255 object); save it as grey or "
-            "remove it"
-        )

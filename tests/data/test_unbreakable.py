@@ -596,7 +596,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.M
     Path("terminal.jpg").symlink_to("/dev/tty")
     with socket.socket(socket.AF_UNIX) as listening, within(20):
         listening.bind("socket.jpg")
-        found, problems = list_images(".")
+        found, problems, _ = list_images(".")
         assert [p.name for p in found] == ["good.png"]
         assert {p.name: why for p, why in problems} == {
             f"{name}.jpg": "not a file; remove it" for name in ("fifo", "device", "terminal", "socket")
@@ -641,7 +641,7 @@ def test_a_thousand_folders_deep(tmp_path: Path) -> None:
             os.chdir("d")
         Image.new("RGB", (3, 3)).save("x.png")
         os.chdir(here)
-        found, problems = list_images(tmp_path)
+        found, problems, _ = list_images(tmp_path)
         assert (len(found), problems) == (1, [])
         assert pixels(found[0]).shape == (3, 3, 3)
         found[0].unlink()

@@ -26,7 +26,7 @@ SIDE = 64
 
 def main(arguments: list[str]) -> None:
     for model, data in zip(arguments[::2], arguments[1::2], strict=True):
-        items = originals(data, "dev") if is_prepared(data) else originals(data)[::4]
+        items = originals(data, "dev").items if is_prepared(data) else originals(data).items[::4]
         segmenter = None if model == "truth" else Segmenter(model)
         cases = []
         for item in items:

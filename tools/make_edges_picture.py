@@ -26,7 +26,7 @@ def main() -> None:
     out, *wanted = sys.argv[1:]
     columns = []
     for model, place, split in zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True):
-        items, segmenter = originals(place, split), Segmenter(model)
+        items, segmenter = originals(place, split).items, Segmenter(model)
         for i in range(COUNT):
             image = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].image)
             tiles = [image]

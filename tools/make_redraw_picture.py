@@ -22,7 +22,7 @@ COUNT, SIDE, OBJECTS, GROUNDS = 3, 150, 4, 2
 def main() -> None:
     """Draw the sheet."""
     out, name, place, split = sys.argv[1:]
-    items, segmenter, model = originals(place, split), Segmenter(name), RedrawModel(name, threads=1)
+    items, segmenter, model = originals(place, split).items, Segmenter(name), RedrawModel(name, threads=1)
     rows = []
     for i in range(COUNT):
         image = read_image(items[(2 * i + 1) * len(items) // (2 * COUNT)].image)

@@ -19,6 +19,8 @@ class Train:
     """Recipe: a TOML file, or the name of one that ships with redoseg [file or name]"""
     data: str = ""
     """Train on this folder of pictures or prepared set; alone, with the recipe photos [folder]"""
+    mask_values: str = ""
+    """The same as --data.mask-values: values of masks that are the object; masks are only scored on [name or numbers]"""
     out: Path | None = None
     """Run folder to make; the default is runs/RECIPE-seedN [folder]"""
     resume: bool = False
@@ -52,6 +54,8 @@ class Evaluate:
     grounds: bool = False
     """Instead score the set's objects on other grounds: white, pale grey, wood, grey, blue, black and those of other
     pictures [true/false]"""
+    mask_values: str = "auto"
+    """Values of masks that are the object: auto, nonzero (anything but 0), or numbers as in 1,2 [name or numbers]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
     picture: Path | None = None
@@ -124,6 +128,8 @@ class Prepare:
     a folder with train.txt ... [path]"""
     size: int = 128
     """Side of the prepared pictures [pixels]"""
+    mask_values: str = "auto"
+    """Values of masks that are the object: auto, nonzero (anything but 0), or numbers as in 1,2 [name or numbers]"""
     nearest: bool = False
     """Take nearest pixels, as the published runs did, instead of smoothed ones [true/false]"""
     workers: int = 0
@@ -216,6 +222,8 @@ class Compare:
     """Methods beside them; settings follow a name, as in grabcut:start=disc,size=0.8 [names]"""
     split: str = ""
     """Only this part of the set [name, empty for all]"""
+    mask_values: str = "auto"
+    """Values of masks that are the object: auto, nonzero (anything but 0), or numbers as in 1,2 [name or numbers]"""
     tune: str | None = None
     """First choose each method's settings, by iou, on this other part; of built-in pictures, another seed [name]"""
     seed: int = 0

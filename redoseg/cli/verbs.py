@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redoseg.cli.bench import BENCHES, run_bench
 from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, progress, say
@@ -34,6 +34,9 @@ from redoseg.cli.parse import parse
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
 from redoseg.system import world
+
+if TYPE_CHECKING:
+    from redoseg.evaluation.results import AboutSet
 
 DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish it in less than an hour
 
@@ -105,6 +108,8 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
         )
     if given:
         base = replace(base, data=replace(base.data, source=given, split="train", evaluate_on="", evaluate_split=""))
+    if first.mask_values:
+        base = replace(base, data=replace(base.data, mask_values=first.mask_values))
     command = parse(Train, "train", arguments, default=Train(recipe=recipe, config=base))
     check(command.config)
     return command, Path(recipe).stem if recipe else Path(given).resolve().name
@@ -122,14 +127,22 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         if c.size is not None or c.picture:
             raise ConfigError("--own-size cannot be combined with --size or --picture.")
         with progress("scoring") as advance:
-            own = evaluate_own_size(c.model, c.data, split, advance)
+            own = evaluate_own_size(c.model, c.data, split, advance, c.mask_values)
         if c.as_json:
             print(json.dumps(own))
         else:
             print_own_size(own, new_console())
-        return DONE
+        return _report_set(own, c.as_json)
     result = evaluate(
-        c.model, c.data, split=split, seed=c.seed, methods=c.methods, image=c.picture, size=c.size, edges=c.edges
+        c.model,
+        c.data,
+        split=split,
+        seed=c.seed,
+        methods=c.methods,
+        image=c.picture,
+        size=c.size,
+        edges=c.edges,
+        mask_values=c.mask_values,
     )
     if c.as_json:
         print(json.dumps(result))
@@ -137,7 +150,17 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         print_evaluation(result, new_console())
         if c.picture:
             say(f"before/after picture: {c.picture}")
-    return DONE
+    return _report_set(result, c.as_json)
+
+
+def _report_set(result: AboutSet, as_json: bool) -> int:
+    """Print what a labelled set lacks, unless the JSON object has it; returns the exit code."""
+    skipped = result.get("skipped", [])
+    if as_json:
+        return IN_PART if skipped else DONE
+    for note in result.get("notes", []):
+        say(f"note: {note}")
+    return list_failed(skipped)
 
 
 def _evaluate_on_grounds(command: Evaluate) -> int:
@@ -146,12 +169,14 @@ def _evaluate_on_grounds(command: Evaluate) -> int:
     from redoseg.evaluation.grounds import evaluate_grounds, print_grounds
 
     c = command
-    result = evaluate_grounds(c.model, c.data, split=c.split or None, seed=c.seed, size=c.size)
+    result = evaluate_grounds(
+        c.model, c.data, split=c.split or None, seed=c.seed, size=c.size, mask_values=c.mask_values
+    )
     if c.as_json:
         print(json.dumps(result))
     else:
         print_grounds(result, new_console())
-    return DONE
+    return _report_set(result, c.as_json)
 
 
 def run_segment(arguments: Sequence[str]) -> int:
@@ -245,6 +270,7 @@ def run_prepare(arguments: Sequence[str]) -> int:
                 command.splits,
                 command.workers,
                 advance,
+                command.mask_values,
             )
         except KeyboardInterrupt:
             say("stopped by hand; the same command continues where it stopped")
@@ -354,6 +380,7 @@ def run_compare(arguments: Sequence[str]) -> int:
                 fresh=c.fresh,
                 overwrite=c.overwrite,
                 tune=c.tune,
+                mask_values=c.mask_values,
                 on_item=lambda done, total, row: advance(done, total, row),
             )
     except KeyboardInterrupt:
@@ -366,7 +393,8 @@ def run_compare(arguments: Sequence[str]) -> int:
         say(markdown_table(result))
         if c.out:
             say(f"table, figures and pictures: {c.out}")
-    return IN_PART if result["failed"] else DONE
+    missing = _report_set(result, c.as_json)
+    return IN_PART if result["failed"] else missing
 
 
 def run_study(arguments: Sequence[str]) -> int:

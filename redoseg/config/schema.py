@@ -52,6 +52,8 @@ class DataConfig:
     """Pictures with masks to score while training; they never steer it [path or name, empty for none]"""
     evaluate_split: str = ""
     """Part of that set to score on [name, empty for all]"""
+    mask_values: str = "auto"
+    """Values of masks that are the object: auto, nonzero (anything but 0), or numbers as in 1,2 [name or numbers]"""
     evaluate_pictures: int = ranged(256, 1)
     """Score at most this many pictures while training [pictures]"""
 

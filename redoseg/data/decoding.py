@@ -62,15 +62,20 @@ def decode_item(item: Item, size: int, nearest: bool = False) -> Decoded:
         return Decoded(picture, None)
     kept = "; its picture is kept as not labelled"
     try:
-        mask = item.read_mask(item.mask)
+        mask = item.labels()
     except DataError as error:
         return Decoded(picture, None, ((item.mask, _why(error, item.mask) + kept),))
-    (height, width), (w, h) = mask.shape, photo.rgb.size
-    # A JPEG that was decoded reduced is up to a pixel off.
-    if abs(np.log(width * h / (height * w))) > max(0.03, 1.5 / min(w, h)):
-        why = f"mask of {width}x{height} beside a picture of other proportions{kept}"
+    if other_proportions(mask, photo.rgb):
+        why = f"mask of {mask.shape[1]}x{mask.shape[0]} beside a picture of other proportions{kept}"
         return Decoded(picture, None, ((item.mask, why),))
     return Decoded(picture, square_mask(mask, size))
+
+
+def other_proportions(mask: NDArray[np.uint8], image: Image.Image) -> bool:
+    """Whether a mask (H, W) cannot be that of the image, of whatever size."""
+    (height, width), (w, h) = mask.shape, image.size
+    # A JPEG that was decoded reduced is up to a pixel off.
+    return bool(abs(np.log(width * h / (height * w))) > max(0.03, 1.5 / min(w, h)))
 
 
 def square_mask(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -241,14 +246,15 @@ def _described(item: Item) -> list[str | None]:
         str(item.image),
         None if item.mask is None else str(item.mask),
         f"{reader.__module__}:{reader.__qualname__}",
+        item.values,
     ]
 
 
 def _items(line: bytes) -> Iterable[Item]:
-    for name, image, mask, reader in json.loads(line):
+    for name, image, mask, reader, values in json.loads(line):
         module, _, function = reader.partition(":")
         read = getattr(importlib.import_module(module), function)
-        yield Item(name, Path(image), None if mask is None else Path(mask), read_mask=read)
+        yield Item(name, Path(image), None if mask is None else Path(mask), read_mask=read, values=values)
 
 
 def work() -> None:

@@ -1,11 +1,12 @@
-"""Any folder of pictures; or `images/` beside `masks/`, matched by the name without its suffix."""
+"""Any folder of pictures; or pictures with masks: `images/` beside `masks/`, and what else is usual."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from redoseg.data.listing import Item, Listing
@@ -16,10 +17,25 @@ from redoseg.images.read import IMAGE_SUFFIXES, list_images
 
 SPLIT_FILES = ("splits.csv", "splits.txt")
 
+# What folders of pictures and of masks are called, in small letters, in the order in which they count.
+_IMAGES = ("images", "image", "imgs", "img", "jpegimages")
+_MASKS = (
+    "masks", "mask", "labels", "label", "segmentationclass", "segmentationobject", "segmentations", "segmentation",
+    "annotations", "groundtruth", "ground_truth", "gt",
+)  # fmt: skip
+_SPLIT_FOLDERS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "dev",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_OF_SPLIT = ("_masks", "_mask", "_labels", "_label", "masks", "annot")  # train/ and train_masks/
+_MASK_ENDING = re.compile(r"[_\-. ](mask|masks|seg|segmentation|label|labels|gt|matte)$", re.I)
+
 
 def list_folder(source: str | Path) -> Listing:
-    """The pictures of a folder, sorted, with their masks where `images/` and `masks/` lie in it.
+    """The pictures of a folder, sorted, with their masks where they are in one of the usual places.
 
+    These are `images/` and `masks/` (or `labels/`, `image/` and `mask/`, Pascal VOC's names), with the same stems; the
+    same in `train/`, `val/`, `test/`, which are then the splits; and `x_mask.png` beside `x.jpg`.
     `masks/` may be missing or have only some. A stem that two pictures or two masks share says not which mask
     is whose: those are kept without a mask and listed. Splits are those of `splits.csv` or `splits.txt` in the
     folder. Raises DataError for a missing or empty folder, and for a wrong file of splits.
@@ -27,6 +43,9 @@ def list_folder(source: str | Path) -> Listing:
     source = Path(source)
     listing = _without_splits(source)
     files = [source / name for name in SPLIT_FILES if os.path.isfile(source / name)]
+    if not files and listing.items:  # Pascal VOC's lists are beside the folder of its pictures
+        lists = listing.items[0].image.parent.parent / "ImageSets" / "Segmentation"
+        files = [lists] if listing.items[0].image.parent.name == "JPEGImages" and os.path.isdir(lists) else []
     if len(files) > 1:
         raise DataError(f"{printable(source)} has {' and '.join(SPLIT_FILES)}; expected one of them; remove the other")
     return apply_splits(listing, read_splits(files[0]), printable(files[0])) if files else listing
@@ -54,33 +73,53 @@ def shown_problems(problems: list[tuple[Path, str]], folder: Path) -> tuple[tupl
 
 
 def _without_splits(source: Path) -> Listing:
-    images, masks_folder = _within(source, "images"), _within(source, "masks")
+    pairs = _find_pairs(source)
+    if pairs:
+        parts = [_labelled(pair, source) for pair in pairs]
+        return Listing(
+            tuple(item for part in parts for item in part.items),
+            tuple(pair for part in parts for pair in part.bad),
+            tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+            sum(part.results for part in parts),
+        )
+    images = _within(source, "images")
     if not os.path.isdir(images):
         pictures, problems, results = list_images(source)
-        return Listing(tuple(_items(pictures, source)), shown_problems(problems, source), results=results)
+        items, notes = _masks_beside(_items(pictures, source), source)
+        return Listing(tuple(items), shown_problems(problems, source), notes, results)
     pictures, problems, results = list_images(images)
-    items = _items(pictures, images)
+    beside = 0
+    with contextlib.suppress(OSError):
+        beside = sum(p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
+    notes = (f"pictures beside images/, not used: {beside:,}",) if beside else ()
+    notes += _not_masks(source)
+    return Listing(tuple(_items(pictures, images)), shown_problems(problems, source), notes, results)
+
+
+def _labelled(pair: _Pair, source: Path) -> Listing:
+    """The pictures of one folder with the masks of another."""
+    pictures, problems, results = list_images(pair.images)
+    items = _items(pictures, pair.images)
     bad = list(shown_problems(problems, source))
-    if not os.path.isdir(masks_folder):
-        beside = 0
-        with contextlib.suppress(OSError):
-            beside = sum(p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
-        notes = (f"pictures beside images/, not used: {beside:,}",) if beside else ()
-        return Listing(tuple(items), tuple(bad), notes, results)
     try:
-        files, problems, _ = list_images(masks_folder, with_results=True)
+        files, problems, _ = list_images(pair.masks, with_results=True)
     except DataError:  # nothing is labelled
+        shown = _shown(pair.masks, source)
         with contextlib.suppress(OSError):
-            if not os.listdir(masks_folder):
-                return Listing(tuple(items), tuple(bad), ("masks/ is empty",), results)
+            if not os.listdir(pair.masks):
+                return Listing(pair.named(items), tuple(bad), (f"{shown}/ is empty",), results)
         why = "has no mask that can be read; expected files ending in .png, .jpg, ...; repair or remove it"
-        return Listing(tuple(items), (*bad, (printable(masks_folder.name), why)), results=results)
+        return Listing(pair.named(items), (*bad, (shown, why)), results=results)
     bad += shown_problems(problems, source)
-    masks = _by_stem(files, masks_folder)
-    owners = _by_stem(pictures, images)
+    masks = _by_stem(files, pair.masks)
+    owners = _by_stem(pictures, pair.images)
+    for stem in masks.keys() - owners.keys():  # x_mask.png is that of x.jpg
+        owner = _MASK_ENDING.sub("", stem)
+        if owner in owners and owner not in masks:
+            masks[owner] = masks.pop(stem)
     found: list[Item] = []
     for item in items:
-        stem = _stem(item.image, images)
+        stem = _stem(item.image, pair.images)
         candidates = masks.get(stem, [])
         if candidates and len(owners[stem]) > 1:
             names = ", ".join(printable(p.name) for p in owners[stem])
@@ -92,13 +131,121 @@ def _without_splits(source: Path) -> Listing:
             item = replace(item, mask=candidates[0])
         found.append(item)
     said = []
+    in_split = f" in {pair.split}" if pair.split else ""
     without = sum(item.mask is None for item in found)
     if without:
-        said.append(f"{without} of {len(found)} pictures have no mask")
+        said.append(f"{without} of {len(found)} pictures{in_split} have no mask")
     orphans = len(masks.keys() - owners.keys())
     if orphans:
-        said.append(f"{orphans} masks have no picture")
-    return Listing(tuple(found), tuple(bad), tuple(said), results)
+        said.append(f"{orphans} masks{in_split} have no picture")
+    return Listing(pair.named(_split_by_folder(found, pair.images)), tuple(bad), tuple(said), results)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A folder of pictures and the one of their masks."""
+
+    images: Path
+    masks: Path
+    split: str = ""
+
+    def named(self, items: list[Item]) -> tuple[Item, ...]:
+        """The items in this split, whose name begins theirs, as splits may have pictures of the same names."""
+        if not self.split:
+            return tuple(items)
+        return tuple(replace(item, name=f"{self.split}/{item.name}", split=self.split) for item in items)
+
+
+def _find_pairs(source: Path) -> list[_Pair]:
+    """Where pictures and masks are: in `source`, in the folder of each of its splits, or in its only folder."""
+    inside = _folders(source)
+    here = _pair_of(source, inside)
+    if here is not None:
+        return [here]
+    found: list[_Pair] = []
+    for name, path in inside.items():
+        if name in _SPLIT_FOLDERS:
+            masks = next((inside[f"{name}{end}"] for end in _OF_SPLIT if f"{name}{end}" in inside), None)
+            pair = _Pair(path, masks) if masks is not None else _pair_of(path, _folders(path))
+            if pair is not None:
+                found.append(replace(pair, split=_SPLIT_FOLDERS[name]))
+    if not found and len(inside) == 1:
+        only = next(iter(inside.values()))
+        pair = _pair_of(only, _folders(only))
+        found = [pair] if pair is not None else []
+    return found
+
+
+def _pair_of(folder: Path, inside: dict[str, Path]) -> _Pair | None:
+    """The pair that has names of _IMAGES and _MASKS; images/ and masks/ count first."""
+    if "images" in inside and "masks" in inside:
+        return _Pair(inside["images"], inside["masks"])
+    images = next((inside[name] for name in _IMAGES if name in inside), None)
+    if images is None:
+        return None
+    for name in _MASKS:
+        if name in inside and _has_pictures(inside[name]):
+            return _Pair(images, inside[name])
+    return None
+
+
+def _folders(source: Path) -> dict[str, Path]:
+    """The folders in a folder by their names in small letters, sorted."""
+    with contextlib.suppress(OSError):
+        return {p.name.lower(): p for p in sorted(source.iterdir()) if p.name[0] != "." and p.is_dir()}
+    return {}
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return bool(list_images(folder, with_results=True).images)
+    except DataError:
+        return False
+
+
+def _not_masks(source: Path) -> tuple[str, ...]:
+    """A note on a folder that is called like one of masks and has no pictures, only boxes or polygons."""
+    named = [path for name, path in _folders(source).items() if name in _MASKS and not _has_pictures(path)]
+    return tuple(f"{printable(path.name)}/ has no pictures; masks are read from pictures alone" for path in named)
+
+
+def _masks_beside(items: list[Item], source: Path) -> tuple[list[Item], tuple[str, ...]]:
+    """The pictures of a folder with masks of names such as x_mask.png beside x.jpg; a note on pairs that may be masks.
+
+    Where there is one such pair, other files of such names are masks without a picture.
+    """
+    stems = _by_stem([item.image for item in items], source)
+    masks = {
+        owner: paths
+        for stem, paths in stems.items()
+        if (owner := _MASK_ENDING.sub("", stem)) != stem and owner in stems and len(stems[owner]) == len(paths) == 1
+    }
+    if not masks:
+        twins = sum(len(paths) == 2 and {p.suffix.lower() for p in paths} >= {".png"} for paths in stems.values())
+        if twins and 2 * twins == len(items):
+            return items, ("each name has two pictures, one a .png; masks are only found in a folder masks/",)
+        return items, ()
+    found = []
+    orphans = 0
+    for item in items:
+        stem = _stem(item.image, source)
+        if _MASK_ENDING.search(stem) and stem not in masks:
+            orphans += _MASK_ENDING.sub("", stem) not in masks
+        else:
+            found.append(replace(item, mask=masks[stem][0] if stem in masks else None))
+    without = sum(item.mask is None for item in found)
+    notes = [f"{without} of {len(found)} pictures have no mask"] if without else []
+    if orphans:
+        notes.append(f"{orphans} masks have no picture")
+    return _split_by_folder(found, source), tuple(notes)
+
+
+def _split_by_folder(items: list[Item], folder: Path) -> list[Item]:
+    """The items in the splits whose folders they are in, where each is in one."""
+    tops = [item.image.relative_to(folder).parts[0].lower() for item in items]
+    if not set(tops) <= _SPLIT_FOLDERS.keys():
+        return items
+    return [replace(item, split=_SPLIT_FOLDERS[top]) for item, top in zip(items, tops, strict=True)]
 
 
 def _within(source: Path, name: str) -> Path:

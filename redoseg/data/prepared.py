@@ -60,6 +60,8 @@ class ImageSet:
     """What is missing or was decided when the set was prepared."""
     source: str = ""
     """What it was prepared from."""
+    mask_values: str = "auto"
+    """Which values of the source's masks are the object, as the user said it."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -163,6 +165,7 @@ def open_prepared(folder: str | Path) -> ImageSet:
             bad=tuple((str(path), str(why)) for path, why in about["bad"]),
             notes=tuple(str(note) for note in about["notes"]),
             source=str(about["source"]),
+            mask_values=str(about.get("object_values", "auto")),
         )
     except FileNotFoundError as error:
         if not is_prepared(folder):

@@ -30,6 +30,7 @@ import PIL
 from redoseg import __version__
 from redoseg.data.decoding import decode
 from redoseg.data.listing import Item, Listing
+from redoseg.data.mask_values import AUTO, settle
 from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, is_prepared, open_prepared
 from redoseg.errors import DataError
 from redoseg.files import describe_error, locked, printable, suggest_fix
@@ -88,6 +89,8 @@ def write_prepared(
         workers: processes that decode; 0 for one a core.
         wait: for another process that writes the same set, instead of refusing.
 
+    Which values of masks are the object is decided for the whole set (`settle`), and a note says what was found.
+
     Raises DataError: `out` exists and is not this set, fewer than `at_least` pictures are good, another process is
     writing it, or it cannot be written (full disk ...); what is done is then kept for the next call.
     """
@@ -116,6 +119,8 @@ def write_prepared(
                     raise DataError(f"{printable(out)} {_what_is_there(out)}; expected a new folder; choose another")
                 shutil.rmtree(partial, ignore_errors=True)
                 return done
+            settled, about_masks = settle(items, listing.mask_values)
+            items, notes = list(settled), (*listing.notes, *about_masks)
             writer = _Writer(partial, plan, size, with_masks=any(item.mask for item in items))
             _refuse_without_space(out.parent, size, len(items) - writer.items, writer.with_masks)
             found = writer.items
@@ -152,11 +157,12 @@ def write_prepared(
                 "made_with": {"redoseg": __version__, "pillow": PIL.__version__, "numpy": np.__version__},
                 "plan": plan,
                 "mask_values": {"background": BACKGROUND, "object": OBJECT, "not labelled": UNLABELLED},
-                "notes": list(listing.notes),
+                "object_values": listing.mask_values,
+                "notes": list(notes),
                 "bad": [list(pair) for pair in problems],
             }
             writer.finish(out, items, source, about)
-            return Prepared(out, writer.pictures, writer.labelled, tuple(problems), listing.notes, found)
+            return Prepared(out, writer.pictures, writer.labelled, tuple(problems), notes, found)
     except OSError as error:
         raise DataError(
             f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}; what is done is "
@@ -170,6 +176,8 @@ def plan_of(name: str, listing: Listing, size: int, source: Path, nearest: bool 
     made_with = (FORMAT, __version__, PIL.__version__, np.__version__)
     settings = repr((made_with, name, size, nearest, listing.bad, listing.notes))
     digest = hashlib.sha256(settings.encode("utf-8", "backslashreplace"))
+    if listing.mask_values != AUTO:
+        digest.update(f"\nmasks {listing.mask_values}".encode())
     for item in listing.items:
         digest.update(f"\n{item.name}\0{item.split}\0{item.read_mask.__qualname__}".encode("utf-8", "backslashreplace"))
         for path in (item.image, item.mask):

@@ -27,7 +27,7 @@ from redoseg import metrics
 from redoseg.data import BUILT_IN, PAPER_SIZE, ImageSet, labelled_images
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluation import baselines
-from redoseg.evaluation.results import FIGURES, Comparison, Row, Shown, Tuned
+from redoseg.evaluation.results import FIGURES, Comparison, Row, Shown, Tuned, about_set
 from redoseg.evaluation.tables import markdown_table
 from redoseg.files import cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
@@ -126,6 +126,7 @@ def compare(
     fresh: bool = False,
     overwrite: bool = False,
     tune: str | None = None,
+    mask_values: str = "auto",
     on_item: OnItem | None = None,
 ) -> Comparison:
     """Score models and methods on the labelled images of a set.
@@ -134,7 +135,7 @@ def compare(
     image, `failed` lists it, and its mask counts as empty there.
 
     Args:
-        data, split, seed: as for `evaluate`.
+        data, split, seed, mask_values: as for `evaluate`.
         models: as `Segmenter` takes them; two regions each.
         methods: names of `baselines.METHODS`, with settings or without: "grabcut:inset=0.1".
         size: side of the scored images [pixels]. None for that of a prepared set, the first model's for built-in
@@ -157,8 +158,8 @@ def compare(
         if problem:
             raise RedosegError(f"{printable(target)} {problem} with --overwrite")
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
-    images = _labelled(data, size, split, seed, native)
-    others = _images_to_tune_on(data, tune, images, split, seed) if tune is not None else None
+    images = _labelled(data, size, split, seed, native, mask_values)
+    others = _images_to_tune_on(data, tune, images, split, seed, mask_values) if tune is not None else None
     masks = _Masks(cache_dir() / "compare", jobs or cores(), on_item)
     tuned: Tuned | None = None
     if tune is not None and others is not None:
@@ -185,6 +186,7 @@ def compare(
         ],
         "rule": rule,
         "shown": shown,
+        **about_set(data, images.bad, images.notes),
     }
     if out is not None:
         _write(out, result, images, ious, _grid(result, rows, ious, images, masks))
@@ -223,19 +225,21 @@ def _tune(methods: Sequence[str], on: str, images: ImageSet, masks: _Masks) -> t
 # ----------------------------------------------------------------------------------------------------- images
 
 
-def _labelled(data: str, size: int | None, split: str | None, seed: int, native: int) -> ImageSet:
+def _labelled(data: str, size: int | None, split: str | None, seed: int, native: int, mask_values: str) -> ImageSet:
     """The images with at least one labelled pixel."""
-    images = labelled_images(data, size, split, seed, built_in=native)
+    images = labelled_images(data, size, split, seed, built_in=native, mask_values=mask_values)
     known = [i for i in range(len(images)) if (images.labels([i]) >= 0).any()]
     if not known:
         raise DataError(f"None of the {len(images)} masks of {data} has a labelled pixel. Choose another set.")
     return images.take(known)
 
 
-def _images_to_tune_on(data: str, tune: str, images: ImageSet, split: str | None, seed: int) -> ImageSet:
+def _images_to_tune_on(
+    data: str, tune: str, images: ImageSet, split: str | None, seed: int, mask_values: str
+) -> ImageSet:
     """The images to choose settings on, at the size of the table's `images`."""
     if data not in BUILT_IN:
-        others = _labelled(data, images.size, tune, seed, images.size)
+        others = _labelled(data, images.size, tune, seed, images.size, mask_values)
         shared = len(set(others.names) & set(images.names))
         if shared:
             raise DataError(
@@ -248,7 +252,7 @@ def _images_to_tune_on(data: str, tune: str, images: ImageSet, split: str | None
             f"--tune is {tune}, but {data} needs a whole number that is not the table's seed ({seed}). "
             "Choose another number."
         )
-    return _labelled(data, images.size, None, int(tune), images.size)
+    return _labelled(data, images.size, None, int(tune), images.size, mask_values)
 
 
 # ----------------------------------------------------------------------------------------------------- masks

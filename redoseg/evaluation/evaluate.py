@@ -13,10 +13,19 @@ from PIL import Image
 
 from redoseg import metrics
 from redoseg.data import ImageSet, labelled_images, originals
+from redoseg.data.decoding import other_proportions
 from redoseg.errors import DataError, MissingError, RunError
 from redoseg.evaluation import baselines
-from redoseg.evaluation.results import MEASURES, Confidence, EdgeFigures, Evaluation, Figures, OwnSizeEvaluation
-from redoseg.files import write_atomic
+from redoseg.evaluation.results import (
+    MEASURES,
+    Confidence,
+    EdgeFigures,
+    Evaluation,
+    Figures,
+    OwnSizeEvaluation,
+    about_set,
+)
+from redoseg.files import printable, write_atomic
 from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
 from redoseg.images.read import OBJECT, UNLABELLED, read_image
@@ -37,6 +46,7 @@ def evaluate(
     image: Path | None = None,
     size: int | None = None,
     edges: Edges = "plain",
+    mask_values: str = "auto",
 ) -> Evaluation:
     """The model's figures on the labelled images of a set, and those of methods without training.
 
@@ -54,11 +64,12 @@ def evaluate(
         size: side of the scored images [pixels]. None for that of a prepared set, the model's for built-in images,
             else 128 (the paper's).
         edges: how masks are brought to the scored size. "plain" scores the network itself.
+        mask_values: which values of a folder's masks are the object: "auto", "nonzero", or numbers as in "1,2".
 
     Raises ModelError, DataError (no masks), RedosegError (unknown method), RunError (`image` cannot be written).
     """
     segmenter = Segmenter(model, edges=edges)
-    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size)
+    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size, mask_values)
     size = images.size
     labels = images.labels()
     masks = segmenter.batch(np.asarray(images.pixels))
@@ -71,6 +82,7 @@ def evaluate(
         "pictures": len(images),
         "beside": {},
     }
+    result = {**result, **about_set(data, images.bad, images.notes)}
     if segmenter.regions > 2:
         matched = metrics.score_matched(masks.argmax(1), labels, segmenter.regions)
         result["pictures"] = int(matched["pictures"])
@@ -115,13 +127,18 @@ def _draw_sheet(images: ImageSet, objects: NDArray[np.bool_], path: Path) -> Non
 
 
 def evaluate_own_size(
-    model: str, data: str, split: str | None = None, on_item: Callable[[int, int], None] | None = None
+    model: str,
+    data: str,
+    split: str | None = None,
+    on_item: Callable[[int, int], None] | None = None,
+    mask_values: str = "auto",
 ) -> OwnSizeEvaluation:
     """The model's figures on the labelled images of a set at their own size, with each kind of edges.
 
     For each kind of edges these are accuracy, IoU and the edge's F-score (`boundary_f`), each with its mean and its
     95 % interval over the images. `gain` has the intervals of the difference between guided or grabcut edges and
-    plain ones, image by image. `on_item` is called with the number of images done and their total.
+    plain ones, image by image. `on_item` is called with the number of images done and their total. `mask_values` is as
+    for `evaluate`. An image or a mask that cannot be used is in `skipped`.
 
     Raises ModelError, DataError (no masks, more than two regions), MissingError (no OpenCV).
     """
@@ -129,17 +146,23 @@ def evaluate_own_size(
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions. --own-size needs a model of two regions.")
     opencv()  # raises MissingError before the work
-    items = originals(data, split)
+    found_set = originals(data, split, mask_values)
+    items, bad = found_set.items, list(found_set.bad)
     kinds: tuple[Edges, ...] = ("plain", "guided", "grabcut")
     ways: dict[Edges, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in kinds}
     sides, sure = [], []
     for done, item in enumerate(items, 1):
-        assert item.mask is not None
-        mask = item.read_mask(item.mask)
+        try:
+            mask, image = item.labels(), read_image(item.image)
+        except DataError as error:
+            bad.append((printable(item.image), str(error)))
+            continue
+        if other_proportions(mask, image):
+            bad.append((printable(item.mask or ""), f"mask of {mask.shape[1]}x{mask.shape[0]} beside another picture"))
+            continue
         labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
         if not (labels >= 0).any():
             continue
-        image = read_image(item.image)
         sides.append(min(image.size))
         for way in kinds:
             found = segmenter.predict(image, way)
@@ -152,7 +175,8 @@ def evaluate_own_size(
         if on_item is not None:
             on_item(done, len(items))
     if not sides:
-        raise DataError(f"None of the {len(items)} masks of {data} has a labelled pixel. Choose another set.")
+        first = f" ({bad[0][0]}: {bad[0][1]})" if bad else ""
+        raise DataError(f"None of the {len(items)} masks of {data} can be used{first}. Choose another set.")
     values = {way: {m: np.array(figures) for m, figures in of.items()} for way, of in ways.items()}
     return {
         "model": model,
@@ -169,6 +193,7 @@ def evaluate_own_size(
             if way != "plain"
         },
         "confidence": _confidence(np.array(sure), values["guided"]["iou"]),
+        **about_set(data, bad, found_set.notes),
     }
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from redoseg import metrics
 from redoseg.data import ImageSet, labelled_images
 from redoseg.errors import DataError
+from redoseg.evaluation.results import AboutSet, about_set
 from redoseg.images.grounds import OTHERS, PLAIN, box_mean, on_ground, own_ground, plain_ground
 from redoseg.inference.segmenter import Segmenter
 
@@ -28,7 +29,7 @@ class GroundScores(TypedDict):
     """Share of the images with an IoU under 0.5."""
 
 
-class Grounds(TypedDict):
+class Grounds(AboutSet):
     """What `evaluate --grounds` finds. The worst ground has the lowest mean IoU."""
 
     model: str
@@ -65,19 +66,25 @@ def pasted(images: ImageSet, ground: str) -> NDArray[np.uint8]:
 
 
 def evaluate_grounds(
-    model: str, data: str, *, split: str | None = None, seed: int = 0, size: int | None = None
+    model: str,
+    data: str,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    mask_values: str = "auto",
 ) -> Grounds:
     """The model's IoU on the objects of a labelled set on each ground, with the network's own masks (plain edges).
 
     Everything is scored at `size` [pixels], by default the size that `evaluate` takes. Images without an object are
-    skipped.
+    skipped. `mask_values` is as for `evaluate`.
 
     Raises ModelError, and DataError for a model of more than two regions and for a set without objects.
     """
     segmenter = Segmenter(model)
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions, but --grounds needs a model of two regions")
-    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size)
+    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size, mask_values)
     images = images.take(np.flatnonzero((images.labels() > 0).any((1, 2))))
     if not len(images):
         raise DataError(f"{images.name} has no mask with an object, but --grounds needs objects to move")
@@ -107,6 +114,7 @@ def evaluate_grounds(
         "grounds": found,
         "worst_ground": worst,
         "worst_iou": found[worst]["iou"],
+        **about_set(data, images.bad, images.notes),
     }
 
 

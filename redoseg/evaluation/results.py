@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
+
+from redoseg.data import is_prepared
 
 FIGURES = ("accuracy", "iou", "iou_oracle_flip", "boundary_f")
 """The figures of `compare`."""
@@ -10,6 +13,28 @@ MEASURES = ("accuracy", "iou", "boundary_f")
 """The figures at the size of each image."""
 
 Interval = tuple[float, float]
+
+
+class AboutSet(TypedDict):
+    """What was found in a labelled set beside the images that are scored."""
+
+    skipped: NotRequired[list[tuple[str, str]]]
+    """Files of a folder that cannot be used, each with its reason."""
+    notes: NotRequired[list[str]]
+    """What was decided about its masks, and what else is missing."""
+
+
+def about_set(data: str, bad: Sequence[tuple[str, str]], notes: Sequence[str]) -> AboutSet:
+    """That part of a result. The files that a prepared set lacks were listed when it was made, so they are a note."""
+    found: AboutSet = {}
+    said = list(notes)
+    if bad and is_prepared(data):
+        said.append(f"files skipped when {data} was prepared: {len(bad):,}")
+    elif bad:
+        found["skipped"] = list(bad)
+    if said:
+        found["notes"] = said
+    return found
 
 
 class Figures(TypedDict):
@@ -22,7 +47,7 @@ class Figures(TypedDict):
     iou_oracle_flip: float
 
 
-class Evaluation(TypedDict):
+class Evaluation(AboutSet):
     """A model's figures on a labelled set, at one size. Models of more than two regions have the `matched` ones."""
 
     model: str
@@ -74,7 +99,7 @@ class Sides(TypedDict):
     most: int
 
 
-class OwnSizeEvaluation(TypedDict):
+class OwnSizeEvaluation(AboutSet):
     """A model's figures on labelled images of any size, with each kind of edges."""
 
     model: str
@@ -145,7 +170,7 @@ class Shown(TypedDict):
     difference: float
 
 
-class Comparison(TypedDict):
+class Comparison(AboutSet):
     """Models and methods on one labelled set."""
 
     data: str

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
@@ -93,11 +92,10 @@ class Found(NamedTuple):
     results: int = 0
     """Pictures that redoseg wrote, which are not among `images`."""
 
-    def notes(self) -> tuple[str, ...]:
-        """What is not among `images` without being a problem, in words."""
-        if not self.results:
-            return ()
-        return (f"pictures not used because redoseg made them (masks, cut-outs, sheets): {self.results:,}",)
+
+def note_results(count: int) -> tuple[str, ...]:
+    """A note on so many pictures that redoseg wrote and that are not used; none for 0."""
+    return (f"pictures not used, since redoseg made them (masks, cut-outs, sheets): {count:,}",) if count else ()
 
 
 def list_images(folder: str | Path, with_results: bool = False) -> Found:
@@ -173,7 +171,7 @@ def _formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
+def one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
     """Whatever goes wrong with the file within is a DataError of one line, and nothing warns."""
     try:
         # Pillow warns of much that is handled here (large pictures, odd palettes, damaged EXIF).
@@ -248,13 +246,11 @@ def _refuse_scans(file: IO[bytes], pixels: int) -> None:
 def read_numbers(path: str | Path) -> Image.Image:
     """An image file, upright, in the mode that it has: for a mask, whose numbers count. Raises DataError."""
     path = Path(path)
-    with _one_line(path):
+    with one_line(path):
         return _decode(path, None, deep=True)[0]
 
 
-def _decode(
-    path: Path, size: int | None, most: int = MAX_PIXELS, deep: bool = False
-) -> tuple[Image.Image, Box | None]:
+def _decode(path: Path, size: int | None, most: int = MAX_PIXELS, deep: bool = False) -> tuple[Image.Image, Box | None]:
     """The file's first frame, upright, 8 bits a channel, and its extent; with `size` a JPEG comes reduced.
 
     `deep` leaves grey of more bits what it is, except where white is zero.
@@ -371,7 +367,7 @@ def read_photo(path: str | Path, size: int | None = None, most: int = MAX_PIXELS
     Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
     """
     path = Path(path)
-    with _one_line(path, most):
+    with one_line(path, most):
         return to_photo(*_decode(path, size, most))
 
 

@@ -25,7 +25,7 @@ from redoseg.errors import DataError, RedosegError
 from redoseg.files import alone, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.coco import Annotated, annotated, bounding_box, document
 from redoseg.images.draw import captioned, cutout, grid, outline, tile_of
-from redoseg.images.read import IMAGE_SUFFIXES, list_images, read_photo
+from redoseg.images.read import IMAGE_SUFFIXES, list_images, note_results, read_photo
 from redoseg.inference.segmenter import Segmenter
 from redoseg.system import in_order
 
@@ -192,7 +192,7 @@ def _segment_folder(
                     written.append(out / name)
             if on_item is not None:
                 on_item(image, seen, len(images), result if isinstance(result, str) else None)
-    return SegmentReport(done, tuple(failed), tuple(written), found.notes())
+    return SegmentReport(done, tuple(failed), tuple(written), note_results(found.results))
 
 
 def _segmented(

@@ -109,6 +109,8 @@ def _announce(config: Config, data: RunData, console: Console) -> None:
         say("reading pictures from disk, since they need more than a quarter of the free memory")
     if config.precision == "auto":
         say(f"computing in {str(computing_dtype(config.precision, bank.device)).removeprefix('torch.')}")
+    for note in images.notes:
+        say(f"note: {note}")
     for path, why in images.bad:
         say(f"skipped: {path}: {why}")
 
@@ -276,7 +278,8 @@ class Run:
         if not config.watch.picture_scores or not config.data.evaluate_on:
             return
         bank = (self.data.first if after == "first stage" else self.data.second).bank
-        scored = labelled_images(config.data.evaluate_on, built_in=config.refined_size)
+        data = config.data
+        scored = labelled_images(data.evaluate_on, built_in=config.refined_size, mask_values=data.mask_values)
         scores = image_scores(extractor, scored, size=bank.size, region=region, config=config, device=bank.device)
         path = self.folder.picture_scores
         earlier = [] if after == "first stage" else [line for line in read_lines(path) if line["after"] != after]

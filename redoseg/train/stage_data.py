@@ -20,11 +20,14 @@ def open_training_images(config: Config) -> ImageSet:
     if data.source in BUILT_IN:
         images = open_data(data.source, size, config.nets.regions, "train", count=data.pictures)
     else:
-        whole = open_data(data.source, size, config.nets.regions)
+        values = "auto" if is_prepared(data.source) else data.mask_values
+        whole = open_data(data.source, size, config.nets.regions, mask_values=values)
         everything = not data.split or not any(whole.splits) or (data.split == "train" and "train" not in whole.splits)
         images = whole if everything else whole.subset(data.split)
     # what was skipped when a set was prepared was reported then
-    return replace(images, masks=None, bad=() if is_prepared(data.source) else images.bad)
+    if is_prepared(data.source):
+        images = replace(images, bad=(), notes=())
+    return replace(images, masks=None)
 
 
 def open_watched_images(config: Config) -> ImageSet | None:
@@ -35,7 +38,8 @@ def open_watched_images(config: Config) -> ImageSet | None:
     data = config.data
     if not data.evaluate_on:
         return None
-    return open_data(data.evaluate_on, config.largest_size, config.nets.regions, data.evaluate_split or None)
+    split = data.evaluate_split or None
+    return open_data(data.evaluate_on, config.largest_size, config.nets.regions, split, mask_values=data.mask_values)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from redoseg.config.schema import RefineConfig
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.grabcut import constant_mask
-from redoseg.images.read import OBJECT, list_images, read_mask
+from redoseg.images.masks import read_mask
+from redoseg.images.read import OBJECT, list_images
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ def test_round_trip(labelled: Path, tmp_path: Path) -> None:
     seen = []
     report = prepare("folder", labelled, tmp_path / "out", 16, on_item=lambda i, n: seen.append((i, n)))
     assert (report.pictures, report.labelled, report.bad) == (10, 9, ())
-    assert report.notes == ("1 of 10 pictures have no mask",)
+    empty = "masks without an object: 1 (p5.png)"
+    assert report.notes == ("1 of 10 pictures have no mask", empty)
     assert seen[-1] == (10, 10)
     data = open_prepared(tmp_path / "out")
     assert isinstance(data.pixels, np.memmap)
@@ -266,7 +267,8 @@ def test_a_place_without_a_name(labelled: Path, monkeypatch: pytest.MonkeyPatch)
 def test_pictures_beside_images_are_counted(labelled: Path, tmp_path: Path) -> None:
     picture(labelled / "other.PNG")
     picture(labelled / ".hidden.png")
-    assert prepare("folder", labelled, tmp_path / "with", 16).notes == ("1 of 10 pictures have no mask",)
+    without = ("1 of 10 pictures have no mask", "masks without an object: 1 (p5.png)")
+    assert prepare("folder", labelled, tmp_path / "with", 16).notes == without
     shutil.rmtree(labelled / "masks")
     assert prepare("folder", labelled, tmp_path / "out", 16).notes == ("pictures beside images/, not used: 1",)
 

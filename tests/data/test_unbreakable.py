@@ -25,7 +25,8 @@ from PIL import Image
 
 from redoseg.data import open_prepared, prepare
 from redoseg.errors import DataError
-from redoseg.images.read import fit_square, list_images, read_image, read_mask, read_photo
+from redoseg.images.masks import read_mask
+from redoseg.images.read import fit_square, list_images, read_image, read_photo
 
 Pixels = NDArray[np.float64]
 
@@ -535,7 +536,8 @@ def test_files_too_large_are_not_read(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from redoseg.errors import DataError
-from redoseg.images.read import read_mask, read_image
+from redoseg.images.masks import read_mask
+from redoseg.images.read import read_image
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 what, limit, *paths = sys.argv[1:]
 read_image(paths.pop())

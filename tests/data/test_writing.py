@@ -28,7 +28,7 @@ from redoseg.data.decoding import decode
 from redoseg.data.folder import list_folder
 from redoseg.data.writing import Prepared
 from redoseg.errors import DataError, RedosegError
-from redoseg.images.read import read_mask
+from redoseg.images.masks import read_mask
 
 Start = Callable[..., subprocess.Popen[str]]
 

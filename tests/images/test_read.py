@@ -13,7 +13,8 @@ from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
 from redoseg.images import read as pictures
 from redoseg.images.draw import outline
-from redoseg.images.read import fit_square, list_images, read_image, read_mask, read_photo
+from redoseg.images.masks import read_mask
+from redoseg.images.read import fit_square, list_images, read_image, read_photo
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:

@@ -20,7 +20,7 @@ class Train:
     data: str = ""
     """Train on this folder of pictures or prepared set; alone, with the recipe photos [folder]"""
     mask_values: str = ""
-    """The same as --data.mask-values: values of masks that are the object; masks are only scored on [name or numbers]"""
+    """Values of masks that are the object, as --data.mask-values; masks are only scored on [name or numbers]"""
     out: Path | None = None
     """Run folder to make; the default is runs/RECIPE-seedN [folder]"""
     resume: bool = False

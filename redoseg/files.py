@@ -142,7 +142,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     A picture gets a mark in a comment, by which later runs know it as a result (`is_result`).
     """
     path = Path(path)
-    at, mark = _mark(data)
+    start, at = _marked_start(data)
     if os.path.abspath(path.parent) not in _swept:
         sweep(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -151,7 +151,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             with open(temporary, "xb") as file:
                 with contextlib.suppress(OSError):  # locked until it has its name, so that nobody sweeps it
                     _lock(file)
-                file.write(data[:at] + mark)
+                file.write(start)
                 file.write(memoryview(data)[at:])
                 file.flush()
                 os.fsync(file.fileno())
@@ -167,19 +167,21 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         ) from error
 
 
-def _mark(picture: bytes) -> tuple[int, bytes]:
-    """Where to put the mark into a PNG, JPEG or GIF file, and its bytes, a comment; none in another file."""
+def _marked_start(picture: bytes) -> tuple[bytes, int]:
+    """The start of a PNG, JPEG or GIF file with the mark, and where the file continues; nothing of another file."""
+    at, mark = 0, b""
     if picture.startswith(b"\x89PNG\r\n\x1a\n"):
-        body = b"tEXtSoftware\0" + _MARK
-        return 33, struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))  # after the header
-    if picture.startswith(b"\xff\xd8"):
+        at, body = 33, b"tEXtSoftware\0" + _MARK  # after the header
+        mark = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    elif picture.startswith(b"\xff\xd8"):
         # JFIF wants its own segment to be the first
         at = 4 + int.from_bytes(picture[4:6], "big") if picture[2:4] == b"\xff\xe0" else 2
-        return at, b"\xff\xfe" + struct.pack(">H", len(_MARK) + 2) + _MARK
-    if picture.startswith(b"GIF89a"):
-        palette = 3 * (2 << (picture[10] & 7)) if picture[10] & 0x80 else 0
-        return 13 + palette, b"!\xfe" + bytes([len(_MARK)]) + _MARK + b"\0"
-    return 0, b""
+        mark = b"\xff\xfe" + struct.pack(">H", len(_MARK) + 2) + _MARK
+    elif picture.startswith((b"GIF87a", b"GIF89a")):
+        at = 13 + (3 * (2 << (picture[10] & 7)) if picture[10] & 0x80 else 0)  # after the palette
+        mark = b"!\xfe" + bytes([len(_MARK)]) + _MARK + b"\0"
+        return b"GIF89a" + picture[6:at] + mark, at  # which may have comments
+    return picture[:at] + mark, at
 
 
 def is_result(path: str | os.PathLike[str]) -> bool:

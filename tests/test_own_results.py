@@ -1,0 +1,171 @@
+"""What redoseg writes is not taken for photographs by a later run, wherever it was written."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from redoseg.cli.main import run_command
+from redoseg.data import open_data, originals, prepare
+from redoseg.errors import DataError
+from redoseg.files import is_result, write_atomic
+from redoseg.images.read import list_images
+from redoseg.inference.segment_files import segment_paths
+from redoseg.inference.segmenter import Segmenter
+from tests.bright import bright_square, write_model
+
+PICTURES = 8
+Write = Callable[[Path, Path], None]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "bright.onnx")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for number in range(PICTURES):
+        bright_square(40 + number, 32).save(folder / f"{number}.jpg")
+    return folder
+
+
+def segmented(*options: str) -> Write:
+    def write(model: Path, folder: Path) -> None:
+        out = "masks" if "--as" not in options else options[1]
+        assert run_command(["segment", str(model), str(folder), "-o", str(folder / out), *options]) == 0
+
+    return write
+
+
+def one_beside(model: Path, folder: Path) -> None:
+    run_command(["segment", str(model), str(folder / "0.jpg"), "-o", str(folder / "cut.png"), "--as", "cutout"])
+
+
+def sheet_of_data(model: Path, folder: Path) -> None:
+    run_command(["prepare", "folder", "--source", str(folder), "--out", str(folder / "prepared"), "--size", "16"])
+    run_command(["data", str(folder / "prepared")])
+    run_command(["data", str(folder / "prepared"), "--sheet", str(folder / "sheet.png")])
+
+
+def sheet_of_evaluate(model: Path, folder: Path) -> None:
+    run_command(["evaluate", str(model), "shapes", "--picture", str(folder / "e.png"), "--methods", "square"])
+
+
+def grid_of_compare(model: Path, folder: Path) -> None:
+    command = ["compare", str(folder.parent / "set"), str(model), "--methods", "square", "--edges", "plain"]
+    shutil.copytree(folder, folder.parent / "set" / "images")
+    segment_paths(Segmenter(model), folder.parent / "set" / "images", folder.parent / "set" / "masks")
+    run_command([*command, "-o", str(folder / "compared")])
+
+
+def old_run(model: Path, folder: Path) -> None:
+    """A run folder whose pictures have no mark, as earlier versions wrote them."""
+    (folder / "run" / "samples").mkdir(parents=True)
+    for name in ("config.json", "log.jsonl"):
+        (folder / "run" / name).write_text("{}")
+    for name in ("curves.png", "samples/last.png"):
+        bright_square().save(folder / "run" / name)
+
+
+def old_set(model: Path, folder: Path) -> None:
+    (folder / "set").mkdir()
+    for name in ("dataset.json", "images.npy"):
+        (folder / "set" / name).write_text("{}")
+    bright_square().save(folder / "set" / "contact-sheet.png")
+
+
+def animation(model: Path, folder: Path) -> None:
+    buffer = io.BytesIO()
+    frames = [bright_square(40, 32).quantize(n) for n in (16, 200)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    write_atomic(folder / "x-redrawn.gif", buffer.getvalue())
+
+
+WRITERS: dict[str, Write] = {
+    "masks": segmented(),
+    "cut-outs": segmented("--as", "cutout"),
+    "overlays and review": segmented("--as", "overlay", "--review"),
+    "soft": segmented("--as", "soft", "--crop"),
+    "one cut-out": one_beside,
+    "contact sheets": sheet_of_data,
+    "evaluate": sheet_of_evaluate,
+    "compare": grid_of_compare,
+    "animation": animation,
+    "old run": old_run,
+    "old set": old_set,
+}
+NOTE = "pictures not used, since redoseg made them (masks, cut-outs, sheets): "
+
+
+def seen_by(reader: str, model: Path, folder: Path, out: Path) -> tuple[int, tuple[str, ...]]:
+    """How many pictures a verb takes from the folder, and its notes."""
+    if reader == "segment":
+        report = segment_paths(Segmenter(model), folder, out / "segmented")
+        return report.done + len(report.failed), report.notes
+    if reader == "prepare":
+        made = prepare("folder", folder, out / "prepared", 16)
+        return made.pictures, made.notes
+    images = open_data(folder, 16)
+    return len(images), images.notes
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_results_are_left_out_with_a_line(writer: str, model: Path, photos: Path, tmp_path: Path) -> None:
+    WRITERS[writer](model, photos)
+    there = sum(path.suffix in (".png", ".gif", ".jpg") for path in photos.rglob("*")) - PICTURES
+    assert there
+    for reader in ("segment", "prepare", "train"):
+        pictures, notes = seen_by(reader, model, photos, tmp_path)
+        assert pictures == PICTURES, reader
+        assert f"{NOTE}{there}" in notes, reader
+
+
+def test_training_again_learns_from_the_same_pictures(photos: Path, model: Path) -> None:
+    first = open_data(photos, 16)
+    old_run(model, photos)
+    segmented()(model, photos)
+    again = open_data(photos, 16)
+    assert again.names == first.names
+    assert np.array_equal(again.pixels, first.pixels)
+
+
+def test_a_folder_of_results_alone_is_refused(photos: Path, model: Path) -> None:
+    segmented()(model, photos)
+    with pytest.raises(DataError, match=f"no picture found in .* except {PICTURES} that redoseg made"):
+        list_images(photos / "masks")
+
+
+def test_masks_that_redoseg_made_are_masks(photos: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "set" / "images")
+    segment_paths(Segmenter(model), tmp_path / "set" / "images", tmp_path / "set" / "masks")
+    assert len(originals(tmp_path / "set").items) == PICTURES
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_the_mark_changes_no_pixel(kind: str, mode: str, tmp_path: Path) -> None:
+    if (kind, mode) == ("JPEG", "P"):
+        mode = "CMYK"
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.arange(48 * 16).reshape(16, 48).astype(np.uint8)).convert(mode)
+    image.save(buffer, kind, **({"icc_profile": b"x" * 5000} if kind != "GIF" else {}))
+    path = tmp_path / f"x.{kind.lower()}"
+    path.write_bytes(buffer.getvalue())
+    assert not is_result(path)
+    with Image.open(path) as plain:
+        before = np.asarray(plain)
+    write_atomic(path, buffer.getvalue())
+    assert is_result(path)
+    with Image.open(path) as marked:
+        marked.verify()
+    with Image.open(path) as marked:
+        assert np.array_equal(np.asarray(marked), before)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
 
 from redoseg.config.recipe import from_values
 from redoseg.config.schema import Config
@@ -127,16 +128,19 @@ class RunFolder:
 
     def read_outcome(self) -> Outcome:
         """How the run ended; empty where it has not, or where the file is broken."""
-        return cast(Outcome, read_object(self.outcome))
+        return cast(Outcome, _fitting(read_object(self.outcome), _OUTCOME))
 
     def read_config(self) -> Config:
-        """The configuration of the run. Raises RunError where there is none."""
+        """The configuration of the run. Raises RunError where there is none or it is damaged."""
         try:
             values = dict(json.loads(self.config.read_text())["config"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            seen = "is not a run folder"
+            if self.config.is_file() and self.state.is_file():
+                seen = f"is not a run folder that can be read: its {CONFIG_FILE} is damaged"
             raise RunError(
-                f"{printable(self.path)} is not a run folder. Expected a folder made by `redoseg train`; choose one, "
-                "or remove --resume"
+                f"{printable(self.path)} {seen}. Expected a folder made by `redoseg train`; choose one, or remove "
+                "--resume"
             ) from None
         return from_values(values, str(self.config))
 
@@ -148,8 +152,21 @@ class RunLog:
         self.path = path
 
     def entries(self) -> list[Entry]:
-        """All whole lines; one that a kill or a power cut broke is skipped."""
-        return cast(list[Entry], read_lines(self.path))
+        """All lines of a log; one that a kill or a power cut broke, or that is of another kind, is skipped."""
+        found = [
+            cast(Entry, line)
+            for line in read_lines(self.path)
+            if {"step", "restarts"} <= line.keys() and len(_fitting(line, _ENTRY)) == len(_ENTRY.keys() & line.keys())
+        ]
+        regions = next((len(entry["sizes"]) for entry in found if "sizes" in entry), 0)
+        return [entry for entry in found if len(entry.get("sizes", [0] * regions)) == regions]
+
+    def damaged(self) -> int:
+        """How many lines `entries` skips, blank ones aside."""
+        with contextlib.suppress(OSError):
+            lines = self.path.read_text(errors="replace").splitlines()
+            return sum(bool(line.strip()) for line in lines) - len(self.entries())
+        return 0
 
     def rewind(self, restarts: int, step: int) -> None:
         """Forget what came after this step of attempt `restarts`, which is about to be done again.
@@ -171,8 +188,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     found = []
     for line in path.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(value)
     return found
 
 
@@ -183,7 +202,28 @@ def write_lines(path: Path, objects: Sequence[Mapping[str, Any]]) -> None:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one where the file does not exist or is broken."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         values = json.loads(path.read_text())
         return values if isinstance(values, dict) else {}
     return {}
+
+
+_ENTRY, _OUTCOME = get_type_hints(Entry), get_type_hints(Outcome)
+
+
+def _fitting(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are of their type, numbers among them finite; without those that have no hint."""
+    return {key: value for key, value in values.items() if key in hints and _is_a(value, hints[key])}
+
+
+def _is_a(value: object, hint: Any) -> bool:
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_is_a(one, get_args(hint)[0]) for one in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_is_a(one, get_args(hint)[1]) for one in value.values())
+    kinds = get_args(hint) or (hint,)
+    if isinstance(value, float):
+        return float in kinds and math.isfinite(value)
+    if type(value) is int:
+        return (int in kinds or float in kinds) and abs(value) < 2**53
+    return type(value) in kinds

@@ -22,8 +22,9 @@ def new_console() -> Console:
 
 
 def say(message: str) -> None:
-    """Print a line."""
-    new_console().print(message, markup=False, highlight=False, soft_wrap=True)
+    """Print a line, or several; what a terminal would obey in a file's name is escaped."""
+    lines = "\n".join(printable(line) for line in message.split("\n"))
+    new_console().print(lines, markup=False, highlight=False, soft_wrap=True)
 
 
 def list_failed(failed: Sequence[tuple[str, str]]) -> int:

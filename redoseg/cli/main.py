@@ -95,7 +95,5 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("redoseg: stopped by hand", file=sys.stderr)
         return STOPPED
-    except SystemExit as stop:
-        if world().size == 1:
-            raise
+    except SystemExit as stop:  # help, or one of several processes that another one ends
         return stop.code if isinstance(stop.code, int) else DONE

@@ -33,6 +33,8 @@ from redoseg.cli.options import (
 from redoseg.cli.parse import parse
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
+from redoseg.files import printable
+from redoseg.output import why_output_lost
 from redoseg.system import world
 
 if TYPE_CHECKING:
@@ -77,6 +79,12 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
     say(f"{ending(outcome)}{figure}; run folder: {folder}")
     if outcome["stopped"]:
         say(f"continue with: redoseg train --resume --out {folder}")
+        if why_output_lost() is not None:
+            print(
+                f"redoseg: training stopped, since standard output cannot be written; its state is saved; continue "
+                f"with: redoseg train --resume --out {printable(folder)}",
+                file=sys.stderr,
+            )
         return STOPPED
     return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
 

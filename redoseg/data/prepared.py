@@ -177,7 +177,7 @@ def open_prepared(folder: str | Path) -> ImageSet:
         raise DataError(
             f"{printable(folder)} has no {missing}; expected a whole prepared set; prepare it again"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise DataError(
             f"{printable(folder)} is damaged ({describe_error(error)}); expected a whole prepared set; prepare it again"
         ) from error

@@ -193,7 +193,7 @@ def _already(out: Path, plan: str) -> Prepared | None:
     """The set that is there, if it is what this plan would make."""
     if not is_prepared(out):
         return None
-    with contextlib.suppress(DataError, OSError, ValueError):
+    with contextlib.suppress(DataError, OSError, ValueError, AttributeError, RecursionError):
         there = open_prepared(out)
         if json.loads((out / "dataset.json").read_text("utf-8")).get("plan") == plan:
             return Prepared(out, len(there), int(there.labelled.sum()), there.bad, there.notes, len(there))
@@ -300,7 +300,7 @@ class _Writer:
                 for name, shape in self._shapes().items()
                 if self.statuses
             )
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return False
 
     def __enter__(self) -> _Writer:

@@ -86,6 +86,8 @@ def read_run(folder: Path) -> TrainedNets:
     ):
         restore(module, part(prefix, tensors), files.state)
 
+    if not all(isinstance(saved.get(key), int) for key in ("step", "restarts")):
+        raise ModelError(f"{printable(files.state)} is damaged: it does not say its step; choose another run folder")
     about = read_object(files.config) | {key: saved[key] for key in ("step", "restarts")}
     refined = load_refined(files.refined, config, step=saved["step"], restarts=saved["restarts"])
     if refined is not None:
@@ -103,14 +105,14 @@ def read_run(folder: Path) -> TrainedNets:
     outcome = files.read_outcome()
     if (outcome.get("restarts"), outcome.get("step")) != saved_at:
         outcome = {}
-    regions = [e["object_region"] for e in entries if "object_region" in e]
-    if "object_region" in outcome:
+    regions = [e["object_region"] for e in entries if "object_region" in e and 0 <= e["object_region"] < nets.regions]
+    if 0 <= outcome.get("object_region", -1) < config.nets.regions:
         regions.append(outcome["object_region"])
     if not regions:  # nothing was looked at yet; which one was chosen may still stand in what was exported
         regions = [_region_found(folder, extractor, config)]
     about["object_region"] = int(regions[-1])
     if entries:
-        about["seconds"] = entries[-1]["seconds"]
+        about["seconds"] = entries[-1].get("seconds", 0.0)
     if "scores" in outcome and ("scores_before_refining" in outcome) == (refined is not None):
         about["scores"] = outcome["scores"]
     for net in (extractor, generators, encoder):

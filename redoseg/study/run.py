@@ -30,7 +30,7 @@ from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_tom
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError
 from redoseg.files import locked, write_atomic
-from redoseg.run_folder import Entry, RunFolder, read_lines
+from redoseg.run_folder import Entry, RunFolder, read_lines, read_object
 from redoseg.system import cores
 
 Result = dict[str, Any]
@@ -170,12 +170,8 @@ class StudyFolder:
 
     def read(self) -> list[Result]:
         """The finished runs; without a line that a kill broke."""
-        found = []
-        with contextlib.suppress(FileNotFoundError):
-            for line in self.results.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    found.append(json.loads(line))
-        return found
+        needed = {"key", "row", "seed", "seconds", "outcome"}
+        return [line for line in read_lines(self.results) if needed <= line.keys()]
 
 
 OnRun = Callable[[Result, int, int], None]
@@ -305,7 +301,9 @@ def _result(job: _Job, folder: Path) -> Result:
     """What came of a run that has ended."""
     files = RunFolder(folder)
     try:
-        outcome = json.loads(files.outcome.read_text())
+        outcome = read_object(files.outcome)
+        if not outcome:
+            raise ValueError("it has no outcome.json that can be read")
         if outcome.get("stopped"):
             raise ValueError("it was stopped")
     except (OSError, ValueError) as error:
@@ -320,7 +318,7 @@ def _result(job: _Job, folder: Path) -> Result:
         "row": job.row.name,
         "seed": job.seed,
         "steps": outcome["step"],
-        "seconds": entries[-1]["seconds"] if entries else 0.0,
+        "seconds": entries[-1].get("seconds", 0.0) if entries else 0.0,
         "grey": last.get("grey"),
         "picture_scores": read_lines(files.picture_scores),
         "course": course,

@@ -30,9 +30,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("redoseg", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as a checkpoint ({error}); {remedy}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
         found = "not a checkpoint of redoseg" if not isinstance(about, dict) else f"of format {about.get('format')}"
         raise ModelError(f"{path} is {found}, and format {FORMAT} is needed; {remedy}")
     return tensors, about

@@ -34,7 +34,7 @@ def ending(outcome: Outcome) -> str:
 def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
     """Write `report.md` into a run folder."""
     entries = folder.log.entries()
-    seconds = entries[-1]["seconds"] if entries else 0
+    seconds = entries[-1].get("seconds", 0.0) if entries else 0
     sizes = ", ".join(f"{100 * s:.1f} %" for s in outcome["sizes"])
     first = (
         f"{outcome['step']} steps of {config.batch} pictures in {seconds / 60:.1f} minutes, "

@@ -158,6 +158,9 @@ class Run:
         """Train until the end or a stop; returns how it ended."""
         config, folder, first, second = self.config, self.folder, self.data.first, self.data.second
         state = _begin(config, folder, first.bank, resume)
+        damaged = folder.log.damaged()
+        if damaged:
+            self.status.say(f"{folder.log.path.name} has {damaged:,} damaged lines, which are ignored")
         extractor = self._refined_before(state)
         if extractor is None:
             folder.log.rewind(state.restarts, state.step)
@@ -169,8 +172,8 @@ class Run:
             def stop() -> bool:
                 return bool(asked) or why_output_lost() is not None
 
-            state = self._redraw(state, stop, earlier[-1]["seconds"] if earlier else 0.0)
-            learnt = state.average.nets["extractor"] if state.step else None
+            state = self._redraw(state, stop, earlier[-1].get("seconds", 0.0) if earlier else 0.0)
+            learnt = state.average.nets["extractor"] if config.first_steps else None
             redrawn = self._outcome(state, learnt, first)
             if not config.has_second_stage or redrawn["stopped"] or redrawn["collapsed"]:
                 self._score_images("first stage", state.average.nets["extractor"], redrawn["object_region"])
@@ -207,7 +210,7 @@ class Run:
     def _refine(self, state: TrainState, stop: Callable[[], bool], region: int) -> MaskExtractor | UNet | None:
         """The second stage; None where it was stopped."""
         entries = self.folder.log.entries()
-        since = time.monotonic() - (entries[-1]["seconds"] if entries else 0.0)
+        since = time.monotonic() - (entries[-1].get("seconds", 0.0) if entries else 0.0)
 
         def report(entry: Entry, student: nn.Module) -> None:
             self._log_round(state, region, time.monotonic() - since, entry, student)
@@ -282,7 +285,11 @@ class Run:
         scored = labelled_images(data.evaluate_on, built_in=config.refined_size, mask_values=data.mask_values)
         scores = image_scores(extractor, scored, size=bank.size, region=region, config=config, device=bank.device)
         path = self.folder.picture_scores
-        earlier = [] if after == "first stage" else [line for line in read_lines(path) if line["after"] != after]
+        earlier = (
+            []
+            if after == "first stage"
+            else [line for line in read_lines(path) if line.get("after") not in (None, after)]
+        )
         write_lines(path, [*earlier, {"after": after, "size": scored.size, "edges": "plain"} | scores])
 
     def _write_outcome(self, outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
-from redoseg.errors import DivergedError
+from redoseg.errors import DivergedError, ModelError
 from redoseg.train import checkpoint
 from redoseg.train.compute import placed
 from redoseg.train.players import Discriminator, MovingAverage, Redrawer
@@ -103,6 +103,8 @@ class TrainState:
     def load(cls, path: Path, device: torch.device) -> TrainState:
         """The state that `save` wrote; ModelError where `path` holds something else."""
         tensors, about = checkpoint.load_checkpoint(path)
+        if not all(isinstance(about.get(key), int) for key in ("step", "restarts")):
+            raise ModelError(f"{path} is damaged: it does not say its step; choose another run folder")
         config = from_values(about["config"], f"{path}")
         state = cls.fresh(config, device, about["restarts"])
         state.step = about["step"]
@@ -137,7 +139,7 @@ def load_refined(path: Path, config: Config, *, step: int, restarts: int) -> dic
     tensors, about = checkpoint.load_checkpoint(path)
     # read as a config, so that a setting that redoseg got later is not a difference
     then = replace(from_values(about["config"], str(path)), speed=config.speed)
-    return tensors if then == config and about["restarts"] == restarts else None
+    return tensors if then == config and about.get("restarts") == restarts else None
 
 
 def _adam(groups: list[dict[str, object]], config: Config) -> torch.optim.Optimizer:

@@ -66,9 +66,10 @@ def _words(files: RunFolder) -> str:
     entries = files.log.entries()
     if not entries:
         return "`log.jsonl` has no line yet. The run is starting, or the folder is not a run folder."
-    config, outcome, last = read_object(files.config).get("config", {}), files.read_outcome(), entries[-1]
+    config, outcome, last = read_object(files.config).get("config"), files.read_outcome(), entries[-1]
+    steps = config.get("steps") if isinstance(config, dict) else None
     trained = next((e for e in reversed(entries) if "sizes" in e), last)
-    sentences = [_reached(config.get("steps"), outcome, last, trained)]
+    sentences = [_reached(steps if isinstance(steps, int) else None, outcome, last, trained)]
     if "steps_per_s" in trained:
         sizes = " and ".join(f"{100 * share:.0f} %" for share in trained["sizes"])
         sentences.append(f"{trained['steps_per_s']:.2f} steps a second. The regions cover {sizes} of the photographs.")

@@ -1,0 +1,104 @@
+"""A run folder with damaged files: every verb that reads it works, or says in one line what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from redoseg.errors import RedosegError
+from redoseg.run_folder import RunFolder
+from redoseg.sharing.model_folder import export_run
+from redoseg.train.run import run
+from redoseg.web.progress import run_progress
+from tests.conftest import Trained
+
+DEEP = "[" * 100_000
+GOOD = '{"step": 1, "restarts": 0, "seconds": 1.0'
+LOG_LINES = {
+    "a list": "[1, 2]",
+    "a number": "7",
+    "null": "null",
+    "no step": '{"restarts": 0}',
+    "a step in words": '{"step": "one", "restarts": 0, "seconds": 1}',
+    "nested deeply": DEEP,
+    "nested deeply within": f'{GOOD}, "sizes": {DEEP}',
+    "sizes in words": f'{GOOD}, "sizes": "half"}}',
+    "sizes of another number": f'{GOOD}, "sizes": [0.1, 0.2, 0.7]}}',
+    "a list of lists": f'{GOOD}, "sizes": [[0.5], [0.5]]}}',
+    "a score that is a list": f'{GOOD}, "iou": [1]}}',
+    "a step beyond all numbers": f'{{"step": {10**400}, "restarts": 0, "seconds": 1}}',
+    "infinite seconds": '{"step": 1, "restarts": 0, "seconds": Infinity}',
+    "true as a step": '{"step": true, "restarts": 0, "seconds": 1}',
+    "no text": "\0\0\xff",
+}
+FILES = {
+    "config.json": ["", "[]", "{}", '{"config": 3}', '{"config": {"steps": "many"}}', DEEP, '{"config": {"nets": []}}'],
+    "outcome.json": ["", "[]", '{"step": "x"}', '{"scores": 3, "step": 12}', DEEP, '{"object_region": 99}'],
+    "picture_scores.jsonl": ["[1]\n", "{}\n", DEEP],
+    "state.safetensors": ["", "x" * 100],
+}
+
+
+@pytest.fixture
+def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("draw_curves", "draw_samples", "export_redrawer"):  # which take a second
+        monkeypatch.setattr(f"redoseg.train.run.{name}", lambda *_: None)
+    shutil.copytree(trained.folder, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def resume(trained: Trained, folder: Path) -> None:
+    with open("/dev/null", "w") as nowhere:
+        run(trained.config, folder, True, "cpu", Console(file=nowhere))
+
+
+def export(trained: Trained, folder: Path) -> None:
+    export_run(folder, folder.parent / "model")
+
+
+def page(trained: Trained, folder: Path) -> None:
+    run_progress(folder)
+
+
+VERBS: list[Callable[[Trained, Path], None]] = [resume, export, page]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("name", LOG_LINES)
+def test_a_damaged_line_of_the_log(
+    name: str, verb: Callable[[Trained, Path], None], trained: Trained, folder: Path
+) -> None:
+    log = folder / "log.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([lines[0], LOG_LINES[name], *lines[1:], LOG_LINES[name], ""]), errors="replace")
+    assert len(RunFolder(folder).log.entries()) == len(lines)
+    assert RunFolder(folder).log.damaged() == 2
+    verb(trained, folder)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(("name", "content"), [(name, content) for name, all_ in FILES.items() for content in all_])
+def test_a_damaged_file(
+    name: str, content: str, verb: Callable[[Trained, Path], None], trained: Trained, folder: Path
+) -> None:
+    (folder / name).write_text(content)
+    said = ""
+    try:
+        verb(trained, folder)
+    except RedosegError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert len(said) < 500
+
+
+def test_an_unknown_key_is_no_damage(folder: Path) -> None:
+    log = RunFolder(folder).log
+    before = len(log.entries())
+    with log.path.open("a") as file:
+        file.write(json.dumps({"step": 12, "restarts": 0, "seconds": 2, "of_another_version": [{}]}) + "\n")
+    assert len(log.entries()) == before + 1

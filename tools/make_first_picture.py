@@ -25,7 +25,7 @@ def main() -> None:
     for wanted in sys.argv[2:]:
         model, _, place = wanted.partition("=")
         place, _, split = place.partition(":")
-        images, segmenter = open_data(place, SIDE, 2, split or None), Segmenter(model)
+        images, segmenter = open_data(place, SIDE, regions=2, split=split or None), Segmenter(model)
         for part in (1, 2):
             image = Image.fromarray(images.pixels[len(images) * part // 3])
             pairs.append((image, segmenter(image)))

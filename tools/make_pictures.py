@@ -172,7 +172,7 @@ def kinds(flowers: Path, stems: list[str]) -> None:
             photo = next((flowers / "images").glob(f"{stem}.*"))
             row = [np.asarray(fit_square(read_image(photo), 256))]
             for kind in KINDS:
-                segment_paths(Segmenter("flowers"), photo, Path(folder) / kind, kind)
+                segment_paths(Segmenter("flowers"), photo, Path(folder) / kind, kind=kind)
                 with Image.open(next((Path(folder) / kind).glob(f"{stem}*.png"))) as opened:
                     image = opened.convert("RGBA")
                     paper = Image.new("RGBA", image.size, "white")

@@ -24,7 +24,7 @@ SIDE, COLUMNS, SPREAD = 128, 8, 24
 def main() -> None:
     """Draw the sheet."""
     model, place, out = sys.argv[1:4]
-    images = open_data(place, SIDE, 2, sys.argv[4] if len(sys.argv) > 4 else None)
+    images = open_data(place, SIDE, regions=2, split=sys.argv[4] if len(sys.argv) > 4 else None)
     segmenter = Segmenter(model)
     labels = images.labels(np.arange(len(images)))
     known = (labels >= 0).any()

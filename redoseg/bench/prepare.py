@@ -70,7 +70,7 @@ def bench_prepare(
         unlabelled = Listing(tuple(Item(i.name, i.image) for i in items))
 
         def ours() -> None:
-            write_prepared(place / "out", "bench", unlabelled, size, source=source, workers=workers, at_least=1)
+            write_prepared(place / "out", "bench", unlabelled, size=size, source=source, workers=workers, at_least=1)
             shutil.rmtree(place / "out")
 
         def plain() -> None:

@@ -108,7 +108,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
         images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
-        some = open_shapes("shapes", size, 2, "train", count=250).pixels
+        some = open_shapes("shapes", size, regions=2, split="train", count=250).pixels
         for start in range(0, count, len(some)):
             images[start : start + len(some)] = some[: count - start]
         images.flush()

@@ -68,7 +68,7 @@ def bench_segment(
         # the reference's layers are those of the paper
         extractor = placed(MaskExtractor(config.nets), plain_settings(config), torch.device("cpu")).eval()
         model = place / MODEL_FILE
-        export_extractor(extractor, config, model, "bench", 0)
+        export_extractor(extractor, config, model, name="bench", object_region=0)
         rng = np.random.default_rng(0)
         images, _ = generate("shapes-hard", DISTINCT, 128, seed=0)
         photographs = [photograph(image, WIDTH, HEIGHT, rng) for image in images]

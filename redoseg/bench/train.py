@@ -141,7 +141,7 @@ class Way:
         # never the last step, and nothing is looked at or written
         watch = replace(config.watch, log_every=10**9, evaluate_every=10**9, sample_every=10**9, checkpoint_every=10**9)
         self.state.config = replace(self.state.config, steps=10**9, watch=replace(watch, collapse_every=10**9))
-        images = open_shapes("shapes", config.data.size, 2, "train", count=PICTURES)
+        images = open_shapes("shapes", config.data.size, regions=2, split="train", count=PICTURES)
         self.bank = ImageStore(images, self.state.config, device)
 
     def run(self, steps: int, log: Callable[[Entry], None] = lambda _: None) -> None:

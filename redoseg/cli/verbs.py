@@ -198,12 +198,12 @@ def run_segment(arguments: Sequence[str]) -> int:
             segmenter,
             command.source,
             command.out,
-            command.kind,
-            command.overwrite,
-            lambda _path, done, total, _why: advance(done, total),
-            command.crop,
-            command.review,
-            command.label,
+            kind=command.kind,
+            overwrite=command.overwrite,
+            on_item=lambda _path, done, total, _why: advance(done, total),
+            crop=command.crop,
+            review=command.review,
+            label=command.label,
         )
     say(f"{report.done} of {report.done + len(report.failed)} pictures segmented into {command.out}")
     for note in report.notes:
@@ -274,11 +274,11 @@ def run_prepare(arguments: Sequence[str]) -> int:
                 sources,
                 command.out,
                 command.size,
-                command.nearest,
-                command.splits,
-                command.workers,
-                advance,
-                command.mask_values,
+                nearest=command.nearest,
+                splits=command.splits,
+                workers=command.workers,
+                on_item=advance,
+                mask_values=command.mask_values,
             )
         except KeyboardInterrupt:
             say("stopped by hand; the same command continues where it stopped")

@@ -33,6 +33,7 @@ def prepare(
     sources: str | Path | Sequence[str | Path],
     out: str | Path,
     size: int = 128,
+    *,
     nearest: bool = False,
     splits: str | Path | None = None,
     workers: int = 0,
@@ -58,13 +59,16 @@ def prepare(
     folders = [sources] if isinstance(sources, str | Path) else sources
     display, root, listing = list_set(name, [Path(f) for f in folders], None if splits is None else Path(splits))
     listing = _with_values(listing, mask_values)
-    made = write_prepared(out, display, listing, size, source=root, nearest=nearest, workers=workers, on_item=on_item)
+    made = write_prepared(
+        out, display, listing, size=size, source=root, nearest=nearest, workers=workers, on_item=on_item
+    )
     return replace(made, notes=(*made.notes, *note_results(listing.results)))
 
 
 def open_data(
     spec: str | Path,
     size: int,
+    *,
     regions: int = 2,
     split: str | None = None,
     seed: int = 0,
@@ -94,7 +98,7 @@ def open_data(
             with other `mask_values`.
     """
     if str(spec) in BUILT_IN:
-        return open_shapes(str(spec), size, regions, split or "test", seed, count)
+        return open_shapes(str(spec), size, regions=regions, split=split or "test", seed=seed, count=count)
     path = Path(spec).expanduser()
     if not os.path.isdir(path):
         seen = "is a file" if os.path.exists(path) else "does not exist"
@@ -121,6 +125,7 @@ def open_data(
 def labelled_images(
     data: str,
     size: int | None = None,
+    *,
     split: str | None = None,
     seed: int = 0,
     regions: int = 2,
@@ -136,7 +141,7 @@ def labelled_images(
         size = open_prepared(data).size
     if size is None:
         size = built_in if data in BUILT_IN else PAPER_SIZE
-    images = open_data(data, size, regions, split, seed, at_least=1, mask_values=mask_values)
+    images = open_data(data, size, regions=regions, split=split, seed=seed, at_least=1, mask_values=mask_values)
     labelled = images.take(np.flatnonzero(images.labelled))
     if not len(labelled):
         raise DataError(_why_no_masks(data, images))
@@ -201,7 +206,7 @@ def originals(spec: str | Path, split: str | None = None, mask_values: str = AUT
 
 
 def open_shapes(
-    level: str, size: int, regions: int = 2, split: str = "test", seed: int = 0, count: int | None = None
+    level: str, size: int, *, regions: int = 2, split: str = "test", seed: int = 0, count: int | None = None
 ) -> ImageSet:
     """Built-in pictures with their masks; `split` "train" or "test" (the held-out part)."""
     if split not in ("train", "test"):
@@ -252,7 +257,7 @@ def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None,
             return replace(there, notes=(*there.notes, *about_results))
         except DataError:  # damaged: ours to make again
             shutil.rmtree(out, ignore_errors=True)
-    write_prepared(out, name, listing, size, source=folder, at_least=at_least, wait=True, on_item=on_item)
+    write_prepared(out, name, listing, size=size, source=folder, at_least=at_least, wait=True, on_item=on_item)
     for old in _cache().glob(f"{key}*"):  # the same folder before its files changed
         if old != out:
             shutil.rmtree(old, ignore_errors=True)

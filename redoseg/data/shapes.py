@@ -39,7 +39,7 @@ _PLACING_SIDE = 32
 
 
 def generate(
-    level: str, count: int, size: int, regions: int = 2, seed: int = 0, start: int = 0
+    level: str, count: int, size: int, *, regions: int = 2, seed: int = 0, start: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw pictures ``start`` to ``start + count - 1`` of a level.
 

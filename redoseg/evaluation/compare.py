@@ -227,7 +227,7 @@ def _tune(methods: Sequence[str], on: str, images: ImageSet, masks: _Masks) -> t
 
 def _labelled(data: str, size: int | None, split: str | None, seed: int, native: int, mask_values: str) -> ImageSet:
     """The images with at least one labelled pixel."""
-    images = labelled_images(data, size, split, seed, built_in=native, mask_values=mask_values)
+    images = labelled_images(data, size, split=split, seed=seed, built_in=native, mask_values=mask_values)
     known = [i for i in range(len(images)) if (images.labels([i]) >= 0).any()]
     if not known:
         raise DataError(f"None of the {len(images)} masks of {data} has a labelled pixel. Choose another set.")

@@ -69,7 +69,9 @@ def evaluate(
     Raises ModelError, DataError (no masks), RedosegError (unknown method), RunError (`image` cannot be written).
     """
     segmenter = Segmenter(model, edges=edges)
-    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size, mask_values)
+    images = labelled_images(
+        data, size, split=split, seed=seed, regions=segmenter.regions, built_in=segmenter.size, mask_values=mask_values
+    )
     size = images.size
     labels = images.labels()
     masks = segmenter.batch(np.asarray(images.pixels))

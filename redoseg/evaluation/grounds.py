@@ -84,7 +84,9 @@ def evaluate_grounds(
     segmenter = Segmenter(model)
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions, but --grounds needs a model of two regions")
-    images = labelled_images(data, size, split, seed, segmenter.regions, segmenter.size, mask_values)
+    images = labelled_images(
+        data, size, split=split, seed=seed, regions=segmenter.regions, built_in=segmenter.size, mask_values=mask_values
+    )
     images = images.take(np.flatnonzero((images.labels() > 0).any((1, 2))))
     if not len(images):
         raise DataError(f"{images.name} has no mask with an object, but --grounds needs objects to move")

@@ -81,6 +81,7 @@ class RedrawModel:
     def from_pretrained(
         cls,
         model: str | Path,
+        *,
         revision: str | None = None,
         token: str | None = None,
         cache_dir: str | Path | None = None,

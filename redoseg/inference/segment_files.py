@@ -78,6 +78,7 @@ def segment_paths(
     segmenter: Segmenter,
     source: str | Path,
     out: str | Path,
+    *,
     kind: Kind = "mask",
     overwrite: bool = False,
     on_item: OnItem | None = None,

@@ -77,6 +77,7 @@ class Segmenter:
     def from_pretrained(
         cls,
         model: str | Path,
+        *,
         revision: str | None = None,
         token: str | None = None,
         cache_dir: str | Path | None = None,

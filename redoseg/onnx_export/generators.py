@@ -31,17 +31,17 @@ def export_redrawer(
     encoder: nn.Module,
     config: Config,
     path: Path,
+    *,
     name: str,
     object_region: int,
-    *,
     half: bool = True,
 ) -> None:
     """Write the `generators`, one a region, and the latent `encoder` as one ONNX file; neither is changed."""
-    write_atomic(path, redrawer_bytes(generators, encoder, config, name, object_region, half=half))
+    write_atomic(path, redrawer_bytes(generators, encoder, config, name=name, object_region=object_region, half=half))
 
 
 def redrawer_bytes(
-    generators: nn.Module, encoder: nn.Module, config: Config, name: str, object_region: int, *, half: bool = True
+    generators: nn.Module, encoder: nn.Module, config: Config, *, name: str, object_region: int, half: bool = True
 ) -> bytes:
     """The content of redraw.onnx. `half` stores weights as float16."""
     size, n, d = config.data.size, config.nets.regions, config.nets.latent

@@ -25,7 +25,7 @@ BLOCK = 4  # side of the blocks that the last convolution works on [pixels]: 16 
 
 
 def export_extractor(
-    extractor: nn.Module, config: Config, path: Path, name: str, object_region: int, *, size: int = 0
+    extractor: nn.Module, config: Config, path: Path, *, name: str, object_region: int, size: int = 0
 ) -> None:
     """Write `extractor` as ONNX: `picture` (batch, 3, S, S) -> `masks` (batch, n, S, S), both float32.
 

@@ -175,9 +175,11 @@ def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -
         tensors |= prefixed(prefix, net.state_dict())
     described = {"config": to_values(config), "step": about["step"], "restarts": about["restarts"]}
     save_checkpoint(folder / WEIGHTS_FILE, tensors, described)
-    export_extractor(nets.extractor, config, folder / MODEL_FILE, name, region, size=nets.mask_size)
+    export_extractor(nets.extractor, config, folder / MODEL_FILE, name=name, object_region=region, size=nets.mask_size)
     if nets.generators is not None:
-        write_atomic(folder / REDRAW_FILE, redrawer_bytes(nets.generators, nets.encoder, config, name, region))
+        write_atomic(
+            folder / REDRAW_FILE, redrawer_bytes(nets.generators, nets.encoder, config, name=name, object_region=region)
+        )
     files = [file for file in (MODEL_FILE, REDRAW_FILE, WEIGHTS_FILE) if (folder / file).exists()]
     sizes = {file: (folder / file).stat().st_size for file in files}
     write_atomic(folder / CARD_FILE, write_card(name, config, about, sizes, statements).encode())

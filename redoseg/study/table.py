@@ -90,7 +90,9 @@ def floors_of(study: Study) -> dict[str, float]:
     for row in study.rows:
         data = row.config.data
         if data.evaluate_on not in found:
-            images = open_data(data.evaluate_on, data.size, row.config.nets.regions, data.evaluate_split or None)
+            images = open_data(
+                data.evaluate_on, data.size, regions=row.config.nets.regions, split=data.evaluate_split or None
+            )
             found[data.evaluate_on] = max(s.iou for s in baselines.floors(images.labels()).values())
     return found
 

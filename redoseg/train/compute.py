@@ -94,15 +94,17 @@ class Compiler:
         """The player, compiled at its first call."""
         chosen: Callable[..., Any] | None = None
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             nonlocal chosen
             if chosen is None:
-                chosen = player if self.mode == "off" else self._proven(player, arguments)
-            return chosen(*arguments)
+                chosen = player if self.mode == "off" else self._proven(player, arguments, named)
+            return chosen(*arguments, **named)
 
         return player if self.mode == "off" else call
 
-    def _proven(self, player: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def _proven(
+        self, player: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> Callable[..., Any]:
         """The compiled player, if it goes forwards and backwards on these arguments; else the player itself.
 
         Compilers make the backward pass only when it is asked for. The trial moves no weight; buffers, such as those
@@ -113,7 +115,7 @@ class Compiler:
         failure = ""
         try:
             fast = torch.compile(player, mode=self.mode, dynamic=False)
-            result = fast(*arguments)
+            result = fast(*arguments, **named)
             if isinstance(result, dict):
                 total = result["total"]
                 with torch.autocast(total.device.type, enabled=False):

@@ -67,7 +67,9 @@ def train(
 
             # the redrawer's step, against a constant discriminator
             with precision:
-                redrawn = redrawer(images, latents, chosen, state.discriminator, changes[0], centre, colours)
+                redrawn = redrawer(
+                    images, latents, chosen, state.discriminator, changes=changes[0], centre=centre, colours=colours
+                )
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
             redrawn["total"].backward()

@@ -77,6 +77,7 @@ class Redrawer(nn.Module):
         latents: Float[Tensor, "b n d"],
         chosen: Int[Tensor, " b"],
         discriminator: Discriminator,
+        *,
         changes: Float[Tensor, "k 5"] | None = None,
         centre: Float[Tensor, ""] | None = None,
         colours: Float[Tensor, "3 3"] | None = None,

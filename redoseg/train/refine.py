@@ -79,9 +79,9 @@ def refine(
     state: TrainState,
     bank: ImageStore,
     fine: ImageStore,
+    *,
     report: Callable[[Entry, nn.Module], None],
     stop: Callable[[], bool],
-    *,
     start: StartMasks | None = None,
 ) -> MaskExtractor | UNet | None:
     """The extractor after the configured rounds, or None if asked to `stop`; `state` is not changed.

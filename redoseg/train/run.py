@@ -216,7 +216,7 @@ class Run:
             self._log_round(state, region, time.monotonic() - since, entry, student)
 
         data = self.data
-        return refine(state, data.first.bank, data.second.bank, report, stop, start=data.start)
+        return refine(state, data.first.bank, data.second.bank, report=report, stop=stop, start=data.start)
 
     def _refined_before(self, state: TrainState) -> MaskExtractor | UNet | None:
         """The second stage's extractor, where an earlier session has finished both stages of this very run."""
@@ -267,11 +267,15 @@ class Run:
         draw_curves(folder.log.entries(), folder.curves)
         if extractor is not None:
             draw_samples(sample_rows(state, extractor, stage.bank, stage.watched, region), folder.last_sample)
-            export_extractor(extractor, self.config, folder.mask, folder.path.name, region, size=stage.bank.size)
+            export_extractor(
+                extractor, self.config, folder.mask, name=folder.path.name, object_region=region, size=stage.bank.size
+            )
         write_report(folder, self.config, outcome)
         if state.step:
             generators, encoder = state.average.nets["generators"], state.redrawer.encoder
-            export_redrawer(generators, encoder, self.config, folder.redraw, folder.path.name, region)
+            export_redrawer(
+                generators, encoder, self.config, folder.redraw, name=folder.path.name, object_region=region
+            )
         self._write_outcome(outcome)
         return outcome
 

@@ -18,10 +18,10 @@ def open_training_images(config: Config) -> ImageSet:
     """The images to learn from, without their masks, at the larger of both stages' sizes. Raises DataError."""
     data, size = config.data, config.largest_size
     if data.source in BUILT_IN:
-        images = open_data(data.source, size, config.nets.regions, "train", count=data.pictures)
+        images = open_data(data.source, size, regions=config.nets.regions, split="train", count=data.pictures)
     else:
         values = "auto" if is_prepared(data.source) else data.mask_values
-        whole = open_data(data.source, size, config.nets.regions, mask_values=values)
+        whole = open_data(data.source, size, regions=config.nets.regions, mask_values=values)
         everything = not data.split or not any(whole.splits) or (data.split == "train" and "train" not in whole.splits)
         images = whole if everything else whole.subset(data.split)
     # what was skipped when a set was prepared was reported then
@@ -39,7 +39,9 @@ def open_watched_images(config: Config) -> ImageSet | None:
     if not data.evaluate_on:
         return None
     split = data.evaluate_split or None
-    return open_data(data.evaluate_on, config.largest_size, config.nets.regions, split, mask_values=data.mask_values)
+    return open_data(
+        data.evaluate_on, config.largest_size, regions=config.nets.regions, split=split, mask_values=data.mask_values
+    )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def test_the_levels_are_frozen(level: str, regions: int) -> None:
     digest = hashlib.sha256()
     for size in (32, 64):
         # Across the boundary, so that training and held-out pictures are both in it.
-        for part in generate(level, 8, size, regions, seed=3, start=HELD_OUT_START - 4):
+        for part in generate(level, 8, size, regions=regions, seed=3, start=HELD_OUT_START - 4):
             digest.update(part.tobytes())
     assert digest.hexdigest() == HASHES[level, regions]
 
@@ -34,7 +34,7 @@ ALL = [*((level, 2) for level in LEVELS), *((level, 3) for level in OF_SHAPES)]
 
 @pytest.mark.parametrize(("level", "regions"), ALL)
 def test_arrays(level: str, regions: int) -> None:
-    images, labels = generate(level, 64, 32, regions)
+    images, labels = generate(level, 64, 32, regions=regions)
     assert images.shape == (64, 32, 32, 3)
     assert labels.shape == (64, 32, 32)
     assert images.dtype == labels.dtype == np.uint8
@@ -60,8 +60,8 @@ def test_seeds_and_varieties_differ() -> None:
 
 @pytest.mark.parametrize(("level", "regions"), ALL)
 def test_the_same_scene_at_every_size(level: str, regions: int) -> None:
-    small, small_labels = generate(level, 16, 32, regions)
-    large, large_labels = generate(level, 16, 128, regions)
+    small, small_labels = generate(level, 16, 32, regions=regions)
+    large, large_labels = generate(level, 16, 128, regions=regions)
     reduced = large.reshape(16, 32, 4, 32, 4, 3).mean(axis=(2, 4))
     assert np.abs(reduced - small).mean() < (6 if level in OF_SHAPES else 12)  # leaves and beetles have finer texture
     assert (large_labels[:, 1::4, 1::4] != small_labels).mean() < 0.03

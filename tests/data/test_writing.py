@@ -98,7 +98,7 @@ def test_a_picture_that_crashes_its_decoder_is_listed(
     items = list(listing.items)
     for i in (5, 6, 119):
         items[i] = replace(items[i], mask=items[i].image, read_mask=crash)
-    report = write_prepared(tmp_path / "out", "x", Listing(tuple(items)), 16, source=source, workers=2)
+    report = write_prepared(tmp_path / "out", "x", Listing(tuple(items)), size=16, source=source, workers=2)
     crashed = [path for path, why in report.bad if "its decoder crashed (signal 11); expected a whole picture" in why]
     assert crashed == [items[i].image.relative_to(source).as_posix() for i in (5, 6, 119)]
     assert report.pictures == 115
@@ -124,7 +124,7 @@ def test_a_process_killed_by_others_costs_no_picture(
     for i in (5, 7, 80, 119):
         items[i] = replace(items[i], read_mask=crash_once)
     listing = replace(listing, items=tuple(items))
-    write_prepared(tmp_path / "out", source.name, listing, 24, source=source, workers=2)
+    write_prepared(tmp_path / "out", source.name, listing, size=24, source=source, workers=2)
     assert len(os.listdir(tmp_path / "marks")) >= 3
     made = bytes_of(tmp_path / "out")
     assert all(made[name] == undisturbed[name] for name in ("images.npy", "masks.npy", "items.csv"))
@@ -133,7 +133,7 @@ def test_a_process_killed_by_others_costs_no_picture(
 def test_a_reader_that_no_other_process_finds(source: Path, tmp_path: Path) -> None:
     listing = list_folder(source)
     items = tuple(replace(item, read_mask=lambda path: read_mask(path)) for item in listing.items)
-    report = write_prepared(tmp_path / "out", "x", replace(listing, items=items), 16, source=source, workers=2)
+    report = write_prepared(tmp_path / "out", "x", replace(listing, items=items), size=16, source=source, workers=2)
     assert (report.pictures, report.labelled) == (118, 88)
 
 
@@ -321,7 +321,7 @@ def test_two_at_once(start: Start, source: Path, undisturbed: dict[str, bytes], 
         while not (tmp_path / ".out.partial" / "plan").exists():
             time.sleep(0.01)
         name = source.name
-        assert write_prepared(out, name, listing, 24, source=source, wait=True).found == 118
+        assert write_prepared(out, name, listing, size=24, source=source, wait=True).found == 118
     assert bytes_of(out) == undisturbed
 
 
@@ -425,7 +425,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(one)
     listing = Listing(tuple(Item(str(i), one) for i in range(300)))
     tracemalloc.start()
-    write_prepared(tmp_path / "out", "x", listing, 64, source=tmp_path, workers=1)
+    write_prepared(tmp_path / "out", "x", listing, size=64, source=tmp_path, workers=1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (tmp_path / "out/images.npy").stat().st_size > 3_600_000

@@ -386,7 +386,7 @@ def test_settings_are_those_that_score_best_on_the_other_pictures(
         *("-o", tmp_path / "out"),
     )
     assert code == 0
-    dev = labelled_images(str(parted), 32, "dev")
+    dev = labelled_images(str(parted), 32, split="dev")
     by_hand = {
         margin: metrics.score(np.stack([baselines.square(image, margin) for image in dev.pixels]), dev.labels()).iou
         for margin in baselines.TRIED["square"]["margin"]

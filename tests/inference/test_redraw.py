@@ -40,8 +40,16 @@ def networks(config: Config) -> Redrawer:
 
 def folder_of(redrawer: Redrawer, config: Config, folder: Path, region: int = 0) -> Path:
     folder.mkdir()
-    export_extractor(redrawer.extractor, config, folder / "mask.onnx", "some", region)
-    export_redrawer(redrawer.generators, redrawer.encoder, config, folder / "redraw.onnx", "some", region, half=False)
+    export_extractor(redrawer.extractor, config, folder / "mask.onnx", name="some", object_region=region)
+    export_redrawer(
+        redrawer.generators,
+        redrawer.encoder,
+        config,
+        folder / "redraw.onnx",
+        name="some",
+        object_region=region,
+        half=False,
+    )
     return folder
 
 

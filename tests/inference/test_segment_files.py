@@ -143,7 +143,7 @@ def test_a_folder_on_many_threads_is_the_same_as_one_by_one(run: Path, kind: Kin
     for threads in (1, 4):
         out, seen = tmp_path / f"out{threads}", []
         report = segment_paths(
-            Segmenter(run, threads=threads), source, out, kind, on_item=lambda *event, to=seen: to.append(event)
+            Segmenter(run, threads=threads), source, out, kind=kind, on_item=lambda *event, to=seen: to.append(event)
         )
         assert [path for path, *_ in seen] == sorted(source.iterdir())
         assert [done for _, done, *_ in seen] == list(range(1, 21))
@@ -153,7 +153,7 @@ def test_a_folder_on_many_threads_is_the_same_as_one_by_one(run: Path, kind: Kin
     assert len(results[1]) == 19
     assert results[1] == results[4]
     for name in ("00.png", "05.png"):  # and as one picture alone
-        segment_paths(Segmenter(run), source / name, tmp_path / "alone", kind)
+        segment_paths(Segmenter(run), source / name, tmp_path / "alone", kind=kind)
         assert (tmp_path / "alone" / name).read_bytes() == results[4][name]
 
 
@@ -292,7 +292,7 @@ def loaded(path: Path) -> COCO:
 def test_a_folder_as_one_coco_file(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     (photos / "bad.jpg").write_text("x")
     Image.new("RGB", (50, 30)).save(photos / "black.png")
-    report = segment_paths(segmenter, photos, tmp_path / "out", "coco", label="lamp")
+    report = segment_paths(segmenter, photos, tmp_path / "out", kind="coco", label="lamp")
     assert (report.done, [path.name for path, _ in report.failed]) == (5, ["bad.jpg"])
     assert report.written == (tmp_path / "out" / "coco.json",)
     assert tree(tmp_path / "out") == ["coco.json"]
@@ -310,28 +310,28 @@ def test_a_folder_as_one_coco_file(segmenter: Segmenter, photos: Path, tmp_path:
             assert 0 < annotations[0]["score"] <= 1
     assert [category["name"] for category in coco.dataset["categories"]] == ["lamp"]
     with pytest.raises(RedosegError, match=r"coco\.json exists: choose another path, or allow overwriting"):
-        segment_paths(segmenter, photos, tmp_path / "out", "coco")
-    segment_paths(segmenter, photos / "sub", tmp_path / "out", "coco", overwrite=True)
+        segment_paths(segmenter, photos, tmp_path / "out", kind="coco")
+    segment_paths(segmenter, photos / "sub", tmp_path / "out", kind="coco", overwrite=True)
     assert len(loaded(tmp_path / "out" / "coco.json").getImgIds()) == 1
 
 
 def test_one_picture_as_coco(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     for out, there in ((tmp_path / "x.json", "x.json"), (tmp_path / "folder", "folder/coco.json")):
-        segment_paths(segmenter, photos / "b.jpg", out, "coco")
+        segment_paths(segmenter, photos / "b.jpg", out, kind="coco")
         entry = json.loads((tmp_path / there).read_text())
         assert entry["images"][0]["file_name"] == "b.jpg"
         assert entry["categories"][0]["name"] == "bright"
     for kind, name in (("coco", "x.png"), ("mask", "y.json")):
         with pytest.raises(RedosegError, match="name a file ending in"):
-            segment_paths(segmenter, photos / "b.jpg", tmp_path / name, kind)  # type: ignore[arg-type]
+            segment_paths(segmenter, photos / "b.jpg", tmp_path / name, kind=kind)  # type: ignore[arg-type]
     with pytest.raises(RedosegError, match="remove one of them"):
-        segment_paths(segmenter, photos, tmp_path / "out", "coco", crop=True)
+        segment_paths(segmenter, photos, tmp_path / "out", kind="coco", crop=True)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "coco"])
 def test_a_crop_is_the_box_around_the_object(segmenter: Segmenter, photos: Path, kind: Kind, tmp_path: Path) -> None:
-    segment_paths(segmenter, photos / "b.jpg", tmp_path / "whole.png", kind)
-    segment_paths(segmenter, photos / "b.jpg", tmp_path / "crop.png", kind, crop=True)
+    segment_paths(segmenter, photos / "b.jpg", tmp_path / "whole.png", kind=kind)
+    segment_paths(segmenter, photos / "b.jpg", tmp_path / "crop.png", kind=kind, crop=True)
     rows, columns = np.nonzero(segmenter(photos / "b.jpg"))
     with Image.open(tmp_path / "whole.png") as whole, Image.open(tmp_path / "crop.png") as crop:
         assert crop.mode == whole.mode
@@ -377,7 +377,7 @@ def test_a_review_has_pages_and_leaves_no_old_one(
 ) -> None:
     monkeypatch.setattr(segment_files, "_ROWS", 1)
     source = noisy_folder(tmp_path / "noisy", 20)
-    segment_paths(segmenter, source, tmp_path / "out", "coco", review=True)
+    segment_paths(segmenter, source, tmp_path / "out", kind="coco", review=True)
     pages = ["review-1.jpg", "review-2.jpg", "review-3.jpg"]
     assert tree(tmp_path / "out") == ["coco.json", *pages, "review.csv"]
     with pytest.raises(RedosegError, match=r"review\.csv exists"):
@@ -391,7 +391,7 @@ def test_a_review_has_pages_and_leaves_no_old_one(
     for path in sorted(source.iterdir())[5:]:
         path.unlink()
     (tmp_path / "out" / "review-4.jpg").write_text("mine")
-    segment_paths(segmenter, source, tmp_path / "out", "coco", overwrite=True, review=True)
+    segment_paths(segmenter, source, tmp_path / "out", kind="coco", overwrite=True, review=True)
     assert tree(tmp_path / "out") == ["coco.json", "review-1.jpg", "review-4.jpg", "review.csv"]
     with pytest.raises(RedosegError, match="a review needs a folder"):
         segment_paths(segmenter, source / "00.png", tmp_path / "alone", review=True)
@@ -405,6 +405,6 @@ def test_ctrl_c_leaves_what_all_pictures_share(segmenter: Segmenter, tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        segment_paths(segmenter, source, tmp_path / "out", "coco", on_item=stop, review=True)
+        segment_paths(segmenter, source, tmp_path / "out", kind="coco", on_item=stop, review=True)
     assert len(loaded(tmp_path / "out" / "coco.json").getImgIds()) == 6
     assert len((tmp_path / "out" / "review.csv").read_text().splitlines()) == 7

@@ -96,7 +96,9 @@ def test_same_drawings_as_pytorch(settings: dict[str, Any], half: bool, tiny: Ti
     config = tiny(settings)
     torch.manual_seed(0)
     redrawer = trained_like(Redrawer(config))
-    export_redrawer(redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", "some", 1, half=half)
+    export_redrawer(
+        redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", name="some", object_region=1, half=half
+    )
     for count in (3, 1):
         inputs = given(config, count)
         expected = by_torch(rounded(redrawer, config) if half else redrawer, inputs)
@@ -112,7 +114,9 @@ def test_networks_in_training_are_left_as_they_were(tiny: Tiny, tmp_path: Path) 
     redrawer = trained_like(Redrawer(config)).train()
     before = {name: value.clone() for name, value in redrawer.state_dict().items()}
     for _ in range(2):
-        export_redrawer(redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", "some", 0)
+        export_redrawer(
+            redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", name="some", object_region=0
+        )
     assert redrawer.encoder.training
     assert all(torch.equal(value, before[name]) for name, value in redrawer.state_dict().items())
     inputs = given(config, 2)
@@ -125,7 +129,7 @@ def test_the_file_is_plain_onnx_in_float16(tiny: Tiny, tmp_path: Path) -> None:
     redrawer = Redrawer(config)
     paths = [tmp_path / f"{name}.onnx" for name in ("half", "whole", "again")]
     for path, half in zip(paths, (True, False, True), strict=True):
-        export_redrawer(redrawer.generators, redrawer.encoder, config, path, "some", 2, half=half)
+        export_redrawer(redrawer.generators, redrawer.encoder, config, path, name="some", object_region=2, half=half)
     model = onnx.load(paths[0])
     onnx.checker.check_model(model, full_check=True)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
@@ -154,5 +158,7 @@ def test_a_weight_beyond_float16_stays_float32(tiny: Tiny, tmp_path: Path) -> No
     redrawer = trained_like(Redrawer(config))
     with torch.no_grad():
         next(iter(redrawer.generators.children())).linear.weight[0, 0] = 1e6
-    export_redrawer(redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", "some", 0)
+    export_redrawer(
+        redrawer.generators, redrawer.encoder, config, tmp_path / "redraw.onnx", name="some", object_region=0
+    )
     assert all(np.isfinite(values).all() for values in by_onnx(tmp_path / "redraw.onnx", given(config, 2)))

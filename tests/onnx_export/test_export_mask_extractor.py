@@ -42,7 +42,7 @@ def test_same_masks_as_pytorch(net: str, size: int, regions: int, tiny: Tiny, tm
     config = tiny({"data.size": size, "nets.regions": regions})
     torch.manual_seed(0)
     extractor = trained_like(MaskExtractor(config.nets) if net == "paper" else UNet(4, regions))
-    export_extractor(extractor, config, tmp_path / "mask.onnx", "some", 1)
+    export_extractor(extractor, config, tmp_path / "mask.onnx", name="some", object_region=1)
     segmenter = Segmenter(tmp_path / "mask.onnx", threads=1, edges="plain")
     assert (segmenter.name, segmenter.size, segmenter.regions, segmenter.object_region) == ("some", size, regions, 1)
     images = BYTES[:, :size, :size]
@@ -56,7 +56,7 @@ def test_same_masks_as_pytorch(net: str, size: int, regions: int, tiny: Tiny, tm
 def test_the_published_width_in_the_unit_range(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny({"data.size": 32, "nets.extractor_width": 16, "data.value_range": "unit"})
     extractor = trained_like(MaskExtractor(config.nets))
-    export_extractor(extractor, config, tmp_path / "mask.onnx", "some", 0)
+    export_extractor(extractor, config, tmp_path / "mask.onnx", name="some", object_region=0)
     images = BYTES[:, :32, :32]
     with torch.inference_mode():
         expected = extractor(torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255))).numpy()
@@ -67,7 +67,7 @@ def test_the_file_is_plain_onnx(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny()
     extractor = MaskExtractor(config.nets)
     before = {name: value.clone() for name, value in extractor.state_dict().items()}
-    export_extractor(extractor, config, tmp_path / "mask.onnx", "some", 0)
+    export_extractor(extractor, config, tmp_path / "mask.onnx", name="some", object_region=0)
     model = onnx.load(tmp_path / "mask.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
@@ -77,6 +77,6 @@ def test_the_file_is_plain_onnx(tiny: Tiny, tmp_path: Path) -> None:
     }
     assert shapes == {"picture": ["batch", 3, 16, 16], "masks": ["batch", 2, 16, 16]}
     # two exports are the same bytes, and the extractor is as it was
-    export_extractor(extractor, config, tmp_path / "again.onnx", "some", 0)
+    export_extractor(extractor, config, tmp_path / "again.onnx", name="some", object_region=0)
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "mask.onnx").read_bytes()
     assert all(torch.equal(value, before[name]) for name, value in extractor.state_dict().items())

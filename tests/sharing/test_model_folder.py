@@ -273,7 +273,7 @@ def test_the_eight_lines_segment_without_redoseg(signed: bool, tiny: Tiny, tmp_p
         torch.manual_seed(2)
         extractor = MaskExtractor(config.nets)
         torch.nn.init.normal_(extractor.head.weight, std=0.1)
-        export_extractor(extractor.eval(), config, tmp_path / "mask.onnx", "unit", 1)
+        export_extractor(extractor.eval(), config, tmp_path / "mask.onnx", name="unit", object_region=1)
     lines = without_redoseg(signed)
     assert len(lines.splitlines()) == 8
     # at the random network's own size, since the lines reduce a photograph a little otherwise

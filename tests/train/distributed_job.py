@@ -36,7 +36,7 @@ def gradients(config: Config) -> dict[str, Tensor]:
     state = TrainState.fresh(config, torch.device("cpu"))
     for module in (state.redrawer, state.discriminator, state.average.nets):
         module.double()
-    pictures = open_shapes("shapes", config.data.size, config.nets.regions, "train", count=24)
+    pictures = open_shapes("shapes", config.data.size, regions=config.nets.regions, split="train", count=24)
     bank = ImageStore(pictures, config, torch.device("cpu"))
     redrawer = distributed.wrap_ddp(state.redrawer, state.redrawer.reads)
     discriminator = distributed.wrap_ddp(state.discriminator)
@@ -49,7 +49,14 @@ def gradients(config: Config) -> dict[str, Tensor]:
             drawn = (latents, batch.drawn.chosen)
             centre = state.redrawer.centre_pull(step)
             colours = state.redrawer.self_redraw_colours(batch.images.double())
-            out = redrawer(batch.images.double(), *drawn, state.discriminator, changes[0], centre, colours)
+            out = redrawer(
+                batch.images.double(),
+                *drawn,
+                state.discriminator,
+                changes=changes[0],
+                centre=centre,
+                colours=colours,
+            )
             state.redrawer_optimiser.zero_grad()
             out["total"].backward()
             state.redrawer_optimiser.step()

@@ -34,7 +34,7 @@ def everything(state: TrainState) -> dict[str, Tensor]:
 
 
 def advance(state: TrainState, config: Config) -> TrainState:
-    pictures = open_shapes("shapes", config.data.size, 2, "train", count=24)
+    pictures = open_shapes("shapes", config.data.size, regions=2, split="train", count=24)
     hooks = Hooks(log=lambda _: None, sample=lambda *_: None, save=lambda _: None, stop=lambda: False)
     state.config = config
     return train(state, ImageStore(pictures, config, CPU), None, hooks)

@@ -50,7 +50,7 @@ def test_off_is_the_player_itself() -> None:
 
 
 def broken(*_: Any, **__: Any) -> Callable[..., Any]:
-    def call(*_: Any) -> Any:
+    def call(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no C++ compiler\nfound")
 
     return call
@@ -72,8 +72,8 @@ def broken_backwards(player: Callable[..., Any], **__: Any) -> Callable[..., Any
         def backward(_: Any, *__: Any) -> Any:
             raise RuntimeError("no backward pass")
 
-    def call(*arguments: Any) -> Any:
-        result = player(*arguments)
+    def call(*arguments: Any, **named: Any) -> Any:
+        result = player(*arguments, **named)
         return result | {"total": Fails.apply(result["total"])} if isinstance(result, dict) else result
 
     return call
@@ -102,7 +102,7 @@ def test_a_mistake_in_the_call_is_raised(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def trained(config: Config, said: list[str]) -> list[torch.Tensor]:
-    pictures = open_shapes("shapes", config.data.size, 2, "train", count=config.data.pictures)
+    pictures = open_shapes("shapes", config.data.size, regions=2, split="train", count=config.data.pictures)
     hooks = Hooks(lambda _: None, lambda *_: None, lambda _: None, stop=lambda: False, say=said.append)
     state = train(TrainState.fresh(config, CPU), ImageStore(pictures, config, CPU), None, hooks)
     return [p.detach() for p in state.redrawer.parameters()]
@@ -164,7 +164,8 @@ torch.compile = lambda f, mode, dynamic: whole(f, backend=sys.argv[2], fullgraph
 found, said = [], []
 for mode in ("off", "default"):
     config = from_values(json.loads(sys.argv[1]) | {"speed": {"compile": mode}}, "test")
-    pictures, cpu = open_shapes("shapes", config.data.size, 2, "train", count=config.data.pictures), torch.device("cpu")
+    pictures = open_shapes("shapes", config.data.size, split="train", count=config.data.pictures)
+    cpu = torch.device("cpu")
     losses = []
     found.append(losses)
     hooks = Hooks(losses.append, lambda *_: None, lambda _: None, stop=lambda: False, say=said.append)

@@ -41,7 +41,7 @@ def players(config: Config) -> tuple[Redrawer, Discriminator]:
 
 def first_updates(config: Config, steps: int = 1) -> dict[str, dict[str, Tensor]]:
     """The parameters of each part after the loop's first steps."""
-    pictures = open_shapes("shapes", config.data.size, 2, "train", count=config.data.pictures)
+    pictures = open_shapes("shapes", config.data.size, regions=2, split="train", count=config.data.pictures)
     device = torch.device("cpu")
     hooks = Hooks(log=lambda _: None, sample=lambda *_: None, save=lambda _: None, stop=lambda: False)
     state = TrainState.fresh(config, device)

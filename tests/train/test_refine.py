@@ -84,7 +84,9 @@ def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
         return True
 
     monkeypatch.setattr(refine, "_cut_by_colour", cut_anew)
-    assert refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, bank, lambda *_: None, lambda: False)
+    assert refine.refine(
+        TrainState.fresh(config, torch.device("cpu")), bank, bank, report=lambda *_: None, stop=lambda: False
+    )
     assert set(bank.asked) == set(range(5, 11))
 
 
@@ -123,7 +125,7 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
         state = TrainState.fresh(config, torch.device("cpu"))
-        student = refine.refine(state, bank, bank, lambda *_: None, lambda: False)
+        student = refine.refine(state, bank, bank, report=lambda *_: None, stop=lambda: False)
     assert student is not None
     masks = soft_masks(student, bank, np.arange(64))
     before = metrics.score(wrong[::2] > 0, labels[::2]).iou
@@ -152,7 +154,7 @@ def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(tiny: Tiny, mo
         with monkeypatch.context() as patch:
             patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
             state = TrainState.fresh(config, torch.device("cpu"))
-            net = refine.refine(state, bank, bank, lambda *_: None, lambda: False)
+            net = refine.refine(state, bank, bank, report=lambda *_: None, stop=lambda: False)
         assert net is not None
         found[student] = metrics.score(soft_masks(net, bank, np.arange(32))[:, 1] > 0.5, labels).iou
     assert found["unet"] > 0.9, found
@@ -197,7 +199,9 @@ def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monke
     monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
     rounds: list[Any] = []
     state = TrainState.fresh(config, torch.device("cpu"))
-    assert refine.refine(state, bank, bank, lambda entry, _: rounds.append(entry), lambda: False) is not None
+    assert (
+        refine.refine(state, bank, bank, report=lambda entry, _: rounds.append(entry), stop=lambda: False) is not None
+    )
     assert set(bank.asked) == {3, *range(2, 24, 3)}
     assert [e["kept"] for e in rounds] == [9, 9]
 
@@ -208,7 +212,9 @@ def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch
     bank = Recording(open_training_images(config), config, torch.device("cpu"))
     monkeypatch.setattr(refine, "soft_masks", given_masks(np.full((24, 16, 16), kind)))
     with pytest.raises(RunError) as caught:
-        refine.refine(TrainState.fresh(config, torch.device("cpu")), bank, bank, lambda *_: None, lambda: False)
+        refine.refine(
+            TrainState.fresh(config, torch.device("cpu")), bank, bank, report=lambda *_: None, stop=lambda: False
+        )
     assert str(caught.value) == (
         "no training picture shows every region, so the second stage has no masks to learn from; "
         "set --refine.rounds 0 or try another --seed"
@@ -415,7 +421,7 @@ def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkey
 
     monkeypatch.setattr(refine, "soft_masks", given)
     monkeypatch.setattr(refine, "augment", recorded)
-    student = refine.refine(TrainState.fresh(config, cpu), bank, fine, lambda *_: None, lambda: False)
+    student = refine.refine(TrainState.fresh(config, cpu), bank, fine, report=lambda *_: None, stop=lambda: False)
     assert student is not None
     assert asked_of == [bank]
     assert targets[0].shape[-2:] == (32, 32)
@@ -444,7 +450,7 @@ def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
             return real(seen, masks, *rest)
 
         monkeypatch.setattr(refine, "augment", recorded)
-        refine.refine(TrainState.fresh(config, cpu), bank, bank, lambda *_: None, lambda: False)
+        refine.refine(TrainState.fresh(config, cpu), bank, bank, report=lambda *_: None, stop=lambda: False)
     assert np.array_equal(targets["off"][0, 1].numpy(), off)
     for target in targets["grabcut"]:
         assert (target[1].numpy() != truth).mean() < 0.01

@@ -143,7 +143,9 @@ def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest
 
     monkeypatch.setattr(refine, "augment", recorded)
     start = StartMasks.find(RefineConfig(start="square", start_size=0.25), pictures.names)
-    assert refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start=start)
+    assert refine.refine(
+        TrainState.fresh(config, CPU), bank, bank, report=lambda *_: None, stop=lambda: False, start=start
+    )
     square = torch.zeros(16, 16)
     square[4:12, 4:12] = 1
     first, second = wanted[: config.refine.steps], wanted[config.refine.steps :]
@@ -168,8 +170,8 @@ def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monke
                 TrainState.fresh(config, CPU),
                 bank,
                 bank,
-                lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
-                lambda: False,
+                report=lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
+                stop=lambda: False,
                 start=start,
             )
         taught[select] = set(asked[: config.refine.steps * config.refine.batch])
@@ -190,7 +192,7 @@ def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monke
     pictures = open_training_images(config)
     bank = ImageStore(pictures, config, CPU)
     start = StartMasks.find(RefineConfig(start="disc"), pictures.names)
-    refine.refine(TrainState.fresh(config, CPU), bank, bank, lambda *_: None, lambda: False, start=start)
+    refine.refine(TrainState.fresh(config, CPU), bank, bank, report=lambda *_: None, stop=lambda: False, start=start)
     assert set(sides) == {24}
 
 

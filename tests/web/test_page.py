@@ -117,7 +117,7 @@ def expected(photograph: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     out = tmp_path_factory.mktemp("segmented")
     results = {}
     for kind in ("mask", "soft", "cutout"):
-        segment_paths(Segmenter("flowers"), photograph, out / f"{kind}.png", kind)
+        segment_paths(Segmenter("flowers"), photograph, out / f"{kind}.png", kind=kind)
         results[kind] = (out / f"{kind}.png").read_bytes()
     return results
 

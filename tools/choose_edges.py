@@ -1,15 +1,14 @@
 """How wide the windows of guided and of cut edges should be: IoU and the edge's F-score for some, on `dev` pictures.
 
-python tools/choose_edges.py flowers prepared/flowers17 runs/horses prepared/horses truth fullsize/
+    python tools/choose_edges.py flowers prepared/flowers17 runs/horses prepared/horses truth fullsize/
 
 MODEL and DATA in turns. `truth` in a model's place: the true masks reduced to 64 px and blurred by 1.5 px stand for a
 network that is always right. Of a folder without splits every fourth picture is taken.
 """
 
+import argparse
 import functools
-import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -23,13 +22,17 @@ from redoseg.metrics import boundary_f
 
 SIDE = 64
 
+Case = tuple[Image.Image, np.ndarray, np.ndarray]
+"""A photograph, its true mask, and the soft mask that a network gives."""
+
 
 def main(arguments: list[str]) -> None:
     for model, data in zip(arguments[::2], arguments[1::2], strict=True):
         items = originals(data, "dev").items if is_prepared(data) else originals(data).items[::4]
         segmenter = None if model == "truth" else Segmenter(model)
-        cases = []
+        cases: list[Case] = []
         for item in items:
+            assert item.mask is not None  # `originals` gives labelled pictures
             image, mask = read_image(item.image), item.read_mask(item.mask)
             if segmenter:
                 soft = segmenter.masks([image])[0, segmenter.object_region]
@@ -45,7 +48,7 @@ def main(arguments: list[str]) -> None:
             report(f"cut {guided.CUT_WINDOW:.3f}", cases, guided.grabcut_upsample)
 
 
-def report(name: str, cases: list[Any], way: Callable[..., np.ndarray]) -> None:
+def report(name: str, cases: list[Case], way: Callable[..., np.ndarray]) -> None:
     figures = np.array([scores(*case, way) for case in cases]).mean(0)
     print(f"  {name:14}iou {100 * figures[0]:.1f}  boundary_f {100 * figures[1]:.1f}", flush=True)
 
@@ -61,6 +64,6 @@ def scores(
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="+", metavar="MODEL DATA", help="a model and a set with masks, in turns")
+    main(parser.parse_args().pairs)

@@ -1,12 +1,13 @@
 """Which masks the second stage should learn from: their IoU, by cut and by the measure that keeps them, on `dev`.
 
-python tools/choose_targets.py runs/photos-flowers prepared/flowers17 runs/butterflies prepared/butterflies
+    python tools/choose_targets.py runs/photos-flowers prepared/flowers17 runs/butterflies prepared/butterflies
 
 RUN and DATA in turns: a run with a second stage, and a prepared set with masks. The masks of the first stage, if the
 run has one, and those of the second stage's network are cut by GrabCut and by the mean field. Labels are for this look
 alone.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -64,10 +65,12 @@ def iou(objects: np.ndarray, images: ImageSet, part: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or len(sys.argv) % 2 == 0:
-        print(__doc__)
-        sys.exit(0 if {"-h", "--help"} & set(sys.argv) else 2)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="+", metavar="RUN DATA", help="a run and a prepared set, in turns")
+    pairs = parser.parse_args().pairs
+    if len(pairs) % 2:
+        parser.error(f"{pairs[-1]} has no set beside it")
     try:
-        main(sys.argv[1:])
+        main(pairs)
     except RedosegError as error:
         sys.exit(f"choose_targets: {error}")

@@ -7,7 +7,7 @@ SET is a prepared set, whose pictures at their own size are used: four, at equal
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from PIL import Image
@@ -21,9 +21,8 @@ WAYS: tuple[Edges, ...] = ("plain", "guided", "grabcut")
 COUNT, SIDE = 4, 128
 
 
-def main() -> None:
+def main(out: Path, wanted: list[str]) -> None:
     """Draw the sheet."""
-    out, *wanted = sys.argv[1:]
     columns = []
     for model, place, split in zip(wanted[::3], wanted[1::3], wanted[2::3], strict=True):
         items, segmenter = originals(place, split).items, Segmenter(model)
@@ -35,10 +34,12 @@ def main() -> None:
                 white.alpha_composite(cutout(image, segmenter(image, edges=way)))
                 tiles.append(white.convert("RGB"))
             columns.append([fit_square(tile, SIDE) for tile in tiles])
-    grid(list(zip(*columns, strict=True))).save(Path(out), quality=88)
+    grid(list(zip(*columns, strict=True))).save(out, quality=88)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 5:
-        sys.exit(__doc__)
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT.jpg", type=Path)
+    parser.add_argument("wanted", nargs="+", metavar="MODEL SET SPLIT", help="three words for each model")
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.wanted)

@@ -7,7 +7,7 @@ Two pictures of each prepared set, a third and two thirds through it: chosen by 
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from PIL import Image
@@ -19,20 +19,22 @@ from redoseg.images.draw import before_after
 SIDE = 128
 
 
-def main() -> None:
+def main(out: Path, models: list[str]) -> None:
     """Draw the sheet."""
     pairs = []
-    for wanted in sys.argv[2:]:
+    for wanted in models:
         model, _, place = wanted.partition("=")
         place, _, split = place.partition(":")
         images, segmenter = open_data(place, SIDE, regions=2, split=split or None), Segmenter(model)
         for part in (1, 2):
             image = Image.fromarray(images.pixels[len(images) * part // 3])
             pairs.append((image, segmenter(image)))
-    before_after(pairs, SIDE, 2).save(Path(sys.argv[1]), quality=85, optimize=True)
+    before_after(pairs, SIDE, 2).save(out, quality=85, optimize=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT.jpg", type=Path)
+    parser.add_argument("models", nargs="+", metavar="MODEL=SET[:SPLIT]")
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.models)

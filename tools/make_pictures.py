@@ -8,7 +8,7 @@ tutorial-stages.jpg, which stay unchanged without it. Needs the training part.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -182,19 +182,20 @@ def kinds(flowers: Path, stems: list[str]) -> None:
     labelled(rows, [""] * len(rows), OUT / "tutorial-kinds.jpg", 1.4, heads)
 
 
-def main() -> None:
+def main(flowers: Path, run: Path | None) -> None:
     """Draw them all."""
-    flowers, *runs = map(Path, sys.argv[1:])
     with rc_context({"font.family": "DejaVu Sans"}):
         game()
         idea(flowers, "image_1130")
         failures()
         kinds(flowers, ["image_0437", "image_1321"])
-        for run in runs:
+        if run is not None:
             stages(run)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or "--help" in sys.argv:
-        sys.exit(__doc__)
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("flowers", metavar="FLOWERS17", type=Path)
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="?")
+    arguments = parser.parse_args()
+    main(arguments.flowers, arguments.run)

@@ -8,7 +8,7 @@ place.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from redoseg import RedrawModel, Segmenter
@@ -19,9 +19,8 @@ from redoseg.images.read import fit_square, read_image
 COUNT, SIDE, OBJECTS, GROUNDS = 3, 150, 4, 2
 
 
-def main() -> None:
+def main(out: Path, name: str, place: str, split: str) -> None:
     """Draw the sheet."""
-    out, name, place, split = sys.argv[1:]
     items, segmenter, model = originals(place, split).items, Segmenter(name), RedrawModel(name, threads=1)
     rows = []
     for i in range(COUNT):
@@ -29,10 +28,13 @@ def main() -> None:
         drawn = [*model.redraw(image, OBJECTS, "object"), *model.redraw(image, GROUNDS, "background")]
         masked = outlined(image, segmenter(image), SIDE)
         rows.append([fit_square(image, SIDE), masked, *(fit_square(each, SIDE) for each in drawn)])
-    grid(rows).save(Path(out), quality=85, optimize=True)
+    grid(rows).save(out, quality=85, optimize=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
-        sys.exit(__doc__)
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT.jpg", type=Path)
+    for name in ("MODEL", "SET", "SPLIT"):
+        parser.add_argument(name.lower(), metavar=name)
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.model, arguments.set, arguments.split)

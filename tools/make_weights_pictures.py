@@ -8,7 +8,7 @@ lowest, a row each; without, 24 evenly spread over the set. Outlines are those o
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,9 @@ from redoseg.images.draw import captioned, grid, outlined
 SIDE, COLUMNS, SPREAD = 128, 8, 24
 
 
-def main() -> None:
+def main(model: str, place: str, out: Path, split: str | None) -> None:
     """Draw the sheet."""
-    model, place, out = sys.argv[1:4]
-    images = open_data(place, SIDE, regions=2, split=sys.argv[4] if len(sys.argv) > 4 else None)
+    images = open_data(place, SIDE, regions=2, split=split)
     segmenter = Segmenter(model)
     labels = images.labels(np.arange(len(images)))
     known = (labels >= 0).any()
@@ -50,10 +49,14 @@ def main() -> None:
         tiles.append(captioned(sheet, captions[i]) if known else sheet)
     columns = COLUMNS // 2 if known else COLUMNS
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-    grid(rows, gap=6).save(Path(out), quality=85, optimize=True)
+    grid(rows, gap=6).save(out, quality=85, optimize=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or "--help" in sys.argv:
-        sys.exit(__doc__)
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("set", metavar="SET")
+    parser.add_argument("out", metavar="OUT.jpg", type=Path)
+    parser.add_argument("split", metavar="SPLIT", nargs="?")
+    arguments = parser.parse_args()
+    main(arguments.model, arguments.set, arguments.out, arguments.split)

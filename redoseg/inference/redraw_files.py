@@ -13,7 +13,7 @@ from PIL import Image
 from redoseg.errors import DataError, RedosegError
 from redoseg.files import make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
-from redoseg.images.read import IMAGE_SUFFIXES, read_image
+from redoseg.images.read import IMAGE_SUFFIXES, Photo, read_photo
 from redoseg.inference.redraw import STEPS, RedrawModel, What, around, at_most, between, check_count
 
 GIF_LARGEST = 360  # longer side of an animation, every frame of which is stored [pixels]
@@ -57,9 +57,8 @@ def redraw_photo(
         problem = why_not_write(target, inputs, overwrite, "one of the photographs")
         if problem:
             raise RedosegError(f"{printable(target)} {problem}")
-    image, other = read_image(photo), None if like is None else read_image(like)
-    if gif:
-        image = at_most(image, GIF_LARGEST)
+    seen, other = read_photo(photo), None if like is None else read_photo(like).rgb
+    image = at_most(seen.rgb, GIF_LARGEST) if gif else seen.rgb
     latents = model.random_latents(count, seed)
     if other is not None:
         own, theirs = model.read_latents(image), model.read_latents(other)
@@ -67,18 +66,17 @@ def redraw_photo(
     steps = STEPS * (1 if other is None else 2)  # there is only one way
     drawings = model.draw(image, around(latents, steps) if gif else latents, what)
     make_folder(out)
-    files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, image, other, drawings))]
+    files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, seen, other, drawings))]
     for target, content in zip(targets, files, strict=True):
         write_atomic(target, content)
     return targets
 
 
-def _sheet(
-    model: RedrawModel, image: Image.Image, other: Image.Image | None, drawings: Sequence[Image.Image]
-) -> Image.Image:
+def _sheet(model: RedrawModel, photo: Photo, other: Image.Image | None, drawings: Sequence[Image.Image]) -> Image.Image:
     """Photograph, mask and drawings side by side; `other` comes after the mask."""
-    small = at_most(image, TILE)
-    tiles = [small, outline(small, model.segmenter(small))]
+    small = at_most(photo.rgb, TILE)
+    alpha = None if photo.alpha is None else photo.alpha.resize(small.size, Image.Resampling.BILINEAR)
+    tiles = [small, outline(small, model.segmenter(Photo(small, alpha)))]
     if other is not None:
         tile, shrunk = Image.new("RGB", small.size, (255, 255, 255)), other.copy()
         shrunk.thumbnail(small.size, Image.Resampling.LANCZOS, reducing_gap=2.0)

@@ -16,6 +16,8 @@ from PIL import Image, ImageSequence
 from redoseg import RedrawModel, Segmenter
 from redoseg.config.schema import Config
 from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.images.draw import outline
+from redoseg.images.read import Photo, read_photo
 from redoseg.inference import redraw_files
 from redoseg.inference.redraw import around, between
 from redoseg.inference.redraw_files import redraw_photo
@@ -244,6 +246,17 @@ def test_files_of_a_photograph(model: RedrawModel, tmp_path: Path) -> None:
         assert sheet.crop((4 + 2 * 84, 4, 84 + 2 * 84, 64)).tobytes() == expected[0].tobytes()
 
 
+def test_the_mask_on_the_sheet_is_at_most_as_opaque_as_the_photograph(model: RedrawModel, tmp_path: Path) -> None:
+    photo = Image.fromarray(picture(60, 80)).convert("RGBA")
+    photo.putalpha(100)  # of 255: nothing of it is more than half there
+    photo.save(tmp_path / "pale.png")
+    colours = read_photo(tmp_path / "pale.png").rgb
+    assert model.segmenter(colours).any()  # the colours alone have an object
+    with Image.open(redraw_photo(model, tmp_path / "pale.png", tmp_path / "out", count=2)[-1]) as sheet:
+        mask = sheet.crop((4 + 84, 4, 84 + 84, 64))
+        assert mask.tobytes() == outline(colours, np.zeros((60, 80), bool)).tobytes()
+
+
 def test_nothing_is_overwritten_unasked_and_inputs_never(model: RedrawModel, tmp_path: Path) -> None:
     photo, other = tmp_path / "a.png", tmp_path / "a-2.png"
     Image.fromarray(picture(30, 30)).save(photo)
@@ -305,7 +318,7 @@ def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tm
 def test_the_sheet_leaves_few_places_empty(model: RedrawModel) -> None:
     small = Image.new("RGB", (20, 20))
     for count, columns, rows in ((1, 6, 1), (8, 5, 2), (9, 6, 2), (10, 6, 2), (4, 6, 1)):
-        sheet = redraw_files._sheet(model, small, None, [small] * count)
+        sheet = redraw_files._sheet(model, Photo(small), None, [small] * count)
         expected = min(columns, count + 2)
         assert sheet.size == (expected * 24 + 4, rows * 24 + 4), count
 

@@ -100,6 +100,38 @@ class Outcome(TypedDict, total=False):
     """Images that could not be read. Not in the file."""
 
 
+class TrainedOn(TypedDict):
+    """The set that a run learnt from."""
+
+    name: str
+    pictures: int
+    size: int
+    """Side of the images [pixels]."""
+
+
+class About(TypedDict, total=False):
+    """`config.json`. A run's has the first four keys; a model folder's has what its card says too."""
+
+    format: int
+    config: dict[str, Any]
+    """The settings, as `recipe.to_values` gives them."""
+    trained_on: TrainedOn
+    made_with: dict[str, str | int]
+    """Versions, device and threads."""
+
+    step: int
+    restarts: int
+    object_region: int
+    mask_size: int
+    """Side of the extractor's images and masks [pixels]."""
+    seconds: float
+    """Time that training took, where it is known [s]."""
+    refined: bool
+    """Whether the extractor is that of the second stage."""
+    scores: dict[str, float | int]
+    """Figures of just these weights, where there are any."""
+
+
 class RunFolder:
     """Paths of what a run folder contains; none of them has to exist."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from redoseg.bench.results import PrepareResult, Watched
 from redoseg.bench.synthetic import DISTINCT, fill_folder, photograph, watched
 from redoseg.bench.timing import hardware, side_by_side
 from redoseg.data import Item, Listing, open_prepared, write_prepared
@@ -43,7 +44,7 @@ def bench_prepare(
     rounds: int = 5,
     workers: int = 0,
     small: int = 0,
-) -> dict[str, Any]:
+) -> PrepareResult:
     """Preparing against a plain loop over the same large JPEGs, what reduced decoding changes, and peak memory.
 
     Args:
@@ -77,38 +78,40 @@ def bench_prepare(
             for item in items:
                 plain_loop(item.image, size)
 
-        result: dict[str, Any] = {
+        grey, changed = _differences(items[:DISTINCT], size)
+        timed = side_by_side({"plain loop": plain, "redoseg": ours}, len(items), rounds)
+        result: PrepareResult = {
             "pictures": len(items),
             "megapixels": round(float(np.median([_megapixels(i.image) for i in items[:DISTINCT]])), 2),
             "size": size,
             "workers": workers or cores(),
             "hardware": hardware(),
+            "per_second": timed["per_second"],
+            "ratio": timed["ratio"],
+            "mean_difference_grey_levels": round(statistics.mean(grey), 3),
+            "largest_mean_difference_grey_levels": round(max(grey), 3),
+            "mask_pixels_changed": changed,
         }
-        result |= side_by_side({"plain loop": plain, "redoseg": ours}, len(items), rounds)
-        result |= _differences(items[:DISTINCT], size)
         if small:
             result["small"] = _memory(place, small, size, workers)
         return result
 
 
-def _differences(items: Sequence[Item], size: int) -> dict[str, float]:
-    """What reduced decoding changes: mean grey levels of pictures, pixels of masks."""
-    grey, pixels = [], 0
+def _differences(items: Sequence[Item], size: int) -> tuple[list[float], int]:
+    """What reduced decoding changes: the mean difference of each picture [grey levels], and pixels of all masks."""
+    grey: list[float] = []
+    pixels = 0
     for item in items:
         reduced = decode_item(item, size)
         with Image.open(item.image) as file:
             full = np.asarray(fit_square(file.convert("RGB"), size))
         assert reduced.image is not None
-        grey.append(np.abs(reduced.image.astype(int) - full).mean())
+        grey.append(float(np.abs(reduced.image.astype(int) - full).mean()))
         if item.mask is not None:
             with Image.open(item.mask) as file:
                 mask = np.asarray(fit_square(file, size, Image.Resampling.NEAREST))
             pixels += mask.size if reduced.mask is None else int(np.not_equal(reduced.mask, mask).sum())
-    return {
-        "mean_difference_grey_levels": round(float(np.mean(grey)), 3),
-        "largest_mean_difference_grey_levels": round(float(np.max(grey)), 3),
-        "mask_pixels_changed": pixels,
-    }
+    return grey, pixels
 
 
 def _megapixels(path: Path) -> float:
@@ -134,7 +137,7 @@ def _make_large(folder: Path, pictures: int) -> None:
                 os.link(path.with_stem(f"{i % len(images):05}"), path)
 
 
-def _memory(place: Path, pictures: int, size: int, workers: int) -> dict[str, Any]:
+def _memory(place: Path, pictures: int, size: int, workers: int) -> Watched:
     """Peak memory of `redoseg prepare` on many small pictures, all its processes together."""
     images, _ = generate("shapes-hard", 256, 160, seed=1)
     fill_folder(place / "small", [Image.fromarray(image) for image in images], pictures)

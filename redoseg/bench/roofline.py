@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from redoseg.bench.results import Layer, Roofline
 from redoseg.config.schema import Config
 from redoseg.nets.blocks import SelfAttention
 from redoseg.train.compute import autocast, computing_dtype
@@ -26,7 +27,7 @@ from redoseg.train.state import TrainState
 LAYERS = (nn.Conv2d, nn.Linear, nn.InstanceNorm2d, nn.BatchNorm2d, SelfAttention)
 
 
-def roofline(config: Config, bank: ImageStore, step_seconds: float) -> dict[str, Any]:
+def roofline(config: Config, bank: ImageStore, step_seconds: float) -> Roofline:
     """The layers of a training step, those first that take longest; their sum beside `step_seconds`.
 
     Of each: how often a step calls it, operations and bytes of all calls [GFLOP, GB], time [ms], what bounds it, and
@@ -39,7 +40,7 @@ def roofline(config: Config, bank: ImageStore, step_seconds: float) -> dict[str,
     calls, layers = _calls(state, bank)
     dtype = computing_dtype(config.precision, device)
     rate, bandwidth = peak_rate(device, dtype), peak_bandwidth(device)
-    rows: list[dict[str, Any]] = []
+    rows: list[Layer] = []
     for key, count in calls.items():
         call = layers[key]
         with autocast(config.precision, device):

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from redoseg.bench.results import Devices, Growth, Link, Processes, ScalingResult
 from redoseg.bench.timing import hardware, side_by_side
 from redoseg.bench.train import PICTURES, WARM, Way, uncompiled
 from redoseg.config.recipe import check, to_toml
@@ -45,7 +46,7 @@ def bench_scaling(
     processes: Sequence[int] = (1, 2),
     rounds: int = 3,
     steps: int = 3,
-) -> dict[str, Any]:
+) -> ScalingResult:
     """Steps a second on a CPU as sizes, regions, images or processes grow, and the model of several devices.
 
     Args:
@@ -63,27 +64,32 @@ def bench_scaling(
         if not values or min(values) < 1:
             raise DataError(f"--{name} is {list(values)}; choose one or more numbers above 0")
     config = uncompiled(config)
-    cpu = torch.device("cpu")
-    result: dict[str, Any] = {
-        "config": {"batch": config.batch, "precision": config.precision},
-        "hardware": hardware() | {"torch": torch.__version__},
-        "threads": torch.get_num_threads(),
-    }
     by_size = {f"{size} px": replace(config, data=replace(config.data, size=size)) for size in sizes}
     by_regions = {f"{n} regions": replace(config, nets=replace(config.nets, regions=n)) for n in regions}
-    for name, settings in (("resolution", by_size), ("regions", by_regions)):
-        for one in settings.values():
-            check(one)
-        ways = {key: Way(one, cpu) for key, one in settings.items()}
-        for way in ways.values():
-            way.run(WARM)
-        result[name] = side_by_side({key: partial(way.run, steps) for key, way in ways.items()}, steps, rounds)
-        result[name]["gflop_a_step"] = {key: round(way.flop() / 1e9, 2) for key, way in ways.items()}
-        result[name]["kept_for_backward_mb"] = {key: round(_kept(way) / 1e6, 1) for key, way in ways.items()}
-    result["pictures"] = {f"{count:,}": _fed(config, count) for count in images}
-    result["processes"] = _processes(config, processes, rounds, max(steps, 10))
-    result["devices"] = devices()
-    return result
+    for one in (*by_size.values(), *by_regions.values()):
+        check(one)
+    return {
+        "config": {"batch": config.batch, "precision": config.precision},
+        "hardware": {**hardware(), "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+        "resolution": _growth(by_size, rounds, steps),
+        "regions": _growth(by_regions, rounds, steps),
+        "pictures": {f"{count:,}": _fed(config, count) for count in images},
+        "processes": _processes(config, processes, rounds, max(steps, 10)),
+        "devices": devices(),
+    }
+
+
+def _growth(settings: dict[str, Config], rounds: int, steps: int) -> Growth:
+    """Training steps with each of these settings."""
+    ways = {key: Way(one, torch.device("cpu")) for key, one in settings.items()}
+    for way in ways.values():
+        way.run(WARM)
+    return {
+        **side_by_side({key: partial(way.run, steps) for key, way in ways.items()}, steps, rounds),
+        "gflop_a_step": {key: round(way.flop() / 1e9, 2) for key, way in ways.items()},
+        "kept_for_backward_mb": {key: round(_kept(way) / 1e6, 1) for key, way in ways.items()},
+    }
 
 
 def _kept(way: Way) -> int:
@@ -136,7 +142,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
         return found
 
 
-def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -> dict[str, Any]:
+def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -> Processes:
     """Pictures a second of trainings in so many processes of this machine, each with its own part of a batch."""
 
     def speed(count: int, place: Path) -> float:
@@ -168,7 +174,7 @@ def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -
     }
 
 
-def devices(config: Config | None = None) -> dict[str, Any]:
+def devices(config: Config | None = None) -> Devices:
     """When summing gradients over devices hides behind the backward passes: a model of the paper's nets, unmeasured.
 
     A ring sends 2 (N - 1) / N of the gradients' bytes over each device's link. It hides while that takes no longer
@@ -180,7 +186,7 @@ def devices(config: Config | None = None) -> dict[str, Any]:
         nets: list[nn.Module] = [Redrawer(config), Discriminator(config)]
     weights = sum(p.numel() for net in nets for p in net.parameters())
     flop = flop_a_picture(config)
-    rows = []
+    rows: list[Link] = []
     for link, bandwidth in LINKS.items():
         for count in DEVICES:
             seconds = 2 * (count - 1) / count * 4 * weights / bandwidth

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.bench.reference_step import plain_settings
+from redoseg.bench.results import Folder, Network, SegmentResult, Shell
 from redoseg.bench.synthetic import DISTINCT, fill_folder, photograph, watched
 from redoseg.bench.timing import hardware, side_by_side
 from redoseg.config.schema import Config, DataConfig
@@ -46,7 +47,7 @@ def bench_segment(
     folder: int = 1000,
     small: int = 0,
     many: int = 0,
-) -> dict[str, Any]:
+) -> SegmentResult:
     """The published extractor (with random weights) on made pictures; speed, agreement of masks, and peak memory.
 
     Args:
@@ -74,21 +75,25 @@ def bench_segment(
         photographs = [photograph(image, WIDTH, HEIGHT, rng) for image in images]
         fill_folder(place / "folder", photographs, folder)
 
-        result: dict[str, Any] = {"size": size, "hardware": hardware()}
         quantize(model, place / "folder", place / "int8.onnx")
         models = {"redoseg": model, "redoseg, int8": place / "int8.onnx"}
         segmenters = {name: Segmenter(path, edges="plain") for name, path in models.items()}
-        result["network"] = _network(extractor, segmenters, pictures, rounds)
-        result["shell"] = _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts)
-        result["folder"] = _folder(model, place, rounds)
-        for key, count in (("small", small), ("many", many)):
+        result: SegmentResult = {
+            "size": size,
+            "hardware": hardware(),
+            "network": _network(extractor, segmenters, pictures, rounds),
+            "shell": _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts),
+            "folder": _folder(model, place, rounds),
+        }
+        watch: tuple[tuple[Literal["small", "many"], int], ...] = (("small", small), ("many", many))
+        for key, count in watch:
             if count:
                 fill_folder(place / key, photographs, count)
                 result[key] = watched(count, "segment", model, place / key, "-o", place / f"{key}-masks")
         return result
 
 
-def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], pictures: int, rounds: int) -> dict[str, Any]:
+def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], pictures: int, rounds: int) -> Network:
     """Bytes to soft masks, on all cores; eager PyTorch's reference is the batch that it is quickest with."""
     images, _ = generate("shapes-hard", pictures, segmenters["redoseg"].size, seed=1)
 
@@ -121,7 +126,7 @@ def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], picture
     return {"pictures": pictures, "largest_difference": {k: float(f"{v:.2g}") for k, v in apart.items()}, **timed}
 
 
-def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:
+def _shell(model: Path, photo: Path, out: Path, starts: int) -> Shell:
     """Whole processes, from the shell's point of view."""
     command = [sys.executable, "-m", "redoseg", "segment", str(model), str(photo), "-o", str(out), "--overwrite"]
     seconds = []
@@ -132,7 +137,7 @@ def _shell(model: Path, photo: Path, out: Path, starts: int) -> dict[str, Any]:
     return {"seconds": [round(s, 3) for s in seconds], "median": round(median(seconds), 3)}
 
 
-def _folder(model: Path, place: Path, rounds: int) -> dict[str, Any]:
+def _folder(model: Path, place: Path, rounds: int) -> Folder:
     """A folder of photographs, from files to files, against `plain_loop`, whose masks are those of plain edges."""
     source = place / "folder"
     images = list_images(source).images

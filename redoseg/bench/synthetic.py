@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from redoseg.bench.results import Watched
 from redoseg.errors import DataError
 from redoseg.system import own_memory
 
@@ -40,7 +40,7 @@ def fill_folder(folder: Path, images: Sequence[Image.Image], pictures: int) -> N
             os.link(folder / "0000" / f"{i % len(images):07}.jpg", path)
 
 
-def watched(images: int, *arguments: str | Path) -> dict[str, Any]:
+def watched(images: int, *arguments: str | Path) -> Watched:
     """Speed and peak memory of `redoseg` on so many pictures, start-up included, all its processes together."""
     started, peak = time.perf_counter(), 0
     command = [sys.executable, "-m", "redoseg", *map(str, arguments)]

@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from redoseg import __version__
+from redoseg.bench.results import Hardware, Timed
 from redoseg.system import cores
 
+Package = Literal["numpy", "pillow", "torch", "onnxruntime"]
 
-def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> dict[str, Any]:
-    """Time each way of doing `count` pieces of work, in turns; the others are divided by the first, the reference.
 
-    Returns `per_second` (way -> one figure a round) and `ratio` (way -> median, least and most over the rounds).
-    """
+def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> Timed:
+    """Time each way of doing `count` pieces of work, in turns; the others are divided by the first, the reference."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         # back and forth, so that neither always runs on the warmer machine
@@ -47,7 +47,7 @@ def digits(value: float) -> float:
     return round(value) if value >= 1000 else float(f"{value:.4g}")
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """What the figures were measured on."""
     model = platform.processor() or platform.machine()
     try:
@@ -55,14 +55,14 @@ def hardware() -> dict[str, Any]:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    versions = {}
-    for name in ("numpy", "pillow", "torch", "onnxruntime"):
-        with contextlib.suppress(metadata.PackageNotFoundError):  # preparing needs neither of the last two
-            versions[name] = metadata.version(name)
-    return {
+    found: Hardware = {
         "processor": model,
         "cores": cores(),
         "python": platform.python_version(),
         "redoseg": __version__,
-        **versions,
     }
+    packages: tuple[Package, ...] = ("numpy", "pillow", "torch", "onnxruntime")
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # preparing needs neither of the last two
+            found[name] = metadata.version(name)
+    return found

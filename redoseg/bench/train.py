@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from redoseg.bench.reference_step import plain_settings, plain_state
+from redoseg.bench.results import TrainResult
 from redoseg.bench.roofline import roofline
 from redoseg.bench.timing import digits, hardware, side_by_side
 from redoseg.config.recipe import check
@@ -33,7 +33,7 @@ LOSSES: tuple[LossName, ...] = ("redrawer", "latent", "self_redraw", "critic_rea
 def bench_train(
     config: Config, device: torch.device, *, rounds: int = 5, steps: int = 10, same: int = 0, each: bool = False,
     layers: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> TrainResult:  # fmt: skip
     """Steps a second of these settings and of the plain version, on built-in pictures of the settings' size.
 
     Args:
@@ -57,18 +57,29 @@ def bench_train(
     for way in ways.values():
         way.run(WARM)
 
-    result: dict[str, Any] = {
-        "config": {"size": config.data.size, "batch": config.batch, "precision": config.precision}
-        | {"speed": vars(config.speed)},
-        "hardware": hardware()
-        | {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": describe_device(device)},
-        "steps_in_a_turn": steps,
-    }
-    result |= side_by_side({name: partial(way.run, steps) for name, way in ways.items()}, steps, rounds)
+    timed = side_by_side({name: partial(way.run, steps) for name, way in ways.items()}, steps, rounds)
     counted = {name: Way(uncompiled(way.state.config), device, way.plain) for name, way in ways.items() if name in BOTH}
-    result["gflop_a_step"] = {name: round(way.flop() / 1e9, 2) for name, way in counted.items()}
-    fastest = statistics.median(result["per_second"]["redoseg"])
-    result["gflop_a_second"] = round(result["gflop_a_step"]["redoseg"] * fastest, 1)
+    gflop = {name: round(way.flop() / 1e9, 2) for name, way in counted.items()}
+    fastest = statistics.median(timed["per_second"]["redoseg"])
+    result: TrainResult = {
+        "config": {
+            "size": config.data.size,
+            "batch": config.batch,
+            "precision": config.precision,
+            "speed": vars(config.speed),
+        },
+        "hardware": {
+            **hardware(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": describe_device(device),
+        },
+        "steps_in_a_turn": steps,
+        "per_second": timed["per_second"],
+        "ratio": timed["ratio"],
+        "gflop_a_step": gflop,
+        "gflop_a_second": round(gflop["redoseg"] * fastest, 1),
+    }
     if device.type == "cuda":
         result["gpu_memory_of_a_step_mb"] = {name: round(way.memory() / 1e6) for name, way in ways.items()}
     if same:
@@ -76,7 +87,9 @@ def bench_train(
     if layers:
         result["roofline"] = roofline(uncompiled(config), counted["redoseg"].bank, 1 / fastest)
     said = {name: way.said for name, way in ways.items() if way.said}
-    return result | ({"announced": said} if said else {})
+    if said:
+        result["announced"] = said
+    return result
 
 
 def uncompiled(config: Config) -> Config:
@@ -84,7 +97,7 @@ def uncompiled(config: Config) -> Config:
     return replace(config, speed=replace(config.speed, compile="off"))
 
 
-def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any]:
+def _compared(config: Config, device: torch.device, steps: int) -> dict[str, dict[str, dict[str, float]]]:
     """How far losses are from the plain version's, over the first steps and over all, from the same seed and weights.
 
     Training amplifies rounding. So the same is measured for the plain version with its sums in another order, and for
@@ -99,7 +112,7 @@ def _compared(config: Config, device: torch.device, steps: int) -> dict[str, Any
         "plain from another seed": Way(replace(plain, seed=config.seed + 1), device, plain=True),
     }
     reference = Way(plain, device, plain=True).losses(steps)
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for name, way in others.items():
         losses = way.losses(steps)
         found[name] = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from redoseg.bench.results import PrepareResult, ScalingResult, SegmentResult, TrainResult
 from redoseg.cli.console import DONE, listed, say
 from redoseg.cli.options import BenchPrepare, BenchScaling, BenchSegment, BenchTrain
 from redoseg.cli.parse import parse
@@ -33,7 +34,7 @@ def run_bench(arguments: Sequence[str]) -> int:
         recipe = parse(kind, f"bench {what}", [a for a in rest if a not in ("-h", "--help")]).recipe
         default = kind(recipe=recipe, config=load_recipe(recipe))
     command = parse(kind, f"bench {what}", rest, default)
-    result = {"bench": what} | measure(command)
+    result: dict[str, Any] = {"bench": what, **measure(command)}
     if command.as_json:
         print(json.dumps(result))
     else:
@@ -41,7 +42,7 @@ def run_bench(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def _bench_prepare(command: BenchPrepare) -> dict[str, Any]:
+def _bench_prepare(command: BenchPrepare) -> PrepareResult:
     from redoseg.bench.prepare import bench_prepare
 
     return bench_prepare(
@@ -54,7 +55,7 @@ def _bench_prepare(command: BenchPrepare) -> dict[str, Any]:
     )
 
 
-def _bench_segment(command: BenchSegment) -> dict[str, Any]:
+def _bench_segment(command: BenchSegment) -> SegmentResult:
     from redoseg.bench.segment import bench_segment
 
     c = command
@@ -69,7 +70,7 @@ def _bench_segment(command: BenchSegment) -> dict[str, Any]:
     )
 
 
-def _bench_train(command: BenchTrain) -> dict[str, Any]:
+def _bench_train(command: BenchTrain) -> TrainResult:
     import torch
 
     from redoseg.bench.train import bench_train
@@ -88,7 +89,7 @@ def _bench_train(command: BenchTrain) -> dict[str, Any]:
     )
 
 
-def _bench_scaling(command: BenchScaling) -> dict[str, Any]:
+def _bench_scaling(command: BenchScaling) -> ScalingResult:
     import torch
 
     from redoseg.bench.scaling import bench_scaling
@@ -119,7 +120,7 @@ def _say_measured(result: dict[str, Any]) -> None:
     say(json.dumps(rest, indent=1))
 
 
-BENCHES: dict[str, tuple[type[Any], Callable[[Any], dict[str, Any]]]] = {
+BENCHES: dict[str, tuple[type[Any], Callable[[Any], Mapping[str, Any]]]] = {
     "prepare": (BenchPrepare, _bench_prepare),
     "segment": (BenchSegment, _bench_segment),
     "train": (BenchTrain, _bench_train),

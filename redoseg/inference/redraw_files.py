@@ -57,8 +57,8 @@ def redraw_photo(
         problem = why_not_write(target, inputs, overwrite, "one of the photographs")
         if problem:
             raise RedosegError(f"{printable(target)} {problem}")
-    seen, other = read_photo(photo), None if like is None else read_photo(like).rgb
-    image = at_most(seen.rgb, GIF_LARGEST) if gif else seen.rgb
+    decoded, other = read_photo(photo), None if like is None else read_photo(like).rgb
+    image = at_most(decoded.rgb, GIF_LARGEST) if gif else decoded.rgb
     latents = model.random_latents(count, seed)
     if other is not None:
         own, theirs = model.read_latents(image), model.read_latents(other)
@@ -66,7 +66,7 @@ def redraw_photo(
     steps = STEPS * (1 if other is None else 2)  # there is only one way
     drawings = model.draw(image, around(latents, steps) if gif else latents, what)
     make_folder(out)
-    files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, seen, other, drawings))]
+    files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, decoded, other, drawings))]
     for target, content in zip(targets, files, strict=True):
         write_atomic(target, content)
     return targets

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
 from redoseg.config.schema import Config
+from redoseg.run_folder import About
 from redoseg.train.report import NAMES
 
 TO_FILL_IN = "not stated"
@@ -25,12 +25,10 @@ class Statements:
     """What the model is bad at."""
 
 
-def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str, int], statements: Statements) -> str:
+def write_card(name: str, config: Config, about: About, sizes: dict[str, int], statements: Statements) -> str:
     """The card's text.
 
-    `about` is what a run folder's config.json says, with the saved state's `step` and `restarts`, the `mask_size`, and,
-    where known, `seconds`, `refined` (whether the second stage ran), and `scores` of just these weights. `sizes` are
-    the files' in bytes.
+    `about` is what the model folder's config.json says; `sizes` are the files' in bytes.
     """
     said = [value for value in (statements.licence,) if value]
     identifier = said[0] if said and " " not in said[0] else "other" if said else "unknown"
@@ -81,9 +79,9 @@ def write_card(name: str, config: Config, about: dict[str, Any], sizes: dict[str
     return "\n".join(lines)
 
 
-def _facts(config: Config, about: dict[str, Any], sizes: dict[str, int], statements: Statements) -> dict[str, str]:
+def _facts(config: Config, about: About, sizes: dict[str, int], statements: Statements) -> dict[str, str]:
     """The rows of the table."""
-    trained_on, made_with = about.get("trained_on", {}), about.get("made_with", {})
+    trained_on, made_with = about.get("trained_on"), about.get("made_with", {})
     nets = config.nets
     regions = f"{nets.regions} regions, of which {about['object_region']} is the object"
     first = second = ""

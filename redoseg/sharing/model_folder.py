@@ -14,7 +14,7 @@ import secrets
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,12 @@ from redoseg.run_folder import (
     REDRAW_FILE,
     STATE_FILE,
     WEIGHTS_FILE,
+    About,
     RunFolder,
     read_object,
 )
 from redoseg.sharing.model_card import Statements, write_card
-from redoseg.train.checkpoint import load_checkpoint, part, prefixed, restore, save_checkpoint
+from redoseg.train.checkpoint import Saved, load_saved, part, prefixed, restore, save_checkpoint
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, soft_masks
 from redoseg.train.stage_data import open_training_images
@@ -62,8 +63,7 @@ class TrainedNets:
     object_region: int
     mask_size: int
     """Side of the extractor's pictures and masks [pixels]."""
-    about: dict[str, Any]
-    """As `write_card` takes it."""
+    about: About
 
 
 def read_run(folder: Path) -> TrainedNets:
@@ -73,7 +73,7 @@ def read_run(folder: Path) -> TrainedNets:
         raise ModelError(
             f"{printable(folder)} has no {STATE_FILE}, so it is not a run folder; choose one made by `redoseg train`"
         )
-    tensors, saved = load_checkpoint(files.state)
+    tensors, saved = load_saved(files.state)
     config = from_values(saved["config"], str(files.state))
     nets, data = config.nets, config.data
     generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
@@ -88,7 +88,8 @@ def read_run(folder: Path) -> TrainedNets:
 
     if not all(isinstance(saved.get(key), int) for key in ("step", "restarts")):
         raise ModelError(f"{printable(files.state)} is damaged: it does not say its step; choose another run folder")
-    about = read_object(files.config) | {key: saved[key] for key in ("step", "restarts")}
+    about = cast(About, read_object(files.config))
+    about["step"], about["restarts"] = saved["step"], saved["restarts"]
     refined = load_refined(files.refined, config, step=saved["step"], restarts=saved["restarts"])
     if refined is not None:
         extractor = student_extractor(config)
@@ -165,7 +166,7 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
 
 def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -> dict[str, int]:
     config, region = shareable(nets.config), nets.object_region
-    about = {**nets.about, "config": to_values(config)}
+    about: About = {**nets.about, "config": to_values(config)}
     write_atomic(folder / CONFIG_FILE, (json.dumps(about, indent=2) + "\n").encode())
     tensors: dict[str, Tensor] = {}
     learnt = {"extractor": nets.extractor}
@@ -173,7 +174,7 @@ def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -
         learnt |= {"generators": nets.generators, "encoder": nets.encoder}
     for prefix, net in learnt.items():
         tensors |= prefixed(prefix, net.state_dict())
-    described = {"config": to_values(config), "step": about["step"], "restarts": about["restarts"]}
+    described: Saved = {"config": to_values(config), "step": about["step"], "restarts": about["restarts"]}
     save_checkpoint(folder / WEIGHTS_FILE, tensors, described)
     export_extractor(nets.extractor, config, folder / MODEL_FILE, name=name, object_region=region, size=nets.mask_size)
     if nets.generators is not None:

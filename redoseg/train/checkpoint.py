@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,16 @@ from redoseg.files import write_atomic
 FORMAT = 1
 
 
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+class Saved(TypedDict):
+    """What a run's checkpoints say beside their tensors."""
+
+    config: dict[str, Any]
+    step: NotRequired[int]
+    """Not in the second stage's."""
+    restarts: int
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], about: Mapping[str, object]) -> None:
     """Write `tensors` and the JSON-able `about` to `path`, whole or not at all."""
     described = {"redoseg": json.dumps({"format": FORMAT, **about})}
     write_atomic(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, described))
@@ -36,6 +46,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         found = "not a checkpoint of redoseg" if not isinstance(about, dict) else f"of format {about.get('format')}"
         raise ModelError(f"{path} is {found}, and format {FORMAT} is needed; {remedy}")
     return tensors, about
+
+
+def load_saved(path: Path) -> tuple[dict[str, Tensor], Saved]:
+    """`load_checkpoint` of a run's file."""
+    tensors, about = load_checkpoint(path)
+    return tensors, cast(Saved, about)
 
 
 def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

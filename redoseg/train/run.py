@@ -27,7 +27,7 @@ from redoseg.nets.unet import UNet, student_extractor
 from redoseg.onnx_export.generators import export_redrawer
 from redoseg.onnx_export.mask_extractor import export_extractor
 from redoseg.output import why_output_lost
-from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines, write_lines
+from redoseg.run_folder import About, Entry, Outcome, RunFolder, read_lines, write_lines
 from redoseg.system import opencv
 from redoseg.train import distributed, health
 from redoseg.train.checkpoint import restore
@@ -369,7 +369,7 @@ def _refuse_changes(old: Config, new: Config, folder: RunFolder) -> None:
 
 def _write_config(folder: RunFolder, config: Config, data: RunData) -> None:
     images = data.images
-    about = {
+    about: About = {
         "format": FORMAT,
         "config": to_values(config),
         "trained_on": {"name": images.name, "pictures": len(images), "size": images.size},

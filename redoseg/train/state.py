@@ -96,13 +96,13 @@ class TrainState:
             "critic_optimiser": checkpoint.optimiser_tensors(self.discriminator_optimiser),
         }.items():
             tensors |= checkpoint.prefixed(name, state)
-        about = {"config": to_values(self.config), "step": self.step, "restarts": self.restarts}
+        about: checkpoint.Saved = {"config": to_values(self.config), "step": self.step, "restarts": self.restarts}
         checkpoint.save_checkpoint(path, tensors, about)
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> TrainState:
         """The state that `save` wrote; ModelError where `path` holds something else."""
-        tensors, about = checkpoint.load_checkpoint(path)
+        tensors, about = checkpoint.load_saved(path)
         if not all(isinstance(about.get(key), int) for key in ("step", "restarts")):
             raise ModelError(f"{path} is damaged: it does not say its step; choose another run folder")
         config = from_values(about["config"], f"{path}")
@@ -124,7 +124,7 @@ class TrainState:
 
 def save_refined(path: Path, extractor: nn.Module, config: Config, restarts: int) -> None:
     """Write the extractor that the second stage of this attempt gave."""
-    about = {"config": to_values(config), "restarts": restarts}
+    about: checkpoint.Saved = {"config": to_values(config), "restarts": restarts}
     checkpoint.save_checkpoint(path, extractor.state_dict(), about)
 
 
@@ -136,7 +136,7 @@ def load_refined(path: Path, config: Config, *, step: int, restarts: int) -> dic
     """
     if step < config.first_steps or not path.is_file():
         return None
-    tensors, about = checkpoint.load_checkpoint(path)
+    tensors, about = checkpoint.load_saved(path)
     # read as a config, so that a setting that redoseg got later is not a difference
     then = replace(from_values(about["config"], str(path)), speed=config.speed)
     return tensors if then == config and about.get("restarts") == restarts else None

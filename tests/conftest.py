@@ -96,6 +96,30 @@ def start_once() -> Iterator[Start]:
         yield start
 
 
+CRASHES = b"CRASHES"
+SITECUSTOMIZE = f"""
+import signal
+from PIL import Image
+Image.init()
+factory, accept = Image.OPEN["PNG"]
+def opened(file, name):
+    if file.read(7) == {CRASHES!r}:
+        signal.raise_signal(signal.SIGSEGV)  # in this thread, as a broken decoder does
+    file.seek(0)
+    return factory(file, name)
+Image.OPEN["PNG"] = opened, lambda prefix: prefix.startswith({CRASHES!r}) or accept(prefix)
+"""
+
+
+@pytest.fixture
+def crashing_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The content of a file whose decoder crashes in every process that is started from now on."""
+    folder = tmp_path_factory.mktemp("crashing")
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+    return CRASHES
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
     """Makes a configuration of tiny networks: the paper's settings, but small; `settings` as {"nets.norm": ...}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import statistics
@@ -52,7 +53,7 @@ def bench_prepare(
         images: how many to make.
         size: side to prepare at [pixels].
         rounds: times that both take turns.
-        workers: processes that decode; 0 for one a core.
+        workers: threads that decode; 0 for one a core.
         small: also prepare so many small pictures and watch the memory; 0 leaves that out.
     """
     if rounds < 1:
@@ -64,8 +65,8 @@ def bench_prepare(
             _make_large(source, images)
         found = list_folder(source).items
         # what is read once is in the page cache for both
-        seen = decode(found, size, workers=workers or cores())
-        items = [item for item, one in zip(found, seen, strict=True) if not one.problems]
+        with contextlib.closing(decode(found, size, threads=workers or cores())) as seen:
+            items = [item for item, one in zip(found, seen, strict=True) if not one.problems]
         if not items:
             raise DataError(f"{printable(source)} has no picture that can be read; choose a folder of JPEGs")
         unlabelled = Listing(tuple(Item(i.name, i.image) for i in items))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from redoseg.bench.results import PrepareResult, ScalingResult, SegmentResult, TrainResult
 from redoseg.cli.console import DONE, listed, say
 from redoseg.cli.options import BenchPrepare, BenchScaling, BenchSegment, BenchTrain
 from redoseg.cli.parse import parse
@@ -42,7 +41,7 @@ def run_bench(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def _bench_prepare(command: BenchPrepare) -> PrepareResult:
+def _bench_prepare(command: BenchPrepare) -> Mapping[str, Any]:
     from redoseg.bench.prepare import bench_prepare
 
     return bench_prepare(
@@ -55,7 +54,7 @@ def _bench_prepare(command: BenchPrepare) -> PrepareResult:
     )
 
 
-def _bench_segment(command: BenchSegment) -> SegmentResult:
+def _bench_segment(command: BenchSegment) -> Mapping[str, Any]:
     from redoseg.bench.segment import bench_segment
 
     c = command
@@ -70,7 +69,7 @@ def _bench_segment(command: BenchSegment) -> SegmentResult:
     )
 
 
-def _bench_train(command: BenchTrain) -> TrainResult:
+def _bench_train(command: BenchTrain) -> Mapping[str, Any]:
     import torch
 
     from redoseg.bench.train import bench_train
@@ -89,7 +88,7 @@ def _bench_train(command: BenchTrain) -> TrainResult:
     )
 
 
-def _bench_scaling(command: BenchScaling) -> ScalingResult:
+def _bench_scaling(command: BenchScaling) -> Mapping[str, Any]:
     import torch
 
     from redoseg.bench.scaling import bench_scaling

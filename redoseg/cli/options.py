@@ -133,7 +133,7 @@ class Prepare:
     nearest: bool = False
     """Take nearest pixels, as the published runs did, instead of smoothed ones [true/false]"""
     workers: int = 0
-    """Processes that decode; 0 takes one for each core [processes]"""
+    """Threads that decode; 0 takes one for each core [threads]"""
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class BenchPrepare:
     rounds: int = 5
     """Times that both take turns [rounds]"""
     workers: int = 0
-    """Processes that decode; 0 takes one for each core [processes]"""
+    """Threads that decode; 0 takes one for each core [threads]"""
     small: int = 0
     """Also prepare this many small pictures and measure the memory; 0 skips that [pictures]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False

@@ -49,7 +49,7 @@ def prepare(
         size: side of the pictures [pixels].
         nearest: take nearest pixels, as the published runs did, instead of smoothed ones.
         splits: file or folder with lists of names, in place of the set's own splits.
-        workers: processes that decode; 0 for one a core.
+        workers: threads that decode; 0 for one a core.
         on_item: called with the items done and their total.
         mask_values: which values of masks are the object: "auto", "nonzero", or numbers as in "1,2".
 

@@ -4,6 +4,7 @@ While it is written a set is the hidden folder `.NAME.partial` beside its place:
 
     plan         digest of everything that the result depends on; another plan starts again
     done.jsonl   what is finished, a line for every few hundred items, written after their pixels are on disk
+    decoding/    the files that are being decoded (`images/crashes.py`)
     set/         what becomes the set; renamed to its place when it is whole
 
 Nothing but that last rename makes a set, so a half-written one is never taken for a whole one.
@@ -34,6 +35,7 @@ from redoseg.data.mask_values import AUTO, settle
 from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, is_prepared, open_prepared
 from redoseg.errors import DataError
 from redoseg.files import describe_error, locked, printable, suggest_fix
+from redoseg.images.crashes import DecodingNotes
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
 from redoseg.system import cores
 
@@ -86,7 +88,7 @@ def write_prepared(
         source: folder that the items' paths are given relative to in the set.
         nearest: take nearest pixels of the whole picture, as the published runs did, instead of smoothed ones.
         at_least: fewer good pictures are refused.
-        workers: processes that decode; 0 for one a core.
+        workers: threads that decode; 0 for one a core.
         wait: for another process that writes the same set, instead of refusing.
 
     Which values of masks are the object is decided for the whole set (`settle`), and a note says what was found.
@@ -127,7 +129,9 @@ def write_prepared(
             if on_item is not None and found:
                 on_item(found, len(items))
             with writer:
-                for decoded in decode(items[found:], size, nearest, workers or cores()):
+                notes = DecodingNotes(partial / "decoding")
+                rest = decode(items[found:], size, nearest=nearest, threads=workers or cores(), notes=notes)
+                for decoded in stack.enter_context(contextlib.closing(rest)):
                     why = [(_relative(path, source), text) for path, text in decoded.problems]
                     writer.add(decoded.image, decoded.mask, why)
                     if on_item is not None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,9 @@ from PIL import Image
 from redoseg.errors import DataError, RedosegError
 from redoseg.files import alone, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.coco import Annotated, annotated, bounding_box, document
+from redoseg.images.crashes import DecodingNotes
 from redoseg.images.draw import captioned, cutout, grid, outline, tile_of
-from redoseg.images.read import IMAGE_SUFFIXES, list_images, note_results, read_photo
+from redoseg.images.read import IMAGE_SUFFIXES, Photo, list_images, note_results, read_photo
 from redoseg.inference.segmenter import Segmenter
 from redoseg.system import in_order
 
@@ -126,7 +127,7 @@ def segment_paths(
     problem = why_not_write(target, {os.path.realpath(source)}, overwrite)
     if problem:
         raise RedosegError(f"{printable(target)} {problem}")
-    result = _segmented(segmenter, source, source.name, wanted, contextlib.nullcontext())
+    result = _segmented(segmenter, read_photo(source), source, source.name, wanted)
     write_atomic(target, result.png or _coco_file([result.coco] if result.coco else [], wanted.label))
     if on_item is not None:
         on_item(source, 1, 1, None)
@@ -152,6 +153,7 @@ def _segment_folder(
     names = _names(images, source)
     inputs = {os.path.realpath(image) for image in images}
     one_large = threading.Lock()
+    notes = DecodingNotes(out / ".decoding")
     shared = _Shared(out, wanted, inputs)
 
     def result_of(job: tuple[Path, str]) -> _Result | str:
@@ -162,7 +164,10 @@ def _segment_folder(
             return f"{printable(target)} {refused}"
         try:
             name = image.relative_to(source).as_posix()
-            result = _segmented(segmenter, image, name, wanted, one_large)
+            with notes.decoding(image):
+                photo = read_photo(image)
+            with one_large if is_large(photo.rgb) else contextlib.nullcontext():
+                result = _segmented(segmenter, photo, image, name, wanted)
             if result.png is not None:
                 make_folder(target.parent)
                 write_atomic(target, result.png)
@@ -180,6 +185,7 @@ def _segment_folder(
         # Held here once: threads that enter and leave it in turns would restore each other's filters.
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        stack.callback(notes.close)
         stack.callback(lambda: written.extend(shared.write()))  # also when stopped by hand
         jobs = zip(images, names, strict=True)
         results = stack.enter_context(contextlib.closing(in_order(result_of, jobs, segmenter.threads)))
@@ -196,29 +202,21 @@ def _segment_folder(
     return SegmentReport(done, tuple(failed), tuple(written), note_results(found.results))
 
 
-def _segmented(
-    segmenter: Segmenter,
-    path: Path,
-    name: str,
-    wanted: _Wanted,
-    one_large: contextlib.AbstractContextManager[Any],
-) -> _Result:
-    """A picture file's result. A large picture's is made within `one_large`. Raises DataError."""
-    photo = read_photo(path)
+def _segmented(segmenter: Segmenter, photo: Photo, path: Path, name: str, wanted: _Wanted) -> _Result:
+    """What the picture of file `path` gives. Raises DataError."""
     image = photo.rgb
-    with one_large if is_large(image) else contextlib.nullcontext():
-        soft, confidence = segmenter.predict(photo)
-        mask = soft > 0.5
-        reviewed = None
-        if wanted.review:
-            tile = _encoded(tile_of(image, mask, _TILE), "JPEG", quality=80)
-            reviewed = confidence, float(mask.mean()), name, tile
-        if wanted.kind == "coco":
-            return _Result(None, annotated(name, mask, confidence), reviewed)
-        result = drawn(image, soft, wanted.kind)
-        if wanted.crop:
-            result = result.crop(_crop_of(mask, path))
-        return _Result(as_png(result), None, reviewed)
+    soft, confidence = segmenter.predict(photo)
+    mask = soft > 0.5
+    reviewed = None
+    if wanted.review:
+        tile = _encoded(tile_of(image, mask, _TILE), "JPEG", quality=80)
+        reviewed = confidence, float(mask.mean()), name, tile
+    if wanted.kind == "coco":
+        return _Result(None, annotated(name, mask, confidence), reviewed)
+    result = drawn(image, soft, wanted.kind)
+    if wanted.crop:
+        result = result.crop(_crop_of(mask, path))
+    return _Result(as_png(result), None, reviewed)
 
 
 def is_large(image: Image.Image) -> bool:

@@ -15,9 +15,7 @@ import time
 import tracemalloc
 from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +25,7 @@ from redoseg.data import Item, Listing, open_prepared, prepare, write_prepared, 
 from redoseg.data.decoding import decode
 from redoseg.data.folder import list_folder
 from redoseg.data.writing import Prepared
-from redoseg.errors import DataError, RedosegError
-from redoseg.images.masks import read_mask
+from redoseg.errors import DataError
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -60,7 +57,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one process makes of it in one go."""
+    """What one thread makes of it in one go."""
     out = tmp_path_factory.mktemp("whole") / "out"
     report = prepare("folder", source, out, 24, workers=1)
     assert (report.pictures, report.labelled, report.found) == (118, 88, 0)
@@ -68,7 +65,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return bytes_of(out)
 
 
-def test_many_processes_give_the_bytes_of_one(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+def test_many_threads_give_the_bytes_of_one(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     seen: list[int] = []
     prepare("folder", source, tmp_path / "out", 24, workers=3, on_item=lambda done, total: seen.append(done))
     assert bytes_of(tmp_path / "out") == undisturbed
@@ -76,81 +73,38 @@ def test_many_processes_give_the_bytes_of_one(source: Path, undisturbed: dict[st
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_pictures_come_in_their_order_from_all_processes(source: Path) -> None:
+def test_pictures_come_in_their_order_from_all_threads(source: Path) -> None:
     items = list_folder(source).items
-    for one, many in zip(decode(items, 16, workers=1), decode(items, 16, workers=2), strict=True):
+    for one, many in zip(decode(items, 16), decode(items, 16, threads=2), strict=True):
         assert one.problems == many.problems
         for a, b in ((one.image, many.image), (one.mask, many.mask)):
             assert (a is None and b is None) or np.array_equal(a, b)  # type: ignore[arg-type]
 
 
-def crash(path: Path) -> np.ndarray:
-    """A mask reader that takes its process with it, as a broken decoder would."""
-    os.kill(os.getpid(), signal.SIGSEGV)
-    raise AssertionError
-
-
-def test_a_picture_that_crashes_its_decoder_is_listed(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("broken", ["image", "mask"])
+def test_a_file_that_crashes_its_decoder_is_named_when_the_call_is_made_again(
+    broken: str, start: Start, crashing_file: bytes, source: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for the workers to find `crash`
-    listing = list_folder(source)
-    items = list(listing.items)
-    for i in (5, 6, 119):
-        items[i] = replace(items[i], mask=items[i].image, read_mask=crash)
-    report = write_prepared(tmp_path / "out", "x", Listing(tuple(items)), size=16, source=source, workers=2)
-    crashed = [path for path, why in report.bad if "its decoder crashed (signal 11); expected a whole picture" in why]
-    assert crashed == [items[i].image.relative_to(source).as_posix() for i in (5, 6, 119)]
-    assert report.pictures == 115
+    damaged, out = tmp_path / "damaged", tmp_path / "out"
+    shutil.copytree(source, damaged)
+    name = "images/2/065.png" if broken == "image" else "masks/2/065.png"
+    (damaged / name).write_bytes(crashing_file)
+    with preparing(start, damaged, out) as process:
+        assert process.wait() == -signal.SIGSEGV
+    assert not out.exists()
+    with preparing(start, damaged, out) as process:
+        assert process.wait() == 0
+    report = open_prepared(out)
+    assert len(report) == (117 if broken == "image" else 118)
+    assert [why for path, why in report.bad if path == name] == [
+        "its decoder crashed (signal 11); expected a whole picture; replace or remove it"
+        + ("" if broken == "image" else "; its picture is kept as not labelled")
+    ]
+    assert len(report.bad) == 4
+    assert sorted(os.listdir(tmp_path)) == ["damaged", "out"]
 
 
-def crash_once(path: Path) -> np.ndarray:
-    """A mask reader whose process is killed the first time, as a system without memory would."""
-    mark = Path(os.environ["MARKS"], path.stem)
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read_mask(path)
-
-
-def test_a_process_killed_by_others_costs_no_picture(
-    source: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for the workers to find `crash_once`
-    (tmp_path / "marks").mkdir()
-    monkeypatch.setenv("MARKS", str(tmp_path / "marks"))
-    listing = list_folder(source)
-    items = list(listing.items)
-    for i in (5, 7, 80, 119):
-        items[i] = replace(items[i], read_mask=crash_once)
-    listing = replace(listing, items=tuple(items))
-    write_prepared(tmp_path / "out", source.name, listing, size=24, source=source, workers=2)
-    assert len(os.listdir(tmp_path / "marks")) >= 3
-    made = bytes_of(tmp_path / "out")
-    assert all(made[name] == undisturbed[name] for name in ("images.npy", "masks.npy", "items.csv"))
-
-
-def test_a_reader_that_no_other_process_finds(source: Path, tmp_path: Path) -> None:
-    listing = list_folder(source)
-    items = tuple(replace(item, read_mask=lambda path: read_mask(path)) for item in listing.items)
-    report = write_prepared(tmp_path / "out", "x", replace(listing, items=items), size=16, source=source, workers=2)
-    assert (report.pictures, report.labelled) == (118, 88)
-
-
-def test_processes_that_cannot_be_started(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    popen = subprocess.Popen
-
-    def limited(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
-        if len(started) == 2:
-            raise OSError(errno.EMFILE, "Too many open files")
-        started.append(popen(*args, **kwargs))
-        return started[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", limited)
-    with pytest.raises(RedosegError, match=r"^a process that .* cannot be started \(Too many open files\); try again"):
-        prepare("folder", source, tmp_path / "out", 24, workers=3)
-    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
+def test_a_number_of_workers_below_0_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^-1 workers; expected 1 or more, or 0"):
         prepare("folder", source, tmp_path / "out", 24, workers=-1)
 
@@ -336,34 +290,14 @@ def slowly(*a, **k):
 """
 
 
-def test_workers_end_with_a_killed_parent(start: Start, source: Path, tmp_path: Path) -> None:
-    if not Path("/proc/self/task").is_dir():
-        pytest.skip("needs /proc")
+def test_ctrl_c_ends_it_in_one_traceback(start: Start, source: Path, tmp_path: Path) -> None:
     with preparing(start, source, tmp_path / "out", SLOWLY + "writing.decode = slowly") as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while len(workers := children.read_text().split()) < 2:
+        while not (tmp_path / ".out.partial" / "plan").exists():
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}/cmdline").exists() and b"work" in _command(pid) for pid in workers):
-        assert time.monotonic() < deadline, "a worker outlived its parent"
-        time.sleep(0.02)
-
-
-def test_ctrl_c_is_for_the_parent(start: Start, source: Path, tmp_path: Path) -> None:
-    if not Path("/proc/self/task").is_dir():
-        pytest.skip("needs /proc")
-    for delay in (0.05, 0.1, 0.15, 0.2, 0.25):  # they are at their imports
-        with preparing(start, source, tmp_path / "out", SLOWLY + "writing.decode = slowly") as process:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            while len(children.read_text().split()) < 2:
-                time.sleep(0.002)
-            time.sleep(delay)
-            os.killpg(process.pid, signal.SIGINT)
-            _, said = process.communicate(timeout=30)
-        assert said.count("Traceback") == 1  # the parent's
-        assert said.endswith("KeyboardInterrupt\n")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert said.count("Traceback") == 1
+    assert said.endswith("KeyboardInterrupt\n")
 
 
 def test_a_file_system_without_locks(
@@ -377,13 +311,6 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr(fcntl, "flock", missing)
     prepare("folder", source, tmp_path / "out", 24)
     assert bytes_of(tmp_path / "out") == undisturbed
-
-
-def _command(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 # --------------------------------------------------------------------------------------------- full, and flat

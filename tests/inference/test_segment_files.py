@@ -4,9 +4,12 @@ import contextlib
 import csv
 import io
 import json
+import signal
+import subprocess
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +185,27 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
     assert segment_paths(segmenter, source, tmp_path / "out", on_item=on_item).done == 30
     assert max(ahead) <= 4
     assert callers == {threading.main_thread()}
+
+
+def test_a_picture_that_crashes_its_decoder_is_named_when_the_command_is_given_again(
+    run: Path, photos: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]], crashing_file: bytes
+) -> None:
+    (photos / "crash.png").write_bytes(crashing_file)
+    command = ["-m", "redoseg", "segment", run, photos, "-o", tmp_path / "out"]
+    with start(*command) as process:
+        assert process.wait() == -signal.SIGSEGV
+    with start(*command, "--overwrite") as process:
+        said = "".join(process.communicate())
+    assert process.returncode == 1
+    assert "crash.png: its decoder crashed (signal 11); expected a whole picture; replace or remove it" in said
+    note, *results = tree(tmp_path / "out")
+    assert note.startswith(".decoding/")
+    assert results == ["a.jpg.png", "a.png.png", "b.png", "sub/a.png"]
+    bright_square().save(photos / "crash.png")  # what was repaired is segmented
+    with start(*command, "--overwrite") as process:
+        assert process.wait() == 0
+    assert (tmp_path / "out" / "crash.png").exists()
+    assert not (tmp_path / "out" / ".decoding").exists()
 
 
 def test_ctrl_c_in_a_folder_leaves_whole_files_and_ends_at_once(

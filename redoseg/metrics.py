@@ -153,7 +153,7 @@ def bootstrap_interval(values: Floats, rounds: int = 2000, seed: int = 0) -> tup
         DataError: no values.
     """
     if len(values) == 0:
-        raise DataError("no pictures to resample; expected at least one; score labelled pictures first")
+        raise DataError("there are no pictures to resample; score labelled pictures first")
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(rounds)]
     low, high = np.percentile(means, [2.5, 97.5])
@@ -190,8 +190,8 @@ def paired(ours: Floats, theirs: Floats, rounds: int = 2000, flips: int = 10_000
     """
     if ours.ndim != 1 or ours.shape != theirs.shape or not len(ours):
         raise DataError(
-            f"figures of shape {ours.shape} and {theirs.shape}; expected both (pictures,), with at least one; "
-            "score both on the same pictures"
+            f"the figures have shapes {ours.shape} and {theirs.shape}; expected (pictures,) for both, with at "
+            "least one; score both on the same pictures"
         )
     differences = ours.astype(np.float64) - theirs
     n = len(differences)
@@ -254,11 +254,11 @@ def boundary_f(objects: NDArray[np.bool_], labels: NDArray[np.int8]) -> float:
     """
     if objects.ndim != 2 or objects.shape != labels.shape:
         raise DataError(
-            f"a mask of shape {objects.shape} and labels of {labels.shape}; expected both (H, W); "
+            f"the mask has shape {objects.shape} and the labels {labels.shape}; expected (H, W) for both; "
             "bring the mask to the labels' size"
         )
     if not (labels >= 0).any():
-        raise DataError("labels without a labelled pixel; expected at least one; remove this picture")
+        raise DataError("the labels have no labelled pixel; remove this picture")
     ours, true = _edge(objects), _edge(_completed(labels))
     if not ours.any() and not true.any():
         return float(np.array_equal(objects[labels >= 0], labels[labels >= 0] > 0))

@@ -32,20 +32,16 @@ def load_recipe(recipe: str) -> Config:
     try:
         text = Path(recipe).read_bytes() if Path(recipe).is_file() else None
     except OSError as error:
-        raise ConfigError(
-            f"recipe {recipe}: not readable ({error.strerror}); expected a TOML file; choose one"
-        ) from None
+        raise ConfigError(f"recipe {recipe} cannot be read ({error.strerror}); choose a TOML file") from None
     name = re.sub("^seed/", "report/", recipe)  # these recipes were once called seed/*
     if text is None and name in recipe_names():
         text = (resources.files("redoseg") / "recipes" / f"{name}.toml").read_bytes()
     if text is None:
-        raise ConfigError(
-            f"recipe {recipe}: no such file; expected a TOML file or one of {', '.join(recipe_names())}; check the name"
-        )
+        raise ConfigError(f"recipe {recipe} does not exist; choose a TOML file or one of {', '.join(recipe_names())}")
     try:
         values = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {recipe}: not TOML ({error}); expected a TOML file; correct it") from None
+        raise ConfigError(f"recipe {recipe} is not a TOML file ({error}); correct it") from None
     return from_values(values, f"recipe {recipe}")
 
 
@@ -109,7 +105,7 @@ def check(config: Config, where: str = "settings") -> None:
     for key, size in (("data.size", config.data.size), ("refine.size", config.refined_size)):
         if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
             raise ConfigError(
-                f"{where}: {key} is {size}, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"
+                f"{where}: {key} is {size}, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"
             )
     if config.refined_size < config.data.size:
         raise ConfigError(
@@ -118,17 +114,17 @@ def check(config: Config, where: str = "settings") -> None:
     start = config.refine.start
     if start != "run" and not config.has_second_stage:
         raise ConfigError(
-            f"{where}: refine.start {start} with refine.rounds 0; expected 1 or more; set --refine.rounds 2, or "
+            f"{where}: refine.start {start} needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
             "remove refine.start"
         )
     if config.has_second_stage and config.refine.student == "unet" and config.refined_size < 32:
         raise ConfigError(
-            f"{where}: refine.student unet with pictures of {config.refined_size} px; expected 32 px or more; raise "
-            "refine.size"
+            f"{where}: refine.student unet needs pictures of 32 px or more, but they have {config.refined_size} px; "
+            "raise refine.size"
         )
     if start == "square" and config.refine.start_size >= 0.5:
         raise ConfigError(
-            f"{where}: refine.start_size is {config.refine.start_size:g} for a square; expected less than 0.5; lower it"
+            f"{where}: refine.start_size is {config.refine.start_size:g}, but must be below 0.5 for a square; lower it"
         )
     for key, wanted in (
         ("refine.start", start != "run"),
@@ -136,22 +132,24 @@ def check(config: Config, where: str = "settings") -> None:
         ("watch.picture_scores", config.watch.picture_scores),
     ):
         if wanted and config.nets.regions != 2:
-            raise ConfigError(f"{where}: {key} with {config.nets.regions} regions; expected 2; remove one of them")
+            raise ConfigError(
+                f"{where}: {key} needs two regions, but nets.regions is {config.nets.regions}; change one of them"
+            )
     for number, key in ((1, "refine.sharpen"), (2, "refine.sharpen_later")):
         if config.refine.cut_in(number) != "off" and config.nets.regions != 2:
             raise ConfigError(
-                f"{where}: {key} {config.refine.cut_in(number)} with {config.nets.regions} regions; expected 2; "
-                "remove one of them"
+                f"{where}: {key} {config.refine.cut_in(number)} needs two regions, but nets.regions is "
+                f"{config.nets.regions}; change one of them"
             )
     if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
         raise ConfigError(
-            f"{where}: objective.latent_from composites with objective.redraw {config.objective.redraw}; expected "
-            "redraw each or object; change one of them"
+            f"{where}: objective.latent_from composites needs objective.redraw each or object, but it is "
+            f"{config.objective.redraw}; change one of them"
         )
     if config.objective.floor * config.nets.regions > 1:
         raise ConfigError(
-            f"{where}: objective.floor is {config.objective.floor:g} for {config.nets.regions} regions; expected "
-            f"at most {1 / config.nets.regions:.3g}; lower it"
+            f"{where}: objective.floor is {config.objective.floor:g}, but can be at most "
+            f"{1 / config.nets.regions:.3g} with {config.nets.regions} regions; lower it"
         )
 
 

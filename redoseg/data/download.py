@@ -114,7 +114,7 @@ def fetch(
     """
     if name not in ARCHIVES:
         raise DataError(
-            f"set {name!r} cannot be downloaded; expected one of {', '.join(ARCHIVES)}; name a folder instead"
+            f"set {name!r} cannot be downloaded; choose one of {', '.join(ARCHIVES)}, or a folder that you have"
         )
     folder = Path(folder)
     if all(os.path.lexists(folder / archive.makes) for archive in ARCHIVES[name]):
@@ -198,16 +198,14 @@ def _download(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: f
         except _Cut as cut:
             why, total, reached = str(cut), cut.total or total, cut.reached or reached
         if not reached:
-            raise DataError(
-                f"{archive.url}: cannot be reached ({why}); expected a server; check the network, or {by_hand}"
-            )
+            raise DataError(f"{archive.url}: cannot be reached ({why}); check the network, or {by_hand}")
         # more than ever before, not more than last time: a server that always starts again would never end
         idle = 0 if _size(part) > most else idle + 1
         most = max(most, _size(part))
         if idle == TRIES:
             got = f"{most / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{most / 1e6:.1f} MB"
             raise DataError(
-                f"{archive.url}: {got} came and {TRIES} more tries brought nothing new ({why}); expected all of it; "
+                f"{archive.url}: {got} came, and {TRIES} more tries brought nothing new ({why}); "
                 f"run the same command again to continue, or {by_hand}"
             )
         time.sleep(pause * 2**idle)
@@ -261,8 +259,7 @@ def _get(archive: Archive, part: Path, tag: Path, on_bytes: OnBytes | None, time
             raise _Cut(answer)
         elif status != 200:
             raise DataError(
-                f"{archive.url}: {answer}; expected the file; "
-                f"look where it has moved and put it into {printable(part.parent)} by hand"
+                f"{archive.url}: {answer}; look where it has moved and put it into {printable(part.parent)} by hand"
             )
         with open(part, "ab" if status == 206 else "wb") as file:
             if status == 200:

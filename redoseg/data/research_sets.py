@@ -219,7 +219,7 @@ def _cub_names(path: Path) -> list[tuple[str, str]]:
         # No part begins with a dot: no name leads out of the folder.
         fit = re.fullmatch(r"0*(\d+)\s+([^/.\s][^/\s]*/[^/.\s][^/\s]*)\.jpg", line)
         if fit is None:
-            raise DataError(f"{where}: {line[:80]!r}; expected '1 CLASS/NAME.jpg'; fetch the file again")
+            raise DataError(f"{where}: the line is {line[:80]!r}; expected '1 CLASS/NAME.jpg'; fetch the file again")
         names.setdefault(fit[2], fit[1])
     return sorted(names.items())
 
@@ -310,7 +310,8 @@ def parts_of(name: str, sources: Sequence[Path]) -> list[tuple[str, Path]]:
             raise DataError(f"set {kind!r} is not known; expected one of {', '.join(READERS)}")
     if len(sources) != len(kinds):
         raise DataError(
-            f"{len(sources)} source folders for {name}; expected {len(kinds)}; name one for each part, in its order"
+            f"{len(sources)} source folders are given, but {name} needs {len(kinds)}; give one for "
+            "each part, in its order"
         )
     return list(zip(kinds, sources, strict=True))
 

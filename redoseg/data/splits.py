@@ -145,7 +145,7 @@ def _known(split: str, where: str) -> str:
     split = split.strip().lower()
     split = _NUMBERS.get(split, split)
     if split not in NAMES:
-        raise DataError(f"{where}: split {_short(split)}; expected one of {', '.join(NAMES)}; correct the line")
+        raise DataError(f"{where}: the split is {_short(split)}; expected one of {', '.join(NAMES)}; correct the line")
     return split
 
 

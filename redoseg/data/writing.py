@@ -98,9 +98,11 @@ def write_prepared(
     """
     out, source = Path(out), Path(source)
     if not 4 <= size <= 2048:
-        raise DataError(f"size {size} px; expected 4 to 2048; choose another size")
+        raise DataError(f"the size is {size} px, but must be from 4 to 2048; choose another size")
     if workers < 0:
-        raise DataError(f"{workers} workers; expected 1 or more, or 0 for one per core; choose another number")
+        raise DataError(
+            f"the number of workers is {workers}, but must be 1 or more, or 0 for one a core; choose another number"
+        )
     if len(listing.items) < at_least:
         raise DataError(
             f"{len(listing.items)} pictures found in {printable(source)}; expected at least {at_least}; "
@@ -240,8 +242,8 @@ def _refuse_without_space(folder: Path, size: int, items: int, with_masks: bool)
     needed, free = items * size * size * (4 if with_masks else 3), shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{free / 1e6:,.0f} MB free in {printable(folder)}, {needed / 1e6:,.0f} MB needed for {items:,} pictures: "
-            "free space, choose another path or a smaller size"
+            f"{items:,} pictures need {needed / 1e6:,.0f} MB, but {printable(folder)} has {free / 1e6:,.0f} MB free; "
+            "free space, or choose another path or a smaller size"
         )
 
 

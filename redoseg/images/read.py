@@ -204,7 +204,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             raise DataError(f"{printable(path)}: an empty file; replace or remove it")
         if seen.st_size > MAX_BYTES:
             raise DataError(
-                f"{printable(path)}: {seen.st_size // 10**6} MB, at most {MAX_BYTES // 10**6} MB are read; "
+                f"{printable(path)}: it has {seen.st_size // 10**6} MB, but at most {MAX_BYTES // 10**6} MB are read; "
                 "make it smaller or remove it"
             )
         yield file

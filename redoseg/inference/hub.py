@@ -46,7 +46,7 @@ def fetch(
     Without a network they come from the cache, if they are there. Raises ModelError if they are not available.
     """
     if not _REPO.fullmatch(repo):
-        raise ModelError(f"model {repo!r} on the hub; expected user/name; correct it")
+        raise ModelError(f"{repo!r} is not a model's name on the hub; expected user/name; correct it")
     with _one_line(repo, "fetched"):
         import huggingface_hub
 

@@ -83,7 +83,9 @@ def expanded(model: str | Path) -> Path:
     try:
         return Path(model).expanduser()
     except RuntimeError as error:
-        raise ModelError(f"model {printable(model)}: {describe_error(error)} Correct the path or name") from None
+        raise ModelError(
+            f"model {printable(model)} cannot be found ({describe_error(error).rstrip('.')}); correct the path or name"
+        ) from None
 
 
 def fetched(model: str | Path, files: Sequence[str]) -> str | Path:

@@ -139,7 +139,7 @@ def _segment_folder(
 ) -> SegmentReport:
     if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in (".json", *IMAGE_SUFFIXES)):
         raise RedosegError(
-            f"{printable(out)} is a file's name; expected a folder for the results of a folder; choose a folder"
+            f"{printable(out)} is the name of a file, but the results of a folder need a folder; choose one"
         )
     if source.resolve() == out.resolve():  # the next run would take them for photographs
         raise RedosegError(f"{printable(out)} is the folder of the pictures; choose another folder for the results")
@@ -148,7 +148,9 @@ def _segment_folder(
     if source.resolve() in out.resolve().parents:  # results of an earlier run are no pictures
         images = [p for p in images if not p.resolve().is_relative_to(out.resolve())]
         if not images:
-            raise DataError(f"no picture in {printable(source)} but results in {printable(out)}; choose another folder")
+            raise DataError(
+                f"{printable(source)} has no pictures except the results in {printable(out)}; choose another folder"
+            )
     # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
     names = _names(images, source)
     inputs = {os.path.realpath(image) for image in images}
@@ -248,7 +250,7 @@ def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
     box = bounding_box(mask)
     if box is None:
-        raise DataError(f"{printable(path)}: no object found to crop to; segment this picture without the crop")
+        raise DataError(f"{printable(path)}: no object was found to crop to; segment this picture without the crop")
     left, top, width, height = box
     margin = round(_MARGIN * max(width, height))
     return (
@@ -358,7 +360,7 @@ def _target(source: Path, out: Path, kind: Kind) -> Path:
         return out / (COCO_FILE if kind == "coco" else f"{source.stem}.png")
     if suffix != right:
         raise RedosegError(
-            f"{printable(out)}: the result is a {right} file: name a file ending in {right}, or a folder"
+            f"{printable(out)}: the result is a {right} file; choose a name that ends in {right}, or a folder"
         )
     return out
 

@@ -31,7 +31,7 @@ def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str
         token = token or huggingface_hub.get_token()
         if not token:
             raise RedosegError(
-                "no token for the hub; expected one that may write; run `hf auth login`, or set HF_TOKEN"
+                "there is no token for the hub; run `hf auth login` with one that may write, or set HF_TOKEN"
             )
         api = huggingface_hub.HfApi(token=token, library_name="redoseg")
         address = api.create_repo(repo, private=private, exist_ok=True)

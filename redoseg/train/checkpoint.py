@@ -44,7 +44,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelError(f"{path} cannot be read as a checkpoint ({error}); {remedy}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
         found = "not a checkpoint of redoseg" if not isinstance(about, dict) else f"of format {about.get('format')}"
-        raise ModelError(f"{path} is {found}, and format {FORMAT} is needed; {remedy}")
+        raise ModelError(f"{path} is {found}, but format {FORMAT} is needed; {remedy}")
     return tensors, about
 
 

@@ -198,7 +198,7 @@ def train_hint(what: str) -> str:
         ),
         (
             "train shapes --data.size 33",
-            "settings: data.size is 33, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it",
+            "settings: data.size is 33, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it",
         ),
         ("train shapes --steps 0", "settings: steps is 0; expected at least 1; change it"),
         ("train shapes --optim.beta1 nan", "settings: optim.beta1 is nan; expected 0 to 0.9999; change it"),
@@ -208,14 +208,13 @@ def train_hint(what: str) -> str:
         ),
         (
             "train shapes --objective.latent-from composites --objective.redraw together",
-            "settings: objective.latent_from composites with objective.redraw together; "
-            "expected redraw each or object; change one of them",
+            "settings: objective.latent_from composites needs objective.redraw each or object, but it is together; "
+            "change one of them",
         ),
-        (f"train {'x' * 300}", f"recipe {'x' * 300}: "),
+        (f"train {'x' * 300}", f"recipe {'x' * 300} cannot be read ("),
         (
             "train none.toml",
-            f"recipe none.toml: no such file; expected a TOML file or one of {', '.join(recipe_names())}; "
-            "check the name",
+            f"recipe none.toml does not exist; choose a TOML file or one of {', '.join(recipe_names())}",
         ),
         (
             "train --resume",
@@ -708,9 +707,9 @@ def test_prepare_with_download_takes_what_is_there(call: Call) -> None:
         "note: 9 of the official 1,360 pictures are here",
     ]
     said = call("prepare", "horses", "--download", "--out", "set2")
-    assert one_line(said).startswith("set 'horses' cannot be downloaded; expected one of flowers102, ")
+    assert one_line(said).startswith("set 'horses' cannot be downloaded; choose one of flowers102, ")
     said = call("prepare", "lfw+flowers17", "--download", "--source", "seventeen", "--out", "set2")
-    assert one_line(said).startswith("1 source folders for lfw+flowers17; expected 2; name one for each part")
+    assert one_line(said).startswith("1 source folders are given, but lfw+flowers17 needs 2; give one for each part")
 
 
 def test_prepare_stopped_by_hand_goes_on(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -800,7 +799,10 @@ def test_redraw(call: Call, photos: Path, trained: Any) -> None:
             "gone has no state.safetensors, so it is not a run folder; choose one made by `redoseg train`",
         ),
         ("push {run} me/birds", "{run} has no README.md; expected a model folder; make one with `redoseg export`"),
-        ("segment hf://birds {photo} -o out", "model 'birds' on the hub; expected user/name; correct it"),
+        (
+            "segment hf://birds {photo} -o out",
+            "'birds' is not a model's name on the hub; expected user/name; correct it",
+        ),
     ],
 )
 def test_mistakes_in_redrawing_and_sharing(command: str, text: str, call: Call, photos: Path, trained: Any) -> None:

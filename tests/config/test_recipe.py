@@ -170,11 +170,11 @@ TOP = ", ".join(sorted(to_values(Config())))
         ({"optim": {"encoder_rate": -0.1}}, "R: optim.encoder_rate is -0.1; expected at least 0; change it"),
         (
             {"objective": {"floor": 0.4}, "nets": {"regions": 3}},
-            "R: objective.floor is 0.4 for 3 regions; expected at most 0.333; lower it",
+            "R: objective.floor is 0.4, but can be at most 0.333 with 3 regions; lower it",
         ),
         (
             {"objective": {"latent_from": "composites", "redraw": "one"}},
-            "R: objective.latent_from composites with objective.redraw one; expected redraw each or object; "
+            "R: objective.latent_from composites needs objective.redraw each or object, but it is one; "
             "change one of them",
         ),
         ({"optim": {"beta1": 10**400}}, f"R: optim.beta1 is {10**400}; expected a finite number; change it"),
@@ -191,7 +191,7 @@ def test_only_sizes_of_four_times_a_power_of_two(size: int) -> None:
     with pytest.raises(ConfigError) as caught:
         check(replace(Config(), data=replace(Config().data, size=size)))
     assert str(caught.value) == (
-        f"settings: data.size is {size}, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"
+        f"settings: data.size is {size}, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"
     )
 
 
@@ -204,8 +204,7 @@ def test_a_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_recipe(str(tmp_path / "none.toml"))
     assert str(caught.value) == (
-        f"recipe {tmp_path / 'none.toml'}: no such file; expected a TOML file or one of "
-        f"{', '.join(recipe_names())}; check the name"
+        f"recipe {tmp_path / 'none.toml'} does not exist; choose a TOML file or one of {', '.join(recipe_names())}"
     )
 
 
@@ -216,8 +215,8 @@ def test_broken_toml(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_recipe(str(path))
     text = str(caught.value)
-    assert text.startswith(f"recipe {path}: not TOML (")
-    assert text.endswith("); expected a TOML file; correct it")
+    assert text.startswith(f"recipe {path} is not a TOML file (")
+    assert text.endswith("); correct it")
     assert "\n" not in text
 
 

@@ -338,7 +338,7 @@ def test_nothing_new_again_and_again_is_given_up_and_can_go_on(site: Site, publi
     site.steps = [Step(upto=100_000), *[Step(upto=0)] * TRIES]
     said = refused(tmp_path)
     assert said.startswith(
-        f"{archive.url}: 0.1 of 0.2 MB came and {TRIES} more tries brought nothing new (the connection"
+        f"{archive.url}: 0.1 of 0.2 MB came, and {TRIES} more tries brought nothing new (the connection"
     )
     assert "run the same command again" in said
     assert str(tmp_path) in said
@@ -571,7 +571,7 @@ def test_no_server(publish: Publish, site: Site, tmp_path: Path, monkeypatch: py
     with pytest.raises(DataError) as caught:
         fetch("some", tmp_path, pause=60)
     assert str(caught.value) == (
-        f"{url}: cannot be reached (Connection refused); expected a server; "
+        f"{url}: cannot be reached (Connection refused); "
         f"check the network, or put 102flowers.tgz into {tmp_path} by hand"
     )
 

@@ -150,7 +150,7 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
     )
     assert "does not exist; expected a folder of pictures; choose another" in refused("folder", tmp_path / "x", out)
     assert "set 'cifar' is not known; expected one of flowers102" in refused("cifar", labelled, out)
-    assert "size 1 px; expected 4 to 2048" in refused("folder", labelled, out, 1)
+    assert "the size is 1 px, but must be from 4 to 2048" in refused("folder", labelled, out, 1)
     assert "has no setid.mat; expected the layout of Flowers-102" in refused("flowers102", labelled, out)
     for i in range(4):
         (labelled / "images" / f"p{i}.png").write_text("broken")

@@ -335,7 +335,9 @@ def test_cub_in_another_layout(tmp_path: Path) -> None:
     good = (root / "images.txt").read_text()
     for line in ("one.jpg", "1 ../../secret.jpg", "1 ../secret.jpg", "1 /etc/passwd.jpg", "1 001.Bird/x.png", "\x00"):
         (root / "images.txt").write_text(f"{good}\n{line}\n")
-        assert f"images.txt, line 14: {line!r}; expected '1 CLASS/NAME.jpg'" in refused("cub200-2011", tmp_path)
+        assert f"images.txt, line 14: the line is {line!r}; expected '1 CLASS/NAME.jpg'" in refused(
+            "cub200-2011", tmp_path
+        )
     (root / "images.txt").write_bytes(b"\n1 a\xff")
     assert "images.txt, line 2 is not UTF-8; expected a text file" in refused("cub200-2011", tmp_path)
     (root / "images.txt").write_text("1 001.Bird/x.jpg")
@@ -370,7 +372,9 @@ def test_a_folder_with_splits_of_its_own(tmp_path: Path) -> None:
     (source / "splits.csv").unlink()
     assert Counter(splits_of(read("folder", source)).values()) == {"train": 7, "val": 1}
     (source / "splits.txt").write_text("0 validation\n")
-    assert "splits.txt, line 1: split 'validation'; expected one of train, val, dev, test" in refused("folder", source)
+    assert "splits.txt, line 1: the split is 'validation'; expected one of train, val, dev, test" in refused(
+        "folder", source
+    )
 
 
 def test_names_differ_whatever_the_files_are_called(tmp_path: Path) -> None:
@@ -453,10 +457,10 @@ def test_what_a_set_is_refused_for(tmp_path: Path) -> None:
     known = "flowers102, flowers17, lfw, cub200-2011, butterflies, horses, celebamask, folder"
     assert refused("cifar", tmp_path) == f"set 'cifar' is not known; expected one of {known}"
     assert refused("lfw+", tmp_path, tmp_path) == f"set '' is not known; expected one of {known}"
-    advice = "name one for each part, in its order"
-    assert refused("flowers102+lfw", tmp_path) == f"1 source folders for flowers102+lfw; expected 2; {advice}"
-    assert refused("folder", tmp_path, tmp_path) == f"2 source folders for folder; expected 1; {advice}"
-    assert refused("folder") == f"0 source folders for folder; expected 1; {advice}"
+    advice = "give one for each part, in its order"
+    assert refused("flowers102+lfw", tmp_path) == f"1 source folders are given, but flowers102+lfw needs 2; {advice}"
+    assert refused("folder", tmp_path, tmp_path) == f"2 source folders are given, but folder needs 1; {advice}"
+    assert refused("folder") == f"0 source folders are given, but folder needs 1; {advice}"
     photos(tmp_path / "mine")
     assert "gone.txt: cannot be read (No such file" in refused("folder", tmp_path, splits=tmp_path / "gone.txt")
 

@@ -95,10 +95,10 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
         return refused(written(tmp_path, text))
 
     known = "expected one of train, val, dev, test; correct the line"
-    assert of("a 0\nb 3\n") == f"PATH, line 2: split '3'; {known}"
-    assert of("a train\n\nb Trainn\n") == f"PATH, line 3: split 'trainn'; {known}"
-    assert of("a,train\nb,\n") == f"PATH, line 2: split ''; {known}"
-    assert of("name,split\na,train\nb,tset\n") == f"PATH, line 3: split 'tset'; {known}"
+    assert of("a 0\nb 3\n") == f"PATH, line 2: the split is '3'; {known}"
+    assert of("a train\n\nb Trainn\n") == f"PATH, line 3: the split is 'trainn'; {known}"
+    assert of("a,train\nb,\n") == f"PATH, line 2: the split is ''; {known}"
+    assert of("name,split\na,train\nb,tset\n") == f"PATH, line 3: the split is 'tset'; {known}"
     assert of("name,split\na,train\nb,test,dev\n") == (
         "PATH, line 3 has 3 fields; expected 2 as in the header; correct the line"
     )

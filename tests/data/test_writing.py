@@ -105,7 +105,7 @@ def test_a_file_that_crashes_its_decoder_is_named_when_the_call_is_made_again(
 
 
 def test_a_number_of_workers_below_0_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^-1 workers; expected 1 or more, or 0"):
+    with pytest.raises(DataError, match=r"^the number of workers is -1, but must be 1 or more, or 0"):
         prepare("folder", source, tmp_path / "out", 24, workers=-1)
 
 
@@ -343,7 +343,7 @@ def test_too_little_space_is_seen_before_the_work(
     with pytest.raises(DataError) as caught:
         prepare("folder", source, tmp_path / "out", 256)
     assert str(caught.value) == (
-        f"1 MB free in {tmp_path}, 31 MB needed for 120 pictures: free space, choose another path or a smaller size"
+        f"120 pictures need 31 MB, but {tmp_path} has 1 MB free; free space, or choose another path or a smaller size"
     )
 
 

@@ -192,7 +192,7 @@ def test_an_open_band_stands_for_an_edge_halfway() -> None:
     banded[25:75, 25:75] = 1
     assert boundary_f(truth > 0, banded) > 0.95
     assert boundary_f(banded > 0, banded) == 0  # the band's inner side is 5 pixels off
-    with pytest.raises(DataError, match="without a labelled pixel; expected at least one"):
+    with pytest.raises(DataError, match="the labels have no labelled pixel"):
         boundary_f(truth > 0, np.full((100, 100), -1, np.int8))
-    with pytest.raises(DataError, match=r"labels of \(50, 100\); expected both"):
+    with pytest.raises(DataError, match=r"the labels \(50, 100\); expected \(H, W\) for both"):
         boundary_f(truth > 0, truth[:50])

@@ -87,7 +87,7 @@ def test_one_picture_that_is_refused(segmenter: Segmenter, photos: Path, tmp_pat
     assert "exists: choose another path, or allow overwriting" in refused(photos / "b.jpg", photos / "a.png")
     with pytest.raises(RedosegError, match=r"a\.png is a picture to segment: choose another folder"):
         segment_paths(segmenter, photos / "a.png", photos, overwrite=True)
-    assert "name a file ending in .png, or a folder" in refused(photos / "b.jpg", tmp_path / "x.jpg")
+    assert "choose a name that ends in .png, or a folder" in refused(photos / "b.jpg", tmp_path / "x.jpg")
     assert "does not exist; expected a picture or a folder of pictures" in refused(photos / "z.jpg", tmp_path / "out")
     (photos / "bad.jpg").write_text("x")
     assert "not a picture of a known format" in refused(photos / "bad.jpg", tmp_path / "out")
@@ -265,7 +265,9 @@ def test_results_among_the_inputs(segmenter: Segmenter, photos: Path) -> None:
 
 
 def test_a_folder_does_not_go_into_a_files_name(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RedosegError, match=r"one\.png is a file's name; expected a folder"):
+    with pytest.raises(
+        RedosegError, match=r"one\.png is the name of a file, but the results of a folder need a folder"
+    ):
         segment_paths(segmenter, photos, tmp_path / "one.png")
     with pytest.raises(RedosegError, match="a label cannot be combined with kind mask"):
         segment_paths(segmenter, photos, tmp_path / "out", label="lamp")
@@ -289,7 +291,9 @@ def test_folders_that_are_refused(segmenter: Segmenter, photos: Path, tmp_path: 
     with pytest.raises(DataError, match="no picture found in"):
         segment_paths(segmenter, tmp_path / "empty", tmp_path / "out")
     (tmp_path / "file").touch()
-    with pytest.raises(RedosegError, match="is a file's name; expected a folder for the results"):
+    with pytest.raises(
+        RedosegError, match="is the name of a file, but the results of a folder need a folder for the results"
+    ):
         segment_paths(segmenter, photos, tmp_path / "file")
 
 
@@ -346,7 +350,7 @@ def test_one_picture_as_coco(segmenter: Segmenter, photos: Path, tmp_path: Path)
         assert entry["images"][0]["file_name"] == "b.jpg"
         assert entry["categories"][0]["name"] == "bright"
     for kind, name in (("coco", "x.png"), ("mask", "y.json")):
-        with pytest.raises(RedosegError, match="name a file ending in"):
+        with pytest.raises(RedosegError, match="choose a name that ends in"):
             segment_paths(segmenter, photos / "b.jpg", tmp_path / name, kind=kind)  # type: ignore[arg-type]
     with pytest.raises(RedosegError, match="remove one of them"):
         segment_paths(segmenter, photos, tmp_path / "out", kind="coco", crop=True)
@@ -365,11 +369,11 @@ def test_a_crop_is_the_box_around_the_object(segmenter: Segmenter, photos: Path,
 
 def test_a_crop_needs_an_object(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (50, 30)).save(photos / "black.png")
-    with pytest.raises(DataError, match=r"black\.png: no object found to crop to"):
+    with pytest.raises(DataError, match=r"black\.png: no object was found to crop to"):
         segment_paths(segmenter, photos / "black.png", tmp_path / "x.png", crop=True)
     report = segment_paths(segmenter, photos, tmp_path / "out", crop=True)
     assert report.done == 4
-    assert report.failed[0][1].startswith("no object found")
+    assert report.failed[0][1].startswith("no object was found")
 
 
 def test_a_review_goes_from_the_least_to_the_most_sure(run: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_what_is_no_picture_is_one_line(segmenter: Segmenter) -> None:
             segmenter.batch(wrong)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="the number of threads is 0, but must be 1 or more"):
         Segmenter("flowers", threads=0)
-    with pytest.raises(ModelError, match="Correct the path or name"):
+    with pytest.raises(ModelError, match="correct the path or name"):
         Segmenter("~no-such-user/model")
     with pytest.raises(ModelError, match="edges 'sharp' are not known: choose one of guided, plain, grabcut"):
         Segmenter("flowers", edges="sharp")  # type: ignore[arg-type]

@@ -468,15 +468,17 @@ def test_without_opencv_no_step_is_trained(
 
 
 def test_more_regions_than_two_are_not_cut_anew(tiny: Tiny) -> None:
-    with pytest.raises(ConfigError, match=r"refine.sharpen grabcut with 3 regions; expected 2; remove one of them"):
+    with pytest.raises(
+        ConfigError, match=r"refine.sharpen grabcut needs two regions, but nets.regions is 3; change one of them"
+    ):
         tiny({"nets.regions": 3, "refine.sharpen": "grabcut"})
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (8, "refine.size is 8, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"),
-        (48, "refine.size is 48, 4 times a power of two from 16 on expected (32, 64, 128, 256): change it"),
+        (8, "refine.size is 8, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"),
+        (48, "refine.size is 48, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"),
         (16, "refine.size is 16; expected data.size (32) or more; raise it"),
     ],
 )

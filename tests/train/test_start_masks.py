@@ -213,12 +213,21 @@ def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"refine.start": "disc"}, "refine.start disc with refine.rounds 0; expected 1 or more"),
-        (SECOND | {"refine.start": "square"}, "refine.start_size is 0.6 for a square; expected less than 0.5"),
-        (SECOND | {"refine.start": "disc", "nets.regions": 3}, "refine.start with 3 regions; expected 2"),
-        ({"watch.picture_scores": True, "nets.regions": 3}, "watch.picture_scores with 3 regions; expected 2"),
-        (SECOND | {"refine.composites": 0.5, "nets.regions": 3}, "refine.composites with 3 regions; expected 2"),
-        (SECOND | {"refine.student": "unet"}, "refine.student unet with pictures of 16 px; expected 32 px or more"),
+        ({"refine.start": "disc"}, "refine.start disc needs the second stage, but refine.rounds is 0"),
+        (SECOND | {"refine.start": "square"}, "refine.start_size is 0.6, but must be below 0.5 for a square"),
+        (SECOND | {"refine.start": "disc", "nets.regions": 3}, "refine.start needs two regions, but nets.regions is 3"),
+        (
+            {"watch.picture_scores": True, "nets.regions": 3},
+            "watch.picture_scores needs two regions, but nets.regions is 3",
+        ),
+        (
+            SECOND | {"refine.composites": 0.5, "nets.regions": 3},
+            "refine.composites needs two regions, but nets.regions is 3",
+        ),
+        (
+            SECOND | {"refine.student": "unet"},
+            "refine.student unet needs pictures of 32 px or more, but they have 16 px",
+        ),
         (SECOND | {"refine.start_size": 2.0}, "refine.start_size is 2.0; expected 0.01 to 1.5"),
     ],
 )

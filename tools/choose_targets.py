@@ -45,9 +45,11 @@ def main(arguments: list[str]) -> None:
 def look(stage: str, network: nn.Module, size: int, config: Config, data: str) -> None:
     """Print the IoU of this network's masks, as they are and cut, and of those that would be kept."""
     seen, fine = (open_data(data, side, regions=2, split="dev") for side in (size, config.refined_size))
-    banks = [ImageStore(images, config, torch.device("cpu")) for images in (seen, fine)]
+    coarse_bank, fine_bank = (ImageStore(images, config, torch.device("cpu")) for images in (seen, fine))
     for cut in ("off", "grabcut", "mean-field"):
-        targets = make_targets(network, *banks, np.arange(len(fine)), cut, config.refine, lambda: False)
+        targets = make_targets(
+            network, coarse_bank, fine_bank, np.arange(len(fine)), cut=cut, config=config.refine, stop=lambda: False
+        )
         assert targets is not None
         masks, doubt = targets
         if cut == "off":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from redoseg.data.listing import Item
 from redoseg.errors import DataError
 from redoseg.files import printable
+from redoseg.images.crashes import DecodingNotes
 from redoseg.images.masks import Form, form_of, mask_numbers, read_mask, shown
 from redoseg.images.read import OBJECT
 from redoseg.system import cores, in_order
@@ -44,50 +45,53 @@ class _Seen:
     has_object: bool = True
 
 
-def settle(items: Sequence[Item], said: str = AUTO) -> tuple[tuple[Item, ...], tuple[str, ...]]:
+def settle(
+    items: Sequence[Item], said: str = AUTO, notes: DecodingNotes | None = None
+) -> tuple[tuple[Item, ...], tuple[str, ...]]:
     """The items with masks that say what the object is, and what was decided, in words.
 
     Only masks without a reader of their own are looked at. Where all of them have 0 and one other value, that value is
     the object. Classes and instances are not guessed: then no mask is used, and the note says which values there are.
-    `said` is what `checked_values` takes.
+    `said` is what `checked_values` takes. Masks are in `notes` while they are decoded.
     """
     plain = [item for item in items if item.mask is not None and item.read_mask is read_mask]
     if said != AUTO:
         items = tuple(replace(item, values=said) if item.read_mask is read_mask else item for item in items)
         plain = [item for item in items if item.mask is not None and item.read_mask is read_mask]
-        return items, _about_empty(_look_at(plain), said)
-    seen = _look_at(plain)
+        return items, _about_empty(_look_at(plain, notes), said)
+    seen = _look_at(plain, notes)
     forms = {one.form for one in seen} - {None, "empty"}
     nonzero = frozenset().union(*(one.values for one in seen if one.form != "empty")) - {0}
     which = ""
-    notes: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
     if "grey" in forms:
         which = "grey" if "half" in forms and not {"ones", "numbers"} & forms else ""
     elif "numbers" in forms:
         labels = nonzero - {255} if all(one.palette for one in seen if one.form == "numbers") else nonzero
         if len(labels) == 1 and any(0 in one.values for one in seen):
             which = str(next(iter(labels)))
-            notes = (f"masks have the values {_of_all(seen)}; {which} is read as the object",)
+            found = (f"masks have the values {_of_all(seen)}; {which} is read as the object",)
         else:
             return _without_masks(items, seen)
     settled = tuple(replace(item, values=which) if item.read_mask is read_mask else item for item in items)
-    return settled, (*notes, *_about_empty(seen, which))
+    return settled, (*found, *_about_empty(seen, which))
 
 
-def _look_at(items: Sequence[Item]) -> list[_Seen]:
+def _look_at(items: Sequence[Item], notes: DecodingNotes | None) -> list[_Seen]:
     """What the masks have, evenly spaced ones of many."""
     chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), LOOKED_AT)).astype(int))
-    with closing(in_order(_look, [items[i] for i in chosen], cores())) as found:
+    with closing(in_order(lambda item: _look(item, notes), [items[i] for i in chosen], cores())) as found:
         return list(found)
 
 
-def _look(item: Item) -> _Seen:
+def _look(item: Item, notes: DecodingNotes | None) -> _Seen:
     assert item.mask is not None
     try:
-        numbers = mask_numbers(item.mask, colours=item.values == NONZERO)
-        seen = numbers.seen()
-        form = form_of(seen, numbers.palette)
-        has_object = bool((item.labels() == OBJECT).any()) if item.values else form != "empty"
+        with notes.decoding(item.mask) if notes else nullcontext():
+            numbers = mask_numbers(item.mask, colours=item.values == NONZERO)
+            seen = numbers.seen()
+            form = form_of(seen, numbers.palette)
+            has_object = bool((item.labels() == OBJECT).any()) if item.values else form != "empty"
         return _Seen(item, form, frozenset(seen), numbers.palette, has_object)
     except DataError:  # listed when it is read
         return _Seen(item, None)

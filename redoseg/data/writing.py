@@ -123,7 +123,8 @@ def write_prepared(
                     raise DataError(f"{printable(out)} {_what_is_there(out)}; expected a new folder; choose another")
                 shutil.rmtree(partial, ignore_errors=True)
                 return done
-            settled, about_masks = settle(items, listing.mask_values)
+            decoding = DecodingNotes(partial / "decoding")
+            settled, about_masks = settle(items, listing.mask_values, decoding)
             items, notes = list(settled), (*listing.notes, *about_masks)
             writer = _Writer(partial, plan, size, with_masks=any(item.mask for item in items))
             _refuse_without_space(out.parent, size, len(items) - writer.items, writer.with_masks)
@@ -131,8 +132,7 @@ def write_prepared(
             if on_item is not None and found:
                 on_item(found, len(items))
             with writer:
-                notes = DecodingNotes(partial / "decoding")
-                rest = decode(items[found:], size, nearest=nearest, threads=workers or cores(), notes=notes)
+                rest = decode(items[found:], size, nearest=nearest, threads=workers or cores(), notes=decoding)
                 for decoded in stack.enter_context(contextlib.closing(rest)):
                     why = [(_relative(path, source), text) for path, text in decoded.problems]
                     writer.add(decoded.image, decoded.mask, why)

@@ -97,7 +97,9 @@ def refine(
     student = None
     for number in range(1, config.rounds + 1):
         source = start if number == 1 and start is not None else teacher
-        targets = make_targets(source, bank if number == 1 else fine, fine, images, config.cut_in(number), config, stop)
+        targets = make_targets(
+            source, bank if number == 1 else fine, fine, images, cut=config.cut_in(number), config=config, stop=stop
+        )
         if targets is None:
             return None
         regions, doubt = targets
@@ -164,6 +166,7 @@ def make_targets(
     seen: ImageStore,
     fine: ImageStore,
     images: Int[np.ndarray, " p"],
+    *,
     cut: str,
     config: RefineConfig,
     stop: Callable[[], bool],

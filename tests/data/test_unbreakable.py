@@ -530,7 +530,9 @@ def test_files_too_large_are_not_read(tmp_path: Path) -> None:
     with open(tmp_path / "x.webp", "wb") as file:
         file.write(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
         file.truncate(2**40)  # sparse: it takes no room
-    assert "it has 1099511 MB, but at most 1073 MB are read; make it smaller or remove it" in refused(tmp_path / "x.webp")
+    assert "it has 1099511 MB, but at most 1073 MB are read; make it smaller or remove it" in refused(
+        tmp_path / "x.webp"
+    )
 
 
 PEAK = """

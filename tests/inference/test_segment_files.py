@@ -291,9 +291,7 @@ def test_folders_that_are_refused(segmenter: Segmenter, photos: Path, tmp_path: 
     with pytest.raises(DataError, match="no picture found in"):
         segment_paths(segmenter, tmp_path / "empty", tmp_path / "out")
     (tmp_path / "file").touch()
-    with pytest.raises(
-        RedosegError, match="is the name of a file, but the results of a folder need a folder for the results"
-    ):
+    with pytest.raises(RedosegError, match="is the name of a file, but the results of a folder need a folder"):
         segment_paths(segmenter, photos, tmp_path / "file")
 
 

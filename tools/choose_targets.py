@@ -24,7 +24,8 @@ from redoseg.run_folder import RunFolder
 from redoseg.train.checkpoint import restore
 from redoseg.train.loader import ImageStore
 from redoseg.train.refine import make_targets
-from redoseg.train.state import TrainState, load_refined
+from redoseg.train.refined import load_refined
+from redoseg.train.state import TrainState
 
 
 def main(arguments: list[str]) -> None:

@@ -117,11 +117,19 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: refine.start {start} needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
             "remove refine.start"
         )
-    if config.has_second_stage and config.refine.student == "unet" and config.refined_size < 32:
-        raise ConfigError(
-            f"{where}: refine.student unet needs pictures of 32 px or more, but they have {config.refined_size} px; "
-            "raise refine.size"
-        )
+    for key, net, place, pixels in (
+        ("nets.extractor", config.nets.extractor, "data.size", config.data.size),
+        (
+            "refine.student",
+            config.refine.student if config.has_second_stage else "",
+            "refine.size",
+            config.refined_size,
+        ),
+    ):
+        if net == "unet" and pixels < 32:
+            raise ConfigError(
+                f"{where}: {key} unet needs pictures of 32 px or more, but they have {pixels} px; raise {place}"
+            )
     if start == "square" and config.refine.start_size >= 0.5:
         raise ConfigError(
             f"{where}: refine.start_size is {config.refine.start_size:g}, but must be below 0.5 for a square; lower it"
@@ -129,6 +137,8 @@ def check(config: Config, where: str = "settings") -> None:
     for key, wanted in (
         ("refine.start", start != "run"),
         ("refine.composites", config.refine.composites > 0),
+        ("objective.move", config.objective.move > 0),
+        ("nets.extractor_from", config.nets.extractor_from != ""),
         ("watch.picture_scores", config.watch.picture_scores),
     ):
         if wanted and config.nets.regions != 2:

@@ -66,6 +66,10 @@ class NetConfig:
     """Regions n that the mask extractor divides a picture into [regions]"""
     latent: int = ranged(32, 1)
     """Length of the latent z of one region [numbers]"""
+    extractor: Literal["paper", "unet"] = "paper"
+    """The mask extractor of the paper, or a small U-Net that keeps finer edges [name]"""
+    extractor_from: str = ""
+    """Run whose masks this one starts with, its object as region 0; empty draws a new extractor [path]"""
     extractor_width: int = ranged(16, 1)
     """Channels of the mask extractor's first convolution [channels]"""
     generator_width: int = ranged(32, 1)
@@ -102,6 +106,9 @@ class ObjectiveConfig:
     """Hinge loss on the raw score, or a sigmoid with binary cross-entropy [name]"""
     adversarial_weight: float = 1.0
     """Weight of fooling the discriminator [factor]"""
+    move: float = ranged(0.0, 0, 0.5)
+    """The discriminator also sees the object of each picture, region 0, shifted by up to this share of a side onto the
+    redrawn ground; of two regions; 0 is off [share]"""
     augment: bool = False
     """The discriminator sees real and redrawn pictures with other colours and shifted, at random [true/false]"""
     fresh_fakes: bool = True
@@ -138,6 +145,8 @@ class OptimConfig:
     """Learning rate of the mask extractor [per step]"""
     extractor_decay: float = 1e-4
     """Weight decay (Adam's own L2) of the mask extractor [factor]"""
+    extractor_wait: int = ranged(0, 0)
+    """Steps before the mask extractor begins to learn [steps]"""
     generator_rate: float = 1e-4
     """Learning rate of the region generators [per step]"""
     encoder_rate: float = 1e-4

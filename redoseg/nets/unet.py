@@ -13,11 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from redoseg.config.schema import Config
+from redoseg.config.schema import Config, NetConfig
 from redoseg.nets.blocks import cat_channels
 from redoseg.nets.mask_extractor import MaskExtractor, ResidualBlock
 
 LEVELS = (1, 2, 4, 6, 8)  # channels of each level, in widths; each has half the side of the one before
+
+
+def first_extractor(nets: NetConfig) -> MaskExtractor | UNet:
+    """The network that the first stage trains, beside generators and discriminator."""
+    return UNet(nets.extractor_width, nets.regions) if nets.extractor == "unet" else MaskExtractor(nets)
 
 
 def student_extractor(config: Config) -> MaskExtractor | UNet:

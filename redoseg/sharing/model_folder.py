@@ -26,9 +26,8 @@ from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.files import describe_error, printable, suggest_fix, write_atomic
 from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.image_encoder import latent_encoder
-from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
-from redoseg.nets.unet import student_extractor
+from redoseg.nets.unet import first_extractor, student_extractor
 from redoseg.onnx_export.generators import redrawer_bytes
 from redoseg.onnx_export.mask_extractor import export_extractor
 from redoseg.run_folder import (
@@ -46,8 +45,8 @@ from redoseg.sharing.model_card import Statements, write_card
 from redoseg.train.checkpoint import Saved, load_saved, part, prefixed, restore, save_checkpoint
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, soft_masks
+from redoseg.train.refined import load_refined
 from redoseg.train.stage_data import open_training_images
-from redoseg.train.state import load_refined
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def read_run(folder: Path) -> TrainedNets:
     config = from_values(saved["config"], str(files.state))
     nets, data = config.nets, config.data
     generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
-    extractor: nn.Module = MaskExtractor(nets)
+    extractor: nn.Module = first_extractor(nets)
     encoder = latent_encoder(nets, data.size)
     for module, prefix in (
         (extractor, "average.extractor"),

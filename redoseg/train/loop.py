@@ -64,11 +64,20 @@ def train(
             latents, chosen = drawn.latents.to(device), drawn.chosen.to(device)
             changes, centre = drawn.changes.to(device), state.redrawer.centre_pull(step)
             colours = state.redrawer.self_redraw_colours(images)
+            shifts = drawn.shifts.to(device) if objective.move else None
+            state.before_step(step)
 
             # the redrawer's step, against a constant discriminator
             with precision:
                 redrawn = redrawer(
-                    images, latents, chosen, state.discriminator, changes=changes[0], centre=centre, colours=colours
+                    images,
+                    latents,
+                    chosen,
+                    state.discriminator,
+                    changes=changes[0],
+                    centre=centre,
+                    colours=colours,
+                    shifts=shifts,
                 )
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
@@ -80,7 +89,7 @@ def train(
             if objective.fresh_fakes:
                 fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
                 with torch.no_grad(), precision:
-                    fakes = redraw(images, fresh, chosen)[0]
+                    fakes = redraw(images, fresh, chosen, shifts)[0]
             with precision:
                 judged = discriminator(batch.real, fakes, changes[1])
             refuse_non_finite(judged["total"], "discriminator", step)

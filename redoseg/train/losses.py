@@ -33,6 +33,27 @@ def compose(
     return redrawn[:, 0]
 
 
+def moved(
+    images: Float[Tensor, "b 3 h w"],
+    objects: Float[Tensor, "b 1 h w"],
+    grounds: Float[Tensor, "b 3 h w"],
+    shifts: Float[Tensor, "b 2"],
+) -> Float[Tensor, "b 3 h w"]:
+    """The images' own objects, shifted right and down by parts of a side, on drawn grounds.
+
+    A mask that takes in ground, or leaves part of the object behind, shows once its object is elsewhere: this needs no
+    difference of colour (Bielski and Favaro, NeurIPS 2019).
+    """
+    maps = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
+    maps[:, :, 2] = -2 * shifts  # in affine_grid's coordinates a side is 2 long
+    places = F.affine_grid(maps, list(images.shape), align_corners=False)
+    there = F.grid_sample(objects.float(), places, align_corners=False)
+    return (
+        there * F.grid_sample(images.float(), places, padding_mode="border", align_corners=False)
+        + (1 - there) * grounds
+    )
+
+
 def redrawer_adversarial(scores: Float[Tensor, "m 1"], kind: str) -> Float[Tensor, ""]:
     """What generators and mask extractor minimise: fakes should score as real."""
     return -scores.mean() if kind == "hinge" else F.softplus(-scores).mean()

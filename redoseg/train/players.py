@@ -15,8 +15,8 @@ from torch.nn.utils import parametrize
 
 from redoseg.config.schema import Config
 from redoseg.nets.image_encoder import discriminator, latent_encoder
-from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.region_generator import RegionGenerator
+from redoseg.nets.unet import first_extractor
 from redoseg.train import distributed, losses
 from redoseg.train.augment import augmented
 
@@ -31,7 +31,7 @@ class Redrawer(nn.Module):
         super().__init__()
         self.config = config.objective
         nets, data = config.nets, config.data
-        self.extractor = MaskExtractor(nets)
+        self.extractor = first_extractor(nets)
         self.generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
         self.encoder = latent_encoder(nets, data.size)
 
@@ -62,14 +62,25 @@ class Redrawer(nn.Module):
         return torch.stack([generator(z, mask) for generator, z, mask in regions], 1)
 
     def redraw(
-        self, images: Float[Tensor, "b 3 h w"], latents: Float[Tensor, "b n d"], chosen: Int[Tensor, " b"]
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        latents: Float[Tensor, "b n d"],
+        chosen: Int[Tensor, " b"],
+        shifts: Float[Tensor, "b 2"] | None = None,
     ) -> tuple[Float[Tensor, "m 3 h w"], Float[Tensor, "b n 3 h w"], Float[Tensor, "b n h w"]]:
-        """Redrawn pictures (`losses.compose`), the parts they were made of, and the masks."""
+        """Redrawn pictures (`losses.compose`), the parts they were made of, and the masks.
+
+        With `shifts`, from -1 to 1, the pictures' own objects on redrawn grounds follow (`losses.moved`).
+        """
         masks = self.extractor(images)
-        parts = self.draw(latents, masks)
+        parts = drawn = self.draw(latents, masks)
         if self.config.mask_drawings:
             parts = parts * masks.unsqueeze(2)
-        return losses.compose(images, parts, masks, self.config.redraw, chosen), parts, masks
+        fakes = losses.compose(images, parts, masks, self.config.redraw, chosen)
+        if shifts is not None:
+            elsewhere = losses.moved(images, masks[:, :1], drawn[:, 1], self.config.move * shifts)
+            fakes = torch.cat([fakes, elsewhere])
+        return fakes, parts, masks
 
     def forward(
         self,
@@ -81,11 +92,12 @@ class Redrawer(nn.Module):
         changes: Float[Tensor, "k 5"] | None = None,
         centre: Float[Tensor, ""] | None = None,
         colours: Float[Tensor, "3 3"] | None = None,
+        shifts: Float[Tensor, "b 2"] | None = None,
     ) -> dict[str, Tensor]:
         """The losses and their `total`.
 
         `changes` augment what the discriminator sees; `centre` comes from `centre_pull`, `colours` from
-        `self_redraw_colours`.
+        `self_redraw_colours`, `shifts` move objects (`redraw`).
 
         Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
         With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
@@ -94,13 +106,14 @@ class Redrawer(nn.Module):
         with self.norms():
             if c.self_redraw_weight:
                 read = self.encoder(images).view_as(latents)
-            fakes, parts, masks = self.redraw(images, latents, chosen)
+            fakes, parts, masks = self.redraw(images, latents, chosen, shifts)
             terms = {
                 "redrawer": losses.redrawer_adversarial(discriminator.score_as_constant(fakes, changes), c.adversarial)
             }
             total = c.adversarial_weight * terms["redrawer"]
             if c.latent_weight:
-                terms["latent"] = self.latent_error(fakes, parts, latents)
+                composites = fakes if shifts is None else fakes[: -len(images)]
+                terms["latent"] = self.latent_error(composites, parts, latents)
                 total = total + c.latent_weight * terms["latent"]
                 # 0 where the encoder reads nothing off the picture, 1 where it reads all
                 terms["latent_read"] = 1 - terms["latent"].detach() / distributed.mean(latents.square().mean())

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # one independent stream of random numbers for each purpose
-REDRAWN, REAL, LATENTS, FRESH_LATENTS, CHOSEN, FLIPS, CHANGES = range(7)
+REDRAWN, REAL, LATENTS, FRESH_LATENTS, CHOSEN, FLIPS, CHANGES, SHIFTS, MORE_CHANGES = range(9)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class StepDraws:
     fresh_latents: Float[Tensor, "b n d"]
     chosen: Int[Tensor, " b"]
     changes: Float[Tensor, "2 k 5"]
-    """Numbers in 0..1 that say how what the discriminator sees is augmented, in each player's step; k = b (n + 1)."""
+    """Numbers in 0..1 that say how what the discriminator sees is augmented, in each player's step; k = b (n + 2)."""
+    shifts: Float[Tensor, "b 2"]
+    """How far each object moves, from -1 to 1 of what the settings allow."""
 
     def part(self, rank: int, size: int) -> StepDraws:
         """What rank `rank` of `size` takes of this batch: one of `size` equal parts, in order."""
@@ -43,6 +45,7 @@ class StepDraws:
             fresh_latents=self.fresh_latents[own],
             chosen=self.chosen[own],
             changes=by_region[:, :, own].flatten(1, 2),
+            shifts=self.shifts[own],
         )
 
 
@@ -74,6 +77,9 @@ class RandomDraws:
 
     def step(self, step: int) -> StepDraws:
         """The draws of step number `step`, counted from 1."""
+        # two streams, so that runs which move no object are what they were
+        changes = [(CHANGES, self.regions + 1), (MORE_CHANGES, 1)]
+        parts = [self._generator(s, step).random((2, self.batch * n, 5), dtype=np.float32) for s, n in changes]
         return StepDraws(
             redrawn=self._indices(REDRAWN, step),
             real=self._indices(REAL, step),
@@ -81,7 +87,6 @@ class RandomDraws:
             latents=self._normal(LATENTS, step),
             fresh_latents=self._normal(FRESH_LATENTS, step),
             chosen=torch.from_numpy(self._generator(CHOSEN, step).integers(0, self.regions, self.batch)),
-            changes=torch.from_numpy(
-                self._generator(CHANGES, step).random((2, self.batch * (self.regions + 1), 5), dtype=np.float32)
-            ),
+            changes=torch.from_numpy(np.concatenate(parts, 1)),
+            shifts=torch.from_numpy(self._generator(SHIFTS, step).uniform(-1, 1, (self.batch, 2)).astype(np.float32)),
         )

@@ -37,9 +37,10 @@ from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, image_scores, sample_rows, soft_masks
 from redoseg.train.plots import draw_curves, draw_samples
 from redoseg.train.refine import refine
+from redoseg.train.refined import load_refined, save_refined
 from redoseg.train.report import write_report
 from redoseg.train.stage_data import RunData, StageData
-from redoseg.train.state import SEEDS_APART, TrainState, load_refined, save_refined
+from redoseg.train.state import SEEDS_APART, TrainState
 from redoseg.train.status import StatusLine
 from redoseg.train.stopping import asked_to_stop
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
@@ -16,6 +16,7 @@ from redoseg.errors import DivergedError, ModelError
 from redoseg.train import checkpoint
 from redoseg.train.compute import placed
 from redoseg.train.players import Discriminator, MovingAverage, Redrawer
+from redoseg.train.refined import take_over
 
 SEEDS_APART = 1_000_003  # the seed of restart r is the run's seed plus r times this
 
@@ -55,6 +56,8 @@ class TrainState:
         torch.manual_seed(config.seed + restarts * SEEDS_APART)
         # drawn on the CPU, so that every device starts from the same weights
         redrawer, discriminator = (placed(player(config), config, device) for player in players)
+        if config.nets.extractor_from:
+            take_over(redrawer.extractor, config.nets.extractor_from)
         optim = config.optim
         groups = [
             {
@@ -74,6 +77,11 @@ class TrainState:
             MovingAverage(redrawer, optim.average),
             restarts=restarts,
         )
+
+    def before_step(self, step: int) -> None:
+        """Let the mask extractor learn from its first step on, and not before."""
+        optim = self.config.optim
+        self.redrawer_optimiser.param_groups[0]["lr"] = optim.extractor_rate if step > optim.extractor_wait else 0.0
 
     def refuse_non_finite(self) -> None:
         """Raises DivergedError where a weight is not finite, so that it is not saved."""
@@ -106,8 +114,9 @@ class TrainState:
         if not all(isinstance(about.get(key), int) for key in ("step", "restarts")):
             raise ModelError(f"{path} is damaged: it does not say its step; choose another run folder")
         config = from_values(about["config"], f"{path}")
-        state = cls.fresh(config, device, about["restarts"])
-        state.step = about["step"]
+        # its weights come from here, so the run that they once came from may be gone
+        state = cls.fresh(replace(config, nets=replace(config.nets, extractor_from="")), device, about["restarts"])
+        state.config, state.step = config, about["step"]
         for name, module in (
             ("redrawer", state.redrawer),
             ("critic", state.discriminator),
@@ -120,26 +129,6 @@ class TrainState:
         ):
             checkpoint.restore_optimiser(optimiser, checkpoint.part(name, tensors))
         return state
-
-
-def save_refined(path: Path, extractor: nn.Module, config: Config, restarts: int) -> None:
-    """Write the extractor that the second stage of this attempt gave."""
-    about: checkpoint.Saved = {"config": to_values(config), "restarts": restarts}
-    checkpoint.save_checkpoint(path, extractor.state_dict(), about)
-
-
-def load_refined(path: Path, config: Config, *, step: int, restarts: int) -> dict[str, Tensor] | None:
-    """The weights that `save_refined` wrote, if they belong to a run of this `config` that is at `step`; else None.
-
-    They do not where the run has to redraw further first, has other settings (`speed` aside), or has started again
-    since. ModelError where `path` is another kind of file.
-    """
-    if step < config.first_steps or not path.is_file():
-        return None
-    tensors, about = checkpoint.load_saved(path)
-    # read as a config, so that a setting that redoseg got later is not a difference
-    then = replace(from_values(about["config"], str(path)), speed=config.speed)
-    return tensors if then == config and about.get("restarts") == restarts else None
 
 
 def _adam(groups: list[dict[str, object]], config: Config) -> torch.optim.Optimizer:

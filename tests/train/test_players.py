@@ -174,6 +174,7 @@ SWITCHES: dict[str, Case] = {
     "objective.adversarial": ("bce", ("extractor", "generators", "critic"), ("encoder",), {}),
     "objective.adversarial_weight": (3.0, ("extractor", "generators"), ("encoder",), {}),
     "objective.augment": (True, ("extractor", "generators", "critic"), ("encoder",), {}),
+    "objective.move": (0.2, ("extractor", "generators", "critic"), ("encoder",), {}),
     "objective.fresh_fakes": (False, ("critic",), REDRAWER, {}),
     "objective.same_latents": (False, ("critic",), REDRAWER, {}),
     "objective.other_real": (False, ("critic",), REDRAWER, {}),
@@ -188,6 +189,7 @@ SWITCHES: dict[str, Case] = {
     "objective.self_redraw_colours": ("whitened", REDRAWER, (), {"objective.self_redraw_weight": 5.0}),
     "nets.regions": (3, ALL, (), {}),
     "nets.latent": (6, ("generators", "encoder"), (), {}),
+    "nets.extractor": ("unet", ("extractor",), (), {"data.size": 32}),
     "nets.extractor_width": (6, ("extractor",), (), {}),
     "nets.generator_width": (3, ("generators",), (), {}),
     "nets.discriminator_width": (6, ("critic",), (), {}),
@@ -200,6 +202,7 @@ SWITCHES: dict[str, Case] = {
     "nets.initialisation": ("everywhere", ("generators", "encoder", "critic"), (), {}),
     "nets.initialisation_gain": (0.7, ALL, (), {}),
     "optim.extractor_rate": (2e-3, ("extractor",), ("generators", "encoder"), {}),
+    "optim.extractor_wait": (1, ("extractor",), ("generators", "encoder"), {}),
     "optim.extractor_decay": (1.0, ("extractor",), ("generators", "encoder"), {}),
     "optim.generator_rate": (2e-3, ("generators",), ("extractor", "encoder"), {}),
     "optim.encoder_rate": (2e-3, ("encoder",), ("extractor", "generators"), {}),
@@ -265,6 +268,7 @@ def test_every_switch_has_a_case() -> None:
         for table, kind in (("nets", NetConfig), ("objective", ObjectiveConfig), ("optim", OptimConfig))
         for field in fields(kind)
     }
+    names.remove("nets.extractor_from")  # of another run: tests/train/test_from_another_run.py
     assert set(SWITCHES) == names | {"precision", "data.value_range", "data.flip"}
 
 

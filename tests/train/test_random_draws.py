@@ -53,10 +53,13 @@ def test_shapes_and_distributions() -> None:
     draws = RandomDraws(0, 50, 400, 3, 5)
     drawn = draws.step(7)
     assert {f.name for f in fields(drawn)} == {
-        "redrawn", "real", "flips", "latents", "fresh_latents", "chosen", "changes"
+        "redrawn", "real", "flips", "latents", "fresh_latents", "chosen", "changes", "shifts"
     }  # fmt: skip
     assert drawn.latents.shape == (400, 3, 5)
-    assert drawn.changes.shape == (2, 400 * 4, 5)
+    assert drawn.changes.shape == (2, 400 * 5, 5)
+    assert drawn.shifts.shape == (400, 2)
+    assert -1 < drawn.shifts.min() < -0.9
+    assert 0.9 < drawn.shifts.max() < 1
     assert 0 <= drawn.changes.min() < 0.01 < 0.99 < drawn.changes.max() < 1
     assert drawn.latents.mean().abs() < 0.05
     assert drawn.latents.std().item() == pytest.approx(1, abs=0.05)

@@ -23,7 +23,7 @@ from redoseg.nets.unet import student_extractor
 from redoseg.run_folder import RunFolder
 from redoseg.train.checkpoint import restore
 from redoseg.train.loader import ImageStore
-from redoseg.train.refine import make_targets
+from redoseg.train.refine import disagreement, make_targets, raggedness
 from redoseg.train.refined import load_refined
 from redoseg.train.state import TrainState
 
@@ -52,7 +52,8 @@ def look(stage: str, network: nn.Module, size: int, config: Config, data: str) -
             network, coarse_bank, fine_bank, np.arange(len(fine)), cut=cut, config=config.refine, stop=lambda: False
         )
         assert targets is not None
-        masks, doubt = targets
+        before, masks = targets
+        doubt = raggedness(masks, 2) if cut == "off" else disagreement(before, masks)
         if cut == "off":
             inner = metrics.object_region(np.stack([masks == 0, masks == 1], 1).astype(np.float32))
         objects, order = masks == inner, np.argsort(doubt, kind="stable")

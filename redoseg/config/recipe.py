@@ -134,6 +134,11 @@ def check(config: Config, where: str = "settings") -> None:
         raise ConfigError(
             f"{where}: refine.start_size is {config.refine.start_size:g}, but must be below 0.5 for a square; lower it"
         )
+    if config.refine.judge == "redraw" and start != "run":
+        raise ConfigError(
+            f"{where}: refine.judge redraw needs generators that have learnt, but refine.start {start} trains none; "
+            "change one of them"
+        )
     for key, wanted in (
         ("refine.start", start != "run"),
         ("refine.composites", config.refine.composites > 0),

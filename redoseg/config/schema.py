@@ -193,6 +193,9 @@ class RefineConfig:
     """The same in later rounds, whose masks can be trusted more [share]"""
     select: Literal["best", "random"] = "best"
     """Learn from the best masks by that measure, or from as many that are drawn at random [name]"""
+    judge: Literal["agreement", "redraw"] = "agreement"
+    """The best masks are those that a cut changed least (or the least ragged), or those under which the run's own
+    generators redraw a picture best; redraw also chooses between a mask and its cut [name]"""
     pictures: int = ranged(10000, 1)
     """Consider at most this many training pictures [pictures]"""
     steps: int = ranged(300, 20)

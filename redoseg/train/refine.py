@@ -10,7 +10,8 @@ folder (`refine.start`): the control that shows what the first stage adds.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from redoseg.train.composites import on_other_grounds
 from redoseg.train.compute import autocast, placed
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import refuse_non_finite
+from redoseg.train.losses import region_error, whitening
 from redoseg.train.mean_field import mean_field
 from redoseg.train.measure import evenly_spaced, soft_masks
 from redoseg.train.start_masks import StartMasks
@@ -97,12 +99,15 @@ def refine(
     student = None
     for number in range(1, config.rounds + 1):
         source = start if number == 1 and start is not None else teacher
-        targets = make_targets(
-            source, bank if number == 1 else fine, fine, images, cut=config.cut_in(number), config=config, stop=stop
-        )
+        cut = config.cut_in(number)
+        targets = make_targets(source, bank if number == 1 else fine, fine, images, cut=cut, config=config, stop=stop)
         if targets is None:
             return None
-        regions, doubt = targets
+        if config.judge == "redraw":
+            regions, doubt = best_redrawn(state, bank, images, targets)
+        else:
+            before, regions = targets
+            doubt = raggedness(regions, state.config.nets.regions) if cut == "off" else disagreement(before, regions)
         kept = _kept(doubt, config, number, state.seed)
 
         one_hot = np.stack([regions[kept] == region for region in range(state.config.nets.regions)], 1)
@@ -170,8 +175,8 @@ def make_targets(
     cut: str,
     config: RefineConfig,
     stop: Callable[[], bool],
-) -> tuple[UInt8[np.ndarray, "p s s"], Float[np.ndarray, " p"]] | None:
-    """Targets of these images at the size of `fine`, cut again as `cut` says, and how much each is doubted.
+) -> tuple[UInt8[np.ndarray, "p s s"], UInt8[np.ndarray, "p s s"]] | None:
+    """Targets of these images at the size of `fine`, before and after they are cut as `cut` says.
 
     They come from masks to start from, or from a network that sees the images as `seen` has them. None where asked to
     `stop`.
@@ -196,11 +201,44 @@ def make_targets(
             field = mean_field(fine.stored(part), torch.from_numpy(soft).to(fine.device))
             cuts.append((field > 0.5).cpu().numpy().astype(np.uint8))
     before = np.concatenate(regions)
-    if cut == "off":
-        count = 2 if isinstance(source, StartMasks) else given.shape[1]
-        return before, raggedness(before, count)
-    found = np.concatenate(cuts)
-    return found, disagreement(before, found)
+    return before, np.concatenate(cuts) if cuts else before
+
+
+def best_redrawn(
+    state: TrainState,
+    bank: ImageStore,
+    images: Int[np.ndarray, " p"],
+    candidates: Sequence[UInt8[np.ndarray, "p s s"]],
+) -> tuple[UInt8[np.ndarray, "p s s"], Float[np.ndarray, " p"]]:
+    """Of each image the candidate under which the run's generators redraw it best, and the error of that.
+
+    `bank` has the images at the size of the generators. The error of a mask that all but misses a region is infinite.
+    """
+    errors = np.stack([_redraw_errors(state, bank, images, regions) for regions in candidates])
+    best = errors.argmin(0)
+    return np.stack(candidates)[best, np.arange(len(images))], errors.min(0)
+
+
+@torch.no_grad()
+def _redraw_errors(
+    state: TrainState, bank: ImageStore, images: Int[np.ndarray, " p"], regions: UInt8[np.ndarray, "p s s"]
+) -> Float[np.ndarray, " p"]:
+    """Mean difference of each image and its redrawing from latents read off it, in whitened colours [values]."""
+    nets = state.config.nets
+    encoder = copy.deepcopy(state.redrawer.encoder).eval()  # in training a spectral norm changes at every use
+    generators = list(state.average.nets["generators"].children())
+    found = []
+    for part in np.array_split(np.arange(len(images)), -(-len(images) // PART)):
+        seen = bank(images[part])
+        masks = F.one_hot(torch.from_numpy(regions[part]).long(), nets.regions).permute(0, 3, 1, 2)
+        masks = F.adaptive_avg_pool2d(masks.float().to(bank.device), bank.size)
+        latents = encoder(seen).view(len(seen), nets.regions, nets.latent)
+        drawings = torch.stack([g(latents[:, k], masks[:, k : k + 1]) for k, g in enumerate(generators)], 1)
+        colours = whitening(seen)
+        for i in range(len(seen)):
+            one = slice(i, i + 1)
+            found.append(region_error(seen[one], drawings[one].float(), masks[one], colours).item())
+    return np.where(_smallest(regions, nets.regions) < _least(regions), np.inf, np.array(found))
 
 
 def _enlarged(masks: Float[np.ndarray, "p n h w"], size: int) -> Float[np.ndarray, "p n s s"]:

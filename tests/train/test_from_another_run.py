@@ -78,7 +78,7 @@ def test_what_cannot_be_taken_over(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="first has no masks yet; choose a run that has finished"):
         take_over(fresh, str(tmp_path / "first"))
     for key, value in (("nets.extractor_from", "somewhere"), ("objective.move", 0.1)):
-        with pytest.raises(ConfigError, match=f"{key} with 3 regions):
+        with pytest.raises(ConfigError, match=f"{key} needs two regions, but nets.regions is 3"):
             tiny({key: value, "nets.regions": 3})
 
 

@@ -14,7 +14,7 @@ from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, listed
 from redoseg.cli.verbs import VERBS
 from redoseg.errors import ConfigError, RedosegError
 from redoseg.output import guarded_output, why_output_lost
-from redoseg.system import forget_world, world
+from redoseg.system import TORCHRUN, forget_world, world
 
 EXTRAS = {  # optional part of the package -> modules that it brings
     "train": ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping", "requests"),
@@ -47,7 +47,8 @@ def run_command(arguments: Sequence[str]) -> int:
     if arguments[0] != "train":
         if world().size > 1:
             raise ConfigError(
-                f"{arguments[0]} runs in one process, but {world().size} were started. Start it without torchrun."
+                f"{arguments[0]} runs in one process, but {world().size} were started. Start it without torchrun. If "
+                f"you did, its variables are left over: unset {' '.join(TORCHRUN)}"
             )
         forget_world()
     try:

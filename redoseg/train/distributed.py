@@ -5,7 +5,11 @@ Any other process is rank 0 of 1, and then nothing here does anything.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,9 +24,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from redoseg.config.schema import Config
 from redoseg.errors import DivergedError, LostRankError, RedosegError, RunError
-from redoseg.system import world
+from redoseg.system import TORCHRUN, world
 from redoseg.train.compute import pick_device
 
+REMIND_AFTER = 30.0  # seconds that this process waits for others in silence
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(hours=1)  # for a rank that prepares pictures or looks, while the others wait
 STOPPED_QUIETLY, MISTAKE = 0, 2  # exit codes of the ranks that report nothing
 BROKEN = r"gloo|nccl|connection|socket|broken pipe|timed? ?out"  # what libraries say when a peer has ended
@@ -53,8 +59,7 @@ def process_group() -> Iterator[None]:
     if world().size == 1 or dist.is_initialized():
         yield
         return
-    # control goes by gloo in any case, so that it never waits for a GPU
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    _meet()
     try:
         yield
     except DivergedError:  # judged by what is the same everywhere
@@ -75,6 +80,41 @@ def process_group() -> Iterator[None]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _meet() -> None:
+    """Wait for the other processes of this job, not in silence: what torchrun set may be left over in a shell.
+
+    Raises RunError where the variables that say where to meet are missing or wrong.
+    """
+    here = world()
+    seen = ", ".join(f"{name}={os.environ[name]}" for name in (*TORCHRUN, *_MEETING) if name in os.environ)
+    names = " ".join((*TORCHRUN, *_MEETING))
+    cure = f"{seen} may be left over from torchrun; to train in one process, stop and run: unset {names}"
+    missing = [name for name in _MEETING if not os.environ.get(name)]
+    if missing or not (0 <= here.rank < here.size and 0 <= here.local_rank < here.local_size <= here.size):
+        what = f"{missing[0]} is not set" if missing else f"process {here.rank} of {here.size} cannot be"
+        raise RunError(f"{what}, so the other processes ({here.size - 1}) cannot be found; {cure}")
+
+    def remind() -> None:
+        print(f"redoseg: still waiting for the other processes ({here.size - 1}); {cure}", file=sys.stderr, flush=True)
+
+    reminder = threading.Timer(REMIND_AFTER, remind)
+    reminder.daemon = True
+    reminder.start()
+    heard = signal.getsignal(signal.SIGINT)
+    try:
+        if threading.current_thread() is threading.main_thread() and callable(heard):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python hears it only after the waiting
+        # control goes by gloo in any case, so that it never waits for a GPU
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        first = " ".join(str(error).split()).split(". ")[0][:160]
+        raise RunError(f"the other processes ({here.size - 1}) cannot be found ({first}); {cure}") from None
+    finally:
+        reminder.cancel()
+        if threading.current_thread() is threading.main_thread() and callable(heard):
+            signal.signal(signal.SIGINT, heard)
 
 
 def _speaks() -> bool:

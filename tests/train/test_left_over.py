@@ -1,0 +1,71 @@
+"""Variables of torchrun that are left over in a shell: one line instead of waiting in silence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from redoseg.cli.main import run_command
+from redoseg.errors import ConfigError, RunError
+from tests.conftest import Start
+
+WORLD = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+UNSET = "unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (WORLD, "MASTER_ADDR is not set"),
+        (WORLD | {"MASTER_ADDR": "127.0.0.1"}, "MASTER_PORT is not set"),
+        (WORLD | MEETING | {"RANK": "2"}, "process 2 of 2 cannot be"),
+        (WORLD | MEETING | {"RANK": "-1"}, "process -1 of 2 cannot be"),
+        (WORLD | MEETING | {"LOCAL_RANK": "7"}, "process 0 of 2 cannot be"),
+        (WORLD | MEETING | {"MASTER_PORT": "many"}, "the other processes (1) cannot be found"),
+    ],
+)
+def test_variables_that_lead_nowhere(
+    given: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError) as error:
+        run_command(["train", "shapes", "--out", str(tmp_path / "run")])
+    assert str(error.value).startswith(said)
+    assert str(error.value).endswith(UNSET)
+    assert f"RANK={given['RANK']}" in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verb", ["segment", "prepare", "evaluate"])
+def test_verbs_of_one_process_say_how_to_unset_them(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in WORLD.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE"):
+        run_command([verb])
+
+
+def test_a_process_that_waits_says_for_what_and_can_be_stopped(start: Start, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    code = (
+        "import sys, redoseg.train.distributed as d; d.REMIND_AFTER = 0.5\n"
+        f"sys.argv = ['redoseg', 'train', 'shapes', '--out', {str(tmp_path / 'run')!r}]\n"
+        "from redoseg.cli.main import main; main()"
+    )
+    process = start("-c", code, env=os.environ | WORLD | MEETING | {"MASTER_PORT": port})
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("redoseg: still waiting for the other processes (1); RANK=0, WORLD_SIZE=2")
+    assert line.rstrip().endswith(UNSET)
+    process.send_signal(signal.SIGINT)
+    since = time.monotonic()
+    assert process.wait(20) == -signal.SIGINT
+    assert time.monotonic() - since < 10

@@ -127,13 +127,22 @@ def describe_error(error: BaseException) -> str:
     return _escaped(" ".join(text.split()))[:200] or type(error).__name__
 
 
-def suggest_fix(error: OSError) -> str:
-    """What to do about a file that cannot be written."""
+def suggest_fix(error: OSError, path: Path) -> str:
+    """What to do about a path that cannot be written."""
+    if _in_cache(path):
+        return "set XDG_CACHE_HOME to a folder that can be written"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "change its permissions or choose another path"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return "make its folder or choose another path"
     return "free space or choose another path"
+
+
+def _in_cache(path: Path) -> bool:
+    """Whether a path is in the user's cache, which nobody chose on the command line."""
+    with contextlib.suppress(RuntimeError):  # no home
+        return path.is_relative_to(cache_dir())
+    return False
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -163,7 +172,7 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}"
+            f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error, path)}"
         ) from error
 
 
@@ -206,10 +215,10 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(
-            f"{printable(folder)} cannot be made ({describe_error(error)}); expected a folder for the results; choose "
-            "another place"
-        ) from error
+        remedy = "expected a folder for the results; choose another place"
+        if _in_cache(folder):
+            remedy = suggest_fix(error, folder)
+        raise DataError(f"{printable(folder)} cannot be made ({describe_error(error)}); {remedy}") from error
 
 
 def why_not_write(

@@ -39,7 +39,7 @@ def load_recipe(recipe: str) -> Config:
     if text is None:
         raise ConfigError(f"recipe {recipe} does not exist; choose a TOML file or one of {', '.join(recipe_names())}")
     try:
-        values = tomllib.loads(text.decode())
+        values = tomllib.loads(text.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {recipe} is not a TOML file ({error}); correct it") from None
     return from_values(values, f"recipe {recipe}")

@@ -141,7 +141,7 @@ def fetch(
                         notes.append(f"{archive.name}: checksum not known, not checked")
     except OSError as error:
         raise DataError(
-            f"{printable(folder)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}"
+            f"{printable(folder)}: cannot be written ({describe_error(error)}): {suggest_fix(error, folder)}"
         ) from error
     return tuple(notes)
 

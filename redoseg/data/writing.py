@@ -171,9 +171,8 @@ def write_prepared(
             return Prepared(out, writer.pictures, writer.labelled, tuple(problems), notes, found)
     except OSError as error:
         raise DataError(
-            f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error)}; what is done is "
-            "kept, "
-            "and the same command continues from there"
+            f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error, out)}; what is done "
+            "is kept, and the same command continues from there"
         ) from error
 
 

@@ -29,7 +29,7 @@ from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluation import baselines
 from redoseg.evaluation.results import FIGURES, Comparison, Row, Shown, Tuned, about_set
 from redoseg.evaluation.tables import markdown_table
-from redoseg.files import cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
+from redoseg.files import alone, cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
 from redoseg.inference.model_file import find_model
 from redoseg.inference.segmenter import Edges, Segmenter
@@ -153,10 +153,8 @@ def compare(
         that are both in the table and in `tune`.
     """
     rows = candidates(methods, models, edges)
-    for target in [out / name for name in (TABLE, RESULTS, GRID)] if out is not None else []:
-        problem = why_not_write(target, set(), overwrite)
-        if problem:
-            raise RedosegError(f"{printable(target)} {problem} with --overwrite")
+    if out is not None:
+        _refuse_results(out, overwrite)
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
     images = _labelled(data, size, split, seed, native, mask_values)
     others = _images_to_tune_on(data, tune, images, split, seed, mask_values) if tune is not None else None
@@ -189,15 +187,25 @@ def compare(
         **about_set(data, images.bad, images.notes),
     }
     if out is not None:
-        _write(out, result, images, ious, _grid(result, rows, ious, images, masks))
+        sheet = _grid(result, rows, ious, images, masks)
+        with alone(out):
+            _refuse_results(out, overwrite)  # another comparison may have written them since
+            _write(out, result, images, ious, sheet)
     return result
+
+
+def _refuse_results(out: Path, overwrite: bool) -> None:
+    """Raises RedosegError where results that exist may not be replaced."""
+    for target in (out / name for name in (TABLE, RESULTS, GRID)):
+        problem = why_not_write(target, set(), overwrite)
+        if problem:
+            raise RedosegError(f"{printable(target)} {problem} with --overwrite")
 
 
 def _write(
     out: Path, result: Comparison, images: ImageSet, ious: Sequence[NDArray[np.float64]], sheet: Image.Image
 ) -> None:
     """table.md, grid.png, and results.json with the IoU of each image."""
-    make_folder(out)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     write_atomic(out / GRID, buffer.getvalue())

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from redoseg.errors import DataError, RedosegError
-from redoseg.files import make_folder, printable, why_not_write, write_atomic
+from redoseg.files import alone, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
 from redoseg.images.read import IMAGE_SUFFIXES, Photo, read_photo
 from redoseg.inference.redraw import STEPS, RedrawModel, What, around, at_most, between, check_count
@@ -65,11 +65,20 @@ def redraw_photo(
         latents = np.stack([own, theirs]) if gif else between(own, theirs, np.arange(1, count + 1) / count)
     steps = STEPS * (1 if other is None else 2)  # there is only one way
     drawings = model.draw(image, around(latents, steps) if gif else latents, what)
-    make_folder(out)
     files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, decoded, other, drawings))]
-    for target, content in zip(targets, files, strict=True):
-        write_atomic(target, content)
+    with alone(out):
+        _refuse(targets, inputs, overwrite)  # another process may have written them since
+        for target, content in zip(targets, files, strict=True):
+            write_atomic(target, content)
     return targets
+
+
+def _refuse(targets: Sequence[Path], inputs: set[str], overwrite: bool) -> None:
+    """Raises RedosegError where a result may not be written."""
+    for target in targets:
+        problem = why_not_write(target, inputs, overwrite, "one of the photographs")
+        if problem:
+            raise RedosegError(f"{printable(target)} {problem}")
 
 
 def _sheet(model: RedrawModel, photo: Photo, other: Image.Image | None, drawings: Sequence[Image.Image]) -> Image.Image:

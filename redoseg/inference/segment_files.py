@@ -128,7 +128,14 @@ def segment_paths(
     if problem:
         raise RedosegError(f"{printable(target)} {problem}")
     result = _segmented(segmenter, read_photo(source), source, source.name, wanted)
-    write_atomic(target, result.png or _coco_file([result.coco] if result.coco else [], wanted.label))
+    if result.png is not None:
+        write_atomic(target, result.png)
+    else:
+        with alone(target.parent):  # a folder's results may be on their way into a file of that name
+            problem = why_not_write(target, {os.path.realpath(source)}, overwrite)
+            if problem:
+                raise RedosegError(f"{printable(target)} {problem}")
+            write_atomic(target, _coco_file([result.coco] if result.coco else [], wanted.label))
     if on_item is not None:
         on_item(source, 1, 1, None)
     return SegmentReport(1, (), (target,))

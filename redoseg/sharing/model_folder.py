@@ -159,7 +159,9 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error)}") from error
+        raise DataError(
+            f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error, out)}"
+        ) from error
     return sizes
 
 

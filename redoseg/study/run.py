@@ -81,7 +81,7 @@ def load_study(study: str) -> Study:
         else:
             names = ", ".join(study_names())
             raise ConfigError(f"{where}: there is no such file. Choose a TOML file or one of {names}.")
-        values = tomllib.loads(text.decode())
+        values = tomllib.loads(text.decode("utf-8-sig"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: it cannot be read as TOML ({error}). Correct the file.") from None
     kinds = {"title": str, "recipe": str, "settings": dict, "seeds": list, "good": float, "row": list}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import time
@@ -21,7 +22,7 @@ from redoseg.config.recipe import differences, flat, to_values
 from redoseg.config.schema import Config
 from redoseg.data import labelled_images
 from redoseg.errors import DivergedError, RunError
-from redoseg.files import describe_error, printable, write_atomic
+from redoseg.files import alone, describe_error, printable, write_atomic
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet, student_extractor
 from redoseg.onnx_export.generators import export_redrawer
@@ -55,9 +56,11 @@ def run(config: Config, out: Path, resume: bool, device: str, console: Console) 
     finite), DataError, ConfigError.
     """
     folder = RunFolder(out)
-    with distributed.process_group():
+    with distributed.process_group(), contextlib.ExitStack() as session:
         with distributed.all_or_none():
             if distributed.is_main():
+                if resume and out.is_dir():
+                    session.enter_context(alone(out))
                 _check_folder(folder, config, resume, console)
             distributed.refuse_unshareable(config, distributed.world_size())
             if config.uses_grabcut:
@@ -75,6 +78,8 @@ def run(config: Config, out: Path, resume: bool, device: str, console: Console) 
                     raise RunError(
                         f"{printable(out)} cannot be made ({describe_error(error)}); choose another --out"
                     ) from None
+                if not resume:
+                    session.enter_context(alone(out))
         if not distributed.is_main():
             _follow(config, folder, data.first.bank, resume)
             return {}

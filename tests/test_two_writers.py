@@ -1,0 +1,134 @@
+"""Two processes never write into one folder, and the next one removes what a killed one has left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from redoseg.cli.main import run_command
+from redoseg.errors import DataError
+from redoseg.files import alone, sweep, write_atomic
+from redoseg.train.run import run
+from tests.bright import bright_square, write_model
+from tests.conftest import Start, Trained
+
+IN_USE = "is in use by another redoseg, which writes there"
+LEFT = ".0123456789abcdef.tmp"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    (tmp_path / "photos" / "below").mkdir(parents=True)
+    for name in ("a.png", "below/b.png"):
+        bright_square().save(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def command(verb: str, pictures: Path, trained: Trained, out: Path) -> None:
+    model, one = str(write_model(pictures.parent / "bright.onnx")), str(pictures / "a.png")
+    if verb == "train --resume":
+        shutil.copytree(trained.folder, out, dirs_exist_ok=True)
+        with open("/dev/null", "w") as nowhere:
+            run(trained.config, out, True, "cpu", Console(file=nowhere))
+        return
+    run_command(
+        {
+            "segment": ["segment", model, str(pictures), "-o", str(out)],
+            "segment --as coco": ["segment", model, str(pictures), "-o", str(out), "--as", "coco"],
+            "segment --review": ["segment", model, str(pictures), "-o", str(out), "--review"],
+            "segment one --as coco": ["segment", model, one, "-o", str(out), "--as", "coco"],
+            "redraw": ["redraw", str(trained.folder), one, "-o", str(out), "-n", "1"],
+            "compare": [
+                *("compare", str(trained.config.data.evaluate_on), model, "--methods", "square"),
+                *("--edges", "plain", "-o", str(out)),
+            ],
+        }[verb]
+    )
+
+
+VERBS = (
+    "train --resume",
+    "segment",
+    "segment --as coco",
+    "segment --review",
+    "segment one --as coco",
+    "redraw",
+    "compare",
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_second_is_refused(verb: str, pictures: Path, trained: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with alone(out), pytest.raises(DataError, match=IN_USE):
+        command(verb, pictures, trained, out)
+    (out / LEFT).touch()
+    command(verb, pictures, trained, out)
+    assert not (out / LEFT).exists()
+
+
+def test_two_resumes_at_once(trained: Trained, tmp_path: Path, start: Start) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    before = (tmp_path / "run" / "log.jsonl").read_bytes()
+    code = (
+        "import sys, time; from pathlib import Path; from redoseg.files import alone\n"
+        "with alone(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    )
+    other = start("-c", code, tmp_path / "run")
+    assert other.stdout is not None
+    assert other.stdout.readline() == "mine\n"
+    with pytest.raises(DataError, match=IN_USE), open("/dev/null", "w") as nowhere:
+        run(trained.config, tmp_path / "run", True, "cpu", Console(file=nowhere))
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == before
+    other.send_signal(signal.SIGKILL)  # a lock ends with its process, however that ends
+    other.wait()
+    with alone(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.json", "deep/x.bin"])
+def test_the_next_writer_removes_what_a_killed_one_left(name: str, tmp_path: Path) -> None:
+    target = tmp_path / name
+    target.parent.mkdir(exist_ok=True)
+    kept = [target.parent / other for other in (".mine.tmp", "0123456789abcdef.tmp", ".0123456789abcdef.tmp.png")]
+    for path in (*kept, target.parent / LEFT):
+        path.touch()
+    write_atomic(target, b"data")
+    assert sorted(os.listdir(target.parent)) == sorted([target.name, *(path.name for path in kept)])
+
+
+def test_a_kill_while_writing(tmp_path: Path, start: Start) -> None:
+    code = (
+        "import os, sys; import redoseg.files as f\n"
+        "f.os.replace = lambda *_: os.kill(os.getpid(), 9)\n"
+        "f.write_atomic(sys.argv[1], b'half')"
+    )
+    assert start("-c", code, tmp_path / "x.png").wait() == -signal.SIGKILL
+    assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_is_writing_stays(tmp_path: Path, start: Start) -> None:
+    code = (
+        "import sys, time; import redoseg.files as f\n"
+        "replace = f.os.replace\n"
+        "def slowly(*paths): print('written', flush=True); sys.stdin.readline(); replace(*paths)\n"
+        "f.os.replace = slowly\n"
+        "f.write_atomic(sys.argv[1], b'whole')"
+    )
+    other = start("-c", code, tmp_path / "x", stdin=-1)
+    assert other.stdout is not None
+    assert other.stdin is not None
+    assert other.stdout.readline() == "written\n"
+    sweep(tmp_path)
+    write_atomic(tmp_path / "y", b"")
+    other.stdin.write("\n")
+    other.stdin.close()
+    assert other.wait(20) == 0
+    assert (tmp_path / "x").read_bytes() == b"whole"

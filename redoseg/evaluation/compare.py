@@ -156,8 +156,12 @@ def compare(
     if out is not None:
         _refuse_results(out, overwrite)
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
-    images = _labelled(data, size, split, seed, native, mask_values)
-    others = _images_to_tune_on(data, tune, images, split, seed, mask_values) if tune is not None else None
+    images = _labelled(data, size, split=split, seed=seed, native=native, mask_values=mask_values)
+    others = (
+        _images_to_tune_on(data, tune, images, split=split, seed=seed, mask_values=mask_values)
+        if tune is not None
+        else None
+    )
     masks = _Masks(cache_dir() / "compare", jobs or cores(), on_item)
     tuned: Tuned | None = None
     if tune is not None and others is not None:
@@ -233,7 +237,7 @@ def _tune(methods: Sequence[str], on: str, images: ImageSet, masks: _Masks) -> t
 # ----------------------------------------------------------------------------------------------------- images
 
 
-def _labelled(data: str, size: int | None, split: str | None, seed: int, native: int, mask_values: str) -> ImageSet:
+def _labelled(data: str, size: int | None, *, split: str | None, seed: int, native: int, mask_values: str) -> ImageSet:
     """The images with at least one labelled pixel."""
     images = labelled_images(data, size, split=split, seed=seed, built_in=native, mask_values=mask_values)
     known = [i for i in range(len(images)) if (images.labels([i]) >= 0).any()]
@@ -243,11 +247,11 @@ def _labelled(data: str, size: int | None, split: str | None, seed: int, native:
 
 
 def _images_to_tune_on(
-    data: str, tune: str, images: ImageSet, split: str | None, seed: int, mask_values: str
+    data: str, tune: str, images: ImageSet, *, split: str | None, seed: int, mask_values: str
 ) -> ImageSet:
     """The images to choose settings on, at the size of the table's `images`."""
     if data not in BUILT_IN:
-        others = _labelled(data, images.size, tune, seed, images.size, mask_values)
+        others = _labelled(data, images.size, split=tune, seed=seed, native=images.size, mask_values=mask_values)
         shared = len(set(others.names) & set(images.names))
         if shared:
             raise DataError(
@@ -260,7 +264,7 @@ def _images_to_tune_on(
             f"--tune is {tune}, but {data} needs a whole number that is not the table's seed ({seed}). "
             "Choose another number."
         )
-    return _labelled(data, images.size, None, int(tune), images.size, mask_values)
+    return _labelled(data, images.size, split=None, seed=int(tune), native=images.size, mask_values=mask_values)
 
 
 # ----------------------------------------------------------------------------------------------------- masks

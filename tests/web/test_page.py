@@ -661,11 +661,13 @@ def test_progress_in_words(run_folder: Path, tmp_path: Path) -> None:
     assert "**Diverged** at step 40" in run_progress(folder).words
     assert "lower the learning rates" in run_progress(folder).words
     (folder / "outcome.json").unlink()
-    (folder / "log.jsonl").write_text('{"odd": 1}\n')
-    with pytest.raises(DataError, match=r"The log of .* cannot be read"):
-        run_progress(folder)
+    (folder / "log.jsonl").write_text('{"odd": 1}\n')  # no entry of a run: it is skipped
+    assert "has no line yet" in run_progress(folder).words
     (folder / "log.jsonl").unlink()
     assert "has no line yet" in run_progress(folder).words
+    (folder / "log.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"The log of .* cannot be read"):
+        run_progress(folder)
     with pytest.raises(DataError, match="does not exist"):
         run_progress(tmp_path / "nothing")
 

@@ -40,8 +40,8 @@ def load_refined(path: Path, config: Config, *, step: int, restarts: int) -> dic
 def take_over(extractor: MaskExtractor | UNet, run: str) -> None:
     """Load into `extractor` what the run in this folder learnt, with the object in region 0.
 
-    That is the second stage's, if the run has finished one. Raises ModelError where the folder is not a run, has not said
-    yet which region is the object, or has another network.
+    That is the second stage's, if the run has finished one. Raises ModelError where the folder is not a run, has not
+    said yet which region is the object, or has another network.
     """
     folder = RunFolder(Path(run).expanduser())
     if not folder.state.is_file():

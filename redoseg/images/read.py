@@ -190,9 +190,24 @@ def one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
         raise DataError(f"{printable(path)}: cannot be read ({describe_error(error)}); replace or remove it") from error
 
 
+def _check_bytes(path: Path, count: int) -> None:
+    """Raises DataError for a file that cannot be a picture, or is too large."""
+    if count == 0:
+        raise DataError(f"{printable(path)}: an empty file; replace or remove it")
+    if count > MAX_BYTES:
+        raise DataError(
+            f"{printable(path)}: it has {count // 10**6} MB, but at most {MAX_BYTES // 10**6} MB are read; "
+            "make it smaller or remove it"
+        )
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path, content: bytes | None = None) -> Iterator[IO[bytes]]:
     """A file of a size that a picture may have. A FIFO or a device is refused and never waited for."""
+    if content is not None:
+        _check_bytes(path, len(content))
+        yield io.BytesIO(content)
+        return
     if not path.is_file():
         raise OSError("not a file" if path.exists() else "no such file")
     # Without blocking, and looked at again: by now it may be a FIFO.
@@ -200,13 +215,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         seen = os.fstat(file.fileno())
         if not stat.S_ISREG(seen.st_mode):
             raise OSError("not a file")
-        if seen.st_size == 0:
-            raise DataError(f"{printable(path)}: an empty file; replace or remove it")
-        if seen.st_size > MAX_BYTES:
-            raise DataError(
-                f"{printable(path)}: it has {seen.st_size // 10**6} MB, but at most {MAX_BYTES // 10**6} MB are read; "
-                "make it smaller or remove it"
-            )
+        _check_bytes(path, seen.st_size)
         yield file
 
 
@@ -250,12 +259,14 @@ def read_numbers(path: str | Path) -> Image.Image:
         return _decode(path, None, deep=True)[0]
 
 
-def _decode(path: Path, size: int | None, most: int = MAX_PIXELS, deep: bool = False) -> tuple[Image.Image, Box | None]:
+def _decode(
+    path: Path, size: int | None, most: int = MAX_PIXELS, deep: bool = False, content: bytes | None = None
+) -> tuple[Image.Image, Box | None]:
     """The file's first frame, upright, 8 bits a channel, and its extent; with `size` a JPEG comes reduced.
 
     `deep` leaves grey of more bits what it is, except where white is zero.
     """
-    with _opened(path) as file, Image.open(_defused(file), formats=_formats()) as image:
+    with _opened(path, content) as file, Image.open(_defused(file), formats=_formats()) as image:
         if image.width * image.height > most:
             raise Image.DecompressionBombError
         if image.width * image.height == 0:
@@ -346,6 +357,8 @@ def to_photo(image: Image.Image, extent: Box | None = None) -> Photo:
     if _is_deep(image):
         image = _eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        if image.mode == "La":  # which Pillow converts to LA alone
+            image = image.convert("LA")
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image)
@@ -359,16 +372,19 @@ def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
     return read_photo(path, most=most).rgb
 
 
-def read_photo(path: str | Path, size: int | None = None, most: int = MAX_PIXELS) -> Photo:
+def read_photo(
+    path: str | Path, size: int | None = None, most: int = MAX_PIXELS, content: bytes | None = None
+) -> Photo:
     """An image file, upright and in 8-bit RGB.
 
     With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
     `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.
+    `content` is what the file contains, if it is in memory; `path` is then only its name in messages.
     Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
     """
     path = Path(path)
     with one_line(path, most):
-        return to_photo(*_decode(path, size, most))
+        return to_photo(*_decode(path, size, most, content=content))
 
 
 def fit_square(

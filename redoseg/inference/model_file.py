@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +147,14 @@ class Network:
             raise ModelError(
                 f"{where} is an ONNX file, but not one of redoseg: choose a run folder or its {MODEL_FILE}"
             ) from None
-        self._session = session
+        self._session, self._found, self._values = session, found, dict(values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process needs: the file, from which it starts a session of its own."""
+        return {"found": self._found, "values": self._values}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["found"], state["values"])  # type: ignore[misc]
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """These outputs for these inputs. Raises ModelError if the network fails."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import operator
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import IO, Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError
+from redoseg.files import describe_error
 from redoseg.images.guided import bilinear_upsample, grabcut_upsample, guided_upsample
 from redoseg.images.read import Photo, read_photo, to_photo
 from redoseg.inference.hub import local_or_fetched
@@ -21,7 +25,8 @@ from redoseg.system import cores, in_order, opencv
 
 _BATCH = 8  # images; larger ones do not fit a core's cache and are no quicker
 
-ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Photo
+ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Photo
+"""A path, what a picture file contains or such a file that is open, a PIL image, or an array or tensor."""
 Edges = Literal["guided", "plain", "grabcut"]
 
 
@@ -63,6 +68,10 @@ class Segmenter:
     edges: Edges
 
     def __init__(self, model: str | Path | ModelFile, threads: int | None = None, edges: Edges = "guided") -> None:
+        try:
+            threads = None if threads is None else operator.index(threads)
+        except TypeError:
+            raise DataError(f"the number of threads is {threads!r}, but must be a whole number: pass 4, say") from None
         if threads is not None and threads < 1:
             raise ModelError(f"the number of threads is {threads}, but must be 1 or more: choose another number")
         check_edges(edges)
@@ -161,20 +170,32 @@ class Segmenter:
                 )
         return edges
 
-    def predict(self, image: ImageLike, edges: Edges | None = None) -> Prediction:
+    @overload
+    def predict(self, image: ImageLike, edges: Edges | None = None) -> Prediction: ...
+    @overload
+    def predict(self, image: list[ImageLike], edges: Edges | None = None) -> list[Prediction]: ...
+    def predict(self, image: ImageLike | list[ImageLike], edges: Edges | None = None) -> Prediction | list[Prediction]:
         """The object's soft mask at the image's own size, and how sure the network is of it.
 
         Where the image is transparent the mask is at most as opaque.
 
         Args:
-            image: a file, which is turned upright as its EXIF says; a PIL image, which is not turned; or an array
-                uint8 (H, W), (H, W, 3) or (H, W, 4).
+            image: a picture file (its path, what it contains as bytes, or the open file), which is turned upright as
+                its EXIF says; a PIL image, which is not turned; or an array or tensor (H, W), (H, W, 3), (H, W, 4) or
+                with its channels first, uint8, or floats from 0 to 1. Colours are red, green, blue: OpenCV's arrays
+                are the other way round (`image[..., ::-1]`). A list of these gives a list.
             edges: "guided", "plain" or "grabcut"; those of this segmenter if None.
 
         Raises DataError for an image that cannot be read, ModelError for edges that are not known or not for this
             model, MissingError for grabcut without OpenCV.
         """
         way = self._usable(edges)
+        if isinstance(image, (list, tuple)) and not isinstance(image, Photo):
+            with contextlib.closing(in_order(lambda one: self._predict(one, way), image, self.threads)) as found:
+                return list(found)
+        return self._predict(image, way)
+
+    def _predict(self, image: ImageLike, way: Edges) -> Prediction:
         photo = as_photo(image)
         reduced = self._reduced([photo.rgb])
         mask = self._run(reduced)[0, self.object_region]
@@ -183,16 +204,30 @@ class Segmenter:
             soft = np.minimum(soft, np.asarray(photo.alpha, np.float32) * np.float32(1 / 255))
         return Prediction(soft, _confidence(mask))
 
-    def soft(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.float32]:
+    @overload
+    def soft(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.float32]: ...
+    @overload
+    def soft(self, image: list[ImageLike], edges: Edges | None = None) -> list[NDArray[np.float32]]: ...
+    def soft(
+        self, image: ImageLike | list[ImageLike], edges: Edges | None = None
+    ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
         """The object's soft mask (H, W), 0 to 1, at the image's own size; arguments and errors as in `predict`."""
-        return self.predict(image, edges).soft
+        found = self.predict(image, edges)
+        return [one.soft for one in found] if isinstance(found, list) else found.soft
 
     predict_proba = soft
     """The same under scikit-learn's name: for each pixel the probability of the object alone, (H, W)."""
 
-    def __call__(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.bool_]:
+    @overload
+    def __call__(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.bool_]: ...
+    @overload
+    def __call__(self, image: list[ImageLike], edges: Edges | None = None) -> list[NDArray[np.bool_]]: ...
+    def __call__(
+        self, image: ImageLike | list[ImageLike], edges: Edges | None = None
+    ) -> NDArray[np.bool_] | list[NDArray[np.bool_]]:
         """The object's mask (H, W) at the image's own size: the soft mask cut at 0.5."""
-        return self.soft(image, edges) > 0.5
+        soft = self.soft(image, edges)
+        return [one > 0.5 for one in soft] if isinstance(soft, list) else soft > 0.5
 
 
 def check_edges(edges: str) -> None:
@@ -221,21 +256,73 @@ def _confidence(mask: NDArray[np.float32]) -> float:
 
 
 def as_photo(image: ImageLike) -> Photo:
-    """A file, image or array as upright RGB. Raises DataError for any other value."""
+    """A file, image, array or tensor as upright RGB. Raises DataError for any other value."""
     if isinstance(image, Photo):
         return image
-    if isinstance(image, (str, Path)):
-        return read_photo(image)
+    if isinstance(image, (str, os.PathLike)):
+        return read_photo(os.fsdecode(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return read_photo("the bytes", content=bytes(image))
     if isinstance(image, Image.Image):
-        return to_photo(image)
-    if not isinstance(image, np.ndarray):
+        return _of_pil(image)
+    if hasattr(image, "read"):
+        return _of_open_file(image)  # type: ignore[arg-type]
+    if not hasattr(image, "__array__"):
         raise DataError(
-            f"the image is of type {type(image).__name__}, but must be a path, a PIL image or a uint8 array: "
-            "pass one image at a time"
+            f"the image is of type {type(image).__name__}, but must be a path, bytes, an open file, a PIL image, an "
+            "array or a tensor"
         )
-    good = image.dtype == np.uint8 and image.size > 0
-    if good and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
-        return to_photo(Image.fromarray(image))
-    raise DataError(
-        f"the image is {image.dtype} {image.shape}, but must be uint8 (H, W), (H, W, 3) or (H, W, 4): convert it"
-    )
+    return _of_pil(Image.fromarray(_pixels(image)))
+
+
+def _of_pil(image: Image.Image) -> Photo:
+    try:
+        if image.width * image.height == 0:
+            raise ValueError("it has no pixels")
+        image.load()
+        return to_photo(image)
+    except Exception as error:  # a file that is closed or cut off is noticed here, where its pixels are needed
+        raise DataError(f"the PIL image cannot be read ({describe_error(error)}): open its file again") from error
+
+
+def _of_open_file(file: IO[bytes]) -> Photo:
+    name = getattr(file, "name", "")
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # ValueError where it has been closed
+        raise DataError(f"the open file cannot be read ({describe_error(error)}): open it again") from error
+    if not isinstance(content, bytes):
+        raise DataError('the open file gives text, but must give bytes: open it with mode "rb"')
+    return read_photo(name if isinstance(name, str) and name else "the open file", content=content)
+
+
+def _pixels(image: Any) -> NDArray[np.uint8]:
+    """An array or tensor as uint8 (H, W), (H, W, 3) or (H, W, 4). Raises DataError."""
+    torch = sys.modules.get("torch")  # who passes a tensor has imported it
+    if torch is not None and isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image
+    try:
+        array = np.asarray(image)
+    except Exception as error:  # whatever an array of another library raises
+        raise DataError(
+            f"the image of type {type(image).__name__} cannot be read ({describe_error(error)}): pass a numpy array"
+        ) from error
+    seen = f"{array.dtype} {array.shape}"
+    if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise DataError(f"the image is {seen}, but must be (H, W), (H, W, 3) or (H, W, 4): convert it")
+    if array.dtype.kind == "f":
+        # a comparison is false for what is not a number
+        if not (float(array.min()) >= -1e-3 and float(array.max()) <= 1 + 1e-3):
+            raise DataError(
+                f"the image is {seen} with values from {array.min():g} to {array.max():g}, but floats must be from 0 "
+                "to 1: divide them by 255, or undo what a data loader did to them"
+            )
+        array = np.rint(array.clip(0, 1).astype(np.float32) * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise DataError(f"the image is {seen}, but must be uint8, or floats from 0 to 1: convert it")
+    return np.ascontiguousarray(array)

@@ -80,13 +80,15 @@ def test_batch_of_another_size_is_at_that_size(segmenter: Segmenter) -> None:
 
 
 def test_an_array_of_another_kind(segmenter: Segmenter) -> None:
-    with pytest.raises(DataError, match=r"image is float64 \(4, 4, 3\), but must be uint8 \(H, W\), \(H, W, 3\) or"):
-        segmenter(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"image is int64 \(4, 4, 3\), but must be uint8, or floats from 0 to 1"):
+        segmenter(np.zeros((4, 4, 3), np.int64))
+    with pytest.raises(DataError, match=r"image is uint8 \(5, 4, 5\), but must be \(H, W\), \(H, W, 3\) or"):
+        segmenter(np.zeros((5, 4, 5), np.uint8))
 
 
 def test_what_is_no_picture_is_one_line(segmenter: Segmenter) -> None:
-    for wrong in (None, ["a.jpg", "b.jpg"], 3):
-        with pytest.raises(DataError, match="must be a path, a PIL image or a uint8 array"):
+    for wrong in (None, [None], 3):
+        with pytest.raises(DataError, match="must be a path, bytes, an open file, a PIL image, an array or a tensor"):
             segmenter(wrong)  # type: ignore[arg-type]
         with pytest.raises(DataError, match="must be uint8 \\(N, H, W, 3\\)"):
             segmenter.batch(wrong)  # type: ignore[arg-type]

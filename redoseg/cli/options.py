@@ -34,6 +34,18 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Refine:
+    """Do the second stage of a finished run again, with other settings of --refine. The first stage stays."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder, whose first stage is finished; its second stage is replaced [folder]"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; auto takes a GPU if there is one [name]"""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """Settings"""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Score a model on pictures with masks, beside methods that learn nothing."""
 

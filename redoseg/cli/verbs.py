@@ -25,6 +25,7 @@ from redoseg.cli.options import (
     Push,
     Quantize,
     Redraw,
+    Refine,
     Segment,
     Serve,
     Study,
@@ -64,14 +65,18 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
         print(json.dumps(to_values(command.config), indent=2))
         return DONE
 
+    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
+    return _train(command.config, folder, command.resume, command.device)
+
+
+def _train(config: Config, folder: Path, resume: bool, device: str, refine_again: bool = False) -> int:
     import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
     import onnx  # noqa: F401
 
     from redoseg.train.report import ending
     from redoseg.train.run import run
 
-    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
-    outcome = run(command.config, folder, command.resume, command.device, new_console())
+    outcome = run(config, folder, resume, device, new_console(), refine_again=refine_again)
     if not outcome:  # the first of several processes prints how it ended
         return DONE
     scores = outcome.get("scores", {})
@@ -121,6 +126,20 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
     command = parse(Train, "train", arguments, default=Train(recipe=recipe, config=base))
     check(command.config)
     return command, Path(recipe).stem if recipe else Path(given).resolve().name
+
+
+def run_refine(arguments: Sequence[str]) -> int:
+    from redoseg.config.recipe import check
+    from redoseg.run_folder import RunFolder
+
+    helping = {"-h", "--help"} & set(arguments) or not arguments
+    # the run gives the defaults of all settings, so it is looked for before the rest is read
+    if not helping:
+        first = parse(Refine, "refine", arguments)
+        base = RunFolder(first.run).read_config()
+    command = parse(Refine, "refine", arguments, default=None if helping else Refine(run=first.run, config=base))
+    check(command.config)
+    return _train(command.config, command.run, True, command.device, refine_again=True)
 
 
 def run_evaluate(arguments: Sequence[str]) -> int:
@@ -451,6 +470,7 @@ def run_completion(arguments: Sequence[str]) -> int:
 
 VERBS: dict[str, tuple[type[Any], Callable[[Sequence[str]], int]]] = {
     "train": (Train, run_train),
+    "refine": (Refine, run_refine),
     "evaluate": (Evaluate, run_evaluate),
     "segment": (Segment, run_segment),
     "serve": (Serve, run_serve),

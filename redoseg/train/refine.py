@@ -157,7 +157,7 @@ def _kept(doubt: Float[np.ndarray, " p"], config: RefineConfig, number: int, see
     if not whole:
         raise RunError(
             "no training picture shows every region, so the second stage has no masks to learn from; "
-            "set --refine.rounds 0 or try another --seed"
+            "keep the first stage with --resume --refine.rounds 0, or start a new run with another --seed"
         )
     share = config.keep if number == 1 else config.keep_later
     order = np.argsort(doubt, kind="stable")[:whole]

@@ -48,8 +48,12 @@ from redoseg.train.stopping import asked_to_stop
 FORMAT = 1
 
 
-def run(config: Config, out: Path, resume: bool, device: str, console: Console) -> Outcome:
+def run(
+    config: Config, out: Path, resume: bool, device: str, console: Console, *, refine_again: bool = False
+) -> Outcome:
     """Train `config` in the folder `out` and return how it ended.
+
+    With `resume` it continues; with `refine_again` too, the second stage is done again, also with other settings.
 
     Started by torchrun, each process trains on its part of every batch. The main one writes, prints and returns the
     outcome; the others return an empty one. Raises RunError (the folder exists, changed settings, a number that is not
@@ -61,7 +65,9 @@ def run(config: Config, out: Path, resume: bool, device: str, console: Console) 
             if distributed.is_main():
                 if resume and out.is_dir():
                     session.enter_context(alone(out))
-                _check_folder(folder, config, resume, console)
+                if refine_again:
+                    _check_refining_again(folder, config)
+                _check_folder(folder, config, resume, console, refine_again)
             distributed.refuse_unshareable(config, distributed.world_size())
             if config.uses_grabcut:
                 opencv()  # an error now rather than after the first stage
@@ -89,15 +95,32 @@ def run(config: Config, out: Path, resume: bool, device: str, console: Console) 
         return outcome | {"left_out": len(data.images.bad)}
 
 
-def _check_folder(folder: RunFolder, config: Config, resume: bool, console: Console) -> None:
+def _check_folder(folder: RunFolder, config: Config, resume: bool, console: Console, refine_again: bool) -> None:
     """Raises RunError where the run cannot start or continue in this folder."""
     if resume:
         before = folder.read_config()
-        _refuse_changes(before, config, folder)
+        _refuse_changes(before, config, folder, refine_again)
         for change in differences(replace(config, speed=before.speed), config):
             console.print(f"computing differently from before: {change}", markup=False, highlight=False)
     elif folder.path.exists():
         raise RunError(f"{printable(folder.path)} already exists; add --resume to continue it, or choose another --out")
+
+
+def _check_refining_again(folder: RunFolder, config: Config) -> None:
+    """Forget the second stage, so that it is done again. Raises RunError where the first is not whole, or differs."""
+    before = folder.read_config()
+    if replace(before, refine=config.refine, speed=config.speed) != config:
+        changed = "; ".join(differences(replace(before, refine=config.refine, speed=config.speed), config))
+        raise RunError(f"refine changes the second stage alone ({changed}); give settings of --refine and --speed")
+    if not config.has_second_stage:
+        raise RunError(f"{printable(folder.path)} has no second stage; set --refine.rounds 1 or more")
+    reached = TrainState.load(folder.state, torch.device("cpu")).step if folder.state.exists() else 0
+    if reached < config.first_steps:
+        raise RunError(
+            f"{printable(folder.path)} has {reached} of {config.first_steps} steps of its first stage; finish it with: "
+            f"redoseg train --resume --out {printable(folder.path)}"
+        )
+    folder.refined.unlink(missing_ok=True)
 
 
 def _announce(config: Config, data: RunData, console: Console) -> None:
@@ -356,10 +379,12 @@ class Run:
         state.save(self.folder.state)
 
 
-def _refuse_changes(old: Config, new: Config, folder: RunFolder) -> None:
+def _refuse_changes(old: Config, new: Config, folder: RunFolder, refine_again: bool) -> None:
     """Raises RunError where a run cannot continue under new settings; those of a second stage to come are free."""
     begun = folder.refined.exists() or any("refine_round" in e for e in folder.log.entries())
-    compared = replace(old, steps=0, speed=new.speed, refine=old.refine if begun else new.refine)
+    given_up = not new.has_second_stage and not folder.refined.exists()  # one that failed can be left behind
+    free = refine_again or given_up or not begun
+    compared = replace(old, steps=0, speed=new.speed, refine=new.refine if free else old.refine)
     changes = differences(compared, replace(new, steps=0))
     if changes:
         raise RunError(

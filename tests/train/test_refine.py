@@ -217,7 +217,7 @@ def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch
         )
     assert str(caught.value) == (
         "no training picture shows every region, so the second stage has no masks to learn from; "
-        "set --refine.rounds 0 or try another --seed"
+        "keep the first stage with --resume --refine.rounds 0, or start a new run with another --seed"
     )
     assert not hasattr(bank, "asked")
 

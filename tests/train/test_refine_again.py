@@ -1,0 +1,62 @@
+"""`redoseg refine RUN`: the second stage again, with other settings, without touching the first."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from redoseg.cli.main import run_command
+from redoseg.errors import RedosegError
+from redoseg.run_folder import RunFolder
+from tests.conftest import Trained
+
+SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "16", "--device", "cpu"]
+
+
+@pytest.fixture
+def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("draw_curves", "draw_samples"):  # which take a second
+        monkeypatch.setattr(f"redoseg.train.run.{name}", lambda *_: None)
+    monkeypatch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
+    shutil.copytree(trained.folder, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def rounds(folder: Path) -> list[int]:
+    return [e["refine_round"] for e in RunFolder(folder).log.entries() if "refine_round" in e]
+
+
+def test_it_is_done_again_and_the_first_stage_stays(folder: Path) -> None:
+    first = RunFolder(folder).log.entries()
+    assert run_command(["refine", str(folder), "--refine.rounds", "1", *SHORT]) == 0
+    assert rounds(folder) == [1]
+    weights = RunFolder(folder).refined.read_bytes()
+    assert run_command(["refine", str(folder), "--refine.rounds", "2", "--refine.keep", "0.9"]) == 0
+    assert rounds(folder) == [1, 2]
+    assert RunFolder(folder).refined.read_bytes() != weights
+    assert RunFolder(folder).read_config().refine.keep == 0.9
+    assert RunFolder(folder).read_config().refine.steps == 20
+    assert [e for e in RunFolder(folder).log.entries() if "refine_round" not in e] == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--refine.rounds", "0"], "has no second stage; set --refine.rounds 1 or more"),
+        (["--refine.rounds", "1", "--seed", "3"], "refine changes the second stage alone (seed: 0 -> 3)"),
+        (["--refine.rounds", "1", "--steps", "50"], "refine changes the second stage alone (steps: 12 -> 50)"),
+    ],
+)
+def test_what_it_refuses(arguments: list[str], said: str, folder: Path) -> None:
+    before = RunFolder(folder).config.read_bytes()
+    with pytest.raises(RedosegError) as error:
+        run_command(["refine", str(folder), *arguments])
+    assert said in str(error.value)
+    assert RunFolder(folder).config.read_bytes() == before
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RedosegError, match="is not a run folder"):
+        run_command(["refine", str(tmp_path), "--refine.rounds", "1"])

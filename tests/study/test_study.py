@@ -152,7 +152,7 @@ def test_a_run_that_ends_badly_is_said(smoke: Path, tmp_path: Path) -> None:
         (('name = "too fast"', 'name = "published"'), "row 3: the row needs a name that no other row has"),
         (('name = "too fast"', ""), "row 3: the row needs a name that no other row has"),
         (("optim.generator_rate", "optim.generator_rat"), "did you mean optim.generator_rate?"),
-        (("shapes-published", "shapes-publish"), "recipe shapes-publish: no such file"),
+        (("shapes-published", "shapes-publish"), "recipe shapes-publish does not exist"),
         (("[[row]]", "[[row]"), "cannot be read as TOML"),
     ],
 )

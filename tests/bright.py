@@ -18,14 +18,15 @@ METADATA = {
 }
 
 
-def write_model(path: Path, metadata: dict[str, str] = METADATA, output: str = "masks") -> Path:
-    """Region 1 is the picture's brightness in the range -1 to 1, region 0 the rest."""
+def write_model(path: Path, metadata: dict[str, str] = METADATA, output: str = "masks", more: int = 0) -> Path:
+    """Region 1 is the picture's brightness in the range -1 to 1, region 0 the rest; `more` regions are empty."""
     nodes = [
         helper.make_node("ReduceMean", ["picture", "channels"], ["mean"], keepdims=1),
         helper.make_node("Mul", ["mean", "half"], ["halved"]),
         helper.make_node("Add", ["halved", "half"], ["object"]),
         helper.make_node("Sub", ["one", "object"], ["background"]),
-        helper.make_node("Concat", ["background", "object"], [output], axis=1),
+        helper.make_node("Sub", ["object", "object"], ["empty"]),
+        helper.make_node("Concat", ["background", "object", *["empty"] * more], [output], axis=1),
     ]
     constants = [
         helper.make_tensor("channels", TensorProto.INT64, [1], [1]),
@@ -36,7 +37,7 @@ def write_model(path: Path, metadata: dict[str, str] = METADATA, output: str = "
         nodes,
         "bright",
         [helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 2, SIZE, SIZE])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 2 + more, SIZE, SIZE])],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

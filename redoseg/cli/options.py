@@ -100,6 +100,8 @@ class Segment:
     """What the object is called in coco.json; the model's name if not given [name]"""
     overwrite: bool = False
     """Replace files that are already there; inputs never [true/false]"""
+    trust: bool = False
+    """Open a model file with operators that redoseg does not write; it can use any memory and time [true/false]"""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class Serve:
     """Largest file that may be uploaded [MB]"""
     max_megapixels: float = 50.0
     """Largest picture that is decoded [million pixels]"""
+    trust: bool = False
+    """Open a model file with operators that redoseg does not write; it can use any memory and time [true/false]"""
 
 
 @dataclass(frozen=True)

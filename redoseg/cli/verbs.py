@@ -211,7 +211,7 @@ def run_segment(arguments: Sequence[str]) -> int:
     from redoseg.inference.segment_files import segment_paths
     from redoseg.inference.segmenter import Segmenter
 
-    segmenter = Segmenter(command.model, edges=command.edges)
+    segmenter = Segmenter(command.model, edges=command.edges, trust=command.trust)
     with progress("segmenting") as advance:
         report = segment_paths(
             segmenter,
@@ -250,6 +250,7 @@ def run_serve(arguments: Sequence[str]) -> int:
         max_mb=c.max_mb,
         max_megapixels=c.max_megapixels,
         examples=c.examples,
+        trust=c.trust,
     ) as address:
         if not is_loopback(c.host):
             print(

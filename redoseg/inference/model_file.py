@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from redoseg.errors import ModelError
 from redoseg.files import describe_error, printable
 from redoseg.inference.hub import HUB, fetch
+from redoseg.inference.model_check import UnsafeModel, check_operators
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, STATE_FILE
 
 FORMAT = "1"
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
+_FIXED = ("picture", "masks")  # their shapes follow from the metadata
+_SIZES, _REGIONS = range(4, 2049), range(2, 17)
 _MODELS = "a run folder, a model folder"
 
 
@@ -102,6 +105,7 @@ class Network:
     Args:
         found: the file.
         values: names of its inputs and outputs with their number of axes.
+        trust: take a file with operators that redoseg does not write. Such a file can use any memory and time.
 
     Raises ModelError if it is not an ONNX file of redoseg with these inputs and outputs.
     """
@@ -116,7 +120,7 @@ class Network:
     latent: int
     """Length of a region's latent; 0 for a mask extractor."""
 
-    def __init__(self, found: ModelFile, values: Mapping[str, int]) -> None:
+    def __init__(self, found: ModelFile, values: Mapping[str, int], trust: bool = False) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -124,6 +128,16 @@ class Network:
         # Within one image two threads wait for each other at every layer; two images at a time are much quicker.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         where = found.where
+        if not trust:
+            try:
+                check_operators(found.content)
+            except UnsafeModel as error:
+                raise ModelError(
+                    f"{where} {error}. It may use any memory and time. If you trust its author, use --trust or "
+                    "Segmenter(..., trust=True)."
+                ) from None
+            except ValueError:
+                raise ModelError(f"{where} is not an ONNX model: choose {_MODELS} or an .onnx file") from None
         try:
             session = onnxruntime.InferenceSession(found.content, options, providers=["CPUExecutionProvider"])
         except Exception:  # ONNX Runtime has no error tree of its own
@@ -131,34 +145,56 @@ class Network:
         metadata = dict(session.get_modelmeta().custom_metadata_map)
         try:
             if metadata["redoseg_format"] != FORMAT:
+                seen = printable(metadata["redoseg_format"])[:40]
                 raise ModelError(
-                    f"{where} has format {metadata['redoseg_format']}, but this redoseg reads format {FORMAT}: "
+                    f"{where} has format {seen}, but this redoseg reads format {FORMAT}: "
                     "use the redoseg that wrote it, or export it again"
                 )
-            self.name = metadata.get("name") or Path(where).stem
+            self.name = printable(metadata.get("name") or Path(where).stem)[:100]
             self.size, self.regions = int(metadata["size"]), int(metadata["regions"])
             self.object_region = int(metadata["object_region"])
             self.value_range = _RANGES[metadata["picture_range"]]
             self.latent = int(metadata.get("latent", 0))
-            axes = {value.name: len(value.shape) for value in [*session.get_inputs(), *session.get_outputs()]}
-            if axes != values or not 0 <= self.object_region < self.regions:
+            declared = [*session.get_inputs(), *session.get_outputs()]
+            axes = {value.name: len(value.shape) for value in declared}
+            if axes != values or any(value.type != "tensor(float)" for value in declared):
                 raise ValueError
+            fits = self.size in _SIZES and self.regions in _REGIONS and 0 <= self.object_region < self.regions
+            if not fits or not 0 <= self.latent <= 2**16:
+                raise ValueError
+            for value in declared:
+                shape = self._shape(value.name) if value.name in _FIXED else ()
+                if any(isinstance(d, int) and d != e for d, e in zip(value.shape[1:], shape, strict=False)):
+                    raise ValueError
         except (KeyError, ValueError):
             raise ModelError(
                 f"{where} is an ONNX file, but not one of redoseg: choose a run folder or its {MODEL_FILE}"
             ) from None
-        self._session, self._found, self._values = session, found, dict(values)
+        self._session, self._found, self._values, self._trust = session, found, dict(values), trust
+        if "masks" in [value.name for value in session.get_outputs()]:  # shapes that are not declared show here
+            self.run(["masks"], {"picture": np.zeros((1, *self._shape("picture")), np.float32)})
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """The shape of `picture` or `masks` without its first axis."""
+        return (3 if name == "picture" else self.regions), self.size, self.size
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: the file, from which it starts a session of its own."""
-        return {"found": self._found, "values": self._values}
+        return {"found": self._found, "values": self._values, "trust": self._trust}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["found"], state["values"])  # type: ignore[misc]
+        self.__init__(state["found"], state["values"], state["trust"])  # type: ignore[misc]
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """These outputs for these inputs. Raises ModelError if the network fails."""
         try:
-            return self._session.run(list(outputs), dict(inputs))
+            found: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:  # ONNX Runtime has no error tree of its own
             raise ModelError(f"model {self.name} failed ({describe_error(error)}): export it again") from error
+        for name, values in zip(outputs, found, strict=True):
+            if name in _FIXED and values.shape[1:] != self._shape(name):
+                raise ModelError(
+                    f"model {self.name} gives {name} of shape {values.shape}, but its metadata say "
+                    f"{self._shape(name)} an image: export it again"
+                )
+        return found

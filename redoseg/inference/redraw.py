@@ -51,7 +51,7 @@ class RedrawModel:
     Args:
         model: a run folder or model folder (with `mask.onnx` and `redraw.onnx` in it), the name of weights that come
             with the package, or `hf://user/name`.
-        threads, edges: as `Segmenter`'s.
+        threads, edges, trust: as `Segmenter`'s.
 
     Raises ModelError if there is no model, or one that does not draw.
     """
@@ -65,11 +65,13 @@ class RedrawModel:
         model: str | Path,
         threads: int | None = None,
         edges: Edges = "guided",
+        *,
+        trust: bool = False,
     ) -> None:
         model = fetched(model, (CONFIG_FILE, MODEL_FILE, REDRAW_FILE))
         found = find_model(model, REDRAW_FILE)  # first: an error then names what this class accepts
-        self.segmenter = ours = Segmenter(model, threads, edges)
-        self._network = Network(found, _VALUES)
+        self.segmenter = ours = Segmenter(model, threads, edges, trust=trust)
+        self._network = Network(found, _VALUES, trust)
         of_one = (self._network.regions, self._network.value_range) == (ours.regions, ours.value_range)
         if not of_one or ours.size % self._network.size:  # masks of a second stage may be finer than drawings
             raise ModelError(

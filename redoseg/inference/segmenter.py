@@ -49,9 +49,10 @@ class Segmenter:
         edges: how masks get from the network's size to the image's, unless a call asks for another way: "guided" by
             the image (`redoseg.images.guided`), "plain", bilinear, or "grabcut", by the colours of both regions,
             slower.
+        trust: take a model file with operators that redoseg does not write. Such a file can use any memory and time.
 
     Raises:
-        ModelError: there is no mask extractor there; grabcut with more than two regions.
+        ModelError: there is no mask extractor there, or one that is not trusted; grabcut with more than two regions.
         MissingError: grabcut without OpenCV.
     """
 
@@ -67,7 +68,14 @@ class Segmenter:
     """How many images are worked on at a time."""
     edges: Edges
 
-    def __init__(self, model: str | Path | ModelFile, threads: int | None = None, edges: Edges = "guided") -> None:
+    def __init__(
+        self,
+        model: str | Path | ModelFile,
+        threads: int | None = None,
+        edges: Edges = "guided",
+        *,
+        trust: bool = False,
+    ) -> None:
         try:
             threads = None if threads is None else operator.index(threads)
         except TypeError:
@@ -76,7 +84,7 @@ class Segmenter:
             raise ModelError(f"the number of threads is {threads}, but must be 1 or more: choose another number")
         check_edges(edges)
         found = model if isinstance(model, ModelFile) else find_model(model)
-        self._network = network = Network(found, {"picture": 4, "masks": 4})
+        self._network = network = Network(found, {"picture": 4, "masks": 4}, trust)
         self.name, self.size, self.value_range = network.name, network.size, network.value_range
         self.regions, self.object_region = network.regions, network.object_region
         self.threads = threads or cores()

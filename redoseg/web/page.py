@@ -40,14 +40,14 @@ _DISK = 2**30  # bytes that they may take together; the oldest are deleted first
 _TIDY = 10  # seconds between two searches for files to delete
 
 
-def find_redraw(model: str) -> Redraw | None:
+def find_redraw(model: str, trust: bool = False) -> Redraw | None:
     """What redraws images with this model; None if the model or this installation cannot."""
     path = Path(model).expanduser()
     if path.is_file() or (path.is_dir() and not (path / REDRAW_FILE).is_file()):
         return None
     if not path.exists() and model in weights() and model not in weights(REDRAW_FILE):
         return None
-    drawing = RedrawModel(model)
+    drawing = RedrawModel(model, trust=trust)
     return lambda image, count, seed: drawing.redraw(image, count, seed=seed)
 
 
@@ -61,6 +61,7 @@ def serving(
     max_mb: float = 30,
     max_megapixels: float = 50,
     examples: Path | None = None,
+    trust: bool = False,
 ) -> Iterator[str]:
     """Serve the page within the block; yields its address.
 
@@ -72,6 +73,7 @@ def serving(
         max_mb: largest upload [MB].
         max_megapixels: most pixels of a photograph [millions].
         examples: a folder whose first photographs can be tried with a click.
+        trust: as `Segmenter` takes it.
 
     Raises ModelError, DataError or ConfigError before anything is served. Within the block the environment is
     gradio's: no proxy, and no access to Hugging Face's hub.
@@ -82,11 +84,11 @@ def serving(
             "MB and 128 million pixels."
         )
     port = free_port(host, port)
-    segmenter = Segmenter(model)
+    segmenter = Segmenter(model, trust=trust)
     for run in runs:
         run_progress(run)
     tries = list_images(examples).images[:EXAMPLES] if examples else []
-    redraw = find_redraw(model)
+    redraw = find_redraw(model, trust)
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())  # once for all threads: see segment_paths
         warnings.simplefilter("ignore")

@@ -1,0 +1,203 @@
+"""Model files from elsewhere: each that does not fit, or could use any memory or time, is one ModelError."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from redoseg.cli.main import run_command
+from redoseg.errors import ModelError
+from redoseg.inference.model_check import OPERATORS, UnsafeModel, check_operators
+from redoseg.inference.model_file import find_model, weights
+from redoseg.inference.redraw import RedrawModel
+from redoseg.inference.segmenter import Segmenter
+from redoseg.run_folder import MODEL_FILE, REDRAW_FILE
+from tests.bright import METADATA, bright_square, write_model
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def segment(path: Path) -> None:
+    bright_square().save(path.parent / "x.png")
+    run_command(["segment", str(path), str(path.parent / "x.png"), "-o", str(path.parent / "out")])
+
+
+ENTRANCES: dict[str, Callable[[Path], object]] = {"library": Segmenter, "segment": segment}
+
+NOT_OURS = {
+    "size 0": {"size": "0"},
+    "size -1": {"size": "-1"},
+    "size 1e9": {"size": "1000000000"},
+    "size in words": {"size": "large"},
+    "another size": {"size": "8"},
+    "3 regions of 2": {"regions": "3"},
+    "no regions": {"regions": "0"},
+    "1e9 regions": {"regions": "1000000000"},
+    "object region 2 of 2": {"object_region": "2"},
+    "object region -1": {"object_region": "-1"},
+    "latent -1": {"latent": "-1"},
+    "latent 1e12": {"latent": "1000000000000"},
+    "range": {"picture_range": "\x1b[2J"},
+    "thousands of digits": {"size": "9" * 5000},
+    "format": {"redoseg_format": "\x1b]0;title\x07"},
+}
+
+
+def node(name: str, *inputs: str, **attributes: object) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node.insert(0, helper.make_node(name, list(inputs or ("picture",)), ["more"], **attributes))
+
+    return change
+
+
+def body() -> onnx.GraphProto:
+    return helper.make_graph([], "body", [], [])
+
+
+def constant(array: np.ndarray) -> Change:
+    return lambda model: model.graph.initializer.append(numpy_helper.from_array(array, "added"))
+
+
+def claims_more(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer.add(name="added", data_type=TensorProto.FLOAT, raw_data=b"1234")
+    tensor.dims.extend([2**20, 2**20])
+
+
+def elsewhere(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer.add(name="added", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+
+
+def many_joins(model: onnx.ModelProto) -> None:
+    for i in range(100):
+        previous = f"join{i - 1}" if i else "picture"
+        model.graph.node.add(op_type="Concat", input=[previous, previous], output=[f"join{i}"])
+
+
+def enlarged(model: onnx.ModelProto) -> None:
+    constant(np.array([1, 1, 1e5, 1e5], np.float32))(model)
+    node("Resize", "picture", "", "added")(model)
+
+
+UNSAFE: dict[str, Change] = {
+    "Loop": node("Loop", body=body()),
+    "If": node("If", then_branch=body(), else_branch=body()),
+    "Scan": node("Scan", body=body(), num_scan_inputs=1),
+    "ConstantOfShape": node("ConstantOfShape"),
+    "Expand": node("Expand", "picture", "channels"),
+    "Tile": node("Tile", "picture", "channels"),
+    "Range": node("Range"),
+    "RandomNormal": node("RandomNormal", shape=[2**20, 2**10]),
+    "a graph in a known operator": node("Relu", body=body()),
+    "another domain": lambda model: model.graph.node.insert(
+        0, helper.make_node("Relu", ["picture"], ["more"], domain="com.microsoft")
+    ),
+    "a tensor in an operator": node("Identity", value=numpy_helper.from_array(np.zeros(3))),
+    "wide padding": node("MaxPool", kernel_shape=[2, 2], pads=[10**6] * 4),
+    "a huge shape": constant(np.array([1, 1, 2**40], np.int64)),
+    "negative padding": constant(np.array([-(2**40)], np.int64)),
+    "a constant that claims more": claims_more,
+    "data in another file": elsewhere,
+    "many joins": many_joins,
+    "a huge enlargement": enlarged,
+    "functions": lambda model: model.functions.append(helper.make_function("x", "f", [], [], [], [])),
+    "sparse constants": lambda model: model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(
+            helper.make_tensor("values", TensorProto.FLOAT, [1], [1.0]),
+            helper.make_tensor("indices", TensorProto.INT64, [1], [0]),
+            [2**30],
+        )
+    ),
+}
+
+
+def refused(open_model: Callable[[Path], object], path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        open_model(path)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@pytest.mark.parametrize("case", NOT_OURS)
+def test_metadata_that_do_not_fit(tmp_path: Path, case: str, entrance: str) -> None:
+    refused(ENTRANCES[entrance], write_model(tmp_path / "m.onnx", METADATA | NOT_OURS[case]))
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@pytest.mark.parametrize("case", UNSAFE)
+def test_what_redoseg_does_not_write(tmp_path: Path, case: str, entrance: str) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    UNSAFE[case](model)
+    path.write_bytes(model.SerializeToString())
+    assert "--trust" in refused(ENTRANCES[entrance], path)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT64, TensorProto.FLOAT16])
+def test_outputs_of_another_type(tmp_path: Path, kind: int) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(helper.make_node("Cast", ["before"], ["masks"], to=kind))
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    path.write_bytes(model.SerializeToString())
+    assert "not one of redoseg" in refused(Segmenter, path)
+
+
+def test_a_shape_that_is_not_declared_is_noticed(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.node[-1].input.append("object")  # three regions
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, length in enumerate(value.type.tensor_type.shape.dim):
+            length.dim_param = f"{value.name}{axis}"
+    path.write_bytes(model.SerializeToString())
+    assert "metadata say" in refused(Segmenter, path) or "not one of redoseg" in refused(Segmenter, path)
+
+
+def test_a_trusted_file_is_opened(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.node.insert(0, helper.make_node("Abs", ["picture"], ["more"]))
+    path.write_bytes(model.SerializeToString())
+    assert "'Abs'" in refused(Segmenter, path)
+    assert Segmenter(path, trust=True)(bright_square()).any()
+    bright_square().save(tmp_path / "x.png")
+    assert run_command(["segment", str(path), str(tmp_path / "x.png"), "-o", str(tmp_path / "o"), "--trust"]) == 0
+
+
+def test_names_are_printed_without_control_characters(tmp_path: Path) -> None:
+    name = Segmenter(write_model(tmp_path / "m.onnx", METADATA | {"name": "a\x1b[2J\nb" + "x" * 5000})).name
+    assert name.isprintable()
+    assert len(name) <= 100
+
+
+def test_all_packaged_weights_are_accepted() -> None:
+    for file in (MODEL_FILE, REDRAW_FILE):
+        for name in weights(file):
+            check_operators(find_model(name, file).content)
+    Segmenter("flowers-int8")
+    RedrawModel("flowers")
+
+
+def test_any_bytes_end_in_an_answer(tmp_path: Path) -> None:
+    content = write_model(tmp_path / "m.onnx").read_bytes()
+    chance = np.random.default_rng(0)
+    for _ in range(500):
+        damaged = bytearray(content[: chance.integers(1, len(content))])
+        for at in chance.integers(0, len(damaged), 3):
+            damaged[at] = chance.integers(0, 256)
+        with contextlib.suppress(UnsafeModel, ValueError):
+            check_operators(bytes(damaged))
+
+
+def test_no_operator_contains_a_graph() -> None:
+    for name in OPERATORS:
+        kinds = {attribute.type for attribute in onnx.defs.get_schema(name).attributes.values()}
+        assert not kinds & {onnx.defs.OpSchema.AttrType.GRAPH, onnx.defs.OpSchema.AttrType.GRAPHS}

@@ -153,7 +153,7 @@ def test_outputs_of_another_type(tmp_path: Path, kind: int) -> None:
 def test_a_shape_that_is_not_declared_is_noticed(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx")
     model = onnx.load(path)
-    model.graph.node[-1].input.append("object")  # three regions
+    model.graph.node[-1].input.append("halved")  # three regions
     for value in (*model.graph.input, *model.graph.output):
         for axis, length in enumerate(value.type.tensor_type.shape.dim):
             length.dim_param = f"{value.name}{axis}"

@@ -118,6 +118,10 @@ class Serve:
     """Address to listen on; 0.0.0.0 lets in every computer of the network [name or address]"""
     port: int = 7860
     """Port to listen on; 0 takes a free one [port]"""
+    allow_host: tuple[str, ...] = ()
+    """Names by which a proxy may call this page, as example.org [names]"""
+    root_path: str = ""
+    """Path below which a proxy serves this page, as /redoseg [path]"""
     max_mb: float = 30.0
     """Largest file that may be uploaded [MB]"""
     max_megapixels: float = 50.0

@@ -251,6 +251,8 @@ def run_serve(arguments: Sequence[str]) -> int:
         max_megapixels=c.max_megapixels,
         examples=c.examples,
         trust=c.trust,
+        allow_host=c.allow_host,
+        root_path=c.root_path,
     ) as address:
         if not is_loopback(c.host):
             print(

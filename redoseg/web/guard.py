@@ -53,10 +53,13 @@ class Guard:
         upload: largest file in an upload [bytes].
         hosts: names by which a request may call this host; any name if empty. Without this list, a page elsewhere
             whose name resolves to this computer could read what a loopback address serves.
+        others: names that a proxy in front is called by: a request from a page there is not from elsewhere.
     """
 
-    def __init__(self, app: Any, upload: int, hosts: frozenset[str] = frozenset()) -> None:
-        self.app, self.upload, self.hosts = app, upload, hosts
+    def __init__(
+        self, app: Any, upload: int, hosts: frozenset[str] = frozenset(), others: frozenset[str] = frozenset()
+    ) -> None:
+        self.app, self.upload, self.hosts, self.others = app, upload, hosts, others
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -68,9 +71,9 @@ class Guard:
         # what surrounds a file in a form is small
         most = self.upload + _TEXT if path.rstrip("/").endswith("/upload") else _TEXT
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self.hosts and re.sub(r":\d+$", "", host) not in self.hosts:
+        if self.hosts and _name(host) not in self.hosts | self.others:
             return await _refuse(send, 403, "This page is only for the computer that serves it.")
-        if headers.get(b"sec-fetch-site") == b"cross-site" or _elsewhere(headers.get(b"origin"), host):
+        if headers.get(b"sec-fetch-site") == b"cross-site" or _elsewhere(headers.get(b"origin"), host, self.others):
             return await _refuse(send, 403, "Other pages may not send requests to this page.")
         if not _SERVED.fullmatch(path):
             return await _refuse(send, 404, "This page has no such address.")
@@ -111,9 +114,15 @@ def _too_large(most: int) -> str:
     return f"The request has more than {most / 1e6:.0f} MB. Send a smaller file."
 
 
-def _elsewhere(origin: bytes | None, host: str) -> bool:
+def _name(host: str) -> str:
+    """A host without its port."""
+    return re.sub(r":\d+$", "", host)
+
+
+def _elsewhere(origin: bytes | None, host: str, others: frozenset[str] = frozenset()) -> bool:
     """Whether the browser states that the request comes from a page of another host."""
-    return origin is not None and origin.decode("latin-1").lower().rpartition("//")[2] != host
+    named = host if origin is None else origin.decode("latin-1").lower().rpartition("//")[2]
+    return named != host and _name(named) not in others
 
 
 async def _read_on(receive: Any) -> None:

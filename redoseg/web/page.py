@@ -62,6 +62,8 @@ def serving(
     max_megapixels: float = 50,
     examples: Path | None = None,
     trust: bool = False,
+    allow_host: Sequence[str] = (),
+    root_path: str = "",
 ) -> Iterator[str]:
     """Serve the page within the block; yields its address.
 
@@ -74,6 +76,8 @@ def serving(
         max_megapixels: most pixels of a photograph [millions].
         examples: a folder whose first photographs can be tried with a click.
         trust: as `Segmenter` takes it.
+        allow_host: names by which a proxy may call this page, beside its own.
+        root_path: the path below which a proxy serves it.
 
     Raises ModelError, DataError or ConfigError before anything is served. Within the block the environment is
     gradio's: no proxy, and no access to Hugging Face's hub.
@@ -102,7 +106,9 @@ def serving(
         from redoseg.web.layout import Answers, build_page  # gradio reads the environment when it is imported
 
         answers = Answers(Cuts(segmenter, round(max_megapixels * 1e6)), redraw, runs, folder)
-        address, close = _launch(build_page(answers, samples), host, port, round(max_mb * 1e6))
+        address, close = _launch(
+            build_page(answers, samples), host, port, round(max_mb * 1e6), tuple(allow_host), root_path
+        )
         stack.callback(close)
         stack.enter_context(_tidying(folder))
         yield address
@@ -147,7 +153,9 @@ def _tidying(folder: Path) -> Iterator[None]:
         ended.set()
 
 
-def _launch(page: gr.Blocks, host: str, port: int, max_bytes: int) -> tuple[str, Callable[[], None]]:
+def _launch(
+    page: gr.Blocks, host: str, port: int, max_bytes: int, allowed: Sequence[str], root_path: str
+) -> tuple[str, Callable[[], None]]:
     """Start to serve the page; returns its address, and what ends it."""
     import gradio as gr
     from starlette.middleware import Middleware
@@ -155,6 +163,7 @@ def _launch(page: gr.Blocks, host: str, port: int, max_bytes: int) -> tuple[str,
     from redoseg.web.layout import CSS
 
     hosts = frozenset({"localhost", "127.0.0.1", "[::1]", host}) if is_loopback(host) else frozenset()
+    others = frozenset(name.lower() for name in allowed)
     try:
         page.launch(
             server_name=f"[{host}]" if ":" in host and "[" not in host else host,
@@ -164,6 +173,7 @@ def _launch(page: gr.Blocks, host: str, port: int, max_bytes: int) -> tuple[str,
             inline=False,
             prevent_thread_lock=True,
             max_file_size=max_bytes,
+            root_path=root_path or None,
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
@@ -172,7 +182,7 @@ def _launch(page: gr.Blocks, host: str, port: int, max_bytes: int) -> tuple[str,
                 font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"), primary_hue="pink"
             ),
             css=CSS,
-            app_kwargs={"middleware": [Middleware(Guard, upload=max_bytes, hosts=hosts)]},
+            app_kwargs={"middleware": [Middleware(Guard, upload=max_bytes, hosts=hosts, others=others)]},
         )
     except OSError as error:
         raise ConfigError(

@@ -308,6 +308,21 @@ def test_pages_elsewhere_may_not_send_anything(page: Page) -> None:
     assert answer(page, "config", Origin=f"http://127.0.0.1:{page.port}")[0] == 200
 
 
+@pytest.fixture(scope="module")
+def proxied(start_once: Start, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    allowed = ("--allow-host", "photos.example", "--root-path", "/redoseg")
+    return started(start_once, "flowers", *allowed, temporary=tmp_path_factory.mktemp("proxied"))
+
+
+@pytest.mark.parametrize("host", ["", "photos.example", "PHOTOS.example:443"])
+@pytest.mark.parametrize("origin", ["https://photos.example", "http://photos.example:8080"])
+def test_a_proxy_whose_name_is_allowed(proxied: Page, host: str, origin: str) -> None:
+    assert answer(proxied, "config", Host=host or f"127.0.0.1:{proxied.port}", Origin=origin)[0] == 200
+    for wrong in ("https://evil.example", "null", "https://photos.example.evil.example"):
+        assert answer(proxied, "config", Origin=wrong)[0] == 403
+    assert answer(proxied, "config", Host="evil.example")[0] == 403
+
+
 def test_the_progress_of_a_run(page: Page) -> None:
     events = call(page, "progress", "tulips")
     assert "Step 40 of 200 (20 %)" in events

@@ -81,7 +81,9 @@ def test_defaults_are_the_published_runs() -> None:
     defaults = flat(to_values(Config()))
     assert {key: defaults[key] for key in PUBLISHED} == PUBLISHED
     objective = {key for key in defaults if key.startswith(("objective.", "nets.", "optim."))}
-    assert objective - PUBLISHED.keys() == {"optim.average"}
+    assert objective - PUBLISHED.keys() == {
+        "optim.average", "optim.extractor_wait", "nets.extractor", "nets.extractor_from", "objective.move"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -147,7 +149,7 @@ TOP = ", ".join(sorted(to_values(Config())))
         (
             {"optim": {"beta3": 0.1}},
             "R: unknown setting optim.beta3; expected one of average, beta1, beta2, discriminator_rate, encoder_rate, "
-            "extractor_decay, extractor_rate, generator_rate; did you mean optim.beta2?",
+            "extractor_decay, extractor_rate, extractor_wait, generator_rate; did you mean optim.beta2?",
         ),
         ({"steps": "many"}, "R: steps is 'many'; expected a whole number; change it"),
         ({"steps": 3.0}, "R: steps is 3.0; expected a whole number; change it"),

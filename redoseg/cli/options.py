@@ -91,6 +91,8 @@ class Segment:
     file of run-length codes and boxes [name]"""
     crop: bool = False
     """Cut each result to the box around the object [true/false]"""
+    keep_hidden: bool = False
+    """Leave the photograph below what is transparent in a cut-out; otherwise it is black there [true/false]"""
     review: bool = False
     """Also write contact sheets of a folder, from the least to the most sure picture, and a table [true/false]"""
     edges: Literal["guided", "plain", "grabcut"] = "guided"

@@ -221,6 +221,7 @@ def run_segment(arguments: Sequence[str]) -> int:
             overwrite=command.overwrite,
             on_item=lambda _path, done, total, _why: advance(done, total),
             crop=command.crop,
+            keep_hidden=command.keep_hidden,
             review=command.review,
             label=command.label,
         )

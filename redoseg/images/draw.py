@@ -35,10 +35,18 @@ def outline(
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def cutout(image: Image.Image, alpha: NDArray[np.floating[Any]] | NDArray[np.bool_]) -> Image.Image:
-    """The picture as RGBA, opaque where `alpha` (H, W) is 1."""
+def cutout(
+    image: Image.Image, alpha: NDArray[np.floating[Any]] | NDArray[np.bool_], *, keep_hidden: bool = False
+) -> Image.Image:
+    """The picture as RGBA, opaque where `alpha` (H, W) is 1.
+
+    What is wholly transparent is black below, so that nobody can bring the ground back; `keep_hidden` leaves it there.
+    """
+    opacity = np.rint(alpha.astype(np.float32) * 255).astype(np.uint8)
     result = image.convert("RGB")
-    result.putalpha(Image.fromarray(np.rint(alpha.astype(np.float32) * 255).astype(np.uint8)))
+    if not keep_hidden:
+        result.paste((0, 0, 0), mask=Image.fromarray(np.where(opacity == 0, np.uint8(255), np.uint8(0))))
+    result.putalpha(Image.fromarray(opacity))
     return result
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
@@ -72,8 +73,16 @@ class Photo:
     """Upright, 8-bit RGB, over white where it is transparent."""
     alpha: Image.Image | None = None
     """How opaque it is, 8-bit grey; None if it is wholly opaque."""
+    colours: Image.Image | None = None
+    """The file's own RGB, not mixed with white; None if it is wholly opaque, and then `rgb` is that."""
     extent: Box | None = None
     """The part of `rgb` that the file has, where libjpeg has filled the last pixels of a reduced JPEG."""
+
+    def within(self, soft: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A soft mask (H, W), 0 to 1, no larger than the photograph is opaque: white may look like the object."""
+        if self.alpha is None:
+            return soft
+        return np.minimum(soft, np.asarray(self.alpha, np.float32) * np.float32(1 / 255))
 
     def square(self, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
         """The centre square at `size` [pixels], as by `fit_square`, of what the file has."""
@@ -363,8 +372,10 @@ def to_photo(image: Image.Image, extent: Box | None = None) -> Photo:
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image)
         alpha = image.getchannel("A")
-        return Photo(white, alpha if np.asarray(alpha).min(initial=255) < 255 else None, extent)
-    return Photo(image if image.mode == "RGB" else image.convert("RGB"), None, extent)
+        if np.asarray(alpha).min(initial=255) == 255:
+            return Photo(white, extent=extent)
+        return Photo(white, alpha, Image.merge("RGB", image.split()[:3]), extent)
+    return Photo(image if image.mode == "RGB" else image.convert("RGB"), extent=extent)
 
 
 def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:

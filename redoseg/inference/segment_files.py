@@ -63,6 +63,7 @@ class _Wanted:
     review: bool
     overwrite: bool
     label: str
+    keep_hidden: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def segment_paths(
     overwrite: bool = False,
     on_item: OnItem | None = None,
     crop: bool = False,
+    keep_hidden: bool = False,
     review: bool = False,
     label: str = "",
 ) -> SegmentReport:
@@ -96,6 +98,7 @@ def segment_paths(
         out: a folder; for one picture also a file ending in .png (.json for "coco").
         overwrite: whether files that are there may be replaced; a picture to segment never is.
         crop: cut the results to the box around the object, which must be there then.
+        keep_hidden: leave the photograph below what is transparent in a cut-out; otherwise it is black there.
         review: of a folder, also write contact sheets `review-1.jpg`, ... that go from the least to the most sure
             picture, and `review.csv` in that order. It keeps some 5 kB in memory for each picture.
         label: what the object is called in COCO's file; the model's name if empty.
@@ -111,7 +114,7 @@ def segment_paths(
         raise RedosegError(
             "crop cannot be combined with kind coco, whose masks and boxes are of whole pictures; remove one of them"
         )
-    wanted = _Wanted(kind, crop, review, overwrite, label or segmenter.name)
+    wanted = _Wanted(kind, crop, review, overwrite, label or segmenter.name, keep_hidden)
     if label and kind != "coco":
         raise RedosegError(f"a label cannot be combined with kind {kind}; remove the label, or choose kind coco")
     if source.is_dir():
@@ -214,15 +217,15 @@ def _segment_folder(
 def _segmented(segmenter: Segmenter, photo: Photo, path: Path, name: str, wanted: _Wanted) -> _Result:
     """What the picture of file `path` gives. Raises DataError."""
     image = photo.rgb
-    soft, confidence = segmenter.predict(photo)
-    mask = soft > 0.5
+    soft, confidence = segmenter.predict(replace(photo, alpha=None))
+    mask = photo.within(soft) > 0.5
     reviewed = None
     if wanted.review:
         tile = _encoded(tile_of(image, mask, _TILE), "JPEG", quality=80)
         reviewed = confidence, float(mask.mean()), name, tile
     if wanted.kind == "coco":
         return _Result(None, annotated(name, mask, confidence), reviewed)
-    result = drawn(image, soft, wanted.kind)
+    result = drawn(photo, soft, wanted.kind, keep_hidden=wanted.keep_hidden)
     if wanted.crop:
         result = result.crop(_crop_of(mask, path))
     return _Result(as_png(result), None, reviewed)
@@ -233,19 +236,26 @@ def is_large(image: Image.Image) -> bool:
     return image.width * image.height > _LARGE
 
 
-def drawn(image: Image.Image, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5) -> Image.Image:
-    """What is made of an RGB picture and its soft mask (H, W), 0 to 1, cut at `threshold`.
+def drawn(
+    photo: Photo, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5, *, keep_hidden: bool = False
+) -> Image.Image:
+    """What is made of a photograph and the network's soft mask of it (H, W), 0 to 1, cut at `threshold`.
 
-    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB.
+    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB. A cut-out has the
+    file's own colours, and is no more opaque than the file.
     """
+    if kind == "cutout":
+        # Steeper than the soft mask's own edge, through which the background would show.
+        opacity = (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1)
+        if photo.alpha is not None:
+            opacity = opacity * (np.asarray(photo.alpha, np.float32) * np.float32(1 / 255))
+        return cutout(photo.colours or photo.rgb, opacity, keep_hidden=keep_hidden)
+    soft = photo.within(soft)
     if kind == "mask":
         return Image.fromarray(np.where(soft > threshold, np.uint8(255), np.uint8(0)))
     if kind == "soft":
         return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
-    if kind == "cutout":
-        # Steeper than the soft mask's own edge, through which the background would show.
-        return cutout(image, (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1))
-    return outline(image, soft > threshold)
+    return outline(photo.rgb, soft > threshold)
 
 
 def as_png(image: Image.Image) -> bytes:

@@ -207,10 +207,7 @@ class Segmenter:
         photo = as_photo(image)
         reduced = self._reduced([photo.rgb])
         mask = self._run(reduced)[0, self.object_region]
-        soft = _upsampled(mask, reduced[0], photo.rgb, way)
-        if photo.alpha is not None:  # the image is white where it is transparent, and white may look like the object
-            soft = np.minimum(soft, np.asarray(photo.alpha, np.float32) * np.float32(1 / 255))
-        return Prediction(soft, _confidence(mask))
+        return Prediction(photo.within(_upsampled(mask, reduced[0], photo.rgb, way)), _confidence(mask))
 
     @overload
     def soft(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.float32]: ...

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -42,12 +43,12 @@ class Cuts:
 
     def __init__(self, segmenter: HasSoft, most: int) -> None:
         self.segmenter, self.most = segmenter, most
-        self._kept: OrderedDict[tuple[str, int], tuple[Image.Image, NDArray[np.float32]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], tuple[Photo, NDArray[np.float32]]] = OrderedDict()
         self._lock = threading.Lock()
         self._one_large = threading.Lock()
 
-    def of(self, path: Path) -> tuple[Image.Image, NDArray[np.float32]]:
-        """The upright photograph (RGB) and its soft mask (H, W). Raises DataError, without the folder's name."""
+    def of(self, path: Path) -> tuple[Photo, NDArray[np.float32]]:
+        """The upright photograph and the network's soft mask of it. Raises DataError, without the folder's name."""
         try:
             key = str(path), path.stat().st_mtime_ns
         except (OSError, ValueError):
@@ -61,7 +62,7 @@ class Cuts:
         except DataError as error:
             raise DataError(str(error).replace(printable(path), printable(path.name))) from None
         with self._alone_if_large(photo.rgb):
-            found = photo.rgb, self.segmenter.soft(photo)
+            found = photo, self.segmenter.soft(replace(photo, alpha=None))
         with self._lock:
             self._kept[key] = found
             while sum(soft.size for _, soft in self._kept.values()) > self.most and len(self._kept) > 1:
@@ -70,32 +71,37 @@ class Cuts:
 
     def files(self, path: Path, threshold: float, folder: Path) -> list[Path]:
         """Write the files of SAVED, of the photograph's size, into a new folder below `folder`; returns their paths."""
-        image, soft = self.of(path)
+        photo, soft = self.of(path)
         target_folder = folder / secrets.token_hex(16)
         target_folder.mkdir(parents=True)
         written = []
-        with self._alone_if_large(image):
+        with self._alone_if_large(photo.rgb):
             for kind, suffix in SAVED:
                 target = target_folder / f"{path.stem}{suffix}.png"
-                write_atomic(target, as_png(drawn(image, soft, kind, threshold)))
+                write_atomic(target, as_png(drawn(photo, soft, kind, threshold)))
                 written.append(target)
         return written
 
     def previews(self, path: Path, threshold: float) -> tuple[list[Image.Image], str]:
         """Overlay, mask and cut-out with at most PREVIEW pixels a side, and a sentence about the object's size."""
-        image, soft = self.of(path)
+        photo, soft = self.of(path)
         words = (
-            f"{image.width} × {image.height} pixels; the object covers "
-            f"{100 * float((soft > threshold).mean()):.1f} % at a threshold of {threshold:.2f}."
+            f"{photo.rgb.width} × {photo.rgb.height} pixels; the object covers "
+            f"{100 * float((photo.within(soft) > threshold).mean()):.1f} % at a threshold of {threshold:.2f}."
         )
-        shrink = min(1.0, PREVIEW / max(image.size))
+        shrink = min(1.0, PREVIEW / max(photo.rgb.size))
         if shrink < 1:
-            size = max(1, round(image.width * shrink)), max(1, round(image.height * shrink))
-            image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+            size = max(1, round(photo.rgb.width * shrink)), max(1, round(photo.rgb.height * shrink))
+
+            def small(plane: Image.Image) -> Image.Image:
+                return plane.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+            alpha, colours = photo.alpha and small(photo.alpha), photo.colours and small(photo.colours)
+            photo = Photo(small(photo.rgb), alpha, colours)
             soft = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
-        cut = drawn(image, soft, "cutout", threshold)
+        cut = drawn(photo, soft, "cutout", threshold)
         on_checks = Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")
-        return [drawn(image, soft, "overlay", threshold), drawn(image, soft, "mask", threshold), on_checks], words
+        return [drawn(photo, soft, "overlay", threshold), drawn(photo, soft, "mask", threshold), on_checks], words
 
     def _alone_if_large(self, image: Image.Image) -> contextlib.AbstractContextManager[object]:
         """One large photograph at a time, since each needs much memory."""

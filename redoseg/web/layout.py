@@ -65,9 +65,9 @@ class Answers:
     def redrawings(self, photo: Any, count: Any, seed: Any) -> Any:
         """The redrawings, as RGB images."""
         assert self.redraw is not None
-        image, _ = self.cuts.of(_uploaded(photo))
+        found, _ = self.cuts.of(_uploaded(photo))
         number = int(_number(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
-        return list(self.redraw(image, number, int(_number(seed, 0, 2**31 - 1, "The seed"))))
+        return list(self.redraw(found.rgb, number, int(_number(seed, 0, 2**31 - 1, "The seed"))))
 
     def progress(self, run: Any) -> Any:
         """How far a run is: words, curves, samples."""

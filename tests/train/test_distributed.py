@@ -144,7 +144,7 @@ def test_the_parts_make_up_the_batch() -> None:
     for name in ("redrawn", "real", "latents", "fresh_latents", "chosen"):
         assert np.array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
     assert np.array_equal(np.concatenate([p.flips for p in parts], 1), whole.flips)
-    # one change for each picture of the real batch, then of each region's redrawn ones, then of those with moved objects
+    # one change for each picture of the real batch, of each region's redrawn ones, and of those with moved objects
     batches = [p.changes.view(2, 5, 3, 5) for p in parts]
     assert torch.equal(torch.cat(batches, 2).flatten(1, 2), whole.changes)
     assert torch.equal(torch.cat([p.shifts for p in parts]), whole.shifts)

@@ -1,0 +1,137 @@
+"""Cut-outs have the file's own colours, its opacity times the mask's, and nothing below what is transparent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from redoseg.images.read import Photo, read_photo
+from redoseg.inference.segment_files import drawn, segment_paths
+from redoseg.inference.segmenter import Prediction, Segmenter
+from redoseg.web.cuts import Cuts
+
+SIDE = 16
+COLOUR = (227, 34, 70)
+
+
+def rgba(folder: Path) -> Path:
+    pixels = np.full((SIDE, SIDE, 4), (*COLOUR, 160), np.uint8)
+    pixels[:4, :, 3], pixels[4:8, :, 3] = 255, 20
+    Image.fromarray(pixels).save(folder / "x.png")
+    return folder / "x.png"
+
+
+def grey(folder: Path) -> Path:
+    pixels = np.full((SIDE, SIDE, 2), (90, 160), np.uint8)
+    pixels[:4, :, 1], pixels[4:8, :, 1] = 255, 20
+    Image.fromarray(pixels, "LA").save(folder / "x.png")
+    return folder / "x.png"
+
+
+def webp(folder: Path) -> Path:
+    with Image.open(rgba(folder)) as image:
+        image.save(folder / "x.webp", lossless=True, exact=True)
+    (folder / "x.png").unlink()
+    return folder / "x.webp"
+
+
+def tiff(folder: Path) -> Path:
+    with Image.open(rgba(folder)) as image:
+        image.save(folder / "x.tif")
+    (folder / "x.png").unlink()
+    return folder / "x.tif"
+
+
+def palette(folder: Path) -> Path:
+    """Each of three entries with an opacity of its own."""
+    image = Image.new("P", (SIDE, SIDE), 0)
+    image.putpalette([*COLOUR] * 3)
+    places = np.zeros((SIDE, SIDE), np.uint8)
+    places[:4], places[4:8] = 1, 2
+    image.putdata(places.ravel().tolist())
+    image.save(folder / "x.png", transparency=bytes([160, 255, 20]))
+    return folder / "x.png"
+
+
+def one_colour(folder: Path) -> Path:
+    """One colour is transparent, all else is not."""
+    pixels = np.full((SIDE, SIDE, 3), COLOUR, np.uint8)
+    pixels[8:] = (1, 2, 3)
+    Image.fromarray(pixels).save(folder / "x.png", transparency=(1, 2, 3))
+    return folder / "x.png"
+
+
+class Sure:
+    """A segmenter that takes the left half for the object, whatever it sees."""
+
+    name, threads = "sure", 1
+
+    def predict(self, photo: Photo) -> Prediction:
+        soft = np.zeros((photo.rgb.height, photo.rgb.width), np.float32)
+        soft[:, : photo.rgb.width // 2] = 1
+        return Prediction(photo.within(soft), 1.0)
+
+    def soft(self, photo: Photo) -> np.ndarray:
+        return np.asarray(self.predict(photo).soft)
+
+
+def by_file(source: Path, folder: Path) -> np.ndarray:
+    segment_paths(cast(Segmenter, Sure()), source, folder / "out.png", kind="cutout")
+    with Image.open(folder / "out.png") as found:
+        return np.asarray(found)
+
+
+def by_folder(source: Path, folder: Path) -> np.ndarray:
+    segment_paths(cast(Segmenter, Sure()), source.parent, folder / "out", kind="cutout")
+    with Image.open(folder / "out" / "x.png") as found:
+        return np.asarray(found)
+
+
+def by_page(source: Path, folder: Path) -> np.ndarray:
+    for path in Cuts(Sure(), 10**9).files(source, 0.5, folder):
+        if path.stem.endswith("cutout"):
+            with Image.open(path) as found:
+                return np.asarray(found)
+    raise AssertionError("the page saves no cut-out")
+
+
+@pytest.mark.parametrize("entrance", [by_file, by_folder, by_page])
+@pytest.mark.parametrize("kind", [rgba, grey, webp, tiff, palette, one_colour])
+def test_a_cut_out_is_the_file_where_the_object_is(
+    kind: Callable[[Path], Path], entrance: Callable[[Path, Path], np.ndarray], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "result").mkdir()
+    source = kind(tmp_path / "in")
+    with Image.open(source) as image:
+        own = np.asarray(image.convert("RGBA"))
+    found = entrance(source, tmp_path / "result")
+    object_there, shown = np.zeros((SIDE, SIDE), bool), own[..., 3] > 0
+    object_there[:, : SIDE // 2] = True
+    assert np.array_equal(found[object_there & shown], own[object_there & shown])
+    assert not found[~(object_there & shown)].any()
+
+
+def test_hidden_pixels_are_kept_only_when_asked(tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE), COLOUR).save(tmp_path / "x.png")
+    for keep in (False, True):
+        segment_paths(
+            cast(Segmenter, Sure()), tmp_path / "x.png", tmp_path / f"{keep}.png", kind="cutout", keep_hidden=keep
+        )
+        with Image.open(tmp_path / f"{keep}.png") as found:
+            below = np.asarray(found.convert("RGB"))[:, SIDE // 2 :]
+        assert (below == (COLOUR if keep else (0, 0, 0))).all()
+
+
+def test_masks_stay_within_what_is_opaque(tmp_path: Path) -> None:
+    photo = read_photo(rgba(tmp_path))
+    soft = np.ones((SIDE, SIDE), np.float32)
+    mask = np.asarray(drawn(photo, soft, "mask"))
+    assert (mask[:4] == 255).all()
+    assert (mask[4:8] == 0).all()
+    assert np.asarray(drawn(photo, soft, "soft"))[10, 3] == 160

@@ -42,15 +42,17 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as a checkpoint ({error}); {remedy}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = "not a checkpoint of redoseg" if not isinstance(about, dict) else f"of format {about.get('format')}"
         raise ModelError(f"{path} is {found}, but format {FORMAT} is needed; {remedy}")
     return tensors, about
 
 
 def load_saved(path: Path) -> tuple[dict[str, Tensor], Saved]:
-    """`load_checkpoint` of a run's file."""
+    """`load_checkpoint` of a run's file, which also has the run's settings."""
     tensors, about = load_checkpoint(path)
+    if not isinstance(about.get("config"), dict):
+        raise ModelError(f"{path} describes no settings of a run; choose a run folder made by `redoseg train`")
     return tensors, cast(Saved, about)
 
 

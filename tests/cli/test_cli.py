@@ -428,12 +428,12 @@ def test_how_a_run_ends_is_the_exit_code(
 ) -> None:
     ended = {"collapsed": False, "stopped": False, "step": 9, "steps": 9, "scores": {"iou": 0.5}, "left_out": 0}
     ended |= outcome
-    monkeypatch.setattr(run, "run", lambda *_: ended)
+    monkeypatch.setattr(run, "run", lambda *_, **__: ended)
     assert call("train", "shapes", "--out", "run") == (code, said + "\n", "")
 
 
 def test_ctrl_c_before_training_starts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run", interrupted)

@@ -11,18 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 
 from redoseg import metrics
 from redoseg.cli import main
 from redoseg.cli.options import Compare
+from redoseg.config.schema import Config
 from redoseg.data import labelled_images, shapes
 from redoseg.errors import RedosegError
 from redoseg.evaluation import baselines
@@ -32,6 +33,8 @@ from redoseg.evaluation.tables import markdown_table
 from redoseg.images import grabcut
 from redoseg.inference.segmenter import Segmenter
 from redoseg.metrics import boundary_f
+from redoseg.nets.mask_extractor import MaskExtractor
+from redoseg.onnx_export.mask_extractor import export_extractor
 from redoseg.system import opencv
 
 QUICK = ("otsu", "square", "everything")
@@ -327,18 +330,16 @@ def test_stopped_by_hand_is_exit_code_130(
     assert err == f"redoseg: stopped by hand; {what} continues where it stopped\n"
 
 
-def three_regions(model: Path, at: Path) -> Path:
-    graph = onnx.load(str(model))
-    for entry in graph.metadata_props:
-        entry.value = "3" if entry.key == "regions" else entry.value
-    onnx.save(graph, str(at))
+def three_regions(config: Config, at: Path) -> Path:
+    config = replace(config, nets=replace(config.nets, regions=3))
+    export_extractor(MaskExtractor(config.nets), config, at, "three", 0)
     return at
 
 
 def test_mistakes_are_one_line(
     photos: Path, trained: Any, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    three = three_regions(trained.folder / "mask.onnx", tmp_path / "three.onnx")
+    three = three_regions(trained.config, tmp_path / "three.onnx")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "table.md").write_text("mine")
     quick = ("--methods", "square")

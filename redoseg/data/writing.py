@@ -97,17 +97,7 @@ def write_prepared(
     writing it, or it cannot be written (full disk ...); what is done is then kept for the next call.
     """
     out, source = Path(out), Path(source)
-    if not 4 <= size <= 2048:
-        raise DataError(f"the size is {size} px, but must be from 4 to 2048; choose another size")
-    if workers < 0:
-        raise DataError(
-            f"the number of workers is {workers}, but must be 1 or more, or 0 for one a core; choose another number"
-        )
-    if len(listing.items) < at_least:
-        raise DataError(
-            f"{len(listing.items)} pictures found in {printable(source)}; expected at least {at_least}; "
-            "add pictures or choose another folder"
-        )
+    _refuse_what_cannot_be(listing, source, size=size, workers=workers, at_least=at_least)
     # Splits lie together, so that one split is a slice of the mapped file.
     items = sorted(listing.items, key=lambda item: SPLITS.index(item.split))
     plan = plan_of(name, listing, size, source, nearest)
@@ -146,34 +136,53 @@ def write_prepared(
                     f"at least {at_least}; replace the broken ones, "
                     f"first of all {problems[0][0]} ({problems[0][1]})"
                 )
+            kept = [item for item, status in zip(items, writer.statuses, strict=True) if status != LEFT_OUT]
             about = {
-                "format": FORMAT,
-                "name": name,
-                "size": size,
-                "regions": 2,
                 "pictures": writer.pictures,
                 "labelled": writer.labelled,
-                "splits": dict(
-                    Counter(i.split for i, s in zip(items, writer.statuses, strict=True) if s != LEFT_OUT and i.split)
-                ),
+                "splits": dict(Counter(item.split for item in kept if item.split)),
                 "source": printable(source.absolute()),
-                "made": "shorter side to the size, centre crop; pictures "
-                + ("nearest" if nearest else "bilinear (antialiased), large JPEGs decoded at reduced size")
-                + ", masks nearest",
-                "made_with": {"redoseg": __version__, "pillow": PIL.__version__, "numpy": np.__version__},
                 "plan": plan,
-                "mask_values": {"background": BACKGROUND, "object": OBJECT, "not labelled": UNLABELLED},
                 "object_values": listing.mask_values,
                 "notes": list(notes),
                 "bad": [list(pair) for pair in problems],
             }
-            writer.finish(out, items, source, about)
+            writer.finish(out, items, source, _how_made(name, size, nearest) | about)
             return Prepared(out, writer.pictures, writer.labelled, tuple(problems), notes, found)
     except OSError as error:
         raise DataError(
             f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error, out)}; what is done "
             "is kept, and the same command continues from there"
         ) from error
+
+
+def _refuse_what_cannot_be(listing: Listing, source: Path, *, size: int, workers: int, at_least: int) -> None:
+    """Raises DataError for numbers out of range, and for too few pictures."""
+    if not 4 <= size <= 2048:
+        raise DataError(f"the size is {size} px, but must be from 4 to 2048; choose another size")
+    if workers < 0:
+        raise DataError(
+            f"the number of workers is {workers}, but must be 1 or more, or 0 for one a core; choose another number"
+        )
+    if len(listing.items) < at_least:
+        raise DataError(
+            f"{len(listing.items)} pictures found in {printable(source)}; expected at least {at_least}; "
+            "add pictures or choose another folder"
+        )
+
+
+def _how_made(name: str, size: int, nearest: bool) -> dict[str, object]:
+    """What a set says of itself that does not depend on its pictures."""
+    way = "nearest" if nearest else "bilinear (antialiased), large JPEGs decoded at reduced size"
+    return {
+        "format": FORMAT,
+        "name": name,
+        "size": size,
+        "regions": 2,
+        "made": f"shorter side to the size, centre crop; pictures {way}, masks nearest",
+        "made_with": {"redoseg": __version__, "pillow": PIL.__version__, "numpy": np.__version__},
+        "mask_values": {"background": BACKGROUND, "object": OBJECT, "not labelled": UNLABELLED},
+    }
 
 
 def plan_of(name: str, listing: Listing, size: int, source: Path, nearest: bool = False) -> str:

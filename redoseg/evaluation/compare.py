@@ -27,7 +27,7 @@ from redoseg import metrics
 from redoseg.data import BUILT_IN, PAPER_SIZE, ImageSet, labelled_images
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluation import baselines
-from redoseg.evaluation.results import FIGURES, Comparison, Row, Shown, Tuned, about_set
+from redoseg.evaluation.results import FIGURES, Comparison, Failure, Row, Shown, Tuned, about_set
 from redoseg.evaluation.tables import markdown_table
 from redoseg.files import alone, cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
@@ -157,14 +157,10 @@ def compare(
         _refuse_results(out, overwrite)
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
     images = _labelled(data, size, split=split, seed=seed, native=native, mask_values=mask_values)
-    others = (
-        _images_to_tune_on(data, tune, images, split=split, seed=seed, mask_values=mask_values)
-        if tune is not None
-        else None
-    )
     masks = _Masks(cache_dir() / "compare", jobs or cores(), on_item)
     tuned: Tuned | None = None
-    if tune is not None and others is not None:
+    if tune is not None:
+        others = _images_to_tune_on(data, tune, images, split=split, seed=seed, mask_values=mask_values)
         best, tuned = _tune(methods, tune, others, masks)
         rows = candidates(best, models, edges)
     outcomes = masks.score(rows, images, fresh)
@@ -180,12 +176,7 @@ def compare(
         "pictures": len(images),
         "tuned": tuned,
         "rows": [_row(rows, r, figures, outcomes[r]) for r in range(len(rows))],
-        "failed": [
-            {"method": row.name, "picture": name, "why": outcome.why}
-            for row, of_row in zip(rows, outcomes, strict=True)
-            for name, outcome in zip(images.names, of_row, strict=True)
-            if outcome.why is not None
-        ],
+        "failed": _failures(rows, outcomes, images),
         "rule": rule,
         "shown": shown,
         **about_set(data, images.bad, images.notes),
@@ -196,6 +187,16 @@ def compare(
             _refuse_results(out, overwrite)  # another comparison may have written them since
             _write(out, result, images, ious, sheet)
     return result
+
+
+def _failures(rows: Sequence[Candidate], outcomes: Sequence[Sequence[_Outcome]], images: ImageSet) -> list[Failure]:
+    """The images on which a method failed."""
+    return [
+        {"method": row.name, "picture": name, "why": outcome.why}
+        for row, of_row in zip(rows, outcomes, strict=True)
+        for name, outcome in zip(images.names, of_row, strict=True)
+        if outcome.why is not None
+    ]
 
 
 def _refuse_results(out: Path, overwrite: bool) -> None:

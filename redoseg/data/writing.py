@@ -124,20 +124,20 @@ def write_prepared(
             with writer:
                 rest = decode(items[found:], size, nearest=nearest, threads=workers or cores(), notes=decoding)
                 for decoded in stack.enter_context(contextlib.closing(rest)):
-                    why = [(_relative(path, source), text) for path, text in decoded.problems]
-                    writer.add(decoded.image, decoded.mask, why)
+                    found_bad = [(_relative(path, source), text) for path, text in decoded.problems]
+                    writer.add(decoded.image, decoded.mask, found_bad)
                     if on_item is not None:
                         on_item(writer.items, len(items))
             problems = [*listing.bad, *writer.problems]
             if writer.pictures < at_least:
                 shutil.rmtree(partial, ignore_errors=True)
+                first, why = problems[0]
                 raise DataError(
-                    f"{writer.pictures} of {len(items)} pictures in {printable(source)} can be read; expected "
-                    f"at least {at_least}; replace the broken ones, "
-                    f"first of all {problems[0][0]} ({problems[0][1]})"
+                    f"{writer.pictures} of {len(items)} pictures in {printable(source)} can be read; expected at least "
+                    f"{at_least}; replace the broken ones, first of all {first} ({why})"
                 )
             kept = [item for item, status in zip(items, writer.statuses, strict=True) if status != LEFT_OUT]
-            about = {
+            about = _how_made(name, size, nearest) | {
                 "pictures": writer.pictures,
                 "labelled": writer.labelled,
                 "splits": dict(Counter(item.split for item in kept if item.split)),
@@ -147,7 +147,7 @@ def write_prepared(
                 "notes": list(notes),
                 "bad": [list(pair) for pair in problems],
             }
-            writer.finish(out, items, source, _how_made(name, size, nearest) | about)
+            writer.finish(out, items, source, about)
             return Prepared(out, writer.pictures, writer.labelled, tuple(problems), notes, found)
     except OSError as error:
         raise DataError(

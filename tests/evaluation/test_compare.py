@@ -332,7 +332,7 @@ def test_stopped_by_hand_is_exit_code_130(
 
 def three_regions(config: Config, at: Path) -> Path:
     config = replace(config, nets=replace(config.nets, regions=3))
-    export_extractor(MaskExtractor(config.nets), config, at, "three", 0)
+    export_extractor(MaskExtractor(config.nets), config, at, name="three", object_region=0)
     return at
 
 

@@ -66,10 +66,10 @@ def _gravel(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
     )
     first, second, owner = np.full(x.shape, np.inf), np.full(x.shape, np.inf), np.zeros(x.shape, int)
     for number, (px, py) in enumerate(places):
-        distance = np.square(x - px) + np.square(y - py)
-        nearer = distance < first
-        second = np.where(nearer, first, np.minimum(second, distance))
-        owner[nearer], first = number, np.minimum(first, distance)
+        distance = np.square(x[:1] - px) + np.square(y[:, :1] - py)  # of a grid: one row, one column
+        owner[distance < first] = number
+        np.minimum(second, np.maximum(first, distance), out=second)
+        np.minimum(first, distance, out=first)
     between = np.clip((np.sqrt(second) - np.sqrt(first)) * rng.uniform(6, 14), 0.25, 1)[..., None]
     grain = 0.85 + 0.3 * noise(rng, x, y, 30)[..., None]
     painted: Floats = colours[owner] * between * grain

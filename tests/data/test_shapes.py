@@ -83,7 +83,7 @@ def test_objects_vary_in_size_and_place(level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS[2:])
 def test_leaves_and_beetles_vary_and_are_thin_in_places(level: str) -> None:
-    objects = generate(level, 60, 128)[1] > 0
+    objects = generate(level, 24, 64)[1] > 0
     areas = objects.mean(axis=(1, 2))
     assert areas.min() > 0.01
     assert areas.max() < 0.5

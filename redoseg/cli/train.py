@@ -60,6 +60,9 @@ def _train(config: Config, folder: Path, resume: bool, device: str, refine_again
     scores = outcome.get("scores", {})
     figure = next((f", {k} {scores[k]:.3f}" for k in ("iou", "iou_matched") if k in scores), "")
     say(f"{ending(outcome)}{figure}; run folder: {folder}")
+    if outcome["stopped"] and refine_again:
+        say("the run is what it was before; the same command starts the second stage again")
+        return STOPPED
     if outcome["stopped"]:
         say(f"continue with: redoseg train --resume --out {folder}")
         if why_output_lost() is not None:

@@ -133,8 +133,8 @@ class Network:
                 check_operators(found.content)
             except UnsafeModel as error:
                 raise ModelError(
-                    f"{where} {error}. It may use any memory and time. If you trust its author, use --trust or "
-                    "Segmenter(..., trust=True)."
+                    f"{where} {error}. It may use any memory and time. If you trust its author, use --trust "
+                    "of segment or serve, or Segmenter(..., trust=True)."
                 ) from None
             except ValueError:
                 raise ModelError(f"{where} is not an ONNX model: choose {_MODELS} or an .onnx file") from None

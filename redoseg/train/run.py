@@ -89,9 +89,11 @@ def run(
         if not distributed.is_main():
             _follow(config, folder, data.first.bank, resume)
             return {}
-        _write_config(folder, config, data)
+        if not refine_again:
+            _write_config(folder, config, data)
         _announce(config, data, console)
-        outcome = Run(config, folder, data, StatusLine(console, config.steps)).go(resume)
+        session_of_run = Run(config, folder, data, StatusLine(console, config.steps))
+        outcome = session_of_run.refine_again() if refine_again else session_of_run.go(resume)
         return outcome | {"left_out": len(data.images.bad)}
 
 
@@ -107,7 +109,7 @@ def _check_folder(folder: RunFolder, config: Config, resume: bool, console: Cons
 
 
 def _check_refining_again(folder: RunFolder, config: Config) -> None:
-    """Forget the second stage, so that it is done again. Raises RunError where the first is not whole, or differs."""
+    """Raises RunError where the second stage cannot be done again: the first is not whole, or would be another."""
     before = folder.read_config()
     if replace(before, refine=config.refine, speed=config.speed) != config:
         changed = "; ".join(differences(replace(before, refine=config.refine, speed=config.speed), config))
@@ -120,7 +122,6 @@ def _check_refining_again(folder: RunFolder, config: Config) -> None:
             f"{printable(folder.path)} has {reached} of {config.first_steps} steps of its first stage; finish it with: "
             f"redoseg train --resume --out {printable(folder.path)}"
         )
-    folder.refined.unlink(missing_ok=True)
 
 
 def _announce(config: Config, data: RunData, console: Console) -> None:
@@ -182,10 +183,12 @@ class Run:
         self.latest_score: float | None = None
         self.recent: deque[Entry] = deque(maxlen=health.WINDOW)
         self.health = health.STARTING
+        self.rounds: list[Entry] | None = None
+        """Lines of the log that are held back until the second stage has been done again."""
 
     def go(self, resume: bool) -> Outcome:
         """Train until the end or a stop; returns how it ended."""
-        config, folder, first, second = self.config, self.folder, self.data.first, self.data.second
+        config, folder, first = self.config, self.folder, self.data.first
         state = _begin(config, folder, first.bank, resume)
         damaged = folder.log.damaged()
         if damaged:
@@ -217,10 +220,36 @@ class Run:
                 if extractor is None:
                     return self._finish(state, learnt, first, redrawn | {"stopped": True})
                 save_refined(folder.refined, extractor, config, state.restarts)
-            outcome = self._outcome(state, extractor, second)
-            if "scores" in redrawn:
-                outcome["scores_before_refining"] = redrawn["scores"]
-            return self._finish(state, extractor, second, outcome)
+            return self._end(state, extractor, redrawn)
+
+    def refine_again(self) -> Outcome:
+        """Do the second stage again; returns how it ended. Until it has, the folder stays what it was."""
+        config, folder, first = self.config, self.folder, self.data.first
+        state = _begin(config, folder, first.bank, True)
+        distributed.leave()
+        with asked_to_stop() as asked, self.status:
+            learnt = state.average.nets["extractor"] if config.first_steps else None
+            redrawn = self._outcome(state, learnt, first)
+            self.rounds = []
+            extractor = self._refine(
+                state, lambda: bool(asked) or why_output_lost() is not None, redrawn["object_region"]
+            )
+            if extractor is None:
+                return redrawn | {"stopped": True}
+            _write_config(folder, config, self.data)
+            state.save(folder.state)
+            save_refined(folder.refined, extractor, config, state.restarts)
+            folder.log.rewind(state.restarts, state.step)
+            for entry in self.rounds:
+                folder.log.append(entry)
+            return self._end(state, extractor, redrawn)
+
+    def _end(self, state: TrainState, extractor: nn.Module, redrawn: Outcome) -> Outcome:
+        """What is written at the end of both stages."""
+        outcome = self._outcome(state, extractor, self.data.second)
+        if "scores" in redrawn:
+            outcome["scores_before_refining"] = redrawn["scores"]
+        return self._finish(state, extractor, self.data.second, outcome)
 
     def _redraw(self, state: TrainState, stop: Callable[[], bool], seconds: float) -> TrainState:
         """The first stage, if the settings have one; returns the state at its end, which is saved."""
@@ -361,7 +390,10 @@ class Run:
             entry["object_region"] = region
             entry |= cast(Entry, watched.scores(masks, indices, region))
         self._score_images(f"round {entry['refine_round']}", extractor, region)
-        self.folder.log.append(entry)
+        if self.rounds is None:
+            self.folder.log.append(entry)
+        else:
+            self.rounds.append(entry)
         figure = ""
         if "iou" in entry:
             figure = f"  iou {entry['iou']:.3f}"

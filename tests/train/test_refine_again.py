@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from redoseg.cli.main import run_command
-from redoseg.errors import RedosegError
+from redoseg.errors import RedosegError, RunError
 from redoseg.run_folder import RunFolder
+from redoseg.train import refine
 from tests.conftest import Trained
 
 SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "16", "--device", "cpu"]
@@ -39,6 +42,44 @@ def test_it_is_done_again_and_the_first_stage_stays(folder: Path) -> None:
     assert RunFolder(folder).read_config().refine.keep == 0.9
     assert RunFolder(folder).read_config().refine.steps == 20
     assert [e for e in RunFolder(folder).log.entries() if "refine_round" not in e] == first
+
+
+@pytest.mark.parametrize("how", ["a stop", "an error"])
+def test_until_it_is_done_the_run_is_what_it_was(
+    how: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["refine", str(folder), "--refine.rounds", "1", *SHORT]) == 0
+    capsys.readouterr()
+
+    def content() -> dict[str, bytes]:
+        names = ("config.json", "log.jsonl", "refined.safetensors", "state.safetensors", "mask.onnx", "outcome.json")
+        return {name: (folder / name).read_bytes() for name in names}
+
+    before = content()
+    real = refine.augment
+    calls: list[int] = []
+
+    def in_the_second_round(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 25:
+            if how == "an error":
+                raise RunError("broken")
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(refine, "augment", in_the_second_round)
+    command = ["refine", str(folder), "--refine.rounds", "2", "--refine.keep", "0.9"]
+    if how == "an error":
+        with pytest.raises(RunError, match="broken"):
+            run_command(command)
+    else:
+        assert run_command(command) == 130
+        assert "the same command starts the second stage again" in capsys.readouterr().out
+    assert len(calls) == 25
+    assert content() == before
+    monkeypatch.setattr(refine, "augment", real)
+    assert run_command(command) == 0
+    assert rounds(folder) == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NotRequired, TypedDict, cast, get_args, get_origin, get_type_hints
 
 from redoseg.config.recipe import from_values
 from redoseg.config.schema import Config
@@ -109,13 +109,27 @@ class TrainedOn(TypedDict):
     """Side of the images [pixels]."""
 
 
+class Contents(TypedDict):
+    """Hashes of what a run reads. The same run continues with the same contents, wherever these lie."""
+
+    size: int
+    """Side of the hashed images [pixels]."""
+    pictures: str
+    """Of the images to learn from."""
+    watched: NotRequired[str]
+    """Of the labelled images, their masks included."""
+    start: NotRequired[str]
+    """Of the files of masks that the second stage starts from."""
+
+
 class About(TypedDict, total=False):
-    """`config.json`. A run's has the first four keys; a model folder's has what its card says too."""
+    """`config.json`. A run's has the first five keys; a model folder's has what its card says too."""
 
     format: int
     config: dict[str, Any]
     """The settings, as `recipe.to_values` gives them."""
     trained_on: TrainedOn
+    contents: Contents
     made_with: dict[str, str | int]
     """Versions, device and threads."""
 

@@ -100,7 +100,10 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
             f"there is nothing to train on. Add --data FOLDER, or a recipe: a TOML file or one of "
             f"{', '.join(recipe_names())}."
         )
-    if given:
+    if given and first.resume and not recipe:  # the run's pictures lie elsewhere now
+        watched = given if base.data.evaluate_on == base.data.source else base.data.evaluate_on
+        base = replace(base, data=replace(base.data, source=given, evaluate_on=watched))
+    elif given:
         base = replace(base, data=replace(base.data, source=given, split="train", evaluate_on="", evaluate_split=""))
     if first.mask_values:
         base = replace(base, data=replace(base.data, mask_values=first.mask_values))

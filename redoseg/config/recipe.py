@@ -9,6 +9,7 @@ import json
 import math
 import re
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -92,6 +93,16 @@ def differences(old: Config, new: Config) -> list[str]:
     """The settings that differ, as `name: old -> new`."""
     before, after = flat(to_values(old)), flat(to_values(new))
     return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
+
+
+def anywhere(config: Config) -> Config:
+    """The settings without where pictures and masks lie, to compare runs whose folders were moved."""
+    data, start = config.data, config.refine.start
+    return replace(
+        config,
+        data=replace(data, source="", evaluate_on="a set" if data.evaluate_on else ""),
+        refine=replace(config.refine, start=start if start in ("run", "disc", "square") else "a folder"),
+    )
 
 
 def check(config: Config, where: str = "settings") -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from redoseg.config.recipe import from_values, to_values
+from redoseg.config.recipe import anywhere, from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import ModelError
 from redoseg.files import printable
@@ -26,15 +26,15 @@ def save_refined(path: Path, extractor: nn.Module, config: Config, restarts: int
 def load_refined(path: Path, config: Config, *, step: int, restarts: int) -> dict[str, Tensor] | None:
     """The weights that `save_refined` wrote, if they belong to a run of this `config` that is at `step`; else None.
 
-    They do not where the run has to redraw further first, has other settings (`speed` aside), or has started again
-    since. ModelError where `path` is another kind of file.
+    They do not where the run has to redraw further first, has other settings (`speed` and paths of pictures aside), or
+    has started again since. ModelError where `path` is another kind of file.
     """
     if step < config.first_steps or not path.is_file():
         return None
     tensors, about = load_saved(path)
     # read as a config, so that a setting that redoseg got later is not a difference
     then = replace(from_values(about["config"], str(path)), speed=config.speed)
-    return tensors if then == config and about.get("restarts") == restarts else None
+    return tensors if anywhere(then) == anywhere(config) and about.get("restarts") == restarts else None
 
 
 def take_over(extractor: MaskExtractor | UNet, run: str) -> None:

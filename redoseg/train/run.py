@@ -8,7 +8,6 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +17,7 @@ from rich.console import Console
 from torch import nn
 
 from redoseg import __version__, metrics
-from redoseg.config.recipe import differences, flat, to_values
+from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.data import labelled_images
 from redoseg.errors import DivergedError, RunError
@@ -33,6 +32,7 @@ from redoseg.system import opencv
 from redoseg.train import distributed, health
 from redoseg.train.checkpoint import restore
 from redoseg.train.compute import computing_dtype, describe_device
+from redoseg.train.continuing import check_contents, check_folder, contents
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, image_scores, sample_rows, soft_masks
@@ -65,9 +65,7 @@ def run(
             if distributed.is_main():
                 if resume and out.is_dir():
                     session.enter_context(alone(out))
-                if refine_again:
-                    _check_refining_again(folder, config)
-                _check_folder(folder, config, resume, console, refine_again)
+                check_folder(folder, config, resume, console, refine_again)
             distributed.refuse_unshareable(config, distributed.world_size())
             if config.uses_grabcut:
                 opencv()  # an error now rather than after the first stage
@@ -77,6 +75,8 @@ def run(
             torch.backends.cudnn.benchmark = own_device.type == "cuda"  # every step has the same shapes
             with console.status("reading pictures"):
                 data = RunData.open(config, own_device)
+                if distributed.is_main() and resume:
+                    check_contents(folder, config, data, refine_again)
             if distributed.is_main():
                 try:
                     folder.samples.mkdir(parents=True, exist_ok=resume)
@@ -95,33 +95,6 @@ def run(
         session_of_run = Run(config, folder, data, StatusLine(console, config.steps))
         outcome = session_of_run.refine_again() if refine_again else session_of_run.go(resume)
         return outcome | {"left_out": len(data.images.bad)}
-
-
-def _check_folder(folder: RunFolder, config: Config, resume: bool, console: Console, refine_again: bool) -> None:
-    """Raises RunError where the run cannot start or continue in this folder."""
-    if resume:
-        before = folder.read_config()
-        _refuse_changes(before, config, folder, refine_again)
-        for change in differences(replace(config, speed=before.speed), config):
-            console.print(f"computing differently from before: {change}", markup=False, highlight=False)
-    elif folder.path.exists():
-        raise RunError(f"{printable(folder.path)} already exists; add --resume to continue it, or choose another --out")
-
-
-def _check_refining_again(folder: RunFolder, config: Config) -> None:
-    """Raises RunError where the second stage cannot be done again: the first is not whole, or would be another."""
-    before = folder.read_config()
-    if replace(before, refine=config.refine, speed=config.speed) != config:
-        changed = "; ".join(differences(replace(before, refine=config.refine, speed=config.speed), config))
-        raise RunError(f"refine changes the second stage alone ({changed}); give settings of --refine and --speed")
-    if not config.has_second_stage:
-        raise RunError(f"{printable(folder.path)} has no second stage; set --refine.rounds 1 or more")
-    reached = TrainState.load(folder.state, torch.device("cpu")).step if folder.state.exists() else 0
-    if reached < config.first_steps:
-        raise RunError(
-            f"{printable(folder.path)} has {reached} of {config.first_steps} steps of its first stage; finish it with: "
-            f"redoseg train --resume --out {printable(folder.path)}"
-        )
 
 
 def _announce(config: Config, data: RunData, console: Console) -> None:
@@ -411,31 +384,13 @@ class Run:
         state.save(self.folder.state)
 
 
-def _refuse_changes(old: Config, new: Config, folder: RunFolder, refine_again: bool) -> None:
-    """Raises RunError where a run cannot continue under new settings; those of a second stage to come are free."""
-    begun = folder.refined.exists() or any("refine_round" in e for e in folder.log.entries())
-    given_up = not new.has_second_stage and not folder.refined.exists()  # one that failed can be left behind
-    free = refine_again or given_up or not begun
-    compared = replace(old, steps=0, speed=new.speed, refine=new.refine if free else old.refine)
-    changes = differences(compared, replace(new, steps=0))
-    if changes:
-        raise RunError(
-            f"{printable(folder.path)} was trained with other settings ({'; '.join(changes)}); keep the settings that "
-            "it has, or start a new run without --resume"
-        )
-    if new.steps < old.steps:
-        raise RunError(
-            f"{printable(folder.path)} was to run {old.steps} steps, and --steps {new.steps} is less; remove --steps "
-            "or raise it"
-        )
-
-
 def _write_config(folder: RunFolder, config: Config, data: RunData) -> None:
     images = data.images
     about: About = {
         "format": FORMAT,
         "config": to_values(config),
         "trained_on": {"name": images.name, "pictures": len(images), "size": images.size},
+        "contents": contents(config, data),
         "made_with": {
             "redoseg": __version__,
             "torch": torch.__version__,

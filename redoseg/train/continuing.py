@@ -1,0 +1,153 @@
+"""Whether a run may continue: with the settings and the pictures that it had, wherever the pictures lie now."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from redoseg.config.recipe import anywhere, differences
+from redoseg.config.schema import Config
+from redoseg.data import BUILT_IN, ImageSet
+from redoseg.errors import RunError
+from redoseg.files import printable
+from redoseg.run_folder import Contents, RunFolder, read_object
+from redoseg.train.stage_data import RunData, open_training_images, open_watched_images
+from redoseg.train.start_masks import StartMasks
+from redoseg.train.state import TrainState
+
+_What = Literal["pictures", "watched", "start"]
+_READS: tuple[tuple[_What, str], ...] = (
+    ("pictures", "data.source"),
+    ("watched", "data.evaluate_on"),
+    ("start", "refine.start"),
+)
+"""What a run reads, and the setting that says where it lies."""
+
+
+def check_folder(folder: RunFolder, config: Config, resume: bool, console: Console, refine_again: bool) -> None:
+    """Raises RunError where the run cannot start or continue in this folder."""
+    if not resume:
+        if folder.path.exists():
+            raise RunError(
+                f"{printable(folder.path)} already exists; add --resume to continue it, or choose another --out"
+            )
+        return
+    before = folder.read_config()
+    if refine_again:
+        _check_refining_again(folder, before, config)
+    _refuse_changes(before, config, folder, refine_again)
+    _refuse_moved(before, config, folder, refine_again)
+    for change in differences(replace(config, speed=before.speed), config):
+        console.print(f"computing differently from before: {change}", markup=False, highlight=False)
+
+
+def contents(config: Config, data: RunData) -> Contents:
+    """Hashes of what a run reads, at the larger of both stages' sizes."""
+    watched = None if data.second.watched is None else data.second.watched.labelled
+    return _contents(data.images, watched, data.start)
+
+
+def check_contents(folder: RunFolder, config: Config, data: RunData, refine_again: bool) -> None:
+    """Raises RunError where a run would continue with other pictures or masks than it began with.
+
+    They are compared at the size at which it read them. A run of a version that stored no hashes is let through.
+    """
+    stored: Any = read_object(folder.config).get("contents")
+    if not isinstance(stored, dict):
+        return
+    found = contents(config, data)
+    if found["size"] != stored.get("size"):
+        before = folder.read_config()
+        there = replace(before, data=config.data, refine=replace(before.refine, start=config.refine.start))
+        found = _contents(open_training_images(there), open_watched_images(there), data.start)
+    for what, setting in _reads(config, folder, refine_again):
+        if what in stored and stored[what] != found.get(what, stored[what]):
+            raise RunError(
+                f"{printable(folder.path)} began with other pictures than {setting} "
+                f"({printable(_path(config, setting))}) has now; put back those that it had, or start a new run"
+            )
+
+
+def _contents(images: ImageSet, watched: ImageSet | None, start: StartMasks | None) -> Contents:
+    found: Contents = {"size": images.size, "pictures": images.digest()}
+    if watched is not None:
+        found["watched"] = watched.digest()
+    if start is not None and start.files:
+        digest = hashlib.sha256()
+        for path in start.files:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        found["start"] = digest.hexdigest()
+    return found
+
+
+def _reads(config: Config, folder: RunFolder, refine_again: bool) -> tuple[tuple[_What, str], ...]:
+    """What must stay the same; the masks that the second stage starts from only once it has begun."""
+    return _READS[:2] if _refining_is_free(config, folder, refine_again) else _READS
+
+
+def _refining_is_free(config: Config, folder: RunFolder, refine_again: bool) -> bool:
+    """Whether the settings of the second stage may change: it has not begun, is done again, or is given up."""
+    begun = folder.refined.exists() or any("refine_round" in e for e in folder.log.entries())
+    return refine_again or not begun or (not config.has_second_stage and not folder.refined.exists())
+
+
+def _path(config: Config, setting: str) -> str:
+    table, name = setting.split(".")
+    return str(getattr(getattr(config, table), name))
+
+
+def _refuse_moved(before: Config, config: Config, folder: RunFolder, refine_again: bool) -> None:
+    """Raises RunError where pictures are gone, or lie elsewhere and nobody can say whether they are the same."""
+    known = isinstance(read_object(folder.config).get("contents"), dict)
+    for _, setting in _reads(config, folder, refine_again):
+        old, new = _path(before, setting), _path(config, setting)
+        if old != new and not known:
+            raise RunError(
+                f"{printable(folder.path)} was made by a version that did not note what its pictures are, so "
+                f"{setting} must stay {printable(old)}; put them back there"
+            )
+        constant = not new or new in BUILT_IN or new in ("run", "disc", "square")
+        if not constant and not os.path.exists(Path(new).expanduser()):
+            option = "--data" if setting == "data.source" and not refine_again else f"--{setting.replace('_', '-')}"
+            raise RunError(
+                f"{printable(new)}, which {printable(folder.path)} reads ({setting}), is not there; say where it is "
+                f"now with {option} FOLDER"
+            )
+
+
+def _check_refining_again(folder: RunFolder, before: Config, config: Config) -> None:
+    """Raises RunError where the second stage cannot be done again: the first is not whole, or would be another."""
+    if anywhere(replace(before, refine=config.refine, speed=config.speed)) != anywhere(config):
+        changed = "; ".join(differences(replace(before, refine=config.refine, speed=config.speed), config))
+        raise RunError(f"refine changes the second stage alone ({changed}); give settings of --refine and --speed")
+    if not config.has_second_stage:
+        raise RunError(f"{printable(folder.path)} has no second stage; set --refine.rounds 1 or more")
+    reached = TrainState.load(folder.state, torch.device("cpu")).step if folder.state.exists() else 0
+    if reached < config.first_steps:
+        raise RunError(
+            f"{printable(folder.path)} has {reached} of {config.first_steps} steps of its first stage; finish it with: "
+            f"redoseg train --resume --out {printable(folder.path)}"
+        )
+
+
+def _refuse_changes(before: Config, config: Config, folder: RunFolder, refine_again: bool) -> None:
+    """Raises RunError where a run cannot continue under new settings; those of a second stage to come are free."""
+    free = _refining_is_free(config, folder, refine_again)
+    compared = replace(before, steps=0, speed=config.speed, refine=config.refine if free else before.refine)
+    changes = differences(anywhere(compared), anywhere(replace(config, steps=0)))
+    if changes:
+        raise RunError(
+            f"{printable(folder.path)} was trained with other settings ({'; '.join(changes)}); keep the settings that "
+            "it has, or start a new run without --resume"
+        )
+    if config.steps < before.steps:
+        raise RunError(
+            f"{printable(folder.path)} was to run {before.steps} steps, and --steps {config.steps} is less; remove "
+            "--steps or raise it"
+        )

@@ -1,0 +1,217 @@
+"""A run continues with the pictures that it began with, wherever they lie, and with no others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from redoseg.cli.main import run_command
+from redoseg.config.recipe import from_values, nested, to_toml
+from redoseg.data import prepare
+from redoseg.errors import RedosegError, RunError
+from redoseg.run_folder import RunFolder
+from tests.conftest import TINY
+
+KINDS = ("a folder", "a prepared set", "labelled ones that are watched", "masks to start from")
+SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "12", "--device", "cpu"]
+Begin = Callable[[str], Path]
+
+
+def read_by(kind: str) -> str:
+    """The folder that a run of this kind reads."""
+    return dict(zip(KINDS, ("pictures", "set", "watched", "starts"), strict=True))[kind]
+
+
+@pytest.fixture(scope="module")
+def begun(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each kind, with a run that began there and what it reads, by paths relative to that folder."""
+    above = tmp_path_factory.mktemp("begun")
+    for kind in KINDS:
+        settings: dict[str, Any] = {"steps": 2, "data.source": "pictures", "data.split": "", "data.evaluate_on": ""}
+        (above / kind).mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            draw_nothing(patch)
+            patch.chdir(above / kind)
+            shutil.copytree(photos, "pictures")
+            if kind == "a prepared set":
+                prepare("folder", "pictures", "set", 32)
+                settings |= {"data.source": "set"}
+            elif kind == "labelled ones that are watched":
+                shutil.copytree("pictures", "watched")
+                settings |= {"data.evaluate_on": "watched"}
+            elif kind == "masks to start from":
+                shutil.copytree("pictures/masks", "starts")
+                settings |= {"refine.start": "starts", "refine.sharpen": "off", "refine.rounds": 1}
+                settings |= {"refine.steps": 20, "refine.batch": 4, "refine.pictures": 12}
+            values = nested(settings)
+            for table, of_all in TINY.items():
+                values[table] = (
+                    of_all | values.get(table, {}) if isinstance(of_all, dict) else values.get(table, of_all)
+                )
+            Path("recipe.toml").write_text(to_toml(from_values(values, "tests")))
+            assert run_command(["train", "recipe.toml", "--out", "run", "--device", "cpu"]) in (0, 1)
+    return above
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes seconds at the end of a run."""
+    for name in ("draw_curves", "draw_samples", "export_extractor", "export_redrawer"):
+        patch.setattr(f"redoseg.train.run.{name}", lambda *_, **__: None)
+    patch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
+
+
+@pytest.fixture
+def begin(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Go where a run of this kind began; returns the folder that it reads."""
+
+    def go(kind: str) -> Path:
+        draw_nothing(monkeypatch)
+        shutil.copytree(begun / kind, tmp_path / "place")
+        monkeypatch.chdir(tmp_path / "place")
+        return tmp_path / "place" / read_by(kind)
+
+    return go
+
+
+def where(kind: str, folder: Path | str) -> list[str]:
+    """The option that says where this kind of thing lies now."""
+    option = {"labelled ones that are watched": "--data.evaluate-on", "masks to start from": "--refine.start"}
+    return [option.get(kind, "--data"), str(folder)]
+
+
+def resume(*more: str) -> int:
+    steps = [] if "refine.start" in " ".join(more) else ["--steps", "4"]
+    return run_command(["train", "--resume", "--out", "run", "--device", "cpu", *steps, *more])
+
+
+@pytest.mark.parametrize("how", ["moved", "linked", "with other dates"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_pictures_elsewhere(kind: str, how: str, begin: Begin) -> None:
+    there = begin(kind)
+    new: Path | str = there.parent / "other place" / there.name
+    Path("other place").mkdir()
+    if how == "moved":
+        shutil.move(there, new)
+    elif how == "linked":
+        os.symlink(there, new)
+    else:
+        new = there.name
+        for path in there.rglob("*.png"):
+            os.utime(path, (1, 1))
+    assert resume(*where(kind, new)) in (0, 1)
+    config = RunFolder(Path("run")).read_config()
+    assert str(new) in (config.data.source, config.data.evaluate_on, config.refine.start)
+    if kind != "masks to start from":
+        assert RunFolder(Path("run")).read_outcome()["step"] == 4
+
+
+def one_picture_less(folder: Path) -> None:
+    sorted(folder.rglob("*.png"))[0].unlink()
+
+
+def one_mask_is_another(folder: Path) -> None:
+    path = max(folder.rglob("*.png"), key=lambda p: ("masks" in str(p) or "starts" in str(p), str(p)))
+    values = np.asarray(Image.open(path))
+    Image.fromarray(255 - values).save(path)
+
+
+def one_picture_is_another(folder: Path) -> None:
+    path = sorted(folder.rglob("*.png"))[0]
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+
+def two_swap_their_names(folder: Path) -> None:
+    for part in sorted({p.parent for p in folder.rglob("*.png")}):
+        first, second = sorted(part.glob("*.png"))[:2]
+        first.rename(part / "x"), second.rename(first), (part / "x").rename(second)
+
+
+def one_byte_of_the_array(folder: Path) -> None:
+    with open(folder / "images.npy", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 255]))
+
+
+OTHERS = [
+    ("a folder", one_picture_less),
+    ("a folder", one_picture_is_another),
+    ("a folder", two_swap_their_names),
+    ("a prepared set", one_byte_of_the_array),
+    ("labelled ones that are watched", one_mask_is_another),
+    ("labelled ones that are watched", one_picture_is_another),
+    ("labelled ones that are watched", two_swap_their_names),
+    ("masks to start from", one_mask_is_another),
+    ("masks to start from", two_swap_their_names),
+]
+
+
+@pytest.mark.parametrize("place", ["the same path", "another path"])
+@pytest.mark.parametrize(("kind", "change"), OTHERS, ids=[f"{k}, {c.__name__}" for k, c in OTHERS])
+def test_other_pictures_are_refused(kind: str, change: Callable[[Path], None], place: str, begin: Begin) -> None:
+    there = begin(kind)
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    if place == "another path":
+        there = there.rename(there.parent / "elsewhere")
+    change(there)
+    with pytest.raises(RunError) as error:
+        resume(*where(kind, there if place == "another path" else there.name))
+    assert str(error.value).startswith("run began with other pictures than ")
+    assert there.name in str(error.value)
+    assert "start a new run" in str(error.value)
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_that_are_gone(kind: str, begin: Begin) -> None:
+    begin(kind).rename("elsewhere")
+    with pytest.raises(RunError) as error:
+        resume()
+    assert f"say where it is now with {where(kind, 'FOLDER')[0]} FOLDER" in str(error.value)
+
+
+def test_other_masks_do_not_matter_where_only_pictures_are_read(begin: Begin) -> None:
+    begin("a folder")
+    shutil.rmtree("pictures/masks")
+    assert resume() == 0
+
+
+def test_the_second_stage_again_at_another_size_where_the_pictures_were_moved(begin: Begin) -> None:
+    begin("a folder")
+    Path("pictures").rename("elsewhere")
+    command = ["refine", "run", "--refine.rounds", "1", "--refine.size", "32", *SHORT]
+    with pytest.raises(RedosegError, match=r"say where it is now with --data\.source FOLDER"):
+        run_command(command)
+    assert run_command([*command, "--data.source", "elsewhere"]) == 0
+    assert resume() == 0  # the new path and the new size are what the run has now
+    one_picture_is_another(Path("elsewhere"))
+    with pytest.raises(RunError, match=r"run began with other pictures than data\.source"):
+        run_command(["refine", "run", "--refine.rounds", "1", "--refine.size", "64", *SHORT])
+
+
+def test_a_second_stage_that_is_finished_stays_when_pictures_move(begin: Begin) -> None:
+    begin("masks to start from")
+    weights = Path("run/refined.safetensors").read_bytes()
+    Path("starts").rename("elsewhere")
+    assert resume("--refine.start", "elsewhere") == 0
+    assert Path("run/refined.safetensors").read_bytes() == weights
+
+
+def test_a_run_without_hashes_keeps_its_paths(begin: Begin) -> None:
+    begin("a folder")
+    about: dict[str, Any] = json.loads(Path("run/config.json").read_text())
+    del about["contents"]
+    Path("run/config.json").write_text(json.dumps(about))
+    shutil.copytree("pictures", "elsewhere")
+    with pytest.raises(RunError, match=r"data\.source must stay pictures; put them back there"):
+        resume("--data", "elsewhere")
+    assert resume() == 0

@@ -32,7 +32,7 @@ from redoseg import __version__
 from redoseg.data.decoding import decode
 from redoseg.data.listing import Item, Listing
 from redoseg.data.mask_values import AUTO, settle
-from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, is_prepared, open_prepared
+from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, open_prepared
 from redoseg.errors import DataError
 from redoseg.files import describe_error, locked, printable, suggest_fix
 from redoseg.images.crashes import DecodingNotes
@@ -109,8 +109,6 @@ def write_prepared(
                 stack.enter_context(_alone(partial, out, wait))
             if os.path.lexists(out):
                 done = _already(out, plan)
-                if done is None:
-                    raise DataError(f"{printable(out)} {_what_is_there(out)}; expected a new folder; choose another")
                 shutil.rmtree(partial, ignore_errors=True)
                 return done
             decoding = DecodingNotes(partial / "decoding")
@@ -121,26 +119,19 @@ def write_prepared(
             found = writer.items
             if on_item is not None and found:
                 on_item(found, len(items))
-            with writer:
-                rest = decode(items[found:], size, nearest=nearest, threads=workers or cores(), notes=decoding)
-                for decoded in stack.enter_context(contextlib.closing(rest)):
+            rest = decode(items[found:], size, nearest=nearest, threads=workers or cores(), notes=decoding)
+            with writer, contextlib.closing(rest):
+                for decoded in rest:
                     found_bad = [(_relative(path, source), text) for path, text in decoded.problems]
                     writer.add(decoded.image, decoded.mask, found_bad)
                     if on_item is not None:
                         on_item(writer.items, len(items))
             problems = [*listing.bad, *writer.problems]
-            if writer.pictures < at_least:
-                shutil.rmtree(partial, ignore_errors=True)
-                first, why = problems[0]
-                raise DataError(
-                    f"{writer.pictures} of {len(items)} pictures in {printable(source)} can be read; expected at least "
-                    f"{at_least}; replace the broken ones, first of all {first} ({why})"
-                )
-            kept = [item for item, status in zip(items, writer.statuses, strict=True) if status != LEFT_OUT]
+            _refuse_too_few(writer, at_least, len(items), problems, source)
             about = _how_made(name, size, nearest) | {
                 "pictures": writer.pictures,
                 "labelled": writer.labelled,
-                "splits": dict(Counter(item.split for item in kept if item.split)),
+                "splits": writer.splits(items),
                 "source": printable(source.absolute()),
                 "plan": plan,
                 "object_values": listing.mask_values,
@@ -168,6 +159,19 @@ def _refuse_what_cannot_be(listing: Listing, source: Path, *, size: int, workers
         raise DataError(
             f"{len(listing.items)} pictures found in {printable(source)}; expected at least {at_least}; "
             "add pictures or choose another folder"
+        )
+
+
+def _refuse_too_few(
+    writer: _Writer, at_least: int, items: int, problems: Sequence[tuple[str, str]], source: Path
+) -> None:
+    """Raises DataError, and removes what was written, where fewer than `at_least` of so many pictures are good."""
+    if writer.pictures < at_least:
+        shutil.rmtree(writer.partial, ignore_errors=True)
+        first, why = problems[0]
+        raise DataError(
+            f"{writer.pictures} of {items} pictures in {printable(source)} can be read; expected at least {at_least}; "
+            f"replace the broken ones, first of all {first} ({why})"
         )
 
 
@@ -203,22 +207,15 @@ def plan_of(name: str, listing: Listing, size: int, source: Path, nearest: bool 
     return digest.hexdigest()
 
 
-def _already(out: Path, plan: str) -> Prepared | None:
-    """The set that is there, if it is what this plan would make."""
-    if not is_prepared(out):
-        return None
+def _already(out: Path, plan: str) -> Prepared:
+    """The set that is there. Raises DataError unless it is what this plan would make."""
+    seen = "exists and is not a prepared set"
     with contextlib.suppress(DataError, OSError, ValueError, AttributeError, RecursionError):
         there = open_prepared(out)
         if json.loads((out / "dataset.json").read_text("utf-8")).get("plan") == plan:
             return Prepared(out, len(there), int(there.labelled.sum()), there.bad, there.notes, len(there))
-    return None
-
-
-def _what_is_there(out: Path) -> str:
-    with contextlib.suppress(DataError):
-        there = open_prepared(out)
-        return f"is a set prepared from other pictures or settings ({len(there):,} pictures, {there.size} px)"
-    return "exists and is not a prepared set"
+        seen = f"is a set prepared from other pictures or settings ({len(there):,} pictures, {there.size} px)"
+    raise DataError(f"{printable(out)} {seen}; expected a new folder; choose another")
 
 
 @contextlib.contextmanager
@@ -359,6 +356,11 @@ class _Writer:
         self.problems += problems
         self.pending = ([], [])
         self.committed = time.monotonic()
+
+    def splits(self, items: Sequence[Item]) -> dict[str, int]:
+        """How many of the pictures written are in each split that has a name."""
+        kept = (item for item, status in zip(items, self.statuses, strict=True) if status != LEFT_OUT)
+        return dict(Counter(item.split for item in kept if item.split))
 
     def finish(self, out: Path, items: Sequence[Item], source: Path, about: dict[str, Any]) -> None:
         """Write headers and tables, and put the whole set in its place."""

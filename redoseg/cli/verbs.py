@@ -325,13 +325,13 @@ def run_compare(arguments: Sequence[str]) -> int:
 
 def run_study(arguments: Sequence[str]) -> int:
     command = parse(Study, "study", arguments)
-    from redoseg.study.run import StudyFolder, load_study, run_study
+    from redoseg.study.run import Result, StudyFolder, load_study, run_study
     from redoseg.study.table import floors_of, write_table
 
     study = load_study(command.study)
     out = command.out or Path("studies") / study.name
 
-    def report(result: dict[str, Any], done: int, total: int) -> None:
+    def report(result: Result, done: int, total: int) -> None:
         iou = result["outcome"].get("scores", {}).get("iou")
         figure = "diverged" if iou is None else f"iou {iou:.3f}"
         say(f"{done}/{total}  {result['row']}, seed {result['seed']}: {figure}, {result['seconds']:.0f} s")

@@ -24,16 +24,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError
 from redoseg.files import locked, write_atomic
-from redoseg.run_folder import Entry, RunFolder, read_lines, read_object
+from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines
 from redoseg.system import cores
 
-Result = dict[str, Any]
+
+class Result(TypedDict):
+    """A finished run: a line of `results.jsonl`."""
+
+    key: str
+    """Hash of its settings and seed."""
+    row: str
+    seed: int
+    steps: int
+    """Of the first stage."""
+    seconds: float
+    grey: float | None
+    """Share of undecided pixels in the last step's masks; None where there was no first stage."""
+    picture_scores: NotRequired[list[dict[str, Any]]]
+    """Lines of `picture_scores.jsonl`; runs of earlier versions have none."""
+    course: list[tuple[int, float]]
+    """Step and IoU, whenever the labelled images were scored in the first stage."""
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -171,7 +188,7 @@ class StudyFolder:
     def read(self) -> list[Result]:
         """The finished runs; without a line that a kill broke."""
         needed = {"key", "row", "seed", "seconds", "outcome"}
-        return [line for line in read_lines(self.results) if needed <= line.keys()]
+        return [cast(Result, line) for line in read_lines(self.results) if needed <= line.keys()]
 
 
 OnRun = Callable[[Result, int, int], None]
@@ -301,7 +318,7 @@ def _result(job: _Job, folder: Path) -> Result:
     """What came of a run that has ended."""
     files = RunFolder(folder)
     try:
-        outcome = read_object(files.outcome)
+        outcome = files.read_outcome()
         if not outcome:
             raise ValueError("it has no outcome.json that can be read")
         if outcome.get("stopped"):
@@ -311,7 +328,7 @@ def _result(job: _Job, folder: Path) -> Result:
         why = said[-1] if said else str(error)
         raise RunError(f"{folder} did not finish ({why}). Run the study again.") from None
     entries = files.log.entries()
-    course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
+    course = [(e["step"], e["iou"]) for e in entries if "iou" in e and "refine_round" not in e]
     last = next((e for e in reversed(entries) if "grey" in e), Entry())
     return {
         "key": job.key,

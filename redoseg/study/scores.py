@@ -21,7 +21,7 @@ class RowScores(TypedDict):
     group: str
     row: str
     runs: int
-    """Runs with scores: one that diverged has none."""
+    """Runs with scores, and those that diverged, which have no masks and count with 0."""
     images: int
     stages: dict[str, float]
     """IoU after "first stage", "round 1" and so on, each over the runs that reached it."""
@@ -41,6 +41,10 @@ def row_scores(study: Study, results: Sequence[Result], split: str) -> list[RowS
     Raises DataError if the runs of a row, or a row and its reference, were scored on different numbers of images.
     """
     last = {row.name: _last(row, results, split) for row in study.rows}
+    for row in study.rows:
+        images = [len(run) for other in study.rows if other.group == row.group for run in last[other.name].values()]
+        if images:
+            last[row.name] |= {seed: np.zeros(images[0]) for seed in _diverged(row, results)}
     found: list[RowScores] = []
     for row in study.rows:
         mine = last[row.name]
@@ -131,6 +135,11 @@ def _last(row: Row, results: Sequence[Result], split: str) -> dict[int, Floats]:
         if result["row"] == row.name and entries:
             found[int(result["seed"])] = np.array(entries[-1][split], np.float64)
     return found
+
+
+def _diverged(row: Row, results: Sequence[Result]) -> list[int]:
+    """Seeds whose runs ended before they had masks."""
+    return [r["seed"] for r in results if r["row"] == row.name and "sizes" not in r["outcome"]]
 
 
 def _stages(row: Row, results: Sequence[Result], split: str) -> dict[str, float]:

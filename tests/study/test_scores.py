@@ -25,12 +25,13 @@ def a_study(**others: Any) -> Study:
 
 def result(row: str, seed: int, *ious: np.ndarray, test: float = 0.9) -> dict[str, Any]:
     """A run with the IoUs of its images after the first stage and after each round."""
-    names = ["first stage", *(f"round {n}" for n in range(1, len(ious)))]
+    names = [f"round {n}" if n else "first stage" for n in range(len(ious))]
     entries = [
         {"after": name, "size": 128, "edges": "plain", "dev": list(iou), "test": [test] * 5}
         for name, iou in zip(names, ious, strict=True)
     ]
-    return {"row": row, "seed": seed, "picture_scores": entries}
+    outcome = {"sizes": [0.3, 0.7]} if ious else {"step": 40, "health": "diverged"}
+    return {"row": row, "seed": seed, "picture_scores": entries, "outcome": outcome}
 
 
 def test_a_known_difference_is_found_image_by_image() -> None:
@@ -87,11 +88,21 @@ def test_seeds_that_only_one_row_has_are_not_compared() -> None:
 def test_a_run_without_a_second_stage_counts_with_its_last_scores() -> None:
     zero = np.zeros(IMAGES)
     results = [result("flowers: both", 0, BASE, BASE), result("flowers: both", 1, zero)]
-    results.append({"row": "flowers: both", "seed": 2, "picture_scores": []})  # diverged
     (both,) = row_scores(a_study(), results, "dev")
     assert both["runs"] == 2
     assert both["iou"] == pytest.approx(BASE.mean() / 2)
     assert both["stages"]["round 1"] == pytest.approx(BASE.mean())
+
+
+def test_a_run_that_diverged_counts_with_nothing() -> None:
+    results = [result("flowers: both", s, BASE, BASE) for s in (0, 1)] + [result("flowers: both", 2)]
+    results += [result("flowers: disc", 0, BASE), result("flowers: disc", 1), result("flowers: disc", 2)]
+    both, disc = row_scores(a_study(), results, "dev")
+    assert (both["runs"], disc["runs"]) == (3, 3)
+    assert both["iou"] == pytest.approx(2 / 3 * BASE.mean())
+    assert disc["iou"] == pytest.approx(1 / 3 * BASE.mean())
+    assert disc["difference"] == pytest.approx(-1 / 3 * BASE.mean())
+    assert both["stages"] == pytest.approx({"first stage": BASE.mean(), "round 1": BASE.mean()})
 
 
 def test_without_scores_there_is_no_section() -> None:

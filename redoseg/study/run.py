@@ -48,7 +48,7 @@ class Result(TypedDict):
     """Share of undecided pixels in the last step's masks; None where there was no first stage."""
     picture_scores: NotRequired[list[dict[str, Any]]]
     """Lines of `picture_scores.jsonl`; runs of earlier versions have none."""
-    course: list[tuple[int, float]]
+    course: list[list[float]]
     """Step and IoU, whenever the labelled images were scored in the first stage."""
     outcome: Outcome
 
@@ -328,7 +328,7 @@ def _result(job: _Job, folder: Path) -> Result:
         why = said[-1] if said else str(error)
         raise RunError(f"{folder} did not finish ({why}). Run the study again.") from None
     entries = files.log.entries()
-    course = [(e["step"], e["iou"]) for e in entries if "iou" in e and "refine_round" not in e]
+    course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
     last = next((e for e in reversed(entries) if "grey" in e), Entry())
     return {
         "key": job.key,

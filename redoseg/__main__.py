@@ -1,38 +1,31 @@
 """`python -m redoseg` is the same as `redoseg`: Ctrl-C gives one line and 130, also while the program is loading."""
 
 import os
-import sys
+import signal
 
 
 def main() -> None:
-    """The console script's entry. Whatever an interrupted import raises, it was stopped by hand."""
-    import signal
-
-    stopped = False
+    """The console script's entry. Whatever an interrupted import raises, a signal stopped it."""
+    came: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        nonlocal stopped
-        stopped = True
+        came.append(number)
         raise KeyboardInterrupt
 
-    # one that is ignored, as under nohup, stays so
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, stop)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
     try:
         from redoseg.cli.main import main as run
-    except BaseException:
-        if not stopped:
-            raise
-        os.write(2, b"redoseg: stopped by hand\n")
-        os._exit(130)  # half-loaded modules would print more
-    if ours:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+
         run()
-    except KeyboardInterrupt:
-        os.write(2, b"redoseg: stopped by hand\n")
-        sys.exit(130)
+    except BaseException:
+        if not came:
+            raise
+        how = "by hand" if came[0] == signal.SIGINT else f"by {signal.Signals(came[0]).name}"
+        os.write(2, f"redoseg: stopped {how}\n".encode())
+        os._exit(128 + came[0])  # half-loaded modules would print more
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ ROOMS = {
     "errors": 0,
     "files": 1,
     "output": 1,
+    "signals": 1,
     "system": 1,
     "config": 2,
     "metrics": 3,
@@ -47,6 +48,7 @@ FREE_OF_TORCH = {
     "errors",
     "files",
     "output",
+    "signals",
     "system",
     "config",
     "metrics",
@@ -171,7 +173,7 @@ def test_the_command_line_imports_nothing_heavy_to_start() -> None:
     packages = {name for path in started for name in others(path, within_functions=False)}
     assert packages - set(sys.stdlib_module_names) == {"redoseg", "tyro"}
     rooms = {name for path in started for name in ours(path, within_functions=False)}
-    assert rooms <= {"cli", "config", "errors", "files", "output", "system"}
+    assert rooms <= {"cli", "config", "errors", "files", "output", "signals", "system"}
     code = "import sys, redoseg.cli.main; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"numpy", "PIL", "onnxruntime", "rich", *TORCH} & set(loaded) == set()

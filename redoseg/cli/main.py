@@ -1,6 +1,7 @@
 """The command line's entry: `python -m redoseg`, and the console script.
 
-Exit codes: 0 done; 1 done in part, the rest is listed; 2 a mistake of the user's, one line; 130 stopped by hand.
+Exit codes: 0 done; 1 done in part, the rest is listed; 2 a mistake of the user's, one line; 130 stopped by hand, 143 by
+SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from redoseg import __version__
+from redoseg import __version__, signals
 from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, listed
 from redoseg.cli.verbs import VERBS
 from redoseg.errors import ConfigError, RedosegError
@@ -65,8 +66,9 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point: errors of the user's become one line on stderr and exit code 2."""
-    with guarded_output():
+    with guarded_output(), signals.as_ctrl_c():
         code = _exit_code(sys.argv[1:])
+        code = signals.exit_code() if code == STOPPED else code
         sys.stdout.flush()
         lost = why_output_lost()
         if lost:
@@ -94,7 +96,7 @@ def _exit_code(arguments: Sequence[str]) -> int:
         )
         return MISTAKE
     except KeyboardInterrupt:
-        print("redoseg: stopped by hand", file=sys.stderr)
+        print(f"redoseg: stopped {signals.how()}", file=sys.stderr)
         return STOPPED
     except SystemExit as stop:  # help, or one of several processes that another one ends
         return stop.code if isinstance(stop.code, int) else DONE

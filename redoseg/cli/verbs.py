@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redoseg import signals
 from redoseg.cli.bench import BENCHES, run_bench
 from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, progress, say
 from redoseg.cli.options import (
@@ -128,16 +129,12 @@ def run_segment(arguments: Sequence[str]) -> int:
 
 def run_serve(arguments: Sequence[str]) -> int:
     command = parse(Serve, "serve", arguments)
-    import signal
     import threading
 
     from redoseg.web.guard import is_loopback
     from redoseg.web.page import serving
 
     c = command
-    for name in ("SIGTERM", "SIGHUP"):  # the page's folder goes then too
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     with serving(
         model=c.model,
         runs=c.run,
@@ -199,7 +196,7 @@ def run_prepare(arguments: Sequence[str]) -> int:
                 mask_values=command.mask_values,
             )
         except KeyboardInterrupt:
-            say("stopped by hand; the same command continues where it stopped")
+            say(f"stopped {signals.how()}; the same command continues where it stopped")
             return STOPPED
     before = f" ({prepared.found} of them were done before)" if prepared.found else ""
     say(f"{prepared.pictures} pictures prepared at {command.size} px in {command.out}{before}")
@@ -311,7 +308,7 @@ def run_compare(arguments: Sequence[str]) -> int:
             )
     except KeyboardInterrupt:
         again = "without --fresh it" if c.fresh else "the same command"
-        print(f"redoseg: stopped by hand; {again} continues where it stopped", file=sys.stderr)
+        print(f"redoseg: stopped {signals.how()}; {again} continues where it stopped", file=sys.stderr)
         return STOPPED
     if c.as_json:
         print(json.dumps(result))
@@ -341,7 +338,7 @@ def run_study(arguments: Sequence[str]) -> int:
             study, out, jobs=command.jobs, device=command.device, minutes=command.minutes, on_run=report
         )
     except KeyboardInterrupt:
-        say(f"stopped by hand; continue with: redoseg study {command.study} --out {out}")
+        say(f"stopped {signals.how()}; continue with: redoseg study {command.study} --out {out}")
         return STOPPED
     say(write_table(study, results, floors_of(study), StudyFolder(out)))
     if missing:

@@ -9,15 +9,12 @@ settings are fixed).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -227,7 +224,7 @@ def run_study(
         results = {r["key"]: r for r in finished if r["key"] in keys}
         waiting = [job for job in wanted if job.key not in results]
         gpus = _gpus() if device == "cuda" else 0
-        with _terminable(), _Children() as running:
+        with _Children() as running:
             while waiting or running.jobs:
                 late = minutes and time.monotonic() - started > 60 * minutes
                 while not late and len(running.jobs) < (jobs or gpus or cores()):
@@ -253,23 +250,6 @@ def run_study(
                 time.sleep(0.05)
     ordered = [results[job.key] for job in wanted if job.key in results]
     return ordered, len(wanted) - len(ordered)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does, so that no training is left behind."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Children:

@@ -22,6 +22,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from redoseg import signals
 from redoseg.config.schema import Config
 from redoseg.errors import DivergedError, LostRankError, RedosegError, RunError
 from redoseg.system import TORCHRUN, world
@@ -102,19 +103,16 @@ def _meet() -> None:
     reminder = threading.Timer(REMIND_AFTER, remind)
     reminder.daemon = True
     reminder.start()
-    heard = signal.getsignal(signal.SIGINT)
     try:
-        if threading.current_thread() is threading.main_thread() and callable(heard):
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python hears it only after the waiting
         # control goes by gloo in any case, so that it never waits for a GPU
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        with signals.handling(signal.SIG_DFL):  # Python hears a signal only after the waiting
+            dist.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         first = " ".join(str(error).split()).split(". ")[0][:160]
         raise RunError(f"the other processes ({here.size - 1}) cannot be found ({first}); {cure}") from None
     finally:
         reminder.cancel()
-        if threading.current_thread() is threading.main_thread() and callable(heard):
-            signal.signal(signal.SIGINT, heard)
 
 
 def _speaks() -> bool:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noted until the step under way is done."""
+"""Ctrl-C, SIGTERM and SIGHUP, noted until the step under way is done."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from types import FrameType
 
 import torch.distributed as dist
 
+from redoseg import signals
 from redoseg.system import world
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM, so that a step is never cut in half; a second Ctrl-C interrupts at once.
+    """Collects the signals that ask to stop, so that a step is never cut in half; a second Ctrl-C interrupts at once.
 
     Under torchrun a second one does not, since torchrun repeats what the terminal has sent already. There the signals
     also stay collected after the block: when one process fails, torchrun stops the others, which have to finish what
@@ -26,13 +27,8 @@ def asked_to_stop() -> Iterator[list[int]]:
     def ask(number: int, _: FrameType | None) -> None:
         if alone and asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        signals.note(number)
         asked.append(number)
 
-    # a signal that this process was started to ignore stays ignored: nohup, background jobs of scripts
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    old = {number: signal.signal(number, ask) for number in heard}
-    try:
+    with signals.handling(ask, restore=alone):
         yield asked
-    finally:
-        for number, handler in old.items() if alone else ():
-            signal.signal(number, handler)

@@ -129,7 +129,7 @@ def test_a_stopped_study_leaves_no_process_and_goes_on_in_the_middle_of_a_run(
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)  # as Ctrl-C
     said = process.communicate(timeout=60)[0]
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert f"continue with: redoseg study {smoke} --out {out}" in said
     reached = json.loads(logs[0].read_text().splitlines()[-1])["step"]
     time.sleep(0.3)

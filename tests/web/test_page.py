@@ -722,6 +722,6 @@ def test_an_open_page_warns_and_a_kill_leaves_nothing(start: Start, tmp_path: Pa
     process.stdout.readline()
     process.terminate()
     _, said = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert said.splitlines()[0].startswith("redoseg: 0.0.0.0 is open to every computer")
     assert not list(tmp_path.iterdir())

@@ -30,6 +30,8 @@ from redoseg.config.schema import Config  # noqa: E402
 torch.set_num_threads(1)
 # Background jobs of scripts, nohup and some CI runners start programs with Ctrl-C ignored, which all children inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A job that is cancelled ends as with Ctrl-C, so that fixtures still end the processes that they started.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 TINY: dict[str, Any] = {
     "steps": 12,

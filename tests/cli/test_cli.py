@@ -732,6 +732,7 @@ def test_prepare_stopped_by_hand_goes_on(call: Call, photos: Path, monkeypatch: 
     assert (said.code, said.out) == (0, "12 pictures prepared at 16 px in set (7 of them were done before)\n")
 
 
+@pytest.mark.slow
 def test_bench_prepare(call: Call) -> None:
     command = ["bench", "prepare", "--pictures", "2", "--rounds", "1", "--size", "64", "--small", "20", "--json"]
     said = call(*command)
@@ -831,6 +832,7 @@ def test_export(call: Call, photos: Path, trained: Any) -> None:
     assert "Hats." in Path("b/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_bench_segment(call: Call) -> None:
     counts = "--pictures 5 --rounds 2 --size 32 --starts 1 --folder 3 --small 2 --many 4".split()  # noqa: SIM905
     said = call("bench", "segment", *counts, "--json")
@@ -848,8 +850,6 @@ def test_bench_segment(call: Call) -> None:
     assert [result[name]["pictures"] for name in ("small", "many")] == [2, 4]
     assert result["many"]["peak_own_memory_mb"] > 10
     assert {"torch", "onnxruntime"} < set(result["hardware"])
-    said = call("bench", "segment", "--folder", "0")
-    assert (said.code, said.err) == (2, "redoseg: 0 photographs cannot be timed; choose 1 or more\n")
 
 
 TINY_STEPS = [
@@ -859,6 +859,7 @@ TINY_STEPS = [
 ]
 
 
+@pytest.mark.slow
 def test_bench_train(call: Call) -> None:
     settings = [*TINY_STEPS, "--nets.generator-attention"]
     measured = ["--rounds", "2", "--turn", "1", "--same", "2", "--each", "--roofline", "--device", "cpu", "--json"]
@@ -881,10 +882,20 @@ def test_bench_train(call: Call) -> None:
     assert any(row["layer"].startswith("SelfAttention") for row in layers)
     assert not any("(2, 1, 1, 1)" in row["layer"] for row in layers)  # its own convolutions are not counted twice
     assert [row["ms"] for row in layers] == sorted((row["ms"] for row in layers), reverse=True)
-    said = call("bench", "train", "shapes", *TINY_STEPS, "--turn", "0")
-    assert (said.code, said.err) == (
-        2, "redoseg: 5 rounds of 0 steps cannot be timed; choose 1 or more of each\n"
-    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["segment", "--folder", "0"], "0 photographs cannot be timed; choose 1 or more"),
+        (
+            ["train", "shapes", *TINY_STEPS, "--turn", "0"],
+            "5 rounds of 0 steps cannot be timed; choose 1 or more of each",
+        ),
+    ],
+)
+def test_a_bench_of_nothing(command: list[str], said: str, call: Call) -> None:
+    assert one_line(call("bench", *command)) == said
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from redoseg.images.read import note_results
 
 BUILT_IN = LEVELS
 PAPER_SIZE = 128  # pixels
-_MASKS_READ = 2  # raise it when masks of folders are read differently: what is in the cache is then made again
+_READ = 3  # raise it when pictures or masks of folders are read differently: what is in the cache is then made again
 
 
 def prepare(
@@ -250,7 +250,7 @@ def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None,
     name = real.name or "pictures"
     key = hashlib.sha256(os.fsencode(real)).hexdigest()[:16] + f"-{size}-"
     plan = plan_of(name, listing, size, folder)
-    out = _cache() / (key + hashlib.sha256(f"{plan} {_MASKS_READ}".encode()).hexdigest()[:16])
+    out = _cache() / (key + hashlib.sha256(f"{plan} {_READ}".encode()).hexdigest()[:16])
     if out.is_dir():
         try:
             there = open_prepared(out)

@@ -25,6 +25,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
 from redoseg.files import describe_error, is_own_folder, is_result, printable
+from redoseg.images.colour import MAX_EXIF, convert_colours, profile_of, space_of
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
@@ -42,7 +43,6 @@ MAX_BYTES = 8 * MAX_PIXELS
 
 BACKGROUND, UNLABELLED, OBJECT = 0, 127, 255
 
-_MAX_EXIF = 2**22  # bytes; in a JPEG it is 2**16
 _MAX_PLAIN = 2**25  # bytes; Pillow reads some 5 MB of them a second
 _MAX_TABLE = 2**20  # numbers in a TIFF: a picture of MAX_PIXELS in tiles of 16 x 16 has half of that
 _MAX_SCANNED = 32 * MAX_PIXELS  # pixels times passes; a progressive JPEG has about ten
@@ -70,13 +70,24 @@ class Photo:
     """A photograph, decoded once."""
 
     rgb: Image.Image
-    """Upright, 8-bit RGB, over white where it is transparent."""
+    """Upright, 8-bit sRGB, over white where it is transparent."""
     alpha: Image.Image | None = None
     """How opaque it is, 8-bit grey; None if it is wholly opaque."""
     colours: Image.Image | None = None
-    """The file's own RGB, not mixed with white; None if it is wholly opaque, and then `rgb` is that."""
+    """The file's own RGB, neither converted to sRGB nor mixed with white; None where `rgb` is that."""
     extent: Box | None = None
     """The part of `rgb` that the file has, where libjpeg has filled the last pixels of a reduced JPEG."""
+    profile: bytes | None = None
+    """The ICC profile of the file's own RGB; None for sRGB without one."""
+
+    @property
+    def own(self) -> Image.Image:
+        """The file's own RGB, which `profile` describes; what it is below transparency is not shown."""
+        return self.colours or self.rgb
+
+    def own_over_white(self) -> Image.Image:
+        """The file's own RGB, over white where it is transparent."""
+        return self.own if self.alpha is None else _over_white(self.own, self.alpha)
 
     def within(self, soft: NDArray[np.float32]) -> NDArray[np.float32]:
         """A soft mask (H, W), 0 to 1, no larger than the photograph is opaque: white may look like the object."""
@@ -287,13 +298,16 @@ def _decode(
         reduced = None if size is None else image.draft(None, (2 * size, 2 * size))
         image.load()
         try:
-            if len(image.info.get("exif", b"")) > _MAX_EXIF:
+            if len(image.info.get("exif", b"")) > MAX_EXIF:
                 raise ValueError("too long")
             how = int(image.getexif().get(0x0112, 1))
         except Exception:  # broken EXIF: the pixels are good all the same
             how = 1
         as_it_is = deep and getattr(image, "tag_v2", {}).get(262) != 0
-        upright: Image.Image = _eight_bit(image) if _is_deep(image) and not as_it_is else image
+        upright: Image.Image = image
+        if _is_deep(image) and not as_it_is:
+            upright = _eight_bit(image)
+            upright.info = {name: value for name, value in image.info.items() if name != "transparency"}
         if how in _UPRIGHT:
             upright = upright.transpose(_UPRIGHT[how])
         return upright, None if reduced is None else _extent(upright.size, reduced[1][2:], how)
@@ -362,20 +376,27 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def to_photo(image: Image.Image, extent: Box | None = None) -> Photo:
-    """Any image as 8-bit RGB: transparency over white, 16 bits scaled, CMYK, palette and grey converted."""
+    """Any image as 8-bit sRGB: transparency over white, 16 bits scaled, profiles, CMYK, palette and grey converted."""
+    profile = profile_of(image)
     if _is_deep(image):
         image = _eight_bit(image)
+    alpha = None
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        if image.mode == "La":  # which Pillow converts to LA alone
-            image = image.convert("LA")
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, mask=image)
+        grey = space_of(image) == "GRAY"
+        image = image.convert("LA" if grey else "RGBA")
         alpha = image.getchannel("A")
-        if np.asarray(alpha).min(initial=255) == 255:
-            return Photo(white, extent=extent)
-        return Photo(white, alpha, Image.merge("RGB", image.split()[:3]), extent)
-    return Photo(image if image.mode == "RGB" else image.convert("RGB"), extent=extent)
+        image = image.convert("L" if grey else "RGB")
+    found = convert_colours(image, profile)
+    own = None if found.own is found.srgb else found.own
+    if alpha is None or np.asarray(alpha).min(initial=255) == 255:
+        return Photo(found.srgb, None, own, extent, found.profile)
+    return Photo(_over_white(found.srgb, alpha), alpha, found.own, extent, found.profile)
+
+
+def _over_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
+    white = Image.new("RGB", rgb.size, (255, 255, 255))
+    white.paste(rgb, mask=alpha)
+    return white
 
 
 def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
@@ -386,7 +407,7 @@ def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
 def read_photo(
     path: str | Path, size: int | None = None, most: int = MAX_PIXELS, content: bytes | None = None
 ) -> Photo:
-    """An image file, upright and in 8-bit RGB.
+    """An image file, upright and in 8-bit sRGB.
 
     With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
     `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.

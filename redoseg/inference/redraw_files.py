@@ -99,7 +99,7 @@ def _sheet(model: RedrawModel, photo: Photo, other: Image.Image | None, drawings
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=3)
+    image.save(buffer, "PNG", compress_level=3, icc_profile=None)  # drawings are sRGB
     return buffer.getvalue()
 
 

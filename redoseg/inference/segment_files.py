@@ -241,21 +241,28 @@ def drawn(
 ) -> Image.Image:
     """What is made of a photograph and the network's soft mask of it (H, W), 0 to 1, cut at `threshold`.
 
-    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB. A cut-out has the
-    file's own colours, and is no more opaque than the file.
+    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB. A cut-out and an
+    overlay have the file's own colours, and in `info` the profile that describes them. A cut-out is no more opaque than
+    the file.
     """
     if kind == "cutout":
         # Steeper than the soft mask's own edge, through which the background would show.
         opacity = (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1)
         if photo.alpha is not None:
             opacity = opacity * (np.asarray(photo.alpha, np.float32) * np.float32(1 / 255))
-        return cutout(photo.colours or photo.rgb, opacity, keep_hidden=keep_hidden)
+        return _described(cutout(photo.own, opacity, keep_hidden=keep_hidden), photo)
     soft = photo.within(soft)
     if kind == "mask":
         return Image.fromarray(np.where(soft > threshold, np.uint8(255), np.uint8(0)))
     if kind == "soft":
         return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
-    return outline(photo.rgb, soft > threshold)
+    return _described(outline(photo.own_over_white(), soft > threshold), photo)
+
+
+def _described(result: Image.Image, photo: Photo) -> Image.Image:
+    """A result of a photograph's own colours with their profile, which Pillow writes into the file, and no other."""
+    result.info = {} if photo.profile is None else {"icc_profile": photo.profile}
+    return result
 
 
 def as_png(image: Image.Image) -> bytes:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
+from redoseg.images.colour import in_srgb
 from redoseg.images.draw import checkerboard
 from redoseg.images.read import Photo, read_photo
 from redoseg.inference.segment_files import Kind, as_png, drawn, is_large
@@ -38,7 +39,7 @@ class Cuts:
 
     Args:
         segmenter: computes the soft masks.
-        most: most pixels of one photograph, and of all that stay in memory together; 7 bytes each.
+        most: most pixels of one photograph, and of all that stay in memory together; 7 to 14 bytes each.
     """
 
     def __init__(self, segmenter: HasSoft, most: int) -> None:
@@ -96,9 +97,11 @@ class Cuts:
             def small(plane: Image.Image) -> Image.Image:
                 return plane.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
 
-            alpha, colours = photo.alpha and small(photo.alpha), photo.colours and small(photo.colours)
-            photo = Photo(small(photo.rgb), alpha, colours)
+            alpha, own = photo.alpha and small(photo.alpha), photo.colours and small(photo.colours)
+            photo = Photo(small(photo.rgb), alpha, own, profile=photo.profile)
             soft = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
+        if photo.profile is not None:  # a page shows sRGB
+            photo = replace(photo, colours=in_srgb(photo.own, photo.profile), profile=None)
         cut = drawn(photo, soft, "cutout", threshold)
         on_checks = Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")
         return [drawn(photo, soft, "overlay", threshold), drawn(photo, soft, "mask", threshold), on_checks], words

@@ -30,7 +30,7 @@ from redoseg.bench import scaling
 from redoseg.cli import bench, console, main, verbs
 from redoseg.config.recipe import flat, from_values, nested, to_values
 from redoseg.config.schema import Config
-from redoseg.data import ARCHIVES, cache_folder, prepare, shapes
+from redoseg.data import ARCHIVES, cache_folder, prepare
 from redoseg.errors import RunError
 from redoseg.study import run as study
 from redoseg.train import run
@@ -241,7 +241,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     for part in ("train", "dev", "test"):
         for kind in ("images", "masks"):
             (mixed / kind).mkdir(parents=True, exist_ok=True)
-            for path in sorted((photos / kind).iterdir())[:8]:  # as many as training needs
+            # as many as training needs, and a few
+            for path in sorted((photos / kind).iterdir())[: 8 if part == "train" else 2]:
                 shutil.copy(path, mixed / kind / f"{part}{path.name}")
     names = [path.stem for path in (mixed / "images").iterdir()]
     (mixed / "splits.csv").write_text("".join(f"{name},{name[:-2]}\n" for name in names))
@@ -287,7 +288,7 @@ def here(world: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
 
     shutil.copytree(world, tmp_path / "here", symlinks=True, ignore=unnamed)
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(shapes, "HELD_OUT_COUNT", 8)  # 512 otherwise
+    monkeypatch.setattr("redoseg.data.open.HELD_OUT_COUNT", 8)  # 512 otherwise
     monkeypatch.setattr(run, "draw_curves", lambda *_: None)  # takes seconds; other tests draw them
     return tmp_path / "here"
 

@@ -24,7 +24,7 @@ from redoseg import metrics
 from redoseg.cli import main
 from redoseg.cli.options import Compare
 from redoseg.config.schema import Config
-from redoseg.data import labelled_images, shapes
+from redoseg.data import labelled_images
 from redoseg.errors import RedosegError
 from redoseg.evaluation import baselines
 from redoseg.evaluation.compare import candidates, compare
@@ -436,7 +436,7 @@ def test_methods_without_settings_have_nothing_to_choose(parted: Path) -> None:
 
 
 def test_of_built_in_pictures_another_seed_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes, "HELD_OUT_COUNT", 8)  # 512 otherwise
+    monkeypatch.setattr("redoseg.data.open.HELD_OUT_COUNT", 8)  # 512 otherwise
     result = compare("shapes", methods=("square",), size=32, tune="1")
     other = compare("shapes", methods=tuple(result["tuned"]["iou"]), size=32, seed=1)
     assert result["tuned"]["iou"] == pytest.approx({name: row["iou"] for name, row in by_name(other).items()})

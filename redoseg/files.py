@@ -9,7 +9,7 @@ import re
 import secrets
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -145,13 +145,16 @@ def _in_cache(path: Path) -> bool:
     return False
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
+def write_atomic(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that it is there whole or not at all. Raises DataError if it cannot be written.
 
-    A picture gets a mark in a comment, by which later runs know it as a result (`is_result`).
+    `data` may come in pieces; what raises an error between them leaves no file. A picture gets a mark in a comment, by
+    which later runs know it as a result (`is_result`). The first piece has the whole head of a picture.
     """
     path = Path(path)
-    start, at = _marked_start(data)
+    pieces = iter([data] if isinstance(data, bytes) else data)
+    head = next(pieces, b"")
+    start, at = _marked_start(head)
     if os.path.abspath(path.parent) not in _swept:
         sweep(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -161,7 +164,8 @@ def write_atomic(path: str | Path, data: bytes) -> None:
                 with contextlib.suppress(OSError):  # locked until it has its name, so that nobody sweeps it
                     _lock(file)
                 file.write(start)
-                file.write(memoryview(data)[at:])
+                file.write(memoryview(head)[at:])
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
                 if fcntl is not None:

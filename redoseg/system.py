@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,33 @@ def opencv() -> ModuleType:
         ) from None
     module: ModuleType = cv2
     return module
+
+
+class Room:
+    """Room for so much work at a time, such as pixels in memory. One job that needs more than all of it works alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken, self._changed = most, 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[Callable[[int], None]]:
+        """Gives what takes room, waiting until there is some. What was taken is free after the block."""
+        mine = 0
+
+        def take(amount: int) -> None:
+            nonlocal mine
+            with self._changed:
+                # what this job took before does not count: it would wait for itself
+                self._changed.wait_for(lambda: self._taken == mine or self._taken + amount <= self._most)
+                self._taken += amount
+                mine += amount
+
+        try:
+            yield take
+        finally:
+            with self._changed:
+                self._taken -= mine
+                self._changed.notify_all()
 
 
 Item = TypeVar("Item")

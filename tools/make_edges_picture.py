@@ -14,7 +14,8 @@ from PIL import Image
 
 from redoseg.data import originals
 from redoseg.images.draw import cutout, grid
-from redoseg.images.read import fit_square, read_image
+from redoseg.images.photo import fit_square
+from redoseg.images.read import read_image
 from redoseg.inference.segmenter import Edges, Segmenter
 
 WAYS: tuple[Edges, ...] = ("plain", "guided", "grabcut")

@@ -19,8 +19,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from numpy.typing import NDArray
 from PIL import Image
 
-from redoseg.images.read import fit_square, read_image
-from redoseg.inference.segment_files import Kind, segment_paths
+from redoseg.images.photo import fit_square
+from redoseg.images.read import read_image
+from redoseg.inference.results import Kind
+from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"

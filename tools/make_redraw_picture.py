@@ -14,7 +14,8 @@ from pathlib import Path
 from redoseg import RedrawModel, Segmenter
 from redoseg.data import originals
 from redoseg.images.draw import grid, outlined
-from redoseg.images.read import fit_square, read_image
+from redoseg.images.photo import fit_square
+from redoseg.images.read import read_image
 
 COUNT, SIDE, OBJECTS, GROUNDS = 3, 150, 4, 2
 

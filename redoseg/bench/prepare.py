@@ -23,7 +23,7 @@ from redoseg.data.folder import list_folder
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
 from redoseg.files import printable
-from redoseg.images.read import fit_square
+from redoseg.images.photo import fit_square
 from redoseg.system import cores
 
 

@@ -16,7 +16,8 @@ from redoseg.data.listing import Item
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.crashes import DecodingNotes
-from redoseg.images.read import fit_square, read_photo
+from redoseg.images.photo import fit_square
+from redoseg.images.read import read_photo
 from redoseg.system import in_order
 
 

@@ -23,7 +23,8 @@ from redoseg.data.decoding import square_mask
 from redoseg.errors import DataError
 from redoseg.files import describe_error, printable
 from redoseg.images.draw import grid, outline
-from redoseg.images.read import BACKGROUND, fit_square
+from redoseg.images.photo import fit_square
+from redoseg.images.read import BACKGROUND
 from redoseg.system import free_memory
 
 FORMAT = 1

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from redoseg.images.photo import PART
+
 Box = tuple[int, int, int, int]
 """Left, top, width and height [pixels]."""
 
@@ -81,10 +83,16 @@ def document(pictures: Sequence[Annotated], category: str) -> dict[str, Any]:
 
 def _runs(mask: NDArray[np.bool_]) -> list[int]:
     """Lengths of runs, of 0 first, down the columns of a mask (H, W)."""
-    values = mask.ravel(order="F")
-    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], changes, [values.size]])).tolist()
-    return [0, *runs] if values[0] else runs
+    height, width = mask.shape
+    changes, last = [np.zeros(1, np.int64)], mask[0, 0]
+    columns = max(1, PART // height)  # at a time, since a copy of each is made
+    for first in range(0, width, columns):
+        values = mask[:, first : first + columns].ravel(order="F")
+        before = np.concatenate([[last], values[:-1]])
+        changes.append(np.flatnonzero(values != before) + first * height)
+        last = values[-1]
+    runs = np.diff(np.concatenate([*changes, [mask.size]])).tolist()
+    return [0, *runs] if mask[0, 0] else runs
 
 
 def _string(runs: list[int]) -> str:

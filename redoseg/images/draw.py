@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from redoseg.errors import DataError
+from redoseg.images.photo import Photo
 
 _LINE = (255, 64, 129)  # outline of an object
 _GREY = (128, 128, 128)  # not labelled
@@ -21,9 +22,13 @@ def outline(
     unlabelled: NDArray[np.bool_] | None = None,
     dim: float = 0.55,
     colour: tuple[int, int, int] = _LINE,
+    radius: float = 0,
 ) -> Image.Image:
-    """The picture with everything but the object dimmed and the object's edge drawn; `mask` is (H, W)."""
-    radius = max(0.7, min(image.size) / 220)
+    """The picture with everything but the object dimmed and the object's edge drawn; `mask` is (H, W).
+
+    `radius` is half the width of that line [pixels], `line_radius` if 0.
+    """
+    radius = radius or line_radius(image.size)
     inside = Image.fromarray(mask.astype(np.uint8) * 255)
     soft = np.asarray(inside.filter(ImageFilter.BoxBlur(radius)), np.float32) / 255
     edge = (2 - 2 * np.abs(2 * soft - 1)).clip(0, 1)[..., None]
@@ -33,6 +38,11 @@ def outline(
         pixels[unlabelled] = pixels[unlabelled] * 0.4 + np.array(_GREY, np.float32) * 0.6
     pixels += (np.array(colour, np.float32) - pixels) * edge
     return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def line_radius(size: tuple[int, int]) -> float:
+    """Half the width of an outline in a picture of `size` (width, height) [pixels]."""
+    return max(0.7, min(size) / 220)
 
 
 def cutout(
@@ -122,11 +132,14 @@ def captioned(tile: Image.Image, text: str, height: int = 14) -> Image.Image:
     return result
 
 
-def tile_of(image: Image.Image, mask: NDArray[np.bool_], side: int) -> Image.Image:
+def tile_of(photo: Photo, mask: NDArray[np.bool_], side: int) -> Image.Image:
     """The whole picture with its mask's outline within a square of `side` [pixels], on grey (RGB)."""
-    small = image.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(small.size, Image.Resampling.BILINEAR)
+    shrink = min(1.0, side / max(photo.size))
+    size = max(1, round(photo.size[0] * shrink)), max(1, round(photo.size[1] * shrink))
+    small = photo.resized(size, gap=2.0, resample=Image.Resampling.BICUBIC)
+    inside = mask.astype(np.uint8)
+    inside *= 255
+    grey = Image.fromarray(inside).resize(size, Image.Resampling.BILINEAR)
     tile = Image.new("RGB", (side, side), (238, 238, 238))
     tile.paste(outline(small, np.asarray(grey) > 127), ((side - small.width) // 2, (side - small.height) // 2))
     return tile

@@ -11,11 +11,14 @@ contrib build, which cannot stand beside the other builds; here it is numpy and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from redoseg.images.grabcut import grabcut_from
+from redoseg.images.photo import LARGE, Part, Photo, SoftMask
 
 WINDOW = 1 / 16  # half a window's side, as a share of the mask's; chosen on dev pictures: docs/segmenting.md
 EPSILON = 1e-3  # what is added to the colours' variances, of colours from 0 to 1: below it they count as noise
@@ -23,16 +26,32 @@ CUT_SIDE = 256  # of a picture in GrabCut, the shorter [pixels]: the weight of a
 CUT_LONGEST = 8 * CUT_SIDE  # of its longer side, so that a strip does not take all memory
 CUT_ROUNDS = 2  # of GrabCut; 5 gave 0.1 to 0.4 points of IoU more on dev pictures of three sets
 CUT_WINDOW = 1 / 32  # WINDOW for masks that GrabCut gave; of 1/128 to 1/16 none is much better: docs/segmenting.md
-_ROWS = 256  # rows of the photograph that are made at a time, so that memory does not follow the functions' number
 
 Floats = NDArray[np.float32]
 
 
 def bilinear_upsample(mask: Floats, size: tuple[int, int]) -> Floats:
     """A soft mask (h, w) brought to `size` (width, height) [pixels] by bilinear interpolation: (H, W)."""
+    return bilinear_mask(mask, size).whole()
+
+
+def bilinear_mask(mask: Floats, size: tuple[int, int]) -> SoftMask:
+    """What `bilinear_upsample` gives, part by part."""
     if mask.shape == size[::-1]:
-        return mask
-    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
+        return SoftMask.of(mask)
+    image = Image.fromarray(mask)
+    if size[0] * size[1] <= LARGE:
+        return SoftMask.of(np.asarray(image.resize(size, Image.Resampling.BILINEAR)).clip(0, 1))
+    # first what becomes smaller, which Pillow averages
+    less = min(mask.shape[1], size[0]), min(mask.shape[0], size[1])
+    small = np.asarray(image.resize(less, Image.Resampling.BILINEAR))
+    below = np.concatenate([small, small[-1:]])  # every row has one below it
+
+    def make(part: Part) -> Floats:
+        (found,) = _enlarged([below], size, part)
+        return found.clip(0, 1)
+
+    return SoftMask(size, make)
 
 
 def grabcut_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Image) -> Floats:
@@ -41,15 +60,21 @@ def grabcut_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Imag
     It works at `CUT_SIDE`, or less for strips, and starts from the guided mask; `reduced` as there. What comes of a
     larger image is guided again. A mask that is all object or all ground stays so. Raises MissingError without OpenCV.
     """
-    scale = min(CUT_SIDE / min(image.size), CUT_LONGEST / max(image.size))
-    small = image
+    return grabcut_mask(mask, reduced, Photo(image)).whole()
+
+
+def grabcut_mask(mask: Floats, reduced: NDArray[np.uint8], photo: Photo) -> SoftMask:
+    """What `grabcut_upsample` gives, part by part."""
+    scale = min(CUT_SIDE / min(photo.size), CUT_LONGEST / max(photo.size))
     if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    side = round(min(image.size) * scale)
+        width, height = (max(1, round(side * scale)) for side in photo.size)
+        small = photo.resized((width, height))
+    else:
+        small = photo.rgb
+    side = round(min(photo.size) * scale)
     colours = np.asarray(small)
     found = grabcut_from(colours, guided_upsample(mask, reduced, small) > 0.5, CUT_ROUNDS, side).astype(np.float32)
-    return found if small is image else guided_upsample(found, colours, image, CUT_WINDOW)
+    return guided_mask(found, colours, photo, CUT_WINDOW) if scale < 1 else bilinear_mask(found, photo.size)
 
 
 def guided_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Image, window: float = WINDOW) -> Floats:
@@ -58,34 +83,54 @@ def guided_upsample(mask: Floats, reduced: NDArray[np.uint8], image: Image.Image
     `reduced` is the image at the mask's size, uint8 (h, w, 3), `window` half a window's side as a share of the
     mask's. Masks that sum to one do so afterwards, except for what is cut off below 0 and above 1.
     """
-    width, height = image.size
+    return guided_mask(mask, reduced, Photo(image), window).whole()
+
+
+def guided_mask(mask: Floats, reduced: NDArray[np.uint8], photo: Photo, window: float = WINDOW) -> SoftMask:
+    """What `guided_upsample` gives, part by part: the functions are never there at the photograph's whole size."""
     functions = _fitted(mask, reduced.astype(np.float32) * np.float32(1 / 255), window)
-    # a band of rows at a time, so that the functions are never there at the photograph's whole size
     functions = [np.concatenate([plane, plane[-1:]]) for plane in functions]  # every row has one below it
-    above, share = _places(len(mask), height)
-    if min(image.size) >= 2 * min(mask.shape):  # where there are pixels to spare
-        # averaged with its neighbours (1 2 1 / 4 each way), a pixel's noise does not decide, and crumbs are fewer
-        image = image.filter(ImageFilter.BoxBlur(0.5))
-    colours = np.asarray(image)
-    result = np.empty((height, width), np.float32)
-    for start in range(0, height, _ROWS):
-        rows = slice(start, start + _ROWS)
-        top, part = above[rows], share[rows, None]
-        *slopes, total = (_across(plane[top] + (plane[top + 1] - plane[top]) * part, width) for plane in functions)
+    spare = min(photo.size) >= 2 * min(mask.shape)
+
+    def make(part: Part) -> Floats:
+        # where there are pixels to spare, averaged with its neighbours (1 2 1 / 4 each way), a pixel's noise does not
+        # decide, and crumbs are fewer
+        colours = np.asarray(_blurred(photo, part) if spare else photo.rgb_of(part))
+        *slopes, total = _enlarged(functions, photo.size, part)
         for channel, slope in enumerate(slopes):
-            total += slope * (colours[rows, :, channel] * np.float32(1 / 255))
-        result[rows] = total.clip(0, 1)
-    return result
+            total += slope * (colours[..., channel] * np.float32(1 / 255))
+        return total.clip(0, 1)
+
+    return SoftMask(photo.size, make)
 
 
-def _across(rows: Floats, width: int) -> Floats:
-    """Rows (k, w) of any numbers enlarged to (k, width)."""
-    return np.array(Image.fromarray(rows).resize((width, len(rows)), Image.Resampling.BILINEAR))
+def _blurred(photo: Photo, part: Part) -> Image.Image:
+    """A part, each pixel averaged with its neighbours, which may be outside of it."""
+    left, top, right, bottom = part
+    first_x, first_y = max(0, left - 1), max(0, top - 1)
+    around = photo.rgb_of((first_x, first_y, min(right + 1, photo.size[0]), min(bottom + 1, photo.size[1])))
+    left, top, right, bottom = left - first_x, top - first_y, right - first_x, bottom - first_y
+    return around.filter(ImageFilter.BoxBlur(0.5)).crop((left, top, right, bottom))
 
 
-def _places(small: int, large: int) -> tuple[NDArray[np.intp], Floats]:
-    """For each of `large` rows the row above it among `small`, and how far below that it lies, 0 to 1."""
-    places = ((np.arange(large) + 0.5) * (small / large) - 0.5).clip(0, small - 1)
+def _enlarged(planes: Sequence[Floats], size: tuple[int, int], part: Part) -> list[Floats]:
+    """A part (k, l) of planes of any numbers, enlarged to `size` (width, height).
+
+    The planes are (h + 1, w): their last row is there twice.
+    """
+    left, top, right, bottom = part
+    above, share = _places(len(planes[0]) - 1, size[1], top, bottom)
+    rows = [plane[above] + (plane[above + 1] - plane[above]) * share[:, None] for plane in planes]
+    width = planes[0].shape[1]
+    scale = width / size[0]
+    box = None if (left, right) == (0, size[0]) else (left * scale, 0, min(right * scale, width), bottom - top)
+    shape = (right - left, bottom - top)
+    return [np.array(Image.fromarray(row).resize(shape, Image.Resampling.BILINEAR, box=box)) for row in rows]
+
+
+def _places(small: int, large: int, first: int, last: int) -> tuple[NDArray[np.intp], Floats]:
+    """For each of the rows `first` to `last` of `large` the row above it among `small`, and how far below, 0 to 1."""
+    places = ((np.arange(first, last) + 0.5) * (small / large) - 0.5).clip(0, small - 1)
     above = places.astype(np.intp)
     return above, (places - above).astype(np.float32)
 

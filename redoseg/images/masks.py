@@ -13,7 +13,8 @@ from PIL import Image
 
 from redoseg.errors import DataError
 from redoseg.files import printable
-from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, fit_square, one_line, read_numbers
+from redoseg.images.photo import fit_square
+from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, one_line, read_numbers
 
 _OPEN = range(126, 130)  # grey that is not labelled
 _WHITE = 230  # grey from here on is white

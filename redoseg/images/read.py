@@ -12,20 +12,18 @@ import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
 from redoseg.files import describe_error, is_own_folder, is_result, printable
-from redoseg.images.colour import MAX_EXIF, convert_colours, profile_of, space_of
+from redoseg.images.colour import MAX_EXIF
+from redoseg.images.photo import UPRIGHT, Box, Photo, eight_bit, is_deep, to_photo
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
@@ -49,55 +47,6 @@ _MAX_SCANNED = 32 * MAX_PIXELS  # pixels times passes; a progressive JPEG has ab
 
 # Only formats that are decoded in memory: Pillow would start Ghostscript for an EPS file named photo.jpg.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
-
-# EXIF orientation -> what turns the stored picture upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom [pixels]."""
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photograph, decoded once."""
-
-    rgb: Image.Image
-    """Upright, 8-bit sRGB, over white where it is transparent."""
-    alpha: Image.Image | None = None
-    """How opaque it is, 8-bit grey; None if it is wholly opaque."""
-    colours: Image.Image | None = None
-    """The file's own RGB, neither converted to sRGB nor mixed with white; None where `rgb` is that."""
-    extent: Box | None = None
-    """The part of `rgb` that the file has, where libjpeg has filled the last pixels of a reduced JPEG."""
-    profile: bytes | None = None
-    """The ICC profile of the file's own RGB; None for sRGB without one."""
-
-    @property
-    def own(self) -> Image.Image:
-        """The file's own RGB, which `profile` describes; what it is below transparency is not shown."""
-        return self.colours or self.rgb
-
-    def own_over_white(self) -> Image.Image:
-        """The file's own RGB, over white where it is transparent."""
-        return self.own if self.alpha is None else _over_white(self.own, self.alpha)
-
-    def within(self, soft: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A soft mask (H, W), 0 to 1, no larger than the photograph is opaque: white may look like the object."""
-        if self.alpha is None:
-            return soft
-        return np.minimum(soft, np.asarray(self.alpha, np.float32) * np.float32(1 / 255))
-
-    def square(self, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
-        """The centre square at `size` [pixels], as by `fit_square`, of what the file has."""
-        return fit_square(self.rgb, size, resample, self.extent)
 
 
 # -------------------------------------------------------------------------------------------------- listing
@@ -276,13 +225,19 @@ def read_numbers(path: str | Path) -> Image.Image:
     """An image file, upright, in the mode that it has: for a mask, whose numbers count. Raises DataError."""
     path = Path(path)
     with one_line(path):
-        return _decode(path, None, deep=True)[0]
+        image, _, turn = _decode(path, None, deep=True)
+        return image if turn is None else image.transpose(turn)
 
 
 def _decode(
-    path: Path, size: int | None, most: int = MAX_PIXELS, deep: bool = False, content: bytes | None = None
-) -> tuple[Image.Image, Box | None]:
-    """The file's first frame, upright, 8 bits a channel, and its extent; with `size` a JPEG comes reduced.
+    path: Path,
+    size: int | None,
+    most: int = MAX_PIXELS,
+    deep: bool = False,
+    content: bytes | None = None,
+    take: Callable[[int], None] | None = None,
+) -> tuple[Image.Image, Box | None, Image.Transpose | None]:
+    """The file's first frame, 8 bits a channel, its extent, and what turns it; with `size` a JPEG comes reduced.
 
     `deep` leaves grey of more bits what it is, except where white is zero.
     """
@@ -296,6 +251,8 @@ def _decode(
         _refuse_planes(image)
         _scale_key(image)
         reduced = None if size is None else image.draft(None, (2 * size, 2 * size))
+        if take is not None:
+            take(image.width * image.height)
         image.load()
         try:
             if len(image.info.get("exif", b"")) > MAX_EXIF:
@@ -304,18 +261,18 @@ def _decode(
         except Exception:  # broken EXIF: the pixels are good all the same
             how = 1
         as_it_is = deep and getattr(image, "tag_v2", {}).get(262) != 0
-        upright: Image.Image = image
-        if _is_deep(image) and not as_it_is:
-            upright = _eight_bit(image)
-            upright.info = {name: value for name, value in image.info.items() if name != "transparency"}
-        if how in _UPRIGHT:
-            upright = upright.transpose(_UPRIGHT[how])
-        return upright, None if reduced is None else _extent(upright.size, reduced[1][2:], how)
+        found: Image.Image = image
+        if is_deep(image) and not as_it_is:
+            found = eight_bit(image)
+            found.info = {name: value for name, value in image.info.items() if name != "transparency"}
+        return found, None if reduced is None else _extent(found.size, reduced[1][2:], how), UPRIGHT.get(how)
 
 
 def _extent(size: tuple[int, int], stored: tuple[float, float], how: int) -> Box:
-    """Where in an upright picture the photograph lies: libjpeg fills the last pixels of what it reduces."""
-    width, height = stored if how < 5 else (stored[1], stored[0])
+    """Where the photograph is in one of this size, turned upright: libjpeg fills the last pixels of what it reduces."""
+    width, height = stored
+    if how in (5, 6, 7, 8):
+        width, height, size = height, width, (size[1], size[0])
     left = size[0] - width if how in (2, 3, 6, 7) else 0.0
     top = size[1] - height if how in (3, 4, 7, 8) else 0.0
     return left, top, left + width, top + height
@@ -339,99 +296,26 @@ def _scale_key(image: ImageFile.ImageFile) -> None:
         image.info["transparency"] = tuple(channel >> 8 for channel in key)
 
 
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode == "F" or image.mode.startswith("I")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits or of floats, scaled (not clipped) to 8 bits; "LA" if one value is transparent.
-
-    Whole numbers that are only 0 and 1, as masks have them, stay what they are.
-    """
-    tags = getattr(image, "tag_v2", {})  # of a TIFF
-    unknown = 32 if image.mode == "I" and image.format is None else 16
-    bits, signed = tags.get(258, (unknown,))[0], tags.get(339, (1,))[0] == 2
-    values = np.asarray(image)
-    if image.mode == "I" and bits == 32 and not signed and tags:
-        values = values.view(np.uint32)  # as which Pillow reads it without saying so
-    top = float(values.max(where=np.isfinite(values), initial=0))
-    if image.mode == "F":
-        full = 1.0 if top <= 1 else max(top, 255.0)
-    elif top <= 1:
-        return Image.fromarray(values.clip(0).astype(np.uint8))
-    elif bits == 32:
-        full = 255.0 if top <= 255 else max(top, 65535.0)
-    else:
-        full = 2.0 ** (bits - signed) - 1
-    scaled = values.astype(np.float32)
-    np.nan_to_num(scaled, copy=False, posinf=full, neginf=0)
-    if tags.get(262) == 0:  # white is zero, which Pillow heeds only up to 8 bits
-        np.subtract(full, scaled, out=scaled)
-    scaled *= 255 / full
-    grey = Image.fromarray(np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8))
-    key = image.info.get("transparency")
-    if not isinstance(key, int):
-        return grey
-    return Image.merge("LA", (grey, Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255)))))
-
-
-def to_photo(image: Image.Image, extent: Box | None = None) -> Photo:
-    """Any image as 8-bit sRGB: transparency over white, 16 bits scaled, profiles, CMYK, palette and grey converted."""
-    profile = profile_of(image)
-    if _is_deep(image):
-        image = _eight_bit(image)
-    alpha = None
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        grey = space_of(image) == "GRAY"
-        image = image.convert("LA" if grey else "RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert("L" if grey else "RGB")
-    found = convert_colours(image, profile)
-    own = None if found.own is found.srgb else found.own
-    if alpha is None or np.asarray(alpha).min(initial=255) == 255:
-        return Photo(found.srgb, None, own, extent, found.profile)
-    return Photo(_over_white(found.srgb, alpha), alpha, found.own, extent, found.profile)
-
-
-def _over_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
-    white = Image.new("RGB", rgb.size, (255, 255, 255))
-    white.paste(rgb, mask=alpha)
-    return white
-
-
 def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
     """The colours of `read_photo`."""
     return read_photo(path, most=most).rgb
 
 
 def read_photo(
-    path: str | Path, size: int | None = None, most: int = MAX_PIXELS, content: bytes | None = None
+    path: str | Path,
+    size: int | None = None,
+    most: int = MAX_PIXELS,
+    content: bytes | None = None,
+    take: Callable[[int], None] | None = None,
 ) -> Photo:
-    """An image file, upright and in 8-bit sRGB.
+    """An image file, decoded.
 
     With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
     `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.
     `content` is what the file contains, if it is in memory; `path` is then only its name in messages.
+    `take` is called with the number of pixels before they are decoded, and may wait until there is room for them.
     Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
     """
     path = Path(path)
     with one_line(path, most):
-        return to_photo(*_decode(path, size, most, content=content))
-
-
-def fit_square(
-    image: Image.Image,
-    size: int,
-    resample: Image.Resampling = Image.Resampling.BILINEAR,
-    extent: Box | None = None,
-) -> Image.Image:
-    """The paper's pre-processing: shorter side to `size` [pixels], then the centre, in one pass.
-
-    Bilinear is Pillow's, which averages when it reduces. Masks need NEAREST. Only `extent` of the image is used.
-    """
-    left, top, right, bottom = extent or (0, 0, *image.size)
-    side = min(right - left, bottom - top)
-    left, top = (left + right - side) / 2, (top + bottom - side) / 2
-    # a sum of fractions may end a hair beyond the picture
-    box = (max(left, 0.0), max(top, 0.0), min(left + side, image.width), min(top + side, image.height))
-    return image.resize((size, size), resample, box=box, reducing_gap=3.0)
+        return to_photo(*_decode(path, size, most, content=content, take=take))

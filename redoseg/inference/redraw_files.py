@@ -13,7 +13,8 @@ from PIL import Image
 from redoseg.errors import DataError, RedosegError
 from redoseg.files import alone, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
-from redoseg.images.read import IMAGE_SUFFIXES, Photo, read_photo
+from redoseg.images.photo import Photo
+from redoseg.images.read import IMAGE_SUFFIXES, read_photo
 from redoseg.inference.redraw import STEPS, RedrawModel, What, around, at_most, between, check_count
 
 GIF_LARGEST = 360  # longer side of an animation, every frame of which is stored [pixels]
@@ -83,9 +84,11 @@ def _refuse(targets: Sequence[Path], inputs: set[str], overwrite: bool) -> None:
 
 def _sheet(model: RedrawModel, photo: Photo, other: Image.Image | None, drawings: Sequence[Image.Image]) -> Image.Image:
     """Photograph, mask and drawings side by side; `other` comes after the mask."""
-    small = at_most(photo.rgb, TILE)
-    alpha = None if photo.alpha is None else photo.alpha.resize(small.size, Image.Resampling.BILINEAR)
-    tiles = [small, outline(small, model.segmenter(Photo(small, alpha)))]
+    small, alpha = at_most(photo.rgb, TILE), photo.alpha
+    mask = model.segmenter(small)
+    if alpha is not None:
+        mask &= np.asarray(alpha.resize(small.size, Image.Resampling.BILINEAR)) > 127
+    tiles = [small, outline(small, mask)]
     if other is not None:
         tile, shrunk = Image.new("RGB", small.size, (255, 255, 255)), other.copy()
         shrunk.thumbnail(small.size, Image.Resampling.LANCZOS, reducing_gap=2.0)

@@ -9,13 +9,11 @@ import json
 import math
 import os
 import re
-import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +23,16 @@ from redoseg.errors import DataError, RedosegError
 from redoseg.files import alone, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.coco import Annotated, annotated, bounding_box, document
 from redoseg.images.crashes import DecodingNotes
-from redoseg.images.draw import captioned, cutout, grid, outline, tile_of
-from redoseg.images.read import IMAGE_SUFFIXES, Photo, list_images, note_results, read_photo
-from redoseg.inference.segmenter import Segmenter
-from redoseg.system import in_order
+from redoseg.images.draw import captioned, grid, tile_of
+from redoseg.images.photo import Photo
+from redoseg.images.read import IMAGE_SUFFIXES, MAX_PIXELS, list_images, note_results, read_photo
+from redoseg.inference.results import KINDS, Kind, png_of
+from redoseg.inference.segmenter import Segmenter, object_of
+from redoseg.system import Room, in_order
 
-Kind = Literal["mask", "soft", "cutout", "overlay", "coco"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 COCO_FILE = "coco.json"
 REVIEW_TABLE = "review.csv"
 
-_LARGE = 2**24  # pixels; what comes after decoding takes up to 80 bytes for each
 _MARGIN = 0.02  # around a crop, as a share of its longer side
 _TILE, _COLUMNS, _ROWS = 128, 8, 12  # of a page of the review [pixels, tiles, tiles]
 
@@ -70,7 +67,7 @@ class _Wanted:
 class _Result:
     """What one picture gave."""
 
-    png: bytes | None
+    png: Iterable[bytes] | None
     coco: Annotated | None
     reviewed: tuple[float, float, str, bytes] | None
     """Confidence, the object's share of the picture, name, and a tile as JPEG."""
@@ -164,7 +161,7 @@ def _segment_folder(
     # Texts, made when they are needed: a path object costs several times as much, and there may be a million.
     names = _names(images, source)
     inputs = {os.path.realpath(image) for image in images}
-    one_large = threading.Lock()
+    room = Room(MAX_PIXELS)  # so that many large pictures take no more memory than one
     notes = DecodingNotes(out / ".decoding")
     shared = _Shared(out, wanted, inputs)
 
@@ -176,13 +173,13 @@ def _segment_folder(
             return f"{printable(target)} {refused}"
         try:
             name = image.relative_to(source).as_posix()
-            with notes.decoding(image):
-                photo = read_photo(image)
-            with one_large if is_large(photo.rgb) else contextlib.nullcontext():
+            with room.shared() as take:
+                with notes.decoding(image):
+                    photo = read_photo(image, take=take)
                 result = _segmented(segmenter, photo, image, name, wanted)
-            if result.png is not None:
-                make_folder(target.parent)
-                write_atomic(target, result.png)
+                if result.png is not None:
+                    make_folder(target.parent)
+                    write_atomic(target, result.png)
         except DataError as error:
             return str(error).removeprefix(f"{printable(image)}: ")
         except MemoryError:
@@ -216,58 +213,17 @@ def _segment_folder(
 
 def _segmented(segmenter: Segmenter, photo: Photo, path: Path, name: str, wanted: _Wanted) -> _Result:
     """What the picture of file `path` gives. Raises DataError."""
-    image = photo.rgb
-    soft, confidence = segmenter.predict(replace(photo, alpha=None))
-    mask = photo.within(soft) > 0.5
-    reviewed = None
-    if wanted.review:
-        tile = _encoded(tile_of(image, mask, _TILE), "JPEG", quality=80)
-        reviewed = confidence, float(mask.mean()), name, tile
-    if wanted.kind == "coco":
-        return _Result(None, annotated(name, mask, confidence), reviewed)
-    result = drawn(photo, soft, wanted.kind, keep_hidden=wanted.keep_hidden)
-    if wanted.crop:
-        result = result.crop(_crop_of(mask, path))
-    return _Result(as_png(result), None, reviewed)
-
-
-def is_large(image: Image.Image) -> bool:
-    """Whether so much memory goes into this picture's result that no two should be made at a time."""
-    return image.width * image.height > _LARGE
-
-
-def drawn(
-    photo: Photo, soft: NDArray[np.float32], kind: Kind, threshold: float = 0.5, *, keep_hidden: bool = False
-) -> Image.Image:
-    """What is made of a photograph and the network's soft mask of it (H, W), 0 to 1, cut at `threshold`.
-
-    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB. A cut-out and an
-    overlay have the file's own colours, and in `info` the profile that describes them. A cut-out is no more opaque than
-    the file.
-    """
-    if kind == "cutout":
-        # Steeper than the soft mask's own edge, through which the background would show.
-        opacity = (soft * 4 + (0.5 - 4 * threshold)).clip(0, 1)
-        if photo.alpha is not None:
-            opacity = opacity * (np.asarray(photo.alpha, np.float32) * np.float32(1 / 255))
-        return _described(cutout(photo.own, opacity, keep_hidden=keep_hidden), photo)
-    soft = photo.within(soft)
-    if kind == "mask":
-        return Image.fromarray(np.where(soft > threshold, np.uint8(255), np.uint8(0)))
-    if kind == "soft":
-        return Image.fromarray(np.rint(soft * 255).astype(np.uint8))
-    return _described(outline(photo.own_over_white(), soft > threshold), photo)
-
-
-def _described(result: Image.Image, photo: Photo) -> Image.Image:
-    """A result of a photograph's own colours with their profile, which Pillow writes into the file, and no other."""
-    result.info = {} if photo.profile is None else {"icc_profile": photo.profile}
-    return result
-
-
-def as_png(image: Image.Image) -> bytes:
-    """The picture as a PNG file, packed quickly rather than tightly."""
-    return _encoded(image, "PNG", compress_level=3)
+    soft, confidence = segmenter.soft_mask(photo)
+    reviewed, box = None, None
+    if wanted.review or wanted.crop or wanted.kind == "coco":
+        mask = object_of(photo, soft)
+        if wanted.review:
+            tile = _encoded(tile_of(photo, mask, _TILE), "JPEG", quality=80)
+            reviewed = confidence, float(mask.mean()), name, tile
+        if wanted.kind == "coco":
+            return _Result(None, annotated(name, mask, confidence), reviewed)
+        box = _crop_of(mask, path) if wanted.crop else None
+    return _Result(png_of(photo, soft, wanted.kind, keep_hidden=wanted.keep_hidden, box=box), None, reviewed)
 
 
 def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:

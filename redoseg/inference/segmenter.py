@@ -16,8 +16,9 @@ from PIL import Image
 
 from redoseg.errors import DataError, ModelError
 from redoseg.files import describe_error
-from redoseg.images.guided import bilinear_upsample, grabcut_upsample, guided_upsample
-from redoseg.images.read import Photo, read_photo, to_photo
+from redoseg.images.guided import bilinear_mask, grabcut_mask, guided_mask
+from redoseg.images.photo import Photo, SoftMask, parts, to_photo
+from redoseg.images.read import read_photo
 from redoseg.inference.hub import local_or_fetched
 from redoseg.inference.model_file import ModelFile, Network, find_model
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
@@ -127,11 +128,12 @@ class Segmenter:
             reduced = self._reduced(some)
             for i, masks in enumerate(self._run(reduced)):
                 if way == "grabcut":  # of two regions, the other is the rest
-                    of_object = _upsampled(masks[self.object_region], reduced[i], some[i], way)
+                    of_object = _upsampled(masks[self.object_region], reduced[i], Photo(some[i]), way).whole()
                     soft[start + i, self.object_region] = of_object
                     soft[start + i, 1 - self.object_region] = 1 - of_object
                 else:
-                    soft[start + i] = [_upsampled(mask, reduced[i], some[i], way) for mask in masks]
+                    for region, mask in enumerate(masks):
+                        soft[start + i, region] = _upsampled(mask, reduced[i], Photo(some[i]), way).whole()
 
         with contextlib.closing(in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
             for _ in filled:
@@ -205,9 +207,23 @@ class Segmenter:
 
     def _predict(self, image: ImageLike, way: Edges) -> Prediction:
         photo = as_photo(image)
-        reduced = self._reduced([photo.rgb])
-        mask = self._run(reduced)[0, self.object_region]
-        return Prediction(photo.within(_upsampled(mask, reduced[0], photo.rgb, way)), _confidence(mask))
+        found, confidence = self.soft_mask(photo, way)
+        soft = found.whole()
+        if photo.transparent:
+            for part in parts(photo.size):
+                left, top, right, bottom = part
+                soft[top:bottom, left:right] = photo.within(soft[top:bottom, left:right], part)
+        return Prediction(soft, confidence)
+
+    def soft_mask(self, photo: Photo, edges: Edges | None = None) -> tuple[SoftMask, float]:
+        """The object's soft mask, made part by part, and the confidence. It does not look at what is transparent.
+
+        Errors are as in `predict`.
+        """
+        way = self._usable(edges)
+        reduced = np.asarray(photo.resized((self.size, self.size)))
+        mask = self._run(reduced[None])[0, self.object_region]
+        return _upsampled(mask, reduced, photo, way), _confidence(mask)
 
     @overload
     def soft(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.float32]: ...
@@ -231,8 +247,25 @@ class Segmenter:
         self, image: ImageLike | list[ImageLike], edges: Edges | None = None
     ) -> NDArray[np.bool_] | list[NDArray[np.bool_]]:
         """The object's mask (H, W) at the image's own size: the soft mask cut at 0.5."""
-        soft = self.soft(image, edges)
-        return [one > 0.5 for one in soft] if isinstance(soft, list) else soft > 0.5
+        way = self._usable(edges)
+        if isinstance(image, (list, tuple)) and not isinstance(image, Photo):
+            with contextlib.closing(in_order(lambda one: self._object(one, way), image, self.threads)) as found:
+                return list(found)
+        return self._object(image, way)
+
+    def _object(self, image: ImageLike, way: Edges) -> NDArray[np.bool_]:
+        photo = as_photo(image)
+        return object_of(photo, self.soft_mask(photo, way)[0])
+
+
+def object_of(photo: Photo, soft: SoftMask, threshold: float = 0.5) -> NDArray[np.bool_]:
+    """The object's mask (H, W): where the soft mask, and how opaque the photograph is, are above the threshold."""
+    width, height = photo.size
+    mask = np.empty((height, width), bool)
+    for part in parts(photo.size):
+        left, top, right, bottom = part
+        mask[top:bottom, left:right] = photo.within(soft.part(part), part) > threshold
+    return mask
 
 
 def check_edges(edges: str) -> None:
@@ -241,17 +274,15 @@ def check_edges(edges: str) -> None:
         raise ModelError(f"edges {edges!r} are not known: choose one of {', '.join(get_args(Edges))}")
 
 
-def _upsampled(
-    mask: NDArray[np.float32], reduced: NDArray[np.uint8], image: Image.Image, edges: Edges
-) -> NDArray[np.float32]:
-    """A network's mask (S, S) at the size of its image (RGB); `reduced` (S, S, 3) is what the network saw."""
+def _upsampled(mask: NDArray[np.float32], reduced: NDArray[np.uint8], photo: Photo, edges: Edges) -> SoftMask:
+    """A network's mask (S, S) at the size of its photograph; `reduced` (S, S, 3) is what the network saw."""
     match edges:
         case "plain":
-            return bilinear_upsample(mask, image.size)
+            return bilinear_mask(mask, photo.size)
         case "grabcut":
-            return grabcut_upsample(mask, reduced, image)
+            return grabcut_mask(mask, reduced, photo)
         case _:
-            return guided_upsample(mask, reduced, image)
+            return guided_mask(mask, reduced, photo)
 
 
 def _confidence(mask: NDArray[np.float32]) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,22 +16,42 @@ from PIL import Image
 
 from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
-from redoseg.images.colour import in_srgb
 from redoseg.images.draw import checkerboard
-from redoseg.images.read import Photo, read_photo
-from redoseg.inference.segment_files import Kind, as_png, drawn, is_large
+from redoseg.images.photo import Photo, SoftMask, parts
+from redoseg.images.read import MAX_PIXELS, read_photo
+from redoseg.inference.results import Kind, drawn, png_of
+from redoseg.system import Room
 
 PREVIEW = 1024  # the longer side of what the page shows [pixels]; downloads have the photograph's size
+_STEPS = 10_000  # between thresholds whose share of the picture is counted
 
 SAVED: tuple[tuple[Kind, str], ...] = (("mask", ""), ("cutout", "-cutout"), ("soft", "-soft"))
 """The kinds of files to download, each with what is added to the photograph's name."""
 
 
-class HasSoft(Protocol):
+class HasSoftMask(Protocol):
     """What the page needs of a segmenter."""
 
-    def soft(self, image: Photo) -> NDArray[np.float32]:
-        """The object's soft mask (H, W), 0 to 1."""
+    def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
+        """The object's soft mask, and how sure the network is of it, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A photograph, its soft mask, and what the page shows of them."""
+
+    photo: Photo
+    soft: SoftMask
+    confidence: float
+    small: Photo
+    """In sRGB, with at most PREVIEW pixels a side."""
+    small_soft: SoftMask
+    levels: NDArray[np.int64]
+    """How many pixels have a value in each of _STEPS steps of the soft mask, within what is opaque; (_STEPS + 1,)."""
+
+    def share(self, threshold: float) -> float:
+        """How much of the photograph the object covers, 0 to 1."""
+        return float(self.levels[int(np.floor(threshold * _STEPS + 1e-6)) + 1 :].sum() / self.photo.pixels)
 
 
 class Cuts:
@@ -39,17 +59,21 @@ class Cuts:
 
     Args:
         segmenter: computes the soft masks.
-        most: most pixels of one photograph, and of all that stay in memory together; 7 to 14 bytes each.
+        most: most pixels of one photograph, and of all that stay in memory together; up to 8 bytes each.
     """
 
-    def __init__(self, segmenter: HasSoft, most: int) -> None:
+    def __init__(self, segmenter: HasSoftMask, most: int) -> None:
         self.segmenter, self.most = segmenter, most
-        self._kept: OrderedDict[tuple[str, int], tuple[Photo, NDArray[np.float32]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], Cut] = OrderedDict()
         self._lock = threading.Lock()
-        self._one_large = threading.Lock()
+        self._room = Room(MAX_PIXELS)  # large photographs wait for each other
 
-    def of(self, path: Path) -> tuple[Photo, NDArray[np.float32]]:
+    def of(self, path: Path) -> Cut:
         """The upright photograph and the network's soft mask of it. Raises DataError, without the folder's name."""
+        with self._room.shared() as take:
+            return self._of(path, take)
+
+    def _of(self, path: Path, take: Callable[[int], None]) -> Cut:
         try:
             key = str(path), path.stat().st_mtime_ns
         except (OSError, ValueError):
@@ -58,54 +82,60 @@ class Cuts:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
+
+        def make_room(pixels: int) -> None:
+            take(pixels)
+            self._forget(pixels)  # only now is it known how many those are
+
         try:
-            photo = read_photo(path, most=self.most)
+            photo = read_photo(path, most=self.most, take=make_room)
         except DataError as error:
             raise DataError(str(error).replace(printable(path), printable(path.name))) from None
-        with self._alone_if_large(photo.rgb):
-            found = photo, self.segmenter.soft(replace(photo, alpha=None))
+        found = _cut(photo, *self.segmenter.soft_mask(photo))
+        self._forget(photo.pixels)
         with self._lock:
             self._kept[key] = found
-            while sum(soft.size for _, soft in self._kept.values()) > self.most and len(self._kept) > 1:
-                self._kept.popitem(last=False)
         return found
+
+    def _forget(self, pixels: int) -> None:
+        """Forget the oldest photographs until so many pixels more may be kept."""
+        with self._lock:
+            while self._kept and sum(cut.photo.pixels for cut in self._kept.values()) + pixels > self.most:
+                self._kept.popitem(last=False)
 
     def files(self, path: Path, threshold: float, folder: Path) -> list[Path]:
         """Write the files of SAVED, of the photograph's size, into a new folder below `folder`; returns their paths."""
-        photo, soft = self.of(path)
-        target_folder = folder / secrets.token_hex(16)
-        target_folder.mkdir(parents=True)
-        written = []
-        with self._alone_if_large(photo.rgb):
+        with self._room.shared() as take:
+            cut = self._of(path, take)
+            target_folder = folder / secrets.token_hex(16)
+            target_folder.mkdir(parents=True)
+            written = []
             for kind, suffix in SAVED:
                 target = target_folder / f"{path.stem}{suffix}.png"
-                write_atomic(target, as_png(drawn(photo, soft, kind, threshold)))
+                write_atomic(target, png_of(cut.photo, cut.soft, kind, threshold))
                 written.append(target)
-        return written
+            return written
 
     def previews(self, path: Path, threshold: float) -> tuple[list[Image.Image], str]:
         """Overlay, mask and cut-out with at most PREVIEW pixels a side, and a sentence about the object's size."""
-        photo, soft = self.of(path)
+        cut = self.of(path)
+        width, height = cut.photo.size
         words = (
-            f"{photo.rgb.width} × {photo.rgb.height} pixels; the object covers "
-            f"{100 * float((photo.within(soft) > threshold).mean()):.1f} % at a threshold of {threshold:.2f}."
+            f"{width} × {height} pixels; the object covers {100 * cut.share(threshold):.1f} % at a threshold of "
+            f"{threshold:.2f}."
         )
-        shrink = min(1.0, PREVIEW / max(photo.rgb.size))
-        if shrink < 1:
-            size = max(1, round(photo.rgb.width * shrink)), max(1, round(photo.rgb.height * shrink))
+        overlay, mask, shown = (
+            drawn(cut.small, cut.small_soft, kind, threshold) for kind in ("overlay", "mask", "cutout")
+        )
+        on_checks = Image.alpha_composite(checkerboard(shown.size), shown).convert("RGB")
+        return [overlay, mask, on_checks], words
 
-            def small(plane: Image.Image) -> Image.Image:
-                return plane.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
 
-            alpha, own = photo.alpha and small(photo.alpha), photo.colours and small(photo.colours)
-            photo = Photo(small(photo.rgb), alpha, own, profile=photo.profile)
-            soft = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
-        if photo.profile is not None:  # a page shows sRGB
-            photo = replace(photo, colours=in_srgb(photo.own, photo.profile), profile=None)
-        cut = drawn(photo, soft, "cutout", threshold)
-        on_checks = Image.alpha_composite(checkerboard(cut.size), cut).convert("RGB")
-        return [drawn(photo, soft, "overlay", threshold), drawn(photo, soft, "mask", threshold), on_checks], words
-
-    def _alone_if_large(self, image: Image.Image) -> contextlib.AbstractContextManager[object]:
-        """One large photograph at a time, since each needs much memory."""
-        return self._one_large if is_large(image) else contextlib.nullcontext()
+def _cut(photo: Photo, soft: SoftMask, confidence: float) -> Cut:
+    levels = np.zeros(_STEPS + 1, np.int64)
+    for part in parts(photo.size):
+        steps = np.ceil(photo.within(soft.part(part), part) * np.float32(_STEPS) - np.float32(1e-3)).clip(0)
+        levels += np.bincount(steps.astype(np.int64).ravel(), minlength=_STEPS + 1)
+    shrink = min(1.0, PREVIEW / max(photo.size))
+    size = max(1, round(photo.size[0] * shrink)), max(1, round(photo.size[1] * shrink))
+    return Cut(photo, soft, confidence, photo.shrunk(size), soft if shrink == 1 else soft.shrunk(size), levels)

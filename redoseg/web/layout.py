@@ -65,7 +65,7 @@ class Answers:
     def redrawings(self, photo: Any, count: Any, seed: Any) -> Any:
         """The redrawings, as RGB images."""
         assert self.redraw is not None
-        found, _ = self.cuts.of(_uploaded(photo))
+        found = self.cuts.of(_uploaded(photo)).photo
         number = int(_number(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
         return list(self.redraw(found.rgb, number, int(_number(seed, 0, 2**31 - 1, "The seed"))))
 

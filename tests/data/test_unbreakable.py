@@ -26,7 +26,8 @@ from PIL import Image
 from redoseg.data import open_prepared, prepare
 from redoseg.errors import DataError
 from redoseg.images.masks import read_mask
-from redoseg.images.read import fit_square, list_images, read_image, read_photo
+from redoseg.images.photo import fit_square
+from redoseg.images.read import list_images, read_image, read_photo
 
 Pixels = NDArray[np.float64]
 

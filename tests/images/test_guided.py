@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from redoseg.errors import DataError
 from redoseg.images import guided as edges
+from redoseg.images import photo
 from redoseg.metrics import boundary_f
 
 
@@ -156,7 +157,7 @@ def test_rows_are_made_in_bands_without_a_seam(monkeypatch: pytest.MonkeyPatch) 
     picture = photograph(truth)
     mask, reduced = seen_by_a_network(picture, truth, 32)
     whole = edges.guided_upsample(mask, reduced, picture)
-    monkeypatch.setattr(edges, "_ROWS", 7)
+    monkeypatch.setattr(photo, "PART", 7 * 300)
     assert np.array_equal(edges.guided_upsample(mask, reduced, picture), whole)
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
-from redoseg.images import read as pictures
 from redoseg.images.draw import outline
 from redoseg.images.masks import read_mask
-from redoseg.images.read import fit_square, list_images, read_image, read_photo
+from redoseg.images.photo import UPRIGHT, fit_square
+from redoseg.images.read import list_images, read_image, read_photo
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:
@@ -73,7 +73,7 @@ def test_exif_rotation_is_undone(tmp_path: Path, orientation: int) -> None:
     upright = photo()
     stored = upright
     if orientation > 1:
-        undo = pictures._UPRIGHT[orientation]
+        undo = UPRIGHT[orientation]
         back = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270}
         back |= {v: k for k, v in back.items()}
         stored = upright.transpose(back.get(undo, undo))

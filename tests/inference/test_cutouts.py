@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redoseg.images.read import Photo, read_photo
-from redoseg.inference.segment_files import drawn, segment_paths
-from redoseg.inference.segmenter import Prediction, Segmenter
+from redoseg.images.photo import Photo, SoftMask
+from redoseg.images.read import read_photo
+from redoseg.inference.results import drawn
+from redoseg.inference.segment_files import segment_paths
+from redoseg.inference.segmenter import Segmenter
 from redoseg.web.cuts import Cuts
 
 SIDE = 16
@@ -71,13 +73,11 @@ class Sure:
 
     name, threads = "sure", 1
 
-    def predict(self, photo: Photo) -> Prediction:
-        soft = np.zeros((photo.rgb.height, photo.rgb.width), np.float32)
-        soft[:, : photo.rgb.width // 2] = 1
-        return Prediction(photo.within(soft), 1.0)
-
-    def soft(self, photo: Photo) -> np.ndarray:
-        return np.asarray(self.predict(photo).soft)
+    def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
+        width, height = photo.size
+        soft = np.zeros((height, width), np.float32)
+        soft[:, : width // 2] = 1
+        return SoftMask.of(soft), 1.0
 
 
 def by_file(source: Path, folder: Path) -> np.ndarray:
@@ -130,7 +130,7 @@ def test_hidden_pixels_are_kept_only_when_asked(tmp_path: Path) -> None:
 
 def test_masks_stay_within_what_is_opaque(tmp_path: Path) -> None:
     photo = read_photo(rgba(tmp_path))
-    soft = np.ones((SIDE, SIDE), np.float32)
+    soft = SoftMask.of(np.ones((SIDE, SIDE), np.float32))
     mask = np.asarray(drawn(photo, soft, "mask"))
     assert (mask[:4] == 255).all()
     assert (mask[4:8] == 0).all()

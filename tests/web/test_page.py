@@ -33,7 +33,8 @@ from PIL import Image
 
 from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError
-from redoseg.images.read import Photo, read_image
+from redoseg.images.photo import Photo, SoftMask
+from redoseg.images.read import read_image
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from redoseg.system import own_memory
@@ -600,9 +601,9 @@ class Counting:
     def __init__(self) -> None:
         self.asked = 0
 
-    def soft(self, image: Photo) -> NDArray[np.float32]:
+    def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
         self.asked += 1
-        return np.linspace(0, 1, np.prod(image.rgb.size), dtype=np.float32).reshape(image.rgb.size[::-1])
+        return SoftMask.of(np.linspace(0, 1, photo.pixels, dtype=np.float32).reshape(photo.size[::-1])), 0.9
 
 
 def test_another_threshold_asks_the_network_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""What is made of a photograph and the soft mask of its object: masks, cut-outs and overlays, part by part."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from redoseg.images.draw import cutout, line_radius, outline
+from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts
+from redoseg.images.png import png_chunks
+
+Kind = Literal["mask", "soft", "cutout", "overlay", "coco"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_BAND = 4  # times PART: pixels of the rows that are drawn before they are packed
+
+
+def drawn(
+    photo: Photo,
+    soft: SoftMask,
+    kind: Kind,
+    threshold: float = 0.5,
+    *,
+    keep_hidden: bool = False,
+    box: Part | None = None,
+) -> Image.Image:
+    """What is made of a photograph and the network's soft mask of it, 0 to 1, cut at `threshold`.
+
+    "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB. A cut-out and an
+    overlay have the file's own colours, and in `info` the profile that describes them, which Pillow writes into a file.
+    A cut-out is no more opaque than the file. `box` is the part to draw, all of it if None.
+    """
+    left, top, right, bottom = box or photo.whole
+    result = Image.new(_mode(kind), (right - left, bottom - top))
+    for piece in _tiles((left, top, right, bottom)):
+        image = _drawn_part(photo, soft, kind, threshold, keep_hidden, piece)
+        result.paste(image, (piece[0] - left, piece[1] - top))
+    profile = _profile(photo, kind)
+    if profile is not None:
+        result.info["icc_profile"] = profile
+    return result
+
+
+def png_of(
+    photo: Photo,
+    soft: SoftMask,
+    kind: Kind,
+    threshold: float = 0.5,
+    *,
+    keep_hidden: bool = False,
+    box: Part | None = None,
+) -> Iterable[bytes]:
+    """The PNG file of what `drawn` gives, in pieces. Of a large picture no more than some rows are there at a time."""
+    left, top, right, bottom = box or photo.whole
+    size = right - left, bottom - top
+    if size[0] * size[1] <= LARGE:
+        return [as_png(drawn(photo, soft, kind, threshold, keep_hidden=keep_hidden, box=box))]
+
+    def bands() -> Iterator[Image.Image]:
+        for l, t, r, b in parts(size, _BAND * PART):  # noqa: E741
+            band = (left + l, top + t, left + r, top + b)
+            yield drawn(photo, soft, kind, threshold, keep_hidden=keep_hidden, box=band)
+
+    return png_chunks(size, _mode(kind), bands(), _profile(photo, kind))
+
+
+def as_png(image: Image.Image) -> bytes:
+    """The picture as a PNG file, packed quickly rather than tightly."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _profile(photo: Photo, kind: Kind) -> bytes | None:
+    """The ICC profile of what is drawn: that of the file's own colours."""
+    return photo.profile if kind in ("cutout", "overlay") else None
+
+
+def _mode(kind: Kind) -> str:
+    return {"cutout": "RGBA", "overlay": "RGB"}.get(kind, "L")
+
+
+def _tiles(box: Part) -> Iterator[Part]:
+    """Parts of a box of at most PART pixels, as square as they may be, so that little more lies around them."""
+    left, top, right, bottom = box
+    rows = max(1, min(bottom - top, max(math.isqrt(PART), PART // max(1, right - left))))
+    columns = max(1, PART // rows)
+    for first_row in range(top, bottom, rows):
+        for first in range(left, right, columns):
+            yield first, first_row, min(first + columns, right), min(first_row + rows, bottom)
+
+
+def _drawn_part(
+    photo: Photo, soft: SoftMask, kind: Kind, threshold: float, keep_hidden: bool, part: Part
+) -> Image.Image:
+    if kind == "cutout":
+        # Steeper than the soft mask's own edge, through which the background would show.
+        opacity = (soft.part(part) * 4 + (0.5 - 4 * threshold)).clip(0, 1)
+        return cutout(photo.own_of(part), photo.dimmed(opacity, part), keep_hidden=keep_hidden)
+    if kind == "mask":
+        inside = photo.within(soft.part(part), part) > threshold
+        return Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))
+    if kind == "soft":
+        return Image.fromarray(np.rint(photo.within(soft.part(part), part) * 255).astype(np.uint8))
+    left, top, right, bottom = part
+    radius = line_radius(photo.size)
+    margin = math.ceil(radius) + 1
+    first_x, first_y = max(0, left - margin), max(0, top - margin)
+    around = first_x, first_y, min(right + margin, photo.size[0]), min(bottom + margin, photo.size[1])
+    mask = photo.within(soft.part(around), around) > threshold
+    overlay = outline(photo.own_over_white_of(around), mask, radius=radius)
+    return overlay.crop((left - first_x, top - first_y, right - first_x, bottom - first_y))

@@ -16,6 +16,10 @@ class DataError(RedosegError):
     """Pictures, masks or a prepared set cannot be used."""
 
 
+class FullError(DataError):
+    """Nothing more can be written: the disk or the quota is full, or the disk has become read-only or has failed."""
+
+
 class ModelError(RedosegError):
     """A run folder, model folder or model file cannot be used."""
 

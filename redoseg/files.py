@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from redoseg.errors import DataError
+from redoseg.errors import DataError, FullError
 
 try:
     import fcntl
@@ -21,9 +21,15 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+_FULL = {  # errors that every other file would meet too
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOTCONN", "ENODEV")
+    if hasattr(errno, name)
+}
 _swept: set[str] = set()
 _MARK = b"redoseg result"
-_HEAD = 1024  # bytes; the mark is within them
+_KEY = b"tEXtredoseg key\0"
+_HEAD = 1024  # bytes; the mark and the key are within them
 _OWN_FOLDERS = (  # files that only a folder made by redoseg has together
     {"config.json", "log.jsonl"},
     {"config.json", "state.safetensors"},
@@ -85,6 +91,7 @@ def alone(folder: Path) -> Iterator[None]:
                 "another folder."
             )
         sweep(folder)
+        check_writable(folder)
         yield
 
 
@@ -145,16 +152,18 @@ def _in_cache(path: Path) -> bool:
     return False
 
 
-def write_atomic(path: str | Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file so that it is there whole or not at all. Raises DataError if it cannot be written.
+def write_atomic(path: str | Path, data: bytes | Iterable[bytes], key: str = "") -> None:
+    """Write a file so that it is there whole or not at all.
 
     `data` may come in pieces; what raises an error between them leaves no file. A picture gets a mark in a comment, by
-    which later runs know it as a result (`is_result`). The first piece has the whole head of a picture.
+    which later runs know it as a result (`is_result`). The first piece has the whole head of a picture. `key`, 32
+    hexadecimal digits, is stored in a PNG file too, for `key_of`. Raises DataError if the file cannot be written,
+    FullError where no other could be either.
     """
     path = Path(path)
     pieces = iter([data] if isinstance(data, bytes) else data)
     head = next(pieces, b"")
-    start, at = _marked_start(head)
+    start, at = _marked_start(head, key)
     if os.path.abspath(path.parent) not in _swept:
         sweep(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -175,17 +184,26 @@ def write_atomic(path: str | Path, data: bytes | Iterable[bytes]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(
+        raise _unwritable(error)(
             f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error, path)}"
         ) from error
 
 
-def _marked_start(picture: bytes) -> tuple[bytes, int]:
+def _unwritable(error: OSError) -> type[DataError]:
+    return FullError if error.errno in _FULL else DataError
+
+
+def _chunk(body: bytes) -> bytes:
+    """A chunk of a PNG file, of its type and content."""
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _marked_start(picture: bytes, key: str) -> tuple[bytes, int]:
     """The start of a PNG, JPEG or GIF file with the mark, and where the file continues; nothing of another file."""
     at, mark = 0, b""
     if picture.startswith(b"\x89PNG\r\n\x1a\n"):
-        at, body = 33, b"tEXtSoftware\0" + _MARK  # after the header
-        mark = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        at, mark = 33, _chunk(b"tEXtSoftware\0" + _MARK)  # after the header
+        mark += _chunk(_KEY + key.encode()) if key else b""
     elif picture.startswith(b"\xff\xd8"):
         # JFIF wants its own segment to be the first
         at = 4 + int.from_bytes(picture[4:6], "big") if picture[2:4] == b"\xff\xe0" else 2
@@ -199,14 +217,22 @@ def _marked_start(picture: bytes) -> tuple[bytes, int]:
 
 def is_result(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a picture that redoseg wrote; False where it cannot be read."""
-    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg", ".gif"):
-        return False
+    return Path(path).suffix.lower() in (".png", ".jpg", ".jpeg", ".gif") and _MARK in _head(path)
+
+
+def key_of(path: str | os.PathLike[str]) -> str | None:
+    """The key with which a PNG file was written; "" without one, None where no such file can be read."""
+    found = re.search(re.escape(_KEY) + rb"([0-9a-f]{32})", head := _head(path))
+    return found[1].decode() if found else "" if head else None
+
+
+def _head(path: str | os.PathLike[str]) -> bytes:
     try:
         # without blocking: it may be a FIFO
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            return _MARK in file.read(_HEAD)
+            return file.read(_HEAD)
     except OSError:
-        return False
+        return b""
 
 
 def is_own_folder(names: Collection[str]) -> bool:
@@ -219,10 +245,32 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        remedy = "expected a folder for the results; choose another place"
+        remedy = "choose another folder for the results"
         if _in_cache(folder):
             remedy = suggest_fix(error, folder)
-        raise DataError(f"{printable(folder)} cannot be made ({describe_error(error)}); {remedy}") from error
+        why = describe_error(error)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            above = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
+            why = f"{printable(above)} is not a folder"
+        raise _unwritable(error)(f"{printable(folder)} cannot be made ({why}); {remedy}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raises DataError where no file can be written into a folder, which is made if it does not exist.
+
+    To be called before the work whose result goes there.
+    """
+    make_folder(folder)
+    probe = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        try:
+            probe.touch(exist_ok=False)
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(error)(
+            f"{printable(folder)} cannot be written to ({describe_error(error)}): {suggest_fix(error, folder)}"
+        ) from error
 
 
 def why_not_write(

@@ -82,8 +82,8 @@ class Segment:
 
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
-    source: tyro.conf.Positional[Path]
-    """A picture, or a folder whose sub-folders are mirrored [path]"""
+    source: tyro.conf.Positional[tuple[Path, ...]]
+    """Pictures, folders whose sub-folders are mirrored, and patterns as in "photos/*.jpg" [paths]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write to; for one picture also a file ending in .png [path]"""
     kind: Annotated[Literal["mask", "soft", "cutout", "overlay", "coco"], tyro.conf.arg(name="as")] = "mask"
@@ -91,6 +91,8 @@ class Segment:
     file of run-length codes and boxes [name]"""
     crop: bool = False
     """Cut each result to the box around the object [true/false]"""
+    threshold: float = 0.5
+    """How sure the network must be of a pixel of the object; soft is not cut [0 to 1]"""
     keep_hidden: bool = False
     """Leave the photograph below what is transparent in a cut-out; otherwise it is black there [true/false]"""
     review: bool = False
@@ -102,6 +104,9 @@ class Segment:
     """What the object is called in coco.json; the model's name if not given [name]"""
     overwrite: bool = False
     """Replace files that are already there; inputs never [true/false]"""
+    skip_existing: bool = False
+    """Continue after a stop: leave results that the same model and settings made of the same pictures; with
+    --overwrite others are made again [true/false]"""
     trust: bool = False
     """Open a model file with operators that redoseg does not write; it can use any memory and time [true/false]"""
 

@@ -104,27 +104,9 @@ def _evaluate_on_grounds(command: Evaluate) -> int:
 
 def run_segment(arguments: Sequence[str]) -> int:
     command = parse(Segment, "segment", arguments)
-    from redoseg.inference.segment_files import segment_paths
-    from redoseg.inference.segmenter import Segmenter
+    from redoseg.cli.segment import segment
 
-    segmenter = Segmenter(command.model, edges=command.edges, trust=command.trust)
-    with progress("segmenting") as advance:
-        report = segment_paths(
-            segmenter,
-            command.source,
-            command.out,
-            kind=command.kind,
-            overwrite=command.overwrite,
-            on_item=lambda _path, done, total, _why: advance(done, total),
-            crop=command.crop,
-            keep_hidden=command.keep_hidden,
-            review=command.review,
-            label=command.label,
-        )
-    say(f"{report.done} of {report.done + len(report.failed)} pictures segmented into {command.out}")
-    for note in report.notes:
-        say(f"note: {note}")
-    return list_failed([(str(path), why) for path, why in report.failed])
+    return segment(command)
 
 
 def run_serve(arguments: Sequence[str]) -> int:

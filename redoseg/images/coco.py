@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from redoseg.images.photo import PART
 
+_DESCRIPTION = "masks by redoseg, learnt without labels; score is the network's confidence"
+
 Box = tuple[int, int, int, int]
 """Left, top, width and height [pixels]."""
 
@@ -34,13 +36,21 @@ class Annotated:
     box: Box | None
     """Around the mask; None where it is empty."""
     confidence: float
+    key: str = ""
+    """What it was made of, by which a later run knows whether it is up to date."""
 
 
-def annotated(file_name: str, mask: NDArray[np.bool_], confidence: float) -> Annotated:
+def annotated(file_name: str, mask: NDArray[np.bool_], confidence: float, key: str = "") -> Annotated:
     """What COCO wants to know of a mask (H, W)."""
     height, width = mask.shape
     return Annotated(
-        file_name, (width, height), _string(_runs(mask)), int(mask.sum()), bounding_box(mask), round(confidence, 4)
+        file_name,
+        (width, height),
+        _string(_runs(mask)),
+        int(mask.sum()),
+        bounding_box(mask),
+        round(confidence, 4),
+        key,
     )
 
 
@@ -58,7 +68,8 @@ def document(pictures: Sequence[Annotated], category: str) -> dict[str, Any]:
     images, annotations = [], []
     for number, picture in enumerate(pictures, 1):
         width, height = picture.size
-        images.append({"id": number, "file_name": picture.file_name, "width": width, "height": height})
+        image = {"id": number, "file_name": picture.file_name, "width": width, "height": height}
+        images.append(image | {"redoseg_key": picture.key} if picture.key else image)
         if picture.box is not None:
             annotations.append(
                 {
@@ -73,12 +84,35 @@ def document(pictures: Sequence[Annotated], category: str) -> dict[str, Any]:
                 }
             )
     return {
-        "info": {"description": "masks by redoseg, learnt without labels; score is the network's confidence"},
+        "info": {"description": _DESCRIPTION},
         "licenses": [],
         "images": images,
         "annotations": annotations,
         "categories": [{"id": 1, "name": category, "supercategory": ""}],
     }
+
+
+def pictures_of(whole: Any) -> list[Annotated]:
+    """The pictures of a document that `document` made. Raises ValueError for anything else."""
+    try:
+        if whole["info"]["description"] != _DESCRIPTION:
+            raise ValueError("redoseg did not write it")
+        found = {annotation["image_id"]: annotation for annotation in whole["annotations"]}
+        pictures = []
+        for image in whole["images"]:
+            size, key = (int(image["width"]), int(image["height"])), str(image.get("redoseg_key", ""))
+            one = found.get(image["id"])
+            if one is None:
+                pictures.append(Annotated(str(image["file_name"]), size, "", 0, None, 0.0, key))
+                continue
+            left, top, width, height = map(int, one["bbox"])
+            counts, area, score = str(one["segmentation"]["counts"]), int(one["area"]), float(one["score"])
+            pictures.append(
+                Annotated(str(image["file_name"]), size, counts, area, (left, top, width, height), score, key)
+            )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is damaged ({error!r})") from None
+    return pictures
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[int]:

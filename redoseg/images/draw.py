@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -143,3 +144,10 @@ def tile_of(photo: Photo, mask: NDArray[np.bool_], side: int) -> Image.Image:
     tile = Image.new("RGB", (side, side), (238, 238, 238))
     tile.paste(outline(small, np.asarray(grey) > 127), ((side - small.width) // 2, (side - small.height) // 2))
     return tile
+
+
+def encoded(image: Image.Image, kind: str, **settings: int) -> bytes:
+    """The picture as a file of a format that Pillow names so."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()

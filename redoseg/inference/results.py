@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -74,6 +76,37 @@ def as_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def result_key(
+    segmenter: object,
+    image: Path,
+    kind: Kind,
+    *,
+    threshold: float = 0.5,
+    crop: bool = False,
+    keep_hidden: bool = False,
+) -> str:
+    """What a result is made of (model, settings and the picture's bytes), as 32 hexadecimal digits; "" if unreadable.
+
+    A result that has this key need not be made again.
+    """
+    settings = [
+        getattr(segmenter, "identity", ""),  # stand-ins for a segmenter have none
+        kind,
+        crop and kind != "coco",
+        keep_hidden and kind == "cutout",
+        None if kind == "soft" and not crop else float(threshold),
+    ]
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    try:
+        if not image.is_file():  # a FIFO is never waited for
+            return ""
+        with open(image, "rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def _profile(photo: Photo, kind: Kind) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import operator
 import os
 import sys
@@ -24,6 +25,7 @@ from redoseg.inference.model_file import ModelFile, Network, find_model
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
 from redoseg.system import cores, in_order, opencv
 
+HALF = 0.5  # the threshold of a mask, unless a call asks for another
 _BATCH = 8  # images; larger ones do not fit a core's cache and are no quicker
 
 ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Photo
@@ -67,6 +69,8 @@ class Segmenter:
     """Factor and offset that bring a byte into the range that the network sees."""
     threads: int
     """How many images are worked on at a time."""
+    identity: str
+    """The model and the edges, as a text that another model or other edges do not have."""
     edges: Edges
 
     def __init__(
@@ -90,6 +94,7 @@ class Segmenter:
         self.regions, self.object_region = network.regions, network.object_region
         self.threads = threads or cores()
         self.edges = self._usable(edges)
+        self.identity = f"{hashlib.blake2b(found.content, digest_size=16).hexdigest()} {self.edges}"
 
     @classmethod
     def from_pretrained(
@@ -240,25 +245,30 @@ class Segmenter:
     """The same under scikit-learn's name: for each pixel the probability of the object alone, (H, W)."""
 
     @overload
-    def __call__(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.bool_]: ...
-    @overload
-    def __call__(self, image: list[ImageLike], edges: Edges | None = None) -> list[NDArray[np.bool_]]: ...
     def __call__(
-        self, image: ImageLike | list[ImageLike], edges: Edges | None = None
+        self, image: ImageLike, edges: Edges | None = None, *, threshold: float = HALF
+    ) -> NDArray[np.bool_]: ...
+    @overload
+    def __call__(
+        self, image: list[ImageLike], edges: Edges | None = None, *, threshold: float = HALF
+    ) -> list[NDArray[np.bool_]]: ...
+    def __call__(
+        self, image: ImageLike | list[ImageLike], edges: Edges | None = None, *, threshold: float = HALF
     ) -> NDArray[np.bool_] | list[NDArray[np.bool_]]:
-        """The object's mask (H, W) at the image's own size: the soft mask cut at 0.5."""
-        way = self._usable(edges)
+        """The object's mask (H, W) at the image's own size: where the soft mask is above the threshold, 0 to 1."""
+        check_threshold(threshold)
+        way, least = self._usable(edges), float(threshold)
         if isinstance(image, (list, tuple)) and not isinstance(image, Photo):
-            with contextlib.closing(in_order(lambda one: self._object(one, way), image, self.threads)) as found:
+            with contextlib.closing(in_order(lambda one: self._object(one, way, least), image, self.threads)) as found:
                 return list(found)
-        return self._object(image, way)
+        return self._object(image, way, least)
 
-    def _object(self, image: ImageLike, way: Edges) -> NDArray[np.bool_]:
+    def _object(self, image: ImageLike, way: Edges, threshold: float) -> NDArray[np.bool_]:
         photo = as_photo(image)
-        return object_of(photo, self.soft_mask(photo, way)[0])
+        return object_of(photo, self.soft_mask(photo, way)[0], threshold)
 
 
-def object_of(photo: Photo, soft: SoftMask, threshold: float = 0.5) -> NDArray[np.bool_]:
+def object_of(photo: Photo, soft: SoftMask, threshold: float = HALF) -> NDArray[np.bool_]:
     """The object's mask (H, W): where the soft mask, and how opaque the photograph is, are above the threshold."""
     width, height = photo.size
     mask = np.empty((height, width), bool)
@@ -266,6 +276,12 @@ def object_of(photo: Photo, soft: SoftMask, threshold: float = 0.5) -> NDArray[n
         left, top, right, bottom = part
         mask[top:bottom, left:right] = photo.within(soft.part(part), part) > threshold
     return mask
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises DataError for a threshold that is not a number from 0 to 1."""
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not 0 <= threshold <= 1:
+        raise DataError(f"the threshold is {threshold!r}, but must be a number from 0 to 1; choose another")
 
 
 def check_edges(edges: str) -> None:

@@ -19,7 +19,7 @@ from redoseg.files import printable, write_atomic
 from redoseg.images.draw import checkerboard
 from redoseg.images.photo import Photo, SoftMask, parts
 from redoseg.images.read import MAX_PIXELS, read_photo
-from redoseg.inference.results import Kind, drawn, png_of
+from redoseg.inference.results import Kind, drawn, png_of, result_key
 from redoseg.system import Room
 
 PREVIEW = 1024  # the longer side of what the page shows [pixels]; downloads have the photograph's size
@@ -112,7 +112,8 @@ class Cuts:
             written = []
             for kind, suffix in SAVED:
                 target = target_folder / f"{path.stem}{suffix}.png"
-                write_atomic(target, png_of(cut.photo, cut.soft, kind, threshold))
+                key = result_key(self.segmenter, path, kind, threshold=threshold)
+                write_atomic(target, png_of(cut.photo, cut.soft, kind, threshold), key)
                 written.append(target)
             return written
 

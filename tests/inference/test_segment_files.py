@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.draw import before_after
 from redoseg.images.read import Photo, read_photo
-from redoseg.inference import segment_files
+from redoseg.inference import segment_files, shared_files
 from redoseg.inference.segment_files import KINDS, Kind, segment_paths
 from redoseg.inference.segmenter import Segmenter
 
@@ -402,7 +402,7 @@ def test_a_review_goes_from_the_least_to_the_most_sure(run: Path, tmp_path: Path
 def test_a_review_has_pages_and_leaves_no_old_one(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segment_files, "_ROWS", 1)
+    monkeypatch.setattr(shared_files, "_ROWS", 1)
     source = noisy_folder(tmp_path / "noisy", 20)
     segment_paths(segmenter, source, tmp_path / "out", kind="coco", review=True)
     pages = ["review-1.jpg", "review-2.jpg", "review-3.jpg"]

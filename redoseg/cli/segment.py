@@ -1,0 +1,64 @@
+"""The verb `segment`: what it does, and what it prints of that."""
+
+from __future__ import annotations
+
+import sys
+
+from redoseg import signals
+from redoseg.cli.console import IN_PART, STOPPED, list_failed, progress, say
+from redoseg.cli.options import Segment
+from redoseg.files import printable
+from redoseg.inference import segment_files
+from redoseg.inference.doubt import DOUBTFUL, mostly_doubtful
+from redoseg.inference.segmenter import Segmenter, check_threshold
+
+
+def segment(command: Segment) -> int:
+    """Segment the pictures of a command; returns the exit code."""
+    check_threshold(command.threshold)
+    segmenter = Segmenter(command.model, edges=command.edges, trust=command.trust)
+    with progress("segmenting") as advance:
+        try:
+            report = segment_files.segment_paths(
+                segmenter,
+                command.source,
+                command.out,
+                kind=command.kind,
+                overwrite=command.overwrite,
+                on_item=lambda _path, done, total, _why: advance(done, total),
+                crop=command.crop,
+                keep_hidden=command.keep_hidden,
+                review=command.review,
+                label=command.label,
+                threshold=command.threshold,
+                skip_existing=command.skip_existing,
+            )
+        except KeyboardInterrupt:
+            print(
+                f"redoseg: stopped {signals.how()}; the same command with --skip-existing continues where it stopped",
+                file=sys.stderr,
+            )
+            return STOPPED
+    _say_done(command, report, segmenter.name)
+    failed = list_failed([(str(path), why) for path, why in report.failed])
+    return IN_PART if report.differing else failed
+
+
+def _say_done(command: Segment, report: segment_files.SegmentReport, model: str) -> None:
+    total = report.done + report.skipped + len(report.differing) + len(report.failed)
+    there = f"; {report.skipped:,} were there already" if report.skipped else ""
+    say(f"{report.done} of {total} pictures segmented into {command.out}{there}")
+    if report.differing:
+        say(
+            f"{len(report.differing):,} results were made with other settings, or their pictures have changed since "
+            f"(the first is of {printable(report.differing[0])}); add --overwrite to make them again"
+        )
+    if report.doubtful:
+        first = f"they come first in {command.out / 'review-1.jpg'}" if command.review else "--review shows them first"
+        if total == 1:
+            first = "check it"
+        say(f"{report.doubtful:,} of {report.done:,} masks look doubtful (confidence below {DOUBTFUL:g}); {first}")
+    if mostly_doubtful(report.doubtful, report.done):
+        say(f"note: most masks look doubtful, so {model} may not be a model for pictures of this kind")
+    for note in report.notes:
+        say(f"note: {note}")

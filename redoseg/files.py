@@ -131,6 +131,8 @@ def printable(path: str | os.PathLike[str]) -> str:
 def describe_error(error: BaseException) -> str:
     """Why a file could not be read or written, as one printable line of at most 200 characters."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, FileExistsError):  # of a folder that should be made
+        text = os.strerror(errno.ENOTDIR)
     return _escaped(" ".join(text.split()))[:200] or type(error).__name__
 
 
@@ -245,14 +247,10 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        remedy = "choose another folder for the results"
-        if _in_cache(folder):
+        remedy = "expected a folder for the results; choose another place"
+        if not isinstance(error, FileExistsError | NotADirectoryError):
             remedy = suggest_fix(error, folder)
-        why = describe_error(error)
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            above = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
-            why = f"{printable(above)} is not a folder"
-        raise _unwritable(error)(f"{printable(folder)} cannot be made ({why}); {remedy}") from error
+        raise _unwritable(error)(f"{printable(folder)} cannot be made ({describe_error(error)}); {remedy}") from error
 
 
 def check_writable(folder: Path) -> None:

@@ -321,7 +321,7 @@ def test_a_run_folder_below_a_file(deep: str, call: Call) -> None:
 
 def test_a_sheet_below_a_file(call: Call, photos: Path, trained: Any) -> None:
     Path("file").write_text("mine")
-    for name, why in (("file/sheet.png", "File exists"), ("file/deep/sheet.png", "Not a directory")):
+    for name, why in (("file/sheet.png", "Not a directory"), ("file/deep/sheet.png", "Not a directory")):
         said = one_line(call("evaluate", trained.folder, photos, "--methods", "kmeans", "--picture", name))
         assert said == f"{name} cannot be written ({why}). Choose another file."
     assert content(Path()) == {"file": b"mine"}

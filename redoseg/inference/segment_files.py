@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from redoseg.errors import DataError, FullError, RedosegError
 from redoseg.files import alone, check_writable, key_of, make_folder, printable, why_not_write, write_atomic

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.crashes import DecodingNotes
 from redoseg.images.photo import fit_square
-from redoseg.images.read import read_photo
-from redoseg.system import in_order
+from redoseg.images.read import MAX_PIXELS, read_photo
+from redoseg.system import Room, in_order
 
 
 class Decoded(NamedTuple):
@@ -32,16 +32,26 @@ class Decoded(NamedTuple):
     """Files that cannot be used, each with its reason."""
 
 
-def decode_item(item: Item, size: int, *, nearest: bool = False, notes: DecodingNotes | None = None) -> Decoded:
+def decode_item(
+    item: Item, size: int, *, nearest: bool = False, notes: DecodingNotes | None = None, room: Room | None = None
+) -> Decoded:
     """The centre square of an item's picture and mask at `size` [pixels]. Raises nothing that a file can cause.
 
     `nearest` takes nearest pixels of the whole picture, as the published runs did, instead of smoothed ones. A
-    picture whose mask cannot be used is kept as not labelled. Both files are in `notes` while they are decoded.
+    picture whose mask cannot be used is kept as not labelled. Both files are in `notes` while they are decoded. A
+    picture waits until there is `room` for its pixels.
     """
+    with contextlib.nullcontext() if room is None else room.shared() as take:
+        return _decode_item(item, size, nearest, notes, take)
+
+
+def _decode_item(
+    item: Item, size: int, nearest: bool, notes: DecodingNotes | None, take: Callable[[int], None] | None
+) -> Decoded:
     reduced = None if nearest else size
     try:
         with notes.decoding(item.image, reduced) if notes else contextlib.nullcontext():
-            photo = read_photo(item.image, reduced)
+            photo = read_photo(item.image, reduced, take=take)
         resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
         picture = np.asarray(photo.square(size, resample))
     except DataError as error:
@@ -54,15 +64,15 @@ def decode_item(item: Item, size: int, *, nearest: bool = False, notes: Decoding
             mask = item.labels()
     except DataError as error:
         return Decoded(picture, None, ((item.mask, _why(error, item.mask) + kept),))
-    if other_proportions(mask, photo.rgb):
+    if other_proportions(mask, photo.size):
         why = f"mask of {mask.shape[1]}x{mask.shape[0]} beside a picture of other proportions{kept}"
         return Decoded(picture, None, ((item.mask, why),))
     return Decoded(picture, square_mask(mask, size))
 
 
-def other_proportions(mask: NDArray[np.uint8], image: Image.Image) -> bool:
-    """Whether a mask (H, W) cannot be that of the image, of whatever size."""
-    (height, width), (w, h) = mask.shape, image.size
+def other_proportions(mask: NDArray[np.uint8], size: tuple[int, int]) -> bool:
+    """Whether a mask (H, W) cannot be that of an image of these proportions, width and height, of whatever size."""
+    (height, width), (w, h) = mask.shape, size
     # A JPEG that was decoded reduced is up to a pixel off.
     return bool(abs(np.log(width * h / (height * w))) > max(0.03, 1.5 / min(w, h)))
 
@@ -83,6 +93,7 @@ def decode(
     # Held here once: threads that enter and leave it in turns would restore each other's filters.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        done = in_order(lambda item: decode_item(item, size, nearest=nearest, notes=notes), items, threads)
+        room = Room(MAX_PIXELS)  # so that many large pictures take no more memory than one
+        done = in_order(lambda item: decode_item(item, size, nearest=nearest, notes=notes, room=room), items, threads)
         with contextlib.closing(done):
             yield from done

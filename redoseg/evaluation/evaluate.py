@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,8 +29,9 @@ from redoseg.evaluation.results import (
 from redoseg.files import printable, write_atomic
 from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
-from redoseg.images.read import OBJECT, UNLABELLED, read_image
-from redoseg.inference.segmenter import Edges, Segmenter
+from redoseg.images.photo import Photo, SoftMask
+from redoseg.images.read import OBJECT, UNLABELLED, read_photo
+from redoseg.inference.segmenter import Edges, Segmenter, object_of
 from redoseg.metrics import Scores, boundary_f
 from redoseg.system import opencv
 
@@ -155,25 +157,25 @@ def evaluate_own_size(
     sides, sure = [], []
     for done, item in enumerate(items, 1):
         try:
-            mask, image = item.labels(), read_image(item.image)
+            mask, photo = item.labels(), read_photo(item.image)
         except DataError as error:
             bad.append((printable(item.image), str(error)))
             continue
-        if other_proportions(mask, image):
+        if other_proportions(mask, photo.size):
             bad.append((printable(item.mask or ""), f"mask of {mask.shape[1]}x{mask.shape[0]} beside another picture"))
             continue
         labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
         if not (labels >= 0).any():
             continue
-        sides.append(min(image.size))
+        sides.append(min(photo.size))
         for way in kinds:
-            found = segmenter.predict(image, way)
-            objects = bilinear_upsample(found.soft, labels.shape[::-1]) > 0.5
+            soft, confidence = segmenter.soft_mask(photo, way)
+            objects = _objects(photo, soft, labels.shape[::-1])
             scores = metrics.score(objects[None], labels[None])
             figures = (scores.accuracy, scores.iou, boundary_f(objects, labels))
             for measure, figure in zip(MEASURES, figures, strict=True):
                 ways[way][measure].append(figure)
-        sure.append(found.confidence)  # the network's, the same for all edges
+        sure.append(confidence)  # the network's, the same for all edges
         if on_item is not None:
             on_item(done, len(items))
     if not sides:
@@ -197,6 +199,13 @@ def evaluate_own_size(
         "confidence": _confidence(np.array(sure), values["guided"]["iou"]),
         **about_set(data, bad, found_set.notes),
     }
+
+
+def _objects(photo: Photo, soft: SoftMask, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The object (H, W) at the labels' size (width, height)."""
+    if photo.size == size:
+        return object_of(replace(photo, transparent=False), soft)  # labels do not know what is transparent
+    return bilinear_upsample(soft.whole(), size) > 0.5
 
 
 def _edge_figures(values: Mapping[str, NDArray[np.float64]]) -> EdgeFigures:

@@ -6,6 +6,7 @@ is treated the same when a data set is prepared and when a photograph is segment
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -41,6 +42,7 @@ MAX_BYTES = 8 * MAX_PIXELS
 
 BACKGROUND, UNLABELLED, OBJECT = 0, 127, 255
 
+_BLOCK = 2**26  # bytes that Pillow asks for at a time; glibc keeps up to half of it for later, in each thread
 _MAX_PLAIN = 2**25  # bytes; Pillow reads some 5 MB of them a second
 _MAX_TABLE = 2**20  # numbers in a TIFF: a picture of MAX_PIXELS in tiles of 16 x 16 has half of that
 _MAX_SCANNED = 32 * MAX_PIXELS  # pixels times passes; a progressive JPEG has about ten
@@ -136,6 +138,8 @@ def list_images(folder: str | Path, with_results: bool = False) -> Found:
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
+    with contextlib.suppress(AttributeError):  # so large that the system has the memory back at once
+        Image.core.set_block_size(_BLOCK)  # type: ignore[attr-defined]
     return tuple(f for f in _FORMATS if f in Image.OPEN)
 
 

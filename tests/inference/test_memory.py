@@ -1,0 +1,130 @@
+"""Memory follows a large picture's pixels, not its shape, and of several no more than of one at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from redoseg.images.read import MAX_PIXELS
+
+pytest.importorskip("resource")
+
+FEW = 20_000_000  # pixels; what is made whole of a picture that is not large is not seen here
+BASE = 230  # MB: the program, and what is made of a part at a time
+EACH = 10  # bytes a pixel; floats of the colours alone would be 12
+MEASURED = """
+import resource, sys
+from redoseg.inference.segmenter import Segmenter
+from redoseg.inference.segment_files import segment_paths
+source, out, kind, edges, what = sys.argv[1:]
+segmenter = Segmenter("flowers", threads=2, edges=edges)
+if what == "segment":
+    report = segment_paths(segmenter, source, out, kind=kind, crop=kind == "cutout", review=source.endswith("photos"))
+    assert not report.failed, report.failed
+elif what == "library":
+    assert segmenter(source).any(axis=None) in (True, False)
+else:
+    from redoseg.data.folder import list_folder
+    from redoseg.data.writing import write_prepared
+    write_prepared(out, "large", list_folder(source), size=32, source=source, at_least=1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def wide(pixels: int) -> Image.Image:
+    return Image.new("RGB", (1_000_000, pixels // 1_000_000), (200, 90, 40))
+
+
+def tall(pixels: int) -> Image.Image:
+    return Image.new("RGB", (pixels // 1_000_000, 1_000_000), (200, 90, 40))
+
+
+def square(pixels: int) -> Image.Image:
+    side = int(pixels**0.5)
+    return Image.radial_gradient("L").resize((side, side)).convert("RGB")
+
+
+def transparent(pixels: int) -> Image.Image:
+    image = square(pixels).convert("RGBA")
+    image.putalpha(Image.radial_gradient("L").resize(image.size))
+    return image
+
+
+def row(pixels: int) -> Image.Image:
+    return Image.fromarray((np.arange(pixels, dtype=np.uint32) >> 14).astype(np.uint8)[None])
+
+
+def deep(pixels: int) -> Image.Image:
+    side = int(pixels**0.5)
+    return Image.fromarray((np.arange(side * side, dtype=np.uint32) // 500).astype(np.uint16).reshape(side, side))
+
+
+def turned(pixels: int) -> Image.Image:
+    return square(pixels)  # and its EXIF data say so
+
+
+def saved(make: Callable[[int], Image.Image], pixels: int, folder: Path, count: int = 1) -> Path:
+    folder.mkdir()
+    image = make(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if make is turned else 1
+    for number in range(count):
+        image.save(folder / f"{number}.png", compress_level=1, exif=exif)
+    return folder / "0.png" if count == 1 else folder
+
+
+def peak(*arguments: str | Path) -> float:
+    """Most memory that the process had [MB]."""
+    command = [sys.executable, "-c", MEASURED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0, done.stderr
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes
+    return int(done.stdout.split()[-1]) * unit / 1e6
+
+
+CASES = [
+    (wide, "mask", "guided", "segment"),
+    (tall, "overlay", "plain", "segment"),
+    (transparent, "cutout", "guided", "segment"),
+    (turned, "coco", "guided", "segment"),
+    (row, "soft", "guided", "segment"),
+    (deep, "mask", "grabcut", "segment"),
+    (square, "mask", "guided", "library"),
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "edges", "what"), CASES)
+def test_memory_follows_the_pixels(
+    make: Callable[[int], Image.Image], kind: str, edges: str, what: str, tmp_path: Path
+) -> None:
+    if edges == "grabcut":
+        pytest.importorskip("cv2")
+    source = saved(make, FEW, tmp_path / "photos")
+    assert peak(source, tmp_path / "out", kind, edges, what) < BASE + EACH * FEW / 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["segment", "prepare"])
+@pytest.mark.parametrize("make", [wide, tall, square, transparent, turned, row, deep])
+def test_a_picture_of_any_shape_takes_less_than_a_gigabyte(
+    make: Callable[[int], Image.Image], what: str, tmp_path: Path
+) -> None:
+    pixels = MAX_PIXELS - 2**22
+    source = saved(make, pixels, tmp_path / "photos")
+    kinds = ["cutout"] if what == "prepare" else ["mask", "soft", "cutout", "overlay", "coco"]
+    for kind in kinds:
+        found = source if what == "segment" else source.parent
+        assert peak(found, tmp_path / kind, kind, "guided", what) < 1000, kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["segment", "prepare"])
+def test_a_folder_of_them_takes_less_than_two(what: str, tmp_path: Path) -> None:
+    source = saved(square, MAX_PIXELS - 2**22, tmp_path / "photos", count=5)
+    assert peak(source, tmp_path / "out", "mask", "guided", what) < 2000

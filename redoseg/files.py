@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -136,6 +137,16 @@ def describe_error(error: BaseException) -> str:
     return _escaped(" ".join(text.split()))[:200] or type(error).__name__
 
 
+def why_not_there(path: str | os.PathLike[str]) -> str:
+    """What is wrong with a path where a folder is needed: a verb and its object. A folder alone is "is a folder"."""
+    try:
+        return "is a folder" if stat.S_ISDIR(os.stat(path).st_mode) else "is a file"
+    except FileNotFoundError:
+        return "does not exist"
+    except (OSError, ValueError) as error:
+        return f"cannot be opened ({describe_error(error)})"
+
+
 def suggest_fix(error: OSError, path: Path) -> str:
     """What to do about a path that cannot be written."""
     if _in_cache(path):
@@ -259,16 +270,43 @@ def check_writable(folder: Path) -> None:
     To be called before the work whose result goes there.
     """
     make_folder(folder)
-    probe = folder / f".{secrets.token_hex(8)}.tmp"
+    error = why_unwritable(folder)
+    if error is not None:
+        raise _unwritable(error)(
+            f"{printable(folder)} cannot be written to ({describe_error(error)}): {suggest_fix(error, folder)}"
+        )
+
+
+def why_unwritable(folder: Path) -> OSError | None:
+    """Why no file can be written into a folder, or why it cannot be made; None if it can. Nothing is left behind."""
+    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    probe = here / f".{secrets.token_hex(8)}.tmp"
     try:
         try:
             probe.touch(exist_ok=False)
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(error)(
-            f"{printable(folder)} cannot be written to ({describe_error(error)}): {suggest_fix(error, folder)}"
-        ) from error
+        return error
+    return None
+
+
+def check_file(path: Path) -> None:
+    """Raises DataError where a result cannot be written to a path. To be called before the work."""
+    error = why_unwritable(path.parent)
+    if error is None and path.is_dir():
+        error = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if error is not None:
+        fix = suggest_fix(error, path) if isinstance(error, PermissionError) else "choose another file"
+        raise DataError(f"{printable(path)} cannot be written ({describe_error(error)}). {fix.capitalize()}.")
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Raises DataError where results cannot be written into a folder that an option names. To be called before."""
+    error = why_unwritable(folder)
+    if error is not None:
+        what = "written to" if folder.exists() and folder.is_dir() else "made"
+        raise DataError(f"{printable(folder)} cannot be {what} ({describe_error(error)}); choose another {option}")
 
 
 def why_not_write(

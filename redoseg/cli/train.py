@@ -15,7 +15,7 @@ from redoseg.cli.options import Refine, Train
 from redoseg.cli.parse import parse
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
-from redoseg.files import printable
+from redoseg.files import check_folder, printable
 from redoseg.output import why_output_lost
 from redoseg.system import world
 
@@ -44,6 +44,8 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
         return DONE
 
     folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
+    if world().rank == 0:
+        check_folder(folder)
     return _train(command.config, folder, command.resume, command.device)
 
 

@@ -33,6 +33,7 @@ from redoseg.cli.options import (
 from redoseg.cli.parse import parse
 from redoseg.cli.train import run_refine, run_train
 from redoseg.errors import ConfigError
+from redoseg.files import check_file, check_folder, write_atomic
 
 if TYPE_CHECKING:
     from redoseg.evaluation.results import AboutSet
@@ -44,6 +45,8 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     from redoseg.evaluation.tables import print_evaluation, print_own_size
 
     c, split = command, command.split or None
+    if c.picture:
+        check_file(c.picture)
     if c.grounds:
         return _evaluate_on_grounds(c)
     if c.own_size:
@@ -144,6 +147,7 @@ def run_prepare(arguments: Sequence[str]) -> int:
     from redoseg.data import ARCHIVES, READERS, cache_folder, fetch, parts_of, prepare, read_splits
 
     sources = list(command.source)
+    check_folder(command.out)
     if command.splits:
         read_splits(command.splits)  # a mistake in it should be known before the work
     if command.download:
@@ -190,9 +194,10 @@ def run_prepare(arguments: Sequence[str]) -> int:
 def run_data(arguments: Sequence[str]) -> int:
     command = parse(Data, "data", arguments)
     from redoseg.data import contact_sheet, open_prepared
-    from redoseg.files import write_atomic
 
+    sheet = command.sheet or command.path / "contact-sheet.png"
     images = open_prepared(command.path)
+    check_file(sheet)
     say(f"{images.name}: {len(images)} pictures of {images.size} px, prepared from {images.source}")
     for split in dict.fromkeys(images.splits):
         part = images.subset(split)
@@ -203,7 +208,6 @@ def run_data(arguments: Sequence[str]) -> int:
     say(f"skipped when it was made: {len(images.bad)}")
     for note in images.notes:
         say(f"note: {note}")
-    sheet = command.sheet or command.path / "contact-sheet.png"
     buffer = io.BytesIO()
     contact_sheet(images).save(buffer, "PNG")
     write_atomic(sheet, buffer.getvalue())
@@ -215,6 +219,7 @@ def run_quantize(arguments: Sequence[str]) -> int:
     command = parse(Quantize, "quantize", arguments)
     from redoseg.inference.quantize import quantize
 
+    check_file(command.out)
     seen = quantize(command.model, command.pictures, command.out)
     say(f"int8 model, with ranges from {seen} pictures: {command.out}")
     return DONE
@@ -226,6 +231,7 @@ def run_redraw(arguments: Sequence[str]) -> int:
     from redoseg.inference.redraw_files import redraw_photo
 
     c = command
+    check_file(c.out) if c.gif else check_folder(c.out)
     written = redraw_photo(
         RedrawModel(c.model),
         c.photo,
@@ -246,6 +252,7 @@ def run_export(arguments: Sequence[str]) -> int:
     from redoseg.sharing.model_card import Statements
     from redoseg.sharing.model_folder import export_run
 
+    check_folder(command.out)
     sizes = export_run(command.run, command.out, Statements(command.licence, command.data_note, command.limits))
     listed = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
     say(f"model folder: {command.out} ({listed})")
@@ -270,6 +277,8 @@ def run_compare(arguments: Sequence[str]) -> int:
     from redoseg.evaluation.tables import markdown_table
 
     c = command
+    if c.out:
+        check_folder(c.out)
     try:
         with progress("comparing") as advance:
             result = compare(
@@ -309,6 +318,7 @@ def run_study(arguments: Sequence[str]) -> int:
 
     study = load_study(command.study)
     out = command.out or Path("studies") / study.name
+    check_folder(out)
 
     def report(result: Result, done: int, total: int) -> None:
         iou = result["outcome"].get("scores", {}).get("iou")

@@ -19,7 +19,7 @@ from redoseg.data.research_sets import READERS, list_set, recognise
 from redoseg.data.shapes import HELD_OUT_COUNT, HELD_OUT_START, LEVELS, generate
 from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
 from redoseg.errors import DataError
-from redoseg.files import cache_dir, printable
+from redoseg.files import cache_dir, printable, why_not_there
 from redoseg.images.masks import read_mask
 from redoseg.images.read import note_results
 
@@ -101,7 +101,7 @@ def open_data(
         return open_shapes(str(spec), size, regions=regions, split=split or "test", seed=seed, count=count)
     path = Path(spec).expanduser()
     if not os.path.isdir(path):
-        seen = "is a file" if os.path.exists(path) else "does not exist"
+        seen = why_not_there(path)
         built_in = f"{', '.join(BUILT_IN[:-1])} or {BUILT_IN[-1]}"
         raise DataError(
             f"{printable(path)} {seen}; expected a prepared set, a folder of pictures, {built_in}; name one of these"

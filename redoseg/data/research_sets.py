@@ -17,7 +17,7 @@ from redoseg.data.listing import Item, Listing
 from redoseg.data.matlab import read_mat
 from redoseg.data.splits import apply_splits, draw_splits, drop_splits, read_lines, read_splits
 from redoseg.errors import DataError
-from redoseg.files import printable
+from redoseg.files import printable, why_not_there
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, list_images, read_image
 
 # The paper trains on what Oxford calls the test pictures, and tests on the training pictures.
@@ -235,7 +235,7 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 def _seen(source: Path, missing: str) -> str:
     if os.path.isdir(source):
         return f"{printable(source)} has no {missing}"
-    return f"{printable(source)} {'is a file' if os.path.exists(source) else 'does not exist'}"
+    return f"{printable(source)} {why_not_there(source)}"
 
 
 def _here(found: int, official: int, what: str = "pictures") -> str:

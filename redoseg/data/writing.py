@@ -101,6 +101,7 @@ def write_prepared(
     # Splits lie together, so that one split is a slice of the mapped file.
     items = sorted(listing.items, key=lambda item: SPLITS.index(item.split))
     plan = plan_of(name, listing, size, source, nearest)
+    writer: _Writer | None = None
     try:
         with contextlib.ExitStack() as stack:
             partial = out.parent / f".{out.name}.partial"
@@ -141,9 +142,10 @@ def write_prepared(
             writer.finish(out, items, source, about)
             return Prepared(out, writer.pictures, writer.labelled, tuple(problems), notes, found)
     except OSError as error:
+        kept = writer is not None and writer.items > 0
         raise DataError(
-            f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error, out)}; what is done "
-            "is kept, and the same command continues from there"
+            f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error, out)}"
+            f"{'; what is done is kept, and the same command continues from there' if kept else ''}"
         ) from error
 
 

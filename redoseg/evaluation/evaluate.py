@@ -26,7 +26,7 @@ from redoseg.evaluation.results import (
     OwnSizeEvaluation,
     about_set,
 )
-from redoseg.files import printable, write_atomic
+from redoseg.files import describe_error, printable, write_atomic
 from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
 from redoseg.images.photo import Photo, SoftMask
@@ -126,7 +126,7 @@ def _draw_sheet(images: ImageSet, objects: NDArray[np.bool_], path: Path) -> Non
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}). Choose another file.") from None
+        raise RunError(f"{path} cannot be written ({describe_error(error)}). Choose another file.") from None
     write_atomic(path, buffer.getvalue())
 
 

@@ -22,8 +22,9 @@ from typing import IO, NamedTuple
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
-from redoseg.files import describe_error, is_own_folder, is_result, printable
+from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
 from redoseg.images.colour import MAX_EXIF
+from redoseg.images.libtiff import silence_libtiff
 from redoseg.images.photo import UPRIGHT, Box, Photo, eight_bit, is_deep, to_photo
 
 IMAGE_SUFFIXES = (
@@ -77,7 +78,7 @@ def list_images(folder: str | Path, with_results: bool = False) -> Found:
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
-        seen = "is a file" if os.path.exists(folder) else "does not exist"
+        seen = why_not_there(folder)
         raise DataError(f"{printable(folder)} {seen}; expected a folder of pictures; choose another")
     found: list[Path] = []
     problems: list[tuple[Path, str]] = []
@@ -140,6 +141,7 @@ def _formats() -> tuple[str, ...]:
     Image.init()
     with contextlib.suppress(AttributeError):  # so large that the system has the memory back at once
         Image.core.set_block_size(_BLOCK)  # type: ignore[attr-defined]
+    silence_libtiff()
     return tuple(f for f in _FORMATS if f in Image.OPEN)
 
 
@@ -159,6 +161,10 @@ def one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
         ) from None
     except UnidentifiedImageError:
         raise DataError(f"{printable(path)}: not a picture of a known format; replace or remove it") from None
+    except PermissionError as error:
+        raise DataError(
+            f"{printable(path)}: cannot be read ({describe_error(error)}); change its permissions"
+        ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise DataError(f"{printable(path)}: cannot be read ({describe_error(error)}); replace or remove it") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.images.draw import cutout, line_radius, outline
@@ -128,12 +129,22 @@ def _tiles(box: Part) -> Iterator[Part]:
             yield first, first_row, min(first + columns, right), min(first_row + rows, bottom)
 
 
+def _opacity(soft: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """How opaque a cut-out is, 0 to 1: at least half in the mask and not at all outside, so that both show the same.
+
+    It rises faster than the soft mask, through whose own edge the background would show.
+    """
+    rise = max(min(0.125, (1 - threshold) / 2), 1e-6)
+    opacity = (0.5 + (soft - np.float32(threshold)) * np.float32(0.5 / rise)).clip(0.5, 1)
+    opacity[soft <= threshold] = 0
+    return opacity
+
+
 def _drawn_part(
     photo: Photo, soft: SoftMask, kind: Kind, threshold: float, keep_hidden: bool, part: Part
 ) -> Image.Image:
     if kind == "cutout":
-        # Steeper than the soft mask's own edge, through which the background would show.
-        opacity = (soft.part(part) * 4 + (0.5 - 4 * threshold)).clip(0, 1)
+        opacity = _opacity(soft.part(part), threshold)
         return cutout(photo.own_of(part), photo.dimmed(opacity, part), keep_hidden=keep_hidden)
     if kind == "mask":
         inside = photo.within(soft.part(part), part) > threshold

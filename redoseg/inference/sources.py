@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from redoseg.errors import DataError
-from redoseg.files import is_result, printable
+from redoseg.files import is_result, printable, why_not_there
 from redoseg.images.read import list_images
 
 
@@ -36,13 +36,13 @@ def expand_patterns(sources: Sequence[str | Path]) -> list[Path]:
     paths = []
     for source in sources:
         text = os.path.expanduser(source)
-        if os.path.lexists(text):
+        seen = why_not_there(text)
+        if os.path.lexists(text) and seen.startswith("is "):
             paths.append(Path(text))
             continue
-        if not glob.has_magic(text):
-            raise DataError(
-                f"{printable(text)} does not exist; expected a picture or a folder of pictures; check the name"
-            )
+        if not glob.has_magic(text) or not seen.startswith("does not"):
+            fix = "check the name" if seen.startswith("does not") else "change its permissions or repair it"
+            raise DataError(f"{printable(text)} {seen}; expected a picture or a folder of pictures; {fix}")
         found = sorted(glob.glob(text, recursive=True))
         if not found:
             raise DataError(f"no file has a name as in {printable(text)}; check the pattern")

@@ -39,6 +39,11 @@ _OWN_FOLDERS = (  # files that only a folder made by redoseg has together
 )
 
 
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """A path with ~ or ~user at its start replaced, as a shell does; of a user who does not exist it stays."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_dir() -> Path:
     """The folder of redoseg in the user's cache: below $XDG_CACHE_HOME, or ~/.cache. It need not exist."""
     base = os.environ.get("XDG_CACHE_HOME")

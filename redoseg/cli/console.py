@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,20 @@ if TYPE_CHECKING:
 DONE, IN_PART, MISTAKE, STOPPED = 0, 1, 2, 130
 
 
-def new_console() -> Console:
-    """A console on stdout, such as it is now."""
+def forget_odd_widths() -> None:
+    """Drop COLUMNS and LINES where no terminal has such a width or height, so that everything is printed still."""
+    for name, least in (("COLUMNS", 20), ("LINES", 2)):
+        value = os.environ.get(name, "")
+        if not (value.isascii() and value.isdigit() and len(value) < 5 and int(value) >= least):
+            os.environ.pop(name, None)
+
+
+def new_console(stderr: bool = False) -> Console:
+    """A console on stdout or stderr, such as it is now."""
     from rich.console import Console
 
-    return Console()
+    forget_odd_widths()
+    return Console(stderr=stderr)
 
 
 def say(message: str) -> None:
@@ -37,10 +47,9 @@ def list_failed(failed: Sequence[tuple[str, str]]) -> int:
 @contextlib.contextmanager
 def progress(what: str, in_bytes: bool = False) -> Any:
     """A progress bar on stderr; gives a function of (done, total, what is done if it changes)."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), counted, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from redoseg import __version__, signals
-from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, listed
+from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, forget_odd_widths, listed
 from redoseg.cli.verbs import VERBS
 from redoseg.errors import ConfigError, RedosegError
 from redoseg.output import guarded_output, why_output_lost
@@ -35,6 +35,7 @@ def _usage() -> str:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name); returns the exit code, raises RedosegError."""
+    forget_odd_widths()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return DONE

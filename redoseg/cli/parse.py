@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import tyro
 
+from redoseg.config.recipe import at_home_in
 from redoseg.errors import ConfigError
 
 T = TypeVar("T")
@@ -28,7 +29,8 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
     try:
         with contextlib.redirect_stderr(printed):
             read: Callable[..., T] = tyro.cli
-            return read(kind, prog=f"redoseg {verb}", args=list(arguments), default=default)
+            command = read(kind, prog=f"redoseg {verb}", args=list(arguments), default=default)
+            return at_home_in(command)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise

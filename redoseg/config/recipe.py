@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redoseg.config.schema import Config, ranges
 from redoseg.errors import ConfigError
+from redoseg.files import at_home
 
 
 def recipe_names() -> list[str]:
@@ -31,7 +32,8 @@ def load_recipe(recipe: str) -> Config:
     Raises ConfigError for a missing file, broken TOML, an unknown key, a wrong type or a value out of range.
     """
     try:
-        text = Path(recipe).read_bytes() if Path(recipe).is_file() else None
+        file = at_home(recipe)
+        text = file.read_bytes() if file.is_file() else None
     except OSError as error:
         raise ConfigError(f"recipe {recipe} cannot be read ({error.strerror}); choose a TOML file") from None
     name = re.sub("^seed/", "report/", recipe)  # these recipes were once called seed/*
@@ -48,9 +50,35 @@ def load_recipe(recipe: str) -> Config:
 
 def from_values(values: dict[str, Any], where: str) -> Config:
     """Nested plain values -> checked configuration; what is absent keeps its default."""
-    config = _fill(Config, values, "", where)
+    config = at_home_in(_fill(Config, values, "", where))
     check(config, where)
     return config
+
+
+def at_home_in(settings: Any) -> Any:
+    """A dataclass of settings, in which ~ at the start of each path is replaced. Those whose help says so are paths."""
+    from redoseg.config.describe import docstrings
+
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        before = getattr(settings, field.name)
+        after = before
+        if dataclasses.is_dataclass(before):
+            after = at_home_in(before)
+        elif isinstance(before, Path):
+            after = at_home(before)
+        elif isinstance(before, tuple) and any(_in_home(value) for value in before):
+            after = tuple(type(value)(at_home(value)) if _in_home(value) else value for value in before)
+        elif isinstance(before, str) and _in_home(before):
+            unit = docstrings(type(settings))[field.name].rpartition("[")[2]
+            after = str(at_home(before)) if re.search("path|folder|file", unit) else before
+        if after is not before and after != before:
+            changed[field.name] = after
+    return dataclasses.replace(settings, **changed) if changed else settings
+
+
+def _in_home(value: object) -> bool:
+    return isinstance(value, str | Path) and str(value).startswith("~")
 
 
 def to_values(config: Config) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from redoseg.data.research_sets import READERS, list_set, recognise
 from redoseg.data.shapes import HELD_OUT_COUNT, HELD_OUT_START, LEVELS, generate
 from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
 from redoseg.errors import DataError
-from redoseg.files import cache_dir, printable, why_not_there
+from redoseg.files import at_home, cache_dir, printable, why_not_there
 from redoseg.images.masks import read_mask
 from redoseg.images.read import note_results
 
@@ -57,10 +57,10 @@ def prepare(
     expected, too few pictures, `out` exists and is another set, it cannot be written.
     """
     folders = [sources] if isinstance(sources, str | Path) else sources
-    display, root, listing = list_set(name, [Path(f) for f in folders], None if splits is None else Path(splits))
+    display, root, listing = list_set(name, [at_home(f) for f in folders], None if splits is None else at_home(splits))
     listing = _with_values(listing, mask_values)
     made = write_prepared(
-        out, display, listing, size=size, source=root, nearest=nearest, workers=workers, on_item=on_item
+        at_home(out), display, listing, size=size, source=root, nearest=nearest, workers=workers, on_item=on_item
     )
     return replace(made, notes=(*made.notes, *note_results(listing.results)))
 
@@ -99,7 +99,7 @@ def open_data(
     """
     if str(spec) in BUILT_IN:
         return open_shapes(str(spec), size, regions=regions, split=split or "test", seed=seed, count=count)
-    path = Path(spec).expanduser()
+    path = at_home(spec)
     if not os.path.isdir(path):
         seen = why_not_there(path)
         built_in = f"{', '.join(BUILT_IN[:-1])} or {BUILT_IN[-1]}"

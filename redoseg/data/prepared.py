@@ -21,7 +21,7 @@ from PIL import Image
 
 from redoseg.data.decoding import square_mask
 from redoseg.errors import DataError
-from redoseg.files import describe_error, printable
+from redoseg.files import at_home, describe_error, printable
 from redoseg.images.draw import grid, outline
 from redoseg.images.photo import fit_square
 from redoseg.images.read import BACKGROUND
@@ -151,7 +151,7 @@ def is_prepared(folder: str | Path) -> bool:
 
 def open_prepared(folder: str | Path) -> ImageSet:
     """A prepared set, memory-mapped. Raises DataError if it is not one, or not whole."""
-    folder = Path(folder)
+    folder = at_home(folder)
     try:
         about = json.loads((folder / "dataset.json").read_text("utf-8"))
         if about["format"] != FORMAT:

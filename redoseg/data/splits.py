@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from redoseg.data.listing import Item, Listing
 from redoseg.errors import DataError
-from redoseg.files import describe_error, printable
+from redoseg.files import at_home, describe_error, printable
 
 NAMES = ("train", "val", "dev", "test")
 _NUMBERS = {"0": "train", "1": "val", "2": "test"}  # as the lists of the paper's authors have them
@@ -37,7 +37,7 @@ def read_splits(path: str | Path) -> dict[str, str]:
 
     Raises DataError: not there, no UTF-8, no name, no split or an unknown one, a name in two splits.
     """
-    path = Path(path)
+    path = at_home(path)
     found: dict[str, str] = {}
     for where, name, split in _listed_in_folder(path) if os.path.isdir(path) else _listed(path):
         if not name:

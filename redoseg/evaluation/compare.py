@@ -29,7 +29,7 @@ from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.evaluation import baselines
 from redoseg.evaluation.results import FIGURES, Comparison, Failure, Row, Shown, Tuned, about_set
 from redoseg.evaluation.tables import markdown_table
-from redoseg.files import alone, cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
+from redoseg.files import alone, at_home, cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
 from redoseg.inference.model_file import find_model
 from redoseg.inference.segmenter import Edges, Segmenter
@@ -154,6 +154,7 @@ def compare(
     """
     rows = candidates(methods, models, edges)
     if out is not None:
+        out = at_home(out)
         _refuse_results(out, overwrite)
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
     images = _labelled(data, size, split=split, seed=seed, native=native, mask_values=mask_values)

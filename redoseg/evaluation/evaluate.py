@@ -26,7 +26,7 @@ from redoseg.evaluation.results import (
     OwnSizeEvaluation,
     about_set,
 )
-from redoseg.files import describe_error, printable, write_atomic
+from redoseg.files import at_home, describe_error, printable, write_atomic
 from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
 from redoseg.images.photo import Photo, SoftMask
@@ -123,6 +123,7 @@ def _draw_sheet(images: ImageSet, objects: NDArray[np.bool_], path: Path) -> Non
     chosen = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))
     buffer = io.BytesIO()
     before_after([(Image.fromarray(images.pixels[i]), objects[i]) for i in chosen]).save(buffer, "PNG")
+    path = at_home(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

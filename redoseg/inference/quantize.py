@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime import quantization
 
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.files import make_folder, printable, write_atomic
+from redoseg.files import at_home, make_folder, printable, write_atomic
 from redoseg.images.read import list_images, read_image
 from redoseg.inference.model_file import find_model
 from redoseg.inference.segmenter import Segmenter
@@ -50,7 +50,7 @@ def quantize(model: str | Path, images: str | Path, out: str | Path) -> int:
     Returns how many images were used. Raises RedosegError for a model that is in int8 already, for a folder without an
     image that can be read, and if `out` exists or does not end in .onnx.
     """
-    out = Path(out)
+    out, images = at_home(out), at_home(images)
     if out.suffix != ".onnx":
         raise RedosegError(f"{printable(out)} does not end in .onnx: choose a name that does")
     if out.exists():

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from redoseg.errors import DataError, RedosegError
-from redoseg.files import alone, printable, why_not_write, write_atomic
+from redoseg.files import alone, at_home, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
 from redoseg.images.photo import Photo
 from redoseg.images.read import IMAGE_SUFFIXES, read_photo
@@ -42,7 +42,7 @@ def redraw_photo(
     the photograph itself to those read off `like`, which the last one has; the animation goes there and back.
     An input is never overwritten, another file only if `overwrite` is set. Raises RedosegError.
     """
-    photo, out = Path(photo), Path(out)
+    photo, out, like = at_home(photo), at_home(out), None if like is None else at_home(like)
     check_count(count)
     if not photo.is_file():
         seen = "is a folder" if photo.is_dir() else "does not exist"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError, FullError, RedosegError
-from redoseg.files import alone, check_writable, key_of, make_folder, printable, why_not_write, write_atomic
+from redoseg.files import alone, at_home, check_writable, key_of, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.coco import Annotated, annotated, bounding_box
 from redoseg.images.crashes import DecodingNotes
 from redoseg.images.draw import encoded, tile_of
@@ -117,7 +117,7 @@ def segment_paths(
     stopped by hand, what all pictures share is written of those done. Raises RedosegError for a single picture that
     fails, or if `out` cannot be used; FullError, a DataError, at the first result for which the disk is full.
     """
-    out = Path(os.path.expanduser(out))
+    out = at_home(out)
     if kind not in KINDS:
         raise RedosegError(f"kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
     if kind == "coco" and crop:

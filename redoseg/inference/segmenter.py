@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError
-from redoseg.files import describe_error
+from redoseg.files import at_home, describe_error
 from redoseg.images.guided import bilinear_mask, grabcut_mask, guided_mask
 from redoseg.images.photo import Photo, SoftMask, parts, to_photo
 from redoseg.images.read import read_photo
@@ -312,7 +312,7 @@ def as_photo(image: ImageLike) -> Photo:
     if isinstance(image, Photo):
         return image
     if isinstance(image, (str, os.PathLike)):
-        return read_photo(os.fsdecode(image))
+        return read_photo(at_home(os.fsdecode(image)))
     if isinstance(image, (bytes, bytearray, memoryview)):
         return read_photo("the bytes", content=bytes(image))
     if isinstance(image, Image.Image):

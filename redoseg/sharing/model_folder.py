@@ -23,7 +23,7 @@ from redoseg import metrics
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.files import describe_error, printable, suggest_fix, write_atomic
+from redoseg.files import at_home, describe_error, printable, suggest_fix, write_atomic
 from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.image_encoder import latent_encoder
 from redoseg.nets.region_generator import RegionGenerator
@@ -146,7 +146,7 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
     A kill leaves no half folder of that name. Raises ModelError if `run` is none, RedosegError if `out` exists,
     DataError if it cannot be written.
     """
-    run, out = Path(run), Path(out)
+    run, out = at_home(run), at_home(out)
     if out.exists():
         raise RedosegError(f"{printable(out)} exists; expected a new model folder; choose another path")
     nets = read_run(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from redoseg.errors import ModelError, RedosegError
-from redoseg.files import printable
+from redoseg.files import at_home, printable
 from redoseg.inference.hub import _REPO, _one_line
 from redoseg.run_folder import MODEL_FOLDER_FILES, REDRAW_FILE
 
@@ -17,7 +17,7 @@ def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str
     that is there and public. `token` is one that may write; if None, the stored one or HF_TOKEN. Returns the model's
     address. Raises ModelError for a folder with a file missing, RedosegError if it cannot be uploaded.
     """
-    folder = Path(folder)
+    folder = at_home(folder)
     if not _REPO.fullmatch(repo):
         raise RedosegError(f"{repo!r} is not a model's name on the hub; expected user/name; correct it")
     needed = [file for file in MODEL_FOLDER_FILES if file != REDRAW_FILE]  # a run without a first stage has none

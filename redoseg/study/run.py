@@ -26,7 +26,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError
-from redoseg.files import locked, write_atomic
+from redoseg.files import at_home, locked, write_atomic
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines
 from redoseg.system import cores
 
@@ -88,8 +88,8 @@ def load_study(study: str) -> Study:
     """A study file, or the name of one that ships with the package. Raises ConfigError for a mistake in it."""
     where = f"study {study}"
     try:
-        if Path(study).is_file():
-            text = Path(study).read_bytes()
+        if at_home(study).is_file():
+            text = at_home(study).read_bytes()
         elif study in study_names():
             text = (resources.files("redoseg") / "studies" / f"{study}.toml").read_bytes()
         else:
@@ -210,6 +210,7 @@ def run_study(
 
     Raises RunError: another process works in the folder, or a run ends before its last step without divergence.
     """
+    out = at_home(out)
     folder = StudyFolder(out)
     folder.runs.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

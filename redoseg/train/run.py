@@ -21,7 +21,7 @@ from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.data import labelled_images
 from redoseg.errors import DivergedError, RunError
-from redoseg.files import alone, describe_error, printable, write_atomic
+from redoseg.files import alone, at_home, describe_error, printable, write_atomic
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet, student_extractor
 from redoseg.onnx_export.generators import export_redrawer
@@ -59,6 +59,7 @@ def run(
     outcome; the others return an empty one. Raises RunError (the folder exists, changed settings, a number that is not
     finite), DataError, ConfigError.
     """
+    out = at_home(out)
     folder = RunFolder(out)
     with distributed.process_group(), contextlib.ExitStack() as session:
         with distributed.all_or_none():

@@ -56,7 +56,7 @@ def from_values(values: dict[str, Any], where: str) -> Config:
 
 
 def at_home_in(settings: Any) -> Any:
-    """A dataclass of settings, in which ~ at the start of each path is replaced. Those whose help says so are paths."""
+    """A dataclass of settings, in which ~ at the start of each path is replaced. A path is what its unit calls one."""
     from redoseg.config.describe import docstrings
 
     changed: dict[str, Any] = {}

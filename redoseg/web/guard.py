@@ -105,8 +105,12 @@ class Guard:
                 await _read_on(receive)
                 await _refuse(send, 413, _too_large(most))
         except Exception as error:  # gradio's, over a request that no browser sends
-            if started:
-                raise
+            if started:  # such as events for a page that is not known; whoever waits for them hears that it is over
+                with contextlib.suppress(Exception):
+                    await send({"type": "http.response.body", "body": b""})
+                return
+            if type(error).__name__ == "FnIndexInferError":
+                return await _refuse(send, 404, "This page has no such call. /gradio_api/info lists those it has.")
             await _refuse(send, 400, f"The request is not valid ({type(error).__name__}).")
 
 

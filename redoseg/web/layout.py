@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,12 @@ class Answers:
         images, words = self.cuts.previews(_uploaded(photo), _number(threshold, 0, 1, "The threshold"))
         return [*images, words, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
 
+    def save(self, photo: Any, threshold: Any) -> Any:
+        """The three files to download, if there is a photograph."""
+        return self.segment(photo, threshold) if photo else [gr.skip()] * 3
+
     def segment(self, photo: Any, threshold: Any) -> Any:
         """The three files to download."""
-        if not photo:
-            return [gr.skip()] * 3
         written = self.cuts.files(_uploaded(photo), _number(threshold, 0, 1, "The threshold"), self.folder)
         return [gr.DownloadButton(value=str(path), interactive=True) for path in written]
 
@@ -101,6 +104,9 @@ def _in_a_line(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
         except RedosegError as error:
             raise gr.Error(str(error), title="That did not work", print_exception=False) from None
+        except Exception:
+            traceback.print_exc()
+            raise gr.Error("The page made a mistake, which its log describes.", print_exception=False) from None
 
     return answer
 
@@ -116,8 +122,37 @@ def build_page(answers: Answers, examples: Sequence[Path]) -> gr.Blocks:
             _cut_out_tab(answers, examples)
         with gr.Tab("Training"):
             _training_tab(answers, page)
+    _refuse_wrong_values(page)
     page.queue(max_size=WAITING, default_concurrency_limit=cores(), api_open=False)
     return page
+
+
+def _refuse_wrong_values(page: gr.Blocks) -> None:
+    """Values of other types than a call takes are one line for the caller, and nothing in the log."""
+    changeable: Any = page
+    process = page.process_api
+
+    async def processed(block_fn: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return await process(block_fn, *arguments, **named)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception:  # gradio's, of many kinds; our own have been reported (`_in_a_line`)
+            function: Any = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
+            kinds = ", ".join(f"{block.label} ({_kind_of(block)})" for block in function.inputs)
+            raise gr.Error(
+                f"The values of this call cannot be used. Expected: {kinds}. /gradio_api/info describes them.",
+                print_exception=False,
+            ) from None
+
+    changeable.process_api = processed
+
+
+def _kind_of(block: Any) -> str:
+    if isinstance(block, gr.Image):
+        return "an uploaded file"
+    return "a text" if isinstance(block, gr.Dropdown) else "a number"
 
 
 def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> None:
@@ -152,8 +187,11 @@ def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> None:
         show_progress_on=overlay, **_work(),
     )  # fmt: skip
     shown_now.success(
-        _in_a_line(answers.segment), [photo, threshold], downloads, api_name="segment", show_progress="hidden",
-        trigger_mode="always_last",
+        _in_a_line(answers.save), [photo, threshold], downloads, api_visibility="private", show_progress="hidden",
+        trigger_mode="always_last", **_work(),
+    )  # fmt: skip
+    gr.on(
+        gr.Button(visible=False).click, _in_a_line(answers.segment), [photo, threshold], downloads, api_name="segment",
         api_description="Mask, cut-out and soft mask of a photograph, as PNG files of its size.", **_work(),
     )  # fmt: skip
 
@@ -230,8 +268,10 @@ def _photo_input(uploads: Path) -> gr.Image:
         return await move(path)
 
     def path_of(payload: Any) -> str | None:
-        if payload is None or not payload.path:
+        if payload is None:
             return None
+        if not payload.path:
+            raise gr.Error("The photograph has no path. Upload it first, and pass what that gives.")
         path = Path(payload.path).resolve()
         if not path.is_relative_to(uploads):
             raise gr.Error("The page reads uploaded files alone. Upload the photograph.", print_exception=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import shutil
 import tempfile
@@ -188,4 +189,12 @@ def _launch(
         raise ConfigError(
             f"Port {port} of {printable(host)} cannot be used ({describe_error(error)}). Choose another --port."
         ) from None
-    return str(page.local_url), functools.partial(page.close, verbose=False)
+    return str(page.local_url), functools.partial(_close, page)
+
+
+def _close(page: gr.Blocks) -> None:
+    """End at once: a browser keeps its connections open as long as it shows the page."""
+    if page.server is not None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it shows how what waits is cut off
+        page.server.force_exit = True
+    page.close(verbose=False)

@@ -1,5 +1,6 @@
 """The page, in a real browser and over plain HTTP: what it shows, what it refuses, and that it goes on."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -56,6 +57,8 @@ class Page:
     port: int
     process: subprocess.Popen[str]
     temporary: Path
+    log: Path
+    """What it writes to stderr."""
 
 
 def started(start: Start, *arguments: str | Path, temporary: Path, code: str = "") -> Page:
@@ -64,11 +67,13 @@ def started(start: Start, *arguments: str | Path, temporary: Path, code: str = "
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": os.getcwd()}
     # a proxy that is not there would be noticed
     environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-    process = start(*command, stderr=subprocess.DEVNULL, cwd=temporary, env=environment)
+    log = temporary.with_name(temporary.name + ".log")
+    with open(log, "w") as stderr:
+        process = start(*command, stderr=stderr, cwd=temporary, env=environment)
     assert process.stdout
     said = STATED.match(process.stdout.readline())
     assert said, "it did not start"
-    return Page(said[1], int(said[3]), process, temporary)
+    return Page(said[1], int(said[3]), process, temporary, log)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,7 @@ def page(
     page.process.communicate(timeout=20)
     assert page.process.returncode == 130
     assert list(temporary.iterdir()) == [], "it left something behind"
+    assert "Traceback" not in page.log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +236,39 @@ def test_a_threshold_that_is_none_is_refused(page: Page, photograph: Path, thres
     photo = a_file(upload(page, photograph.name, photograph.read_bytes()))
     events = call(page, "segment", photo, threshold)
     assert ("event: error" in events) != (threshold is True)  # which JSON's readers take for 1
+
+
+ODD: list[Any] = [
+    1, -1, "x", "x" * 100_000, [], {}, True, float("inf"), "\ud800", [[[[]]]], {"a": {"b": [1]}}, [a_file("x")],
+    a_file(5), a_file(None), a_file([]), a_file(""), a_file("/etc/passwd"), a_file("x\0y"), a_file("x" * 5000),
+    {"path": 5}, {"path": None}, {"path": "x", "meta": 5}, {"url": "http://x"}, {"meta": {"_type": "gradio.FileData"}},
+    {"__type__": "update"}, {"value": 1, "__type__": "x"},
+]  # fmt: skip
+CALLS: dict[str, list[Any]] = {"segment": [None, 0.5], "redraw": [None, 1, 0], "progress": ["tulips"]}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_values_of_other_types_are_one_line(page: Page, name: str) -> None:
+    """For the caller, and nothing in the log."""
+    right = CALLS[name]
+    wrong = [[*right[:i], odd, *right[i + 1 :]] for i in range(len(right)) for odd in ODD]
+    for values in [*wrong, [], [1] * 9]:
+        events = call(page, name, *values)
+        assert events.startswith("event: error"), (values, events)
+        said = json.loads(events.split("data: ")[1])["error"]
+        assert said, values
+        assert "\n" not in said.strip()
+        assert "/etc/passwd" not in said or "list of choices" in said
+    kind = {"Content-Type": "application/json"}
+    for body in ({}, {"data": None}, {"data": "x"}, {"data": {}}, [], None, 5, "x", {"data": right, "session_hash": 5}):
+        status, text = answer(page, f"gradio_api/call/{name}", json.dumps(body).encode(), **kind)
+        assert status == 422, body
+        assert json.loads(text)["detail"][0]["msg"], body
+    for body in ({"extra": 1}, {"event_data": 5}, {"fn_index": 99}, {"trigger_id": "x"}, {"batched": True}):
+        status, _ = answer(page, f"gradio_api/call/{name}", json.dumps({"data": right} | body).encode(), **kind)
+        assert status in (200, 422), body
+    assert answer(page, "gradio_api/call/nothing", b'{"data": []}', **kind)[0] == 404
+    assert "Traceback" not in page.log.read_text()
 
 
 def test_too_large_an_upload_is_refused(page: Page) -> None:
@@ -698,6 +737,26 @@ def test_progress_of_a_real_run(trained: Any) -> None:
 def test_what_is_loopback() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org", "")))
+
+
+WAITING = ["gradio_api/heartbeat/abc", "gradio_api/queue/data?session_hash=abc", "config"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_once_with_pages_open(start: Start, tmp_path: Path, stop: signal.Signals) -> None:
+    (tmp_path / "served").mkdir()
+    page = started(start, "flowers", temporary=tmp_path / "served")
+    with contextlib.ExitStack() as stack:
+        for path in WAITING:
+            browser = stack.enter_context(socket.create_connection(("127.0.0.1", page.port)))
+            browser.sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\n\r\n".encode())
+            assert browser.recv(100).startswith(b"HTTP/1.1 200")
+        begun = time.monotonic()
+        page.process.send_signal(stop)
+        page.process.communicate(timeout=20)
+        assert time.monotonic() - begun < 2 * (1 + os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert "Traceback" not in page.log.read_text()
+    assert list(page.temporary.iterdir()) == []
 
 
 def test_a_port_in_use_is_one_line(page: Page, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.images.draw import cutout, line_radius, outline
+from redoseg.images.foreground import EdgeColours
 from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts
 from redoseg.images.png import png_chunks
 
@@ -36,12 +37,25 @@ def drawn(
 
     "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB. A cut-out and an
     overlay have the file's own colours, and in `info` the profile that describes them, which Pillow writes into a file.
-    A cut-out is no more opaque than the file. `box` is the part to draw, all of it if None.
+    A cut-out is no more opaque than the file, and at its soft edge it has the object's colours alone. `box` is the part
+    to draw, all of it if None.
     """
-    left, top, right, bottom = box or photo.whole
+    return _drawn(photo, soft, kind, threshold, keep_hidden, box or photo.whole, _edge(photo, soft, kind, threshold))
+
+
+def _drawn(
+    photo: Photo,
+    soft: SoftMask,
+    kind: Kind,
+    threshold: float,
+    keep_hidden: bool,
+    box: Part,
+    edge: EdgeColours | None,
+) -> Image.Image:
+    left, top, right, bottom = box
     result = Image.new(_mode(kind), (right - left, bottom - top))
-    for piece in _tiles((left, top, right, bottom)):
-        image = _drawn_part(photo, soft, kind, threshold, keep_hidden, piece)
+    for piece in _tiles(box):
+        image = _drawn_part(photo, soft, kind, threshold, keep_hidden, piece, edge)
         result.paste(image, (piece[0] - left, piece[1] - top))
     profile = _profile(photo, kind)
     if profile is not None:
@@ -64,10 +78,12 @@ def png_of(
     if size[0] * size[1] <= LARGE:
         return [as_png(drawn(photo, soft, kind, threshold, keep_hidden=keep_hidden, box=box))]
 
+    edge = _edge(photo, soft, kind, threshold)
+
     def bands() -> Iterator[Image.Image]:
         for l, t, r, b in parts(size, _BAND * PART):  # noqa: E741
             band = (left + l, top + t, left + r, top + b)
-            yield drawn(photo, soft, kind, threshold, keep_hidden=keep_hidden, box=band)
+            yield _drawn(photo, soft, kind, threshold, keep_hidden, band, edge)
 
     return png_chunks(size, _mode(kind), bands(), _profile(photo, kind))
 
@@ -129,28 +145,47 @@ def _tiles(box: Part) -> Iterator[Part]:
             yield first, first_row, min(first + columns, right), min(first_row + rows, bottom)
 
 
-def _opacity(soft: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """How opaque a cut-out is, 0 to 1: at least half in the mask and not at all outside, so that both show the same.
+def _share(soft: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """How much of each pixel is the object, 0 to 1: half at the threshold.
 
     It rises faster than the soft mask, through whose own edge the background would show.
     """
     rise = max(min(0.125, (1 - threshold) / 2), 1e-6)
-    opacity = (0.5 + (soft - np.float32(threshold)) * np.float32(0.5 / rise)).clip(0.5, 1)
-    opacity[soft <= threshold] = 0
-    return opacity
+    return (0.5 + (soft - np.float32(threshold)) * np.float32(0.5 / rise)).clip(0, 1)
+
+
+def _edge(photo: Photo, soft: SoftMask, kind: Kind, threshold: float) -> EdgeColours | None:
+    """The colours at the edge of a cut-out; None of other kinds, and where they cannot be guessed."""
+    if kind != "cutout":
+        return None
+    return EdgeColours.guess(photo, lambda part: _bytes(_share(soft.part(part), threshold)))
+
+
+def _bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(values * 255).astype(np.uint8)
 
 
 def _drawn_part(
-    photo: Photo, soft: SoftMask, kind: Kind, threshold: float, keep_hidden: bool, part: Part
+    photo: Photo,
+    soft: SoftMask,
+    kind: Kind,
+    threshold: float,
+    keep_hidden: bool,
+    part: Part,
+    edge: EdgeColours | None,
 ) -> Image.Image:
     if kind == "cutout":
-        opacity = _opacity(soft.part(part), threshold)
-        return cutout(photo.own_of(part), photo.dimmed(opacity, part), keep_hidden=keep_hidden)
+        values = soft.part(part)
+        share = _share(values, threshold)
+        # not opaque at all outside the mask, so that mask and cut-out show the same
+        opacity = np.where(values > threshold, share, np.float32(0))
+        colours = photo.own_of(part) if edge is None else edge.taken_off(photo, _bytes(opacity), part)
+        return cutout(colours, photo.dimmed(opacity, part), keep_hidden=keep_hidden)
     if kind == "mask":
         inside = photo.within(soft.part(part), part) > threshold
         return Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))
     if kind == "soft":
-        return Image.fromarray(np.rint(photo.within(soft.part(part), part) * 255).astype(np.uint8))
+        return Image.fromarray(_bytes(photo.within(soft.part(part), part)))
     left, top, right, bottom = part
     radius = line_radius(photo.size)
     margin = math.ceil(radius) + 1

@@ -48,8 +48,8 @@ def main(objects: str, grounds: str) -> None:
             opacity = np.asarray(beside(soft, kind))
             at_edge = (opacity >= 128) & (opacity < 255)  # cut-outs show no less
             if at_edge.any():
-                mask = SoftMask.of(opacity.astype(np.float32) / 1020 + np.float32(0.375))  # cut-outs rise faster
-                after = difference(drawn(to_photo(mixed), mask, "cutout").convert("RGB"), image, at_edge)
+                cut = SoftMask.of(opacity.astype(np.float32) / np.float32(1020) + np.float32(0.375))
+                after = difference(drawn(to_photo(mixed), cut, "cutout").convert("RGB"), image, at_edge)
                 errors[kind].append((difference(mixed, image, at_edge), after))
     for kind in BESIDE:
         before, after = np.array(errors[kind]).T

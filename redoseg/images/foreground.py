@@ -50,11 +50,13 @@ class EdgeColours:
             image, known = photo.own_of(part).convert("RGB"), _known(photo, part)
             share = share_of(part).astype(np.int16)
             for plane, near in zip(planes, (share - (255 - _SURE), _SURE - share), strict=True):
-                weights = (near * (255 // _SURE + 1)).clip(0, 255).astype(np.uint8)
+                if near.max() <= 0:
+                    continue
+                weights = (near.clip(0, _SURE) * np.int16(255 / _SURE)).astype(np.uint8)
                 count = Image.fromarray(weights if known is None else np.where(known, weights, np.uint8(0)))
                 counted = Image.composite(image, Image.new("RGB", count.size), count)
-                plane[top:bottom, left:right, :3] = counted.reduce(step)
-                plane[top:bottom, left:right, 3] = count.reduce(step)
+                plane[top:bottom, left:right, :3] = np.asarray(counted.reduce(step))
+                plane[top:bottom, left:right, 3] = np.asarray(count.reduce(step))
         planes[..., 3] *= np.float32(1 / 255)
         if not planes[0, ..., 3].any() or not planes[1, ..., 3].any():
             return None
@@ -72,13 +74,18 @@ class EdgeColours:
             at_edge &= known
         if not at_edge.any():
             return image
-        within = (part[0] / self.step, part[1] / self.step, part[2] / self.step, part[3] / self.step)
+        down, across = np.flatnonzero(at_edge.any(1)), np.flatnonzero(at_edge.any(0))
+        top, bottom, left, right = int(down[0]), int(down[-1]) + 1, int(across[0]), int(across[-1]) + 1
+        at_edge, share = at_edge[top:bottom, left:right], share[top:bottom, left:right]
+        x, y = part[0] + left, part[1] + top
+        within = (x / self.step, y / self.step, (part[0] + right) / self.step, (part[1] + bottom) / self.step)
         object_there, ground = (
-            np.asarray(guess.resize(image.size, Image.Resampling.BILINEAR, within))[at_edge]
+            np.asarray(guess.resize((right - left, bottom - top), Image.Resampling.BILINEAR, within))[at_edge]
             for guess in (self.of_object, self.of_ground)
         )
         pixels = np.array(image.convert("RGB"))
-        pixels[at_edge] = _unmixed(pixels[at_edge], object_there, ground, share[at_edge])
+        edge = pixels[top:bottom, left:right]
+        edge[at_edge] = _unmixed(edge[at_edge], object_there, ground, share[at_edge])
         return Image.fromarray(pixels)
 
 
@@ -90,19 +97,19 @@ def _known(photo: Photo, part: Part) -> NDArray[np.bool_] | None:
 
 def _unmixed(mixed: Bytes, object_there: Bytes, ground: Bytes, share: Bytes) -> Bytes:
     """The object's colours (N, 3) in mixtures (N, 3) of which it has at least this share (N,), 0 to 255."""
-    apart = object_there.astype(np.float32) - ground
+    apart: Floats = object_there.astype(np.float32) - ground
     least = share * np.float32(1 / 255)
     along = np.einsum("nc,nc->n", mixed - ground.astype(np.float32), apart)
     seen = (along + _NOISE * least) / (np.einsum("nc,nc->n", apart, apart) + _NOISE)
-    apart *= 1 - np.maximum(seen, least).clip(0, 1)[:, None]
-    return np.rint(apart + mixed).clip(0, 255).astype(np.uint8)
+    missing = 1 - np.maximum(seen, least).clip(0, 1)
+    return np.rint(missing[:, None] * apart + mixed).clip(0, 255).astype(np.uint8)
 
 
 def _spread(planes: Floats) -> Floats:
     """Colours (h, w, 3) of planes (h, w, 4), colours times weights and weights: means of what is near."""
     height, width = planes.shape[:2]
     weights = planes[..., 3:]
-    mean: Floats = planes[..., :3] / np.maximum(weights, np.float32(1e-6))
+    mean = np.asarray(planes[..., :3] / np.maximum(weights, np.float32(1e-6)), np.float32)
     if max(height, width) == 1:
         return mean
     coarse = _spread(_resized(planes, ((width + 1) // 2, (height + 1) // 2), Image.Resampling.BOX))

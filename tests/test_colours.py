@@ -16,9 +16,9 @@ from PIL import Image, ImageCms
 
 from redoseg.data import open_data, prepare
 from redoseg.images.colour import matrix_profile
-from redoseg.images.read import Photo, read_photo
+from redoseg.images.photo import Photo, SoftMask
 from redoseg.inference.segment_files import segment_paths
-from redoseg.inference.segmenter import Prediction, Segmenter, as_photo
+from redoseg.inference.segmenter import Segmenter, as_photo
 from redoseg.web.cuts import Cuts
 
 SIDE = 16
@@ -295,12 +295,9 @@ class Seeing:
     name, threads = "seeing", 1
     saw: Image.Image
 
-    def predict(self, photo: Photo) -> Prediction:
+    def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
         self.saw = photo.rgb
-        return Prediction(np.ones((photo.rgb.height, photo.rgb.width), np.float32), 1.0)
-
-    def soft(self, photo: Photo) -> NDArray[np.float32]:
-        return self.predict(photo).soft
+        return SoftMask.of(np.ones(photo.size[::-1], np.float32)), 1.0
 
 
 def by_segment(path: Path, folder: Path) -> Image.Image:
@@ -462,10 +459,3 @@ def test_every_mode_of_pillow_is_read() -> None:
             if profile:
                 image.info["icc_profile"] = profile
             assert as_photo(image).rgb.mode == "RGB"
-
-
-def test_a_photo_of_a_file_keeps_no_second_copy(folders: tuple[Path, Path]) -> None:
-    case = srgb()
-    (folders[0] / case.name).write_bytes(case.data)
-    photo = read_photo(folders[0] / case.name)
-    assert photo.own is photo.rgb

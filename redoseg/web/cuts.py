@@ -19,6 +19,7 @@ from redoseg.files import printable, write_atomic
 from redoseg.images.draw import checkerboard
 from redoseg.images.photo import Photo, SoftMask, parts
 from redoseg.images.read import MAX_PIXELS, read_photo
+from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.results import Kind, drawn, png_of, result_key
 from redoseg.system import Room
 
@@ -31,6 +32,8 @@ SAVED: tuple[tuple[Kind, str], ...] = (("mask", ""), ("cutout", "-cutout"), ("so
 
 class HasSoftMask(Protocol):
     """What the page needs of a segmenter."""
+
+    name: str
 
     def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
         """The object's soft mask, and how sure the network is of it, 0 to 1."""
@@ -123,8 +126,10 @@ class Cuts:
         width, height = cut.photo.size
         words = (
             f"{width} × {height} pixels; the object covers {100 * cut.share(threshold):.1f} % at a threshold of "
-            f"{threshold:.2f}."
+            f"{threshold:.2f}. Model {printable(self.segmenter.name)}, confidence {cut.confidence:.2f}."
         )
+        if is_doubtful(cut.confidence):
+            words += " **This mask looks doubtful.**"
         overlay, mask, shown = (
             drawn(cut.small, cut.small_soft, kind, threshold) for kind in ("overlay", "mask", "cutout")
         )

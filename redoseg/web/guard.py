@@ -10,6 +10,8 @@ import re
 import socket
 import stat
 import time
+import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +56,21 @@ class Guard:
         hosts: names by which a request may call this host; any name if empty. Without this list, a page elsewhere
             whose name resolves to this computer could read what a loopback address serves.
         others: names that a proxy in front is called by: a request from a page there is not from elsewhere.
+        root: the path below which a proxy serves the page; a proxy may remove it or not.
+        sweep: is called after each upload, and deletes the oldest files if there are too many.
     """
 
     def __init__(
-        self, app: Any, upload: int, hosts: frozenset[str] = frozenset(), others: frozenset[str] = frozenset()
+        self,
+        app: Any,
+        upload: int,
+        hosts: frozenset[str] = frozenset(),
+        others: frozenset[str] = frozenset(),
+        sweep: Callable[[], None] | None = None,
+        root: str = "",
     ) -> None:
-        self.app, self.upload, self.hosts, self.others = app, upload, hosts, others
+        self.app, self.upload, self.hosts, self.others, self.sweep = app, upload, hosts, others, sweep
+        self.root = urllib.parse.urlsplit(root).path.rstrip("/")
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -68,6 +79,9 @@ class Guard:
             return await send({"type": "websocket.close", "code": 1008})
         headers = dict(scope["headers"])
         path: str = scope["path"]
+        if self.root and path.startswith(self.root + "/"):
+            path = path[len(self.root) :]
+            scope = scope | {"path": path, "raw_path": path.encode()}
         # what surrounds a file in a form is small
         most = self.upload + _TEXT if path.rstrip("/").endswith("/upload") else _TEXT
         host = headers.get(b"host", b"").decode("latin-1").lower()
@@ -100,6 +114,8 @@ class Guard:
 
         try:
             await self.app(scope, counted, answered)
+            if self.sweep is not None and path.rstrip("/").endswith("/upload"):
+                await asyncio.to_thread(self.sweep)
         except _TooLarge:
             if not started:
                 await _read_on(receive)
@@ -115,7 +131,7 @@ class Guard:
 
 
 def _too_large(most: int) -> str:
-    return f"The request has more than {most / 1e6:.0f} MB. Send a smaller file."
+    return f"The request has more than {most / 2**20:.0f} MB. Send a smaller file."
 
 
 def _name(host: str) -> str:
@@ -151,7 +167,7 @@ def tidy(folder: Path, seconds: float, most: int) -> None:
     that its sender broke off.
     """
     found = []
-    for path in folder.rglob("*"):
+    for path in _all_below(folder):
         with contextlib.suppress(OSError):
             seen = path.lstat()
             if stat.S_ISREG(seen.st_mode) and path.relative_to(folder).parts[0] != EXAMPLES_FOLDER:
@@ -163,10 +179,16 @@ def tidy(folder: Path, seconds: float, most: int) -> None:
         if total > most or written < time.time() - seconds:
             with contextlib.suppress(OSError):
                 path.unlink()
-    for path in sorted(folder.rglob("*"), reverse=True):  # each upload has a folder of its own
+    for path in sorted(_all_below(folder), reverse=True):  # each upload has a folder of its own
         with contextlib.suppress(OSError):
             if path.is_dir() and path.stat().st_mtime < time.time() - seconds:
                 path.rmdir()  # fails unless it is empty
+
+
+def _all_below(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):  # another sweep deletes folders at the same time
+        return list(folder.rglob("*"))
+    return []
 
 
 def is_loopback(host: str) -> bool:

@@ -44,10 +44,14 @@ class Answers:
         redraw: None if the model cannot redraw.
         runs: run folders that are shown.
         folder: where uploads are, and files to download are written.
+        sweep: deletes the oldest of them if there are too many.
     """
 
-    def __init__(self, cuts: Cuts, redraw: Redraw | None, runs: Sequence[Path], folder: Path) -> None:
+    def __init__(
+        self, cuts: Cuts, redraw: Redraw | None, runs: Sequence[Path], folder: Path, sweep: Callable[[], None]
+    ) -> None:
         self.cuts, self.redraw, self.runs, self.folder = cuts, redraw, run_names(runs), folder
+        self.sweep = sweep
 
     def show(self, photo: Any, threshold: Any) -> Any:
         """Overlay, mask, cut-out, words, and the three download buttons, which wait for `segment`."""
@@ -63,6 +67,7 @@ class Answers:
     def segment(self, photo: Any, threshold: Any) -> Any:
         """The three files to download."""
         written = self.cuts.files(_uploaded(photo), _number(threshold, 0, 1, "The threshold"), self.folder)
+        self.sweep()
         return [gr.DownloadButton(value=str(path), interactive=True) for path in written]
 
     def redrawings(self, photo: Any, count: Any, seed: Any) -> Any:

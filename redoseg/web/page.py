@@ -73,7 +73,7 @@ def serving(
         runs: run folders that the page shows. It gives access to no other file of the disk.
         host: where to listen; only this computer reaches the default.
         port: 0 takes a free one.
-        max_mb: largest upload [MB].
+        max_mb: largest upload [MB, of 2**20 bytes as browsers count them].
         max_megapixels: most pixels of a photograph [millions].
         examples: a folder whose first photographs can be tried with a click.
         trust: as `Segmenter` takes it.
@@ -106,12 +106,15 @@ def serving(
             shutil.copyfile(path, copy)
         from redoseg.web.layout import Answers, build_page  # gradio reads the environment when it is imported
 
-        answers = Answers(Cuts(segmenter, round(max_megapixels * 1e6)), redraw, runs, folder)
+        def sweep() -> None:
+            tidy(folder, _KEPT, _DISK)
+
+        answers = Answers(Cuts(segmenter, round(max_megapixels * 1e6)), redraw, runs, folder, sweep)
         address, close = _launch(
-            build_page(answers, samples), host, port, round(max_mb * 1e6), tuple(allow_host), root_path
+            build_page(answers, samples), host, port, round(max_mb * 2**20), tuple(allow_host), root_path, sweep
         )
         stack.callback(close)
-        stack.enter_context(_tidying(folder))
+        stack.enter_context(_tidying(sweep))
         yield address
 
 
@@ -138,14 +141,14 @@ def _environment(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _tidying(folder: Path) -> Iterator[None]:
-    """A thread deletes old files within the block."""
+def _tidying(sweep: Callable[[], None]) -> Iterator[None]:
+    """A thread deletes old files within the block; those that are too many go after each upload and each result."""
     ended = threading.Event()
 
     def tidy_now_and_then() -> None:
         while not ended.wait(_TIDY):
             with contextlib.suppress(OSError):  # files may go meanwhile
-                tidy(folder, _KEPT, _DISK)
+                sweep()
 
     threading.Thread(target=tidy_now_and_then, daemon=True).start()
     try:
@@ -155,7 +158,13 @@ def _tidying(folder: Path) -> Iterator[None]:
 
 
 def _launch(
-    page: gr.Blocks, host: str, port: int, max_bytes: int, allowed: Sequence[str], root_path: str
+    page: gr.Blocks,
+    host: str,
+    port: int,
+    max_bytes: int,
+    allowed: Sequence[str],
+    root_path: str,
+    sweep: Callable[[], None],
 ) -> tuple[str, Callable[[], None]]:
     """Start to serve the page; returns its address, and what ends it."""
     import gradio as gr
@@ -183,7 +192,11 @@ def _launch(
                 font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"), primary_hue="pink"
             ),
             css=CSS,
-            app_kwargs={"middleware": [Middleware(Guard, upload=max_bytes, hosts=hosts, others=others)]},
+            app_kwargs={
+                "middleware": [
+                    Middleware(Guard, upload=max_bytes, hosts=hosts, others=others, sweep=sweep, root=root_path)
+                ]
+            },
         )
     except OSError as error:
         raise ConfigError(

@@ -1,5 +1,6 @@
 """The page, in a real browser and over plain HTTP: what it shows, what it refuses, and that it goes on."""
 
+import asyncio
 import contextlib
 import io
 import itertools
@@ -13,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -22,8 +24,9 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.system import own_memory
 from redoseg.web import page as serve
 from redoseg.web.cuts import Cuts
-from redoseg.web.guard import is_loopback, tidy
+from redoseg.web.guard import Guard, is_loopback, tidy
 from redoseg.web.progress import run_progress
 
 pytest.importorskip("gradio")
@@ -363,6 +366,83 @@ def test_a_proxy_whose_name_is_allowed(proxied: Page, host: str, origin: str) ->
     assert answer(proxied, "config", Host="evil.example")[0] == 403
 
 
+class Proxy(BaseHTTPRequestHandler):
+    """A reverse proxy: passes what is below a path on, with or without that path, under a Host of its own choice."""
+
+    target: int
+    strip: bool
+    host: str
+    root = "/redoseg"
+
+    def pass_on(self) -> None:
+        if not self.path.startswith(self.root + "/"):
+            return self.send_error(404)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = self.path[len(self.root) :] if self.strip else self.path
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        headers["Host"] = self.host or f"127.0.0.1:{self.target}"
+        headers |= {"X-Forwarded-Host": "photos.example", "X-Forwarded-Proto": "https"}
+        connection = HTTPConnection("127.0.0.1", self.target, timeout=60)
+        try:
+            connection.request(self.command, path, body or None, headers)
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.headers.get("Content-Type", ""))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = pass_on
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("strip", [True, False])
+@pytest.mark.parametrize("host", ["", "photos.example", "photos.example:8443"])
+def test_the_page_works_behind_a_proxy(
+    proxied: Page, photograph: Path, expected: dict[str, bytes], strip: bool, host: str
+) -> None:
+    """What a browser would do: load the page, upload a photograph, have it cut out, and fetch the files."""
+    handler = type("Handler", (Proxy,), {"target": proxied.port, "strip": strip, "host": host})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/redoseg/"
+            seen = replace(proxied, address=address)
+            status, text = answer(seen, "", Origin="https://photos.example")
+            assert status == 200
+            assert b"gradio" in text
+            root = json.loads(answer(seen, "config")[1])["root"]
+            assert root == "https://photos.example/redoseg"
+            assert segmented(seen, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
+            assert answer(seen, "config", Origin="https://evil.example")[0] == 403
+            assert answer(seen, "gradio_api/vibe-code")[0] == 404
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/upload/", "/redoseg/gradio_api/upload"])
+def test_each_upload_is_followed_by_a_sweep(path: str, tmp_path: Path) -> None:
+    swept: list[str] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        assert scope["path"].startswith("/gradio_api/")
+        (tmp_path / str(len(swept))).write_bytes(bytes(100))
+
+    guard = Guard(app, 1000, sweep=lambda: swept.append(tidy(tmp_path, 60, 250) or ""), root="/redoseg")
+    scope = {"type": "http", "path": path, "headers": [], "method": "POST"}
+    for count in range(1, 6):
+        asyncio.run(guard(scope, None, None))
+        assert len(swept) == count
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 250
+    asyncio.run(guard(scope | {"path": "/gradio_api/info"}, None, None))
+    assert len(swept) == 5
+
+
 def test_the_progress_of_a_run(page: Page) -> None:
     events = call(page, "progress", "tulips")
     assert "Step 40 of 200 (20 %)" in events
@@ -581,6 +661,7 @@ def test_drop_see_the_mask_and_save_it(tab: Any, photograph: Path, expected: dic
         shown.wait_for()
         assert shown.evaluate("i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])") == [300, 200]
     assert "300 × 200 pixels" in tab.inner_text("#said")
+    assert re.search(r"Model flowers, confidence 0\.\d\d\.", tab.inner_text("#said"))
     assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
     assert saved(tab, "cutout") == ("my tulip-cutout.png", expected["cutout"])
     assert saved(tab, "soft") == ("my tulip-soft.png", expected["soft"])
@@ -637,6 +718,8 @@ def test_nothing_is_wider_than_the_window(tab: Any, width: int) -> None:
 class Counting:
     """A segmenter that counts how often it is asked."""
 
+    name = "counting"
+
     def __init__(self) -> None:
         self.asked = 0
 
@@ -674,6 +757,18 @@ def test_a_preview_is_small_and_a_file_is_not(tmp_path: Path) -> None:
     cuts = Cuts(Counting(), 10**6)
     assert {p.size for p in cuts.previews(tmp_path / "a.png", 0.5)[0]} == {(1024, 10)}
     assert {read_image(p).size for p in cuts.files(tmp_path / "a.png", 0.5, tmp_path)} == {(3000, 30)}
+
+
+@pytest.mark.parametrize(("confidence", "doubtful"), [(0.95, False), (0.71, False), (0.69, True), (0.0, True)])
+def test_the_page_names_model_confidence_and_doubt(confidence: float, doubtful: bool, tmp_path: Path) -> None:
+    class Unsure(Counting):
+        def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
+            return super().soft_mask(photo)[0], confidence
+
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    words = Cuts(Unsure(), 10_000).previews(tmp_path / "a.png", 0.5)[1]
+    assert f"Model counting, confidence {confidence:.2f}." in words
+    assert ("looks doubtful" in words) == doubtful
 
 
 def test_a_photograph_that_has_gone(tmp_path: Path) -> None:

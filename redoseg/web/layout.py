@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,10 +28,26 @@ CSS = """
 .gradio-container { width: 100%; max-width: 1400px !important; margin: 0 auto; }
 .gradio-container h1 { margin: 0; }
 #save-mask, #save-cutout, #save-soft { white-space: nowrap; padding-inline: 4px; }
+@media (max-width: 480px) { #save-mask, #save-cutout, #save-soft { font-size: 12px; } }
+#several:empty { display: none; }
 #said { min-height: 1.6em; }
 #photo img, #overlay img, #mask img, #cutout img { width: 100%; height: 100%; object-fit: contain; }
 footer { opacity: .6; }
 """
+
+# Of several files that are dropped or pasted, gradio takes the first and says nothing.
+SCRIPT = """() => {
+    const seen = (event, data) => {
+        const said = document.getElementById("several");
+        if (!said || !data || !data.files.length) return;
+        const count = data.files.length;
+        said.textContent = count < 2 ? "" :
+            `${count} photographs were dropped. This page takes one at a time, the first: ${data.files[0].name}. ` +
+            "For several, drop them one after another, or run redoseg segment on their folder.";
+    };
+    document.addEventListener("drop", event => seen(event, event.dataTransfer), true);
+    document.addEventListener("paste", event => seen(event, event.clipboardData), true);
+}"""
 
 Redraw = Callable[[Image.Image, int, int], Sequence[Image.Image]]
 """From an RGB image, a number of redrawings and a seed to that many RGB images."""
@@ -53,12 +70,22 @@ class Answers:
         self.cuts, self.redraw, self.runs, self.folder = cuts, redraw, run_names(runs), folder
         self.sweep = sweep
 
-    def show(self, photo: Any, threshold: Any) -> Any:
-        """Overlay, mask, cut-out, words, and the three download buttons, which wait for `segment`."""
-        if not photo:  # removed
-            return [None, None, None, "", *itertools.repeat(gr.DownloadButton(value=None, interactive=False), 3)]
-        images, words = self.cuts.previews(_uploaded(photo), _number(threshold, 0, 1, "The threshold"))
-        return [*images, words, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
+    def show(self, photo: Any, threshold: Any, why: Any) -> Any:
+        """Photograph, why it was refused, overlay, mask, cut-out, words, and the three buttons, which wait for `save`.
+
+        A photograph that cannot be used is removed from the page. The page then asks again, without one, and still
+        shows why.
+        """
+        level = _number(threshold, 0, 1, "The threshold")
+        buttons = itertools.repeat(gr.DownloadButton(value=None, interactive=False), 3)
+        if not photo:
+            return [gr.skip(), "", None, None, None, str(why or ""), *buttons]
+        try:
+            images, words = self.cuts.previews(_uploaded(photo), level)
+        except RedosegError as error:
+            reason = f"**That did not work.** {_plain(str(error))}"
+            return [None, reason, None, None, None, reason, *buttons]
+        return [gr.skip(), "", *images, words, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
 
     def save(self, photo: Any, threshold: Any) -> Any:
         """The three files to download, if there is a photograph."""
@@ -83,6 +110,11 @@ class Answers:
             raise ConfigError(f"This page does not show a run {str(run)[:40]!r}. Choose one from the list.")
         now = run_progress(self.runs[run])
         return now.words, now.curves, now.samples
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown shows as it is."""
+    return re.sub(r"([\\\\`*_{}\[\]<>#!|])", r"\\\1", text)
 
 
 def _number(value: Any, least: float, most: float, what: str) -> float:
@@ -173,7 +205,9 @@ def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> None:
                     gr.DownloadButton(f"↓ {label}", interactive=False, size="md", min_width=90, elem_id=f"save-{name}")
                     for label, name in (("Mask", "mask"), ("Cut-out", "cutout"), ("Soft mask", "soft"))
                 ]
+            gr.HTML('<p id="several" role="status"></p>')
             words = gr.Markdown("", elem_id="said")
+            why = gr.State("")
         with gr.Column(scale=3, min_width=320):
             overlay = _shown_image("Overlay", "overlay", 360)
             with gr.Row():
@@ -186,8 +220,8 @@ def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> None:
     else:
         _redrawings(answers, photo)
     shown_now = gr.on(
-        [photo.change, threshold.change], _in_a_line(answers.show), [photo, threshold],
-        [overlay, mask, cut, words, *downloads],
+        [photo.change, threshold.change], _in_a_line(answers.show), [photo, threshold, why],
+        [photo, why, overlay, mask, cut, words, *downloads],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal",
         show_progress_on=overlay, **_work(),
     )  # fmt: skip

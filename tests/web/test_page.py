@@ -632,16 +632,20 @@ def tab(browser: Any, page: Page) -> Iterator[Any]:
     assert not [text for text in wrong if "Content Security Policy" in text or "Uncaught" in text], wrong
 
 
-def drop(tab: Any, path: Path) -> None:
-    """Drop a file on the page, as a hand would."""
+def drop(tab: Any, *paths: Path) -> None:
+    """Drop files on the page, as a hand would."""
     tab.wait_for_selector("#photo input[type=file]", state="attached")
     transfer = tab.evaluate_handle(
-        """([content, name, type]) => {
+        """files => {
             const data = new DataTransfer();
-            data.items.add(new File([Uint8Array.from(atob(content), c => c.charCodeAt(0))], name, {type}));
+            for (const [content, name, type] of files)
+                data.items.add(new File([Uint8Array.from(atob(content), c => c.charCodeAt(0))], name, {type}));
             return data;
         }""",
-        [b64encode(path.read_bytes()).decode(), path.name, "image/png" if path.suffix == ".png" else "image/jpeg"],
+        [
+            [b64encode(path.read_bytes()).decode(), path.name, "image/png" if path.suffix == ".png" else "image/jpeg"]
+            for path in paths
+        ],
     )
     tab.dispatch_event("#photo button", "drop", {"dataTransfer": transfer})
 
@@ -685,6 +689,30 @@ def test_what_cannot_be_used_is_told_on_the_page(tab: Any, tmp_path: Path) -> No
     (tmp_path / "large.png").write_bytes(bytes(1_100_000))
     drop(tab, tmp_path / "large.png")
     tab.get_by_text("exceed the maximum allowed size").wait_for()
+    assert not tab.locator("#mask img").count()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_of_several_photographs_the_page_names_the_one_it_takes(tab: Any, photograph: Path, count: int) -> None:
+    drop(tab, *[photograph] * count)
+    tab.wait_for_selector("#mask img")
+    tab.get_by_text(
+        f"{count} photographs were dropped. This page takes one at a time, the first: my tulip.jpg"
+    ).wait_for()
+    tab.reload()
+    drop(tab, photograph)
+    tab.wait_for_selector("#mask img")
+    assert tab.locator("#several").inner_text() == ""
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 50, b"\xff\xd8\xff\xe0" + b"x" * 200, b"", b"GIF89a", b"<html>"])
+def test_a_broken_file_leaves_its_reason_and_no_broken_image(tab: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a_b_[c].jpg").write_bytes(content)
+    drop(tab, tmp_path / "a_b_[c].jpg")
+    tab.get_by_text("That did not work. a_b_[c].jpg: ").wait_for()
+    tab.wait_for_selector("#photo img", state="detached")
+    time.sleep(0.5)  # the page asks again, without a photograph
+    assert "That did not work. a_b_[c].jpg: " in tab.inner_text("#said")
     assert not tab.locator("#mask img").count()
 
 

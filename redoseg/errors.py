@@ -3,6 +3,17 @@
 A message says what was seen, what was expected and what to do, in that order.
 """
 
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str], start: str = "did") -> str:
+    """`did you mean X? ` for the known word that is most like this one; empty where none is."""
+    import difflib
+
+    words = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), words, 1, 0.65)
+    return f"{start} you mean {words[near[0]]}? " if near else ""
+
 
 class RedosegError(Exception):
     """Base of every error that redoseg raises on purpose."""

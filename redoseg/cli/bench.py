@@ -8,12 +8,12 @@ from typing import Any
 
 from redoseg.cli.console import DONE, listed, say
 from redoseg.cli.options import BenchPrepare, BenchScaling, BenchSegment, BenchTrain
-from redoseg.cli.parse import parse
-from redoseg.errors import ConfigError
+from redoseg.cli.parse import HELPS, parse
+from redoseg.errors import ConfigError, did_you_mean
 
 
 def run_bench(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELPS:
         print(
             "\n".join(
                 ["usage: redoseg bench WHAT ...", "", *listed(BENCHES), "", "--help after one lists its settings."]
@@ -23,14 +23,15 @@ def run_bench(arguments: Sequence[str]) -> int:
     what, *rest = arguments
     if what not in BENCHES:
         raise ConfigError(
-            f"bench {what!r} does not exist. Choose one of {', '.join(BENCHES)}; see `redoseg bench --help`."
+            f"bench {what!r} does not exist. {did_you_mean(what, BENCHES, 'Did')}Choose one of "
+            f"{', '.join(BENCHES)}; see `redoseg bench --help`."
         )
     kind, measure = BENCHES[what]
     default = None
     if kind in (BenchTrain, BenchScaling):  # as in training, the recipe gives the defaults of every other setting
         from redoseg.config.recipe import load_recipe
 
-        recipe = parse(kind, f"bench {what}", [a for a in rest if a not in ("-h", "--help")]).recipe
+        recipe = parse(kind, f"bench {what}", [a for a in rest if a not in HELPS]).recipe
         default = kind(recipe=recipe, config=load_recipe(recipe))
     command = parse(kind, f"bench {what}", rest, default)
     result: dict[str, Any] = {"bench": what, **measure(command)}

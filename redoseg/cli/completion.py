@@ -106,7 +106,7 @@ def _bash(commands: list[Command]) -> str:
     benches = [c.words.removeprefix("bench ") for c in _next(commands, "bench ")]
     known = []
     for command in commands:
-        options = " ".join(["--help", *(o for s in command.settings for o in _options(s))])
+        options = " ".join(["--help", "--help-all", *(o for s in command.settings for o in _options(s))])
         operands, files = _operands(command)
         known.append(
             f"    {shlex.quote(command.words)}) options={shlex.quote(options)}; "
@@ -193,7 +193,7 @@ _redoseg() {{
     case $verb in
 {chr(10).join(known)}
     esac
-    found+=('--help:List the settings')
+    found+=('--help:List the settings most used' '--help-all:List all settings')
     _describe option found
     return
   fi
@@ -235,7 +235,8 @@ def _fish(commands: list[Command]) -> str:
         before, _, last = command.words.rpartition(" ")
         add(f"--here {before}".strip(), "-a", last, "-d", _fish_quoted(command.about))
     for command in commands:
-        add(command.words, "-l help", "-d", _fish_quoted("List the settings"))
+        add(command.words, "-l help", "-d", _fish_quoted("List the settings most used"))
+        add(command.words, "-l help-all", "-d", _fish_quoted("List all settings"))
         for setting in command.settings:
             if setting.positional:
                 continue

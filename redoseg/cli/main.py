@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from redoseg import __version__, signals
 from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, forget_odd_widths, listed
 from redoseg.cli.verbs import VERBS
-from redoseg.errors import ConfigError, RedosegError
+from redoseg.errors import ConfigError, RedosegError, did_you_mean
 from redoseg.output import guarded_output, why_output_lost
 from redoseg.system import TORCHRUN, forget_world, world
 
@@ -29,7 +29,7 @@ def _usage() -> str:
         f"redoseg {__version__}: cut objects out of pictures, learnt without a single mask\n\n"
         "usage: redoseg VERB ...\n\n"
         + "\n".join(listed(VERBS))
-        + "\n\nredoseg VERB --help lists the settings of a verb."
+        + "\n\nredoseg VERB --help lists the settings of a verb, --help-all those of a training too."
     )
 
 
@@ -44,7 +44,8 @@ def run_command(arguments: Sequence[str]) -> int:
         return DONE
     if arguments[0] not in VERBS:
         raise ConfigError(
-            f"verb {arguments[0]!r} does not exist. Choose one of {', '.join(VERBS)}; see `redoseg --help`."
+            f"verb {arguments[0]!r} does not exist. {did_you_mean(arguments[0], VERBS, 'Did')}Choose one of "
+            f"{', '.join(VERBS)}; see `redoseg --help`."
         )
     if arguments[0] != "train":
         if world().size > 1:

@@ -10,14 +10,20 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING
 from typing import TypeVar
 
 import tyro
 
+from redoseg.cli.help import help_of, operand_name, value_name
+from redoseg.config.describe import Setting, settings_of
 from redoseg.config.recipe import at_home_in
-from redoseg.errors import ConfigError
+from redoseg.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+
+
+HELPS = ("-h", "--help", "--help-all")
 
 
 def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None = None) -> T:
@@ -25,18 +31,61 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
 
     Raises ConfigError with one line for a mistake, and SystemExit after --help.
     """
+    if {*HELPS} & set(arguments):
+        print(help_of(kind, verb, default, everything="--help-all" in arguments))
+        raise SystemExit(0)
+    settings = list(settings_of(kind))
     printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            read: Callable[..., T] = tyro.cli
-            command = read(kind, prog=f"redoseg {verb}", args=list(arguments), default=default)
-            return at_home_in(command)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
+    with contextlib.redirect_stderr(printed), contextlib.suppress(SystemExit):
+        read: Callable[..., T] = tyro.cli
+        command = read(kind, prog=f"redoseg {verb}", args=operands_first(settings, arguments), default=default)
+        return at_home_in(command)
     mistake, similar = read_box(printed.getvalue())
-    hint = f"Did you mean {similar}? " if similar else ""
-    raise ConfigError(f"{mistake}. {hint}See `redoseg {verb} --help`.")
+    hint = f"Did you mean {similar}? " if similar else _similar(mistake, settings)
+    raise ConfigError(f"{_named(mistake, settings)}. {hint}See `redoseg {verb} --help`.")
+
+
+def operands_first(settings: Sequence[Setting], arguments: Sequence[str]) -> list[str]:
+    """The arguments with all operands before the options, so that several may also come after an option.
+
+    Only where one operand takes several values and no option does, so that it is clear which word belongs to what.
+    """
+    if not any(s.positional and s.several for s in settings) or any(s.several for s in settings if not s.positional):
+        return list(arguments)
+    takes = {name for s in settings if not s.flag and not s.positional for name in (f"--{s.name}", *s.short)}
+    operands, options = [], []
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-") or word == "-":
+            operands.append(word)
+            continue
+        options.append(word)
+        if word.replace("_", "-") in takes:
+            options += [value for value in (next(words, None),) if value is not None]
+    return [*operands, *options]
+
+
+def _similar(mistake: str, settings: Sequence[Setting]) -> str:
+    """A hint at the word that was meant, where a known one is similar."""
+    choice = re.search(r"invalid choice '([^']*)' for argument '[^']*'. Expected one of \((.*)\)", mistake)
+    if choice:
+        return did_you_mean(choice[1], re.findall(r"'([^']*)'", choice[2]), "Did")
+    unknown = re.search(r"Unrecognized options: --([^,=\s]+)", mistake)
+    names = ["help", "help-all", *(s.name for s in settings if not s.positional)]
+    return did_you_mean(unknown[1], names, "Did").replace("mean ", "mean --") if unknown else ""
+
+
+def _named(mistake: str, settings: Sequence[Setting]) -> str:
+    """A mistake that names what is missing as the help does: MODEL rather than STR."""
+    if not mistake.startswith("Missing from"):
+        return mistake
+    start = mistake[: mistake.index(":") + 1]
+    squeezed = re.sub(r"\W", "", mistake)
+    needed = [s for s in settings if s.default is MISSING and re.sub(r"\W", "", s.about) in squeezed]
+    names = [
+        operand_name(s) if s.positional else f"{['', *s.short][-1] or '--' + s.name} {value_name(s)}" for s in needed
+    ]
+    return f"{start} {', '.join(names)}" if names else mistake
 
 
 def read_box(box: str) -> tuple[str, str]:

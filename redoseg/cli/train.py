@@ -12,7 +12,7 @@ from pathlib import Path
 
 from redoseg.cli.console import DONE, IN_PART, STOPPED, new_console, say
 from redoseg.cli.options import Refine, Train
-from redoseg.cli.parse import parse
+from redoseg.cli.parse import HELPS, parse
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
 from redoseg.files import check_folder, printable
@@ -82,7 +82,7 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
     from redoseg.config.recipe import check, load_recipe
 
     # the recipe gives the defaults of every other setting, so it is looked for before the rest is read
-    first = parse(Train, "train", [a for a in arguments if a not in ("-h", "--help")], default=Train())
+    first = parse(Train, "train", [a for a in arguments if a not in HELPS], default=Train())
     recipe, given, out = first.recipe, first.data, first.out
     base = Config()
     if recipe:
@@ -95,7 +95,7 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
         base = RunFolder(Path(out)).read_config()
     elif given:
         base = load_recipe(DEFAULT_RECIPE)
-    elif not {"-h", "--help"} & set(arguments):
+    elif not {*HELPS} & set(arguments):
         from redoseg.config.recipe import recipe_names
 
         raise ConfigError(
@@ -118,7 +118,7 @@ def run_refine(arguments: Sequence[str]) -> int:
     from redoseg.config.recipe import check
     from redoseg.run_folder import RunFolder
 
-    helping = {"-h", "--help"} & set(arguments) or not arguments
+    helping = {*HELPS} & set(arguments) or not arguments
     # the run gives the defaults of all settings, so it is looked for before the rest is read
     if not helping:
         first = parse(Refine, "refine", arguments)

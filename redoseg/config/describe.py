@@ -35,6 +35,8 @@ class Setting:
     number: bool
     flag: bool
     """True or false: --NAME and --no-NAME."""
+    several: bool
+    """It takes any number of values."""
     short: tuple[str, ...]
     """Other names, with their dashes."""
 
@@ -78,5 +80,6 @@ def settings_of(kind: type[Any], table: str = "") -> Iterator[Setting]:
             positional=_POSITIONAL in marks,
             number=(get_args(hint) or (hint,))[0] in (int, float),
             flag=hint is bool,
+            several=get_origin(hint) is tuple,
             short=tuple(short),
         )

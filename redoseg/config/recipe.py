@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redoseg.config.schema import Config, ranges
-from redoseg.errors import ConfigError
+from redoseg.errors import ConfigError, did_you_mean
 from redoseg.files import at_home
 
 
@@ -40,7 +40,10 @@ def load_recipe(recipe: str) -> Config:
     if text is None and name in recipe_names():
         text = (resources.files("redoseg") / "recipes" / f"{name}.toml").read_bytes()
     if text is None:
-        raise ConfigError(f"recipe {recipe} does not exist; choose a TOML file or one of {', '.join(recipe_names())}")
+        hint = did_you_mean(name.removesuffix(".toml"), recipe_names())
+        raise ConfigError(
+            f"recipe {recipe} does not exist; {hint}choose a TOML file or one of {', '.join(recipe_names())}"
+        )
     try:
         values = tomllib.loads(text.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

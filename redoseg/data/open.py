@@ -18,7 +18,7 @@ from redoseg.data.prepared import AT_LEAST, ImageSet, is_prepared, open_prepared
 from redoseg.data.research_sets import READERS, list_set, recognise
 from redoseg.data.shapes import HELD_OUT_COUNT, HELD_OUT_START, LEVELS, generate
 from redoseg.data.writing import OnItem, Prepared, plan_of, remove_partial, write_prepared
-from redoseg.errors import DataError
+from redoseg.errors import DataError, did_you_mean
 from redoseg.files import at_home, cache_dir, printable, why_not_there
 from redoseg.images.masks import read_mask
 from redoseg.images.read import note_results
@@ -104,7 +104,8 @@ def open_data(
         seen = why_not_there(path)
         built_in = f"{', '.join(BUILT_IN[:-1])} or {BUILT_IN[-1]}"
         raise DataError(
-            f"{printable(path)} {seen}; expected a prepared set, a folder of pictures, {built_in}; name one of these"
+            f"{printable(path)} {seen}; {did_you_mean(str(spec), BUILT_IN)}expected a prepared set, a folder of "
+            f"pictures, {built_in}; name one of these"
         )
     if is_prepared(path):
         whole = open_prepared(path)

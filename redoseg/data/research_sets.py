@@ -16,7 +16,7 @@ from redoseg.data.folder import labelled_folder, list_folder, shown_problems
 from redoseg.data.listing import Item, Listing
 from redoseg.data.matlab import read_mat
 from redoseg.data.splits import apply_splits, draw_splits, drop_splits, read_lines, read_splits
-from redoseg.errors import DataError
+from redoseg.errors import DataError, did_you_mean
 from redoseg.files import printable, why_not_there
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, list_images, read_image
 
@@ -307,7 +307,9 @@ def parts_of(name: str, sources: Sequence[Path]) -> list[tuple[str, Path]]:
     kinds = name.split("+")
     for kind in kinds:
         if kind not in READERS:
-            raise DataError(f"set {kind!r} is not known; expected one of {', '.join(READERS)}")
+            raise DataError(
+                f"set {kind!r} is not known; {did_you_mean(kind, READERS)}expected one of {', '.join(READERS)}"
+            )
     if len(sources) != len(kinds):
         raise DataError(
             f"{len(sources)} source folders are given, but {name} needs {len(kinds)}; give one for "

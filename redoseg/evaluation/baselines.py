@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redoseg.errors import DataError, RedosegError
+from redoseg.errors import DataError, RedosegError, did_you_mean
 from redoseg.images.grabcut import ImageArray, Mask, constant_mask, grabcut, grabcut_from
 from redoseg.metrics import Scores, score
 from redoseg.system import opencv
@@ -265,7 +265,8 @@ def method(wanted: str) -> Method:
     """
     name = wanted.partition(":")[0]
     if name not in METHODS:
-        raise RedosegError(f"Method {name!r} does not exist. Choose one of {', '.join(METHODS)}.")
+        hint = did_you_mean(name, METHODS, "Did")
+        raise RedosegError(f"Method {name!r} does not exist. {hint}Choose one of {', '.join(METHODS)}.")
     given = _given(wanted)
     function, choice, form = METHODS[name], None, ""
     settings: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redoseg.errors import ModelError
+from redoseg.errors import ModelError, did_you_mean
 from redoseg.files import describe_error, printable
 from redoseg.inference.hub import HUB, fetch
 from redoseg.inference.model_check import UnsafeModel, check_operators
@@ -76,8 +76,8 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
         if path.is_file():
             seen = f"is a file, but {file} must be in a folder"
     raise ModelError(
-        f"model {printable(path)} {seen}: choose {_MODELS}, {also} or weights that come "
-        f"with redoseg ({', '.join(packaged) or 'none in this build'})"
+        f"model {printable(path)} {seen}: {did_you_mean(str(model), packaged)}choose {_MODELS}, {also} or weights "
+        f"that come with redoseg ({', '.join(packaged) or 'none in this build'})"
     )
 
 

@@ -25,7 +25,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
 from redoseg.config.schema import Config, RefineConfig
-from redoseg.errors import ConfigError, RunError
+from redoseg.errors import ConfigError, RunError, did_you_mean
 from redoseg.files import at_home, locked, write_atomic
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines
 from redoseg.system import cores
@@ -94,7 +94,8 @@ def load_study(study: str) -> Study:
             text = (resources.files("redoseg") / "studies" / f"{study}.toml").read_bytes()
         else:
             names = ", ".join(study_names())
-            raise ConfigError(f"{where}: there is no such file. Choose a TOML file or one of {names}.")
+            hint = did_you_mean(study.removesuffix(".toml"), study_names(), "Did")
+            raise ConfigError(f"{where}: there is no such file. {hint}Choose a TOML file or one of {names}.")
         values = tomllib.loads(text.decode("utf-8-sig"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: it cannot be read as TOML ({error}). Correct the file.") from None

@@ -119,7 +119,7 @@ def squeezed(text: str) -> str:
 def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -> None:
     from test_layers import described
 
-    said = call(verb, "--help")
+    said = call(verb, "--help-all")
     assert (said.code, said.err) == (0, "")
     text = squeezed(said.out)
     listed = list(settings(VERBS[verb][0]))
@@ -140,7 +140,7 @@ def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -
 
 
 def test_trains_help_shows_the_recipes_defaults(call: Call) -> None:
-    text = squeezed(call("train", "shapes", "--help").out)
+    text = squeezed(call("train", "shapes", "--help-all").out)
     assert squeezed("Side of the square pictures: 4 times a power of two [pixels] (default: 32)") in text
 
 

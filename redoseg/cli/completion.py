@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from redoseg.cli.help import MANY
 from redoseg.config.describe import Setting, settings_of
 from redoseg.config.recipe import recipe_names
 from redoseg.data import BUILT_IN, READERS
@@ -24,6 +25,7 @@ NAMES: dict[str, Callable[[], Iterable[str]]] = {  # what settings of this name 
     "data": lambda: BUILT_IN,
     "methods": lambda: METHODS,
 }
+_ALL = "List all settings"
 WORDS_ONLY = ("name", "methods")  # a file is never meant
 
 
@@ -54,6 +56,12 @@ def _options(setting: Setting) -> list[str]:
     if setting.positional:
         return []
     return [f"--{setting.name}", *setting.short, *([f"--{_negated(setting.name)}"] if setting.flag else [])]
+
+
+def _helps(command: Command) -> list[str]:
+    """The options that print help: of many settings --help lists a dozen."""
+    many = sum(not setting.positional for setting in command.settings) > MANY
+    return ["--help", "--help-all"] if many else ["--help"]
 
 
 def _negated(name: str) -> str:
@@ -106,7 +114,7 @@ def _bash(commands: list[Command]) -> str:
     benches = [c.words.removeprefix("bench ") for c in _next(commands, "bench ")]
     known = []
     for command in commands:
-        options = " ".join(["--help", "--help-all", *(o for s in command.settings for o in _options(s))])
+        options = " ".join([*_helps(command), *(o for s in command.settings for o in _options(s))])
         operands, files = _operands(command)
         known.append(
             f"    {shlex.quote(command.words)}) options={shlex.quote(options)}; "
@@ -164,7 +172,8 @@ def _zsh(commands: list[Command]) -> str:
     benches = described((c.words.removeprefix("bench "), c.about) for c in _next(commands, "bench "))
     known = []
     for command in commands:
-        options = described((o, s.about) for s in command.settings for o in _options(s))
+        more = [(option, _ALL) for option in _helps(command)[1:]]
+        options = described([*((o, s.about) for s in command.settings for o in _options(s)), *more])
         known.append(f"    {shlex.quote(command.words)}) found=({options}) ;;")
     operands = [f"    {shlex.quote(c.words)}) {say(*_operands(c))} ;;" for c in commands]
     return f"""\
@@ -193,7 +202,7 @@ _redoseg() {{
     case $verb in
 {chr(10).join(known)}
     esac
-    found+=('--help:List the settings most used' '--help-all:List all settings')
+    found+=('--help:List the settings')
     _describe option found
     return
   fi
@@ -235,8 +244,9 @@ def _fish(commands: list[Command]) -> str:
         before, _, last = command.words.rpartition(" ")
         add(f"--here {before}".strip(), "-a", last, "-d", _fish_quoted(command.about))
     for command in commands:
-        add(command.words, "-l help", "-d", _fish_quoted("List the settings most used"))
-        add(command.words, "-l help-all", "-d", _fish_quoted("List all settings"))
+        add(command.words, "-l help", "-d", _fish_quoted("List the settings"))
+        if len(_helps(command)) > 1:
+            add(command.words, "-l help-all", "-d", _fish_quoted(_ALL))
         for setting in command.settings:
             if setting.positional:
                 continue

@@ -75,8 +75,9 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
         also = f"{HUB}user/name"
         if path.is_file():
             seen = f"is a file, but {file} must be in a folder"
+    hint = did_you_mean(str(model), packaged) if seen == "does not exist" else ""
     raise ModelError(
-        f"model {printable(path)} {seen}: {did_you_mean(str(model), packaged)}choose {_MODELS}, {also} or weights "
+        f"model {printable(path)} {seen}: {hint}choose {_MODELS}, {also} or weights "
         f"that come with redoseg ({', '.join(packaged) or 'none in this build'})"
     )
 

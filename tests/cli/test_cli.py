@@ -948,7 +948,9 @@ def test_benches_are_listed(call: Call) -> None:
     said = call("bench", "trian")
     listed = ", ".join(BENCHES)
     assert (said.code, said.err) == (
-        2, f"redoseg: bench 'trian' does not exist. Choose one of {listed}; see `redoseg bench --help`.\n"
+        2,
+        f"redoseg: bench 'trian' does not exist. Did you mean train? Choose one of {listed}; see "
+        "`redoseg bench --help`.\n",
     )  # fmt: skip
 
 

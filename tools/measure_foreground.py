@@ -9,7 +9,7 @@ mean absolute difference to the object's colour [grey levels] over all pixels th
 and after, and what it adds to the time of a cut-out.
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from collections import defaultdict
@@ -94,4 +94,8 @@ def times(rounds: int = 9) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("objects", help="a folder with images/ and masks/")
+    parser.add_argument("grounds", help="a folder of pictures")
+    chosen = parser.parse_args()
+    main(chosen.objects, chosen.grounds)

@@ -13,7 +13,8 @@ from redoseg.data.listing import Item, Listing
 from redoseg.data.splits import apply_splits, read_splits
 from redoseg.errors import DataError
 from redoseg.files import printable
-from redoseg.images.read import IMAGE_SUFFIXES, list_images
+from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.read import list_images
 
 SPLIT_FILES = ("splits.csv", "splits.txt")
 

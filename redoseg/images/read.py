@@ -24,17 +24,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from redoseg.errors import DataError
 from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
 from redoseg.images.colour import MAX_EXIF
+from redoseg.images.kinds import HEAD, is_heic, listed, register_heif, what_it_is
 from redoseg.images.libtiff import silence_libtiff
 from redoseg.images.photo import UPRIGHT, Box, Photo, eight_bit, is_deep, to_photo
-
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
-)  # fmt: skip
-
-# Pictures that Pillow does not read: whoever has some should hear of it.
-OTHER_SUFFIXES = (
-    ".heic", ".heif", ".jxl", ".dng", ".raw", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".raf", ".rw2", ".psd", ".svg",
-)  # fmt: skip
 
 # A 108-megapixel phone picture passes; a file that claims more is taken for a decompression bomb.
 MAX_PIXELS = 2**27
@@ -71,8 +63,10 @@ def note_results(count: int) -> tuple[str, ...]:
 
 
 def list_images(folder: str | Path, with_results: bool = False) -> Found:
-    """Every picture below `folder`, by suffix, sorted; hidden ones are left out and links followed once.
+    """Every picture below `folder`, sorted; hidden ones are left out and links followed once.
 
+    A file is a picture by its suffix, or by its first bytes where the suffix says nothing. Pictures of formats that
+    are not read are among the problems; files that are no pictures are passed over.
     What redoseg itself wrote, in any folder, is counted and not listed, except `with_results`: a folder of masks may
     be its work. Raises DataError if the folder is missing or no picture is found in it.
     """
@@ -105,7 +99,9 @@ def list_images(folder: str | Path, with_results: bool = False) -> Found:
                 folders.append(path)
                 if own:
                     own_folders.add(path)
-            elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                continue
+            kind = listed(path)
+            if kind is True:
                 try:
                     if stat.S_ISREG(path.stat().st_mode):
                         if own or (not with_results and is_result(path)):
@@ -116,8 +112,8 @@ def list_images(folder: str | Path, with_results: bool = False) -> Found:
                         problems.append((path, "not a file; remove it"))
                 except OSError as error:  # a link to nothing or to itself, a folder that cannot be entered
                     problems.append((path, f"cannot be opened ({describe_error(error)}): repair or remove it"))
-            elif os.path.splitext(name)[1].lower() in OTHER_SUFFIXES:
-                problems.append((path, "a format that is not read; export it as JPEG, PNG or WebP"))
+            elif kind and not own:
+                problems.append((path, kind))
         waiting += reversed(folders)
     if not found:
         first = f" ({printable(problems[0][0])} {problems[0][1]})" if problems else ""
@@ -251,7 +247,7 @@ def _decode(
 
     `deep` leaves grey of more bits what it is, except where white is zero.
     """
-    with _opened(path, content) as file, Image.open(_defused(file), formats=_formats()) as image:
+    with _opened(path, content) as file, _image(path, _defused(file)) as image:
         if image.width * image.height > most:
             raise Image.DecompressionBombError
         if image.width * image.height == 0:
@@ -276,6 +272,21 @@ def _decode(
             found = eight_bit(image)
             found.info = {name: value for name, value in image.info.items() if name != "transparency"}
         return found, None if reduced is None else _extent(found.size, reduced[1][2:], how), UPRIGHT.get(how)
+
+
+def _image(path: Path, file: IO[bytes]) -> ImageFile.ImageFile:
+    """An image file that is opened. Raises DataError where it is known what it is instead of one that is read."""
+    head = file.read(HEAD)
+    file.seek(0)
+    if is_heic(head) and register_heif():
+        return Image.open(file, formats=("HEIF",))
+    try:
+        return Image.open(file, formats=_formats())
+    except UnidentifiedImageError:
+        known = what_it_is(head)
+        if known is None:
+            raise
+        raise DataError(f"{printable(path)}: {known}") from None
 
 
 def _extent(size: tuple[int, int], stored: tuple[float, float], how: int) -> Box:

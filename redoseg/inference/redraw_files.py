@@ -13,8 +13,9 @@ from PIL import Image
 from redoseg.errors import DataError, RedosegError
 from redoseg.files import alone, at_home, printable, why_not_write, write_atomic
 from redoseg.images.draw import grid, outline
+from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
-from redoseg.images.read import IMAGE_SUFFIXES, read_photo
+from redoseg.images.read import read_photo
 from redoseg.inference.redraw import STEPS, RedrawModel, What, around, at_most, between, check_count
 
 GIF_LARGEST = 360  # longer side of an animation, every frame of which is stored [pixels]

@@ -17,8 +17,9 @@ from redoseg.files import alone, at_home, check_writable, key_of, make_folder, p
 from redoseg.images.coco import Annotated, annotated, bounding_box
 from redoseg.images.crashes import DecodingNotes
 from redoseg.images.draw import encoded, tile_of
+from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
-from redoseg.images.read import IMAGE_SUFFIXES, MAX_PIXELS, note_results, read_photo
+from redoseg.images.read import MAX_PIXELS, note_results, read_photo
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.results import KINDS, Kind, png_of, result_key
 from redoseg.inference.segmenter import HALF, Segmenter, check_threshold, object_of

@@ -15,7 +15,7 @@ from PIL import Image
 
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import printable
-from redoseg.images.read import IMAGE_SUFFIXES
+from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.system import cores
 from redoseg.web.cuts import Cuts
 from redoseg.web.progress import run_names, run_progress

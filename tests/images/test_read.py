@@ -145,7 +145,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert "truncated" in message(tmp_path / "cut.jpg")
     assert "an empty file; replace or remove it" in message(tmp_path / "empty.jpg")
     assert "not a picture of a known format" in message(tmp_path / "text.jpg")
-    assert "not a picture of a known format" in message(tmp_path / "script.jpg")
+    assert "a PostScript file, which is not read; export it" in message(tmp_path / "script.jpg")
     assert "no such file" in message(tmp_path / "nothing.jpg")
     assert "not a file" in message(tmp_path)
 
@@ -236,14 +236,14 @@ def test_outline_dims_the_background_only() -> None:
 
 def test_formats_that_are_not_read_are_listed(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
-    for name in ("b.HEIC", "c.dng", "d.txt"):
+    for name in ("b.JXL", "c.dng", "d.txt"):
         (tmp_path / name).write_bytes(b"x")
     found, problems, _ = list_images(tmp_path)
     assert [p.name for p in found] == ["a.png"]
     why = "a format that is not read; export it as JPEG, PNG or WebP"
-    assert [(p.name, w) for p, w in problems] == [("b.HEIC", why), ("c.dng", why)]
+    assert [(p.name, w) for p, w in problems] == [("b.JXL", why), ("c.dng", why)]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match=r"no picture found in .*b\.HEIC a format that is not read"):
+    with pytest.raises(DataError, match=r"no picture found in .*b\.JXL a format that is not read"):
         list_images(tmp_path)
 
 

@@ -1,0 +1,141 @@
+"""What kind of file something is: by its suffix, and by its first bytes where that says nothing or is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import stat
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
+    ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
+)  # fmt: skip
+HEIC_SUFFIXES = (".heic", ".heics", ".heif", ".heifs", ".hif")
+
+# Pictures that are not read: whoever has some should hear of it.
+_OTHER_SUFFIXES = (
+    ".jxl", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jpm", ".jxr", ".wdp", ".hdp", ".exr", ".hdr", ".psd", ".psb",
+    ".xcf", ".kra", ".svg", ".svgz", ".tga", ".dds", ".ico", ".pcx", ".qoi", ".fits", ".dcm", ".dicom",
+    ".dng", ".raw", ".arw", ".srf", ".sr2", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".orf", ".raf", ".rw2", ".rwl",
+    ".pef", ".ptx", ".srw", ".x3f", ".3fr", ".fff", ".iiq", ".mrw", ".dcr", ".kdc", ".erf", ".mef", ".mos", ".gpr",
+    ".avifs", ".bpg", ".flif",
+)  # fmt: skip
+
+HEAD = 512  # bytes that say what a file is
+NOT_READ = "a format that is not read; export it as JPEG, PNG or WebP"
+_EXPORT = "which is not read; export it as JPEG, PNG or WebP"
+
+
+def has_heif() -> bool:
+    """Whether pillow-heif is there, which reads HEIC."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+@cache
+def register_heif() -> bool:
+    """Let Pillow read HEIC; whether it can. Imports pillow-heif, at the first such file."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _brand(*names: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head[4:8] == b"ftyp" and head[8:12] in names
+
+
+_is_heic = _brand(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether a file that starts so is HEIC; AVIF has another brand, first or among those it is compatible with."""
+    return _is_heic(head) and b"avif" not in head[:64]
+
+
+def is_readable(head: bytes) -> bool:
+    """Whether a file that starts so is of a format that is read."""
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and head[15:18] == b"\0\0\0")
+        or (head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and head[8:10] != b"CR")
+        or re.match(rb"P[1-6]\s+(#|\d+\s)", head) is not None
+        or _brand(b"avif", b"avis")(head)
+        or (_is_heic(head) and b"avif" in head[:64])
+    )
+
+
+def what_it_is(head: bytes) -> str | None:
+    """In words what a file that starts so is and what to do with it, if it is a known kind that is not read."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if is_heic(head):
+        return 'a HEIC picture, which needs pillow-heif; export it as JPEG, PNG or WebP, or run pip install "redoseg[heic]"'
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the picture itself; replace it with git lfs pull, or remove it"
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text:
+        return "a web page (HTML), not a picture; replace it with the picture itself, or remove it"
+    for name, starts in _KNOWN:
+        if head.startswith(starts):
+            return f"{name}, {_EXPORT}"
+    if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
+        return f"an SVG drawing, {_EXPORT}"
+    if head[4:8] == b"ftyp" and head[8:11] == b"crx":
+        return f"a camera's raw picture, {_EXPORT}"
+    return None
+
+
+_KNOWN: tuple[tuple[str, tuple[bytes, ...]], ...] = (
+    ("a JPEG XL picture", (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    ("a JPEG 2000 picture", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
+    ("a JPEG XR picture", (b"II\xbc",)),
+    ("an OpenEXR picture", (b"v/1\x01",)),
+    ("a Photoshop picture", (b"8BPS",)),
+    ("a GIMP picture", (b"gimp xcf",)),
+    ("a Radiance picture", (b"#?RADIANCE", b"#?RGBE")),
+    ("a DirectDraw picture", (b"DDS ",)),
+    ("a QOI picture", (b"qoif",)),
+    ("a PDF document", (b"%PDF",)),
+    ("a PostScript file", (b"%!PS",)),
+    ("a camera's raw picture", (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"FOVb")),
+)
+_DOCUMENTS = ("a web page", "a PDF", "a PostScript", "an SVG")  # not taken for pictures unless they are named so
+
+
+def listed(path: Path) -> bool | str:
+    """Whether a file in a folder is a picture that is read; or, of a picture that is not, why not and what to do.
+
+    Notes, tables, films and other files that nobody takes for pictures are False. Raises OSError for a file that is
+    named like a picture and cannot be looked at.
+    """
+    suffix = os.path.splitext(path.name)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    if suffix in HEIC_SUFFIXES:
+        return has_heif() or str(what_it_is(b"\0\0\0\0ftypheic"))
+    if suffix in _OTHER_SUFFIXES:
+        return NOT_READ
+    head = _head(path)
+    if is_readable(head):
+        return True
+    if is_heic(head) and has_heif():
+        return True
+    said = what_it_is(head)
+    return said if said is not None and not said.startswith(_DOCUMENTS) else False
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none of what is not a plain file or cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        # without blocking: by now it may be a FIFO
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""

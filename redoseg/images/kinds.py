@@ -75,7 +75,7 @@ def what_it_is(head: bytes) -> str | None:
     """In words what a file that starts so is and what to do with it, if it is a known kind that is not read."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if is_heic(head):
-        return 'a HEIC picture, which needs pillow-heif; export it as JPEG, PNG or WebP, or run pip install "redoseg[heic]"'
+        return 'a HEIC picture, which needs pillow-heif; export it as JPEG or PNG, or run pip install "redoseg[heic]"'
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the picture itself; replace it with git lfs pull, or remove it"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text:

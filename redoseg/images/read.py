@@ -66,7 +66,7 @@ def list_images(folder: str | Path, with_results: bool = False) -> Found:
     """Every picture below `folder`, sorted; hidden ones are left out and links followed once.
 
     A file is a picture by its suffix, or by its first bytes where the suffix says nothing. Pictures of formats that
-    are not read are among the problems; files that are no pictures are passed over.
+    are not read are among the problems. All other files are passed over.
     What redoseg itself wrote, in any folder, is counted and not listed, except `with_results`: a folder of masks may
     be its work. Raises DataError if the folder is missing or no picture is found in it.
     """

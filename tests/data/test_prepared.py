@@ -274,8 +274,9 @@ def test_pictures_beside_images_are_counted(labelled: Path, tmp_path: Path) -> N
 
 
 def test_masks_that_cannot_be_found(labelled: Path, tmp_path: Path) -> None:
-    for path in (labelled / "masks").iterdir():
-        path.rename(path.with_suffix(".npy"))
+    for path in list((labelled / "masks").iterdir()):
+        path.with_suffix(".npy").write_bytes(b"\x93NUMPY")
+        path.unlink()
     why = "has no mask that can be read; expected files ending in .png, .jpg, ...; repair or remove it"
     assert prepare("folder", labelled, tmp_path / "other", 16).bad == (("masks", why),)
     shutil.rmtree(labelled / "masks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -119,6 +120,12 @@ def _lock(file: IO[bytes]) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+def text_of(data: bytes) -> str:
+    """The text of a file that a person wrote: UTF-8, or what its byte-order mark says. Raises UnicodeDecodeError."""
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if marked else "utf-8-sig")
 
 
 def _escaped(text: str) -> str:
@@ -264,7 +271,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         remedy = "expected a folder for the results; choose another place"
-        if not isinstance(error, FileExistsError | NotADirectoryError):
+        if _in_cache(folder) or not isinstance(error, FileExistsError | NotADirectoryError):
             remedy = suggest_fix(error, folder)
         raise _unwritable(error)(f"{printable(folder)} cannot be made ({describe_error(error)}); {remedy}") from error
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redoseg.config.schema import Config, ranges
 from redoseg.errors import ConfigError, did_you_mean
-from redoseg.files import at_home
+from redoseg.files import at_home, text_of
 
 
 def recipe_names() -> list[str]:
@@ -45,7 +45,7 @@ def load_recipe(recipe: str) -> Config:
             f"recipe {recipe} does not exist; {hint}choose a TOML file or one of {', '.join(recipe_names())}"
         )
     try:
-        values = tomllib.loads(text.decode("utf-8-sig"))
+        values = tomllib.loads(text_of(text))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {recipe} is not a TOML file ({error}); correct it") from None
     return from_values(values, f"recipe {recipe}")

@@ -26,7 +26,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError, did_you_mean
-from redoseg.files import at_home, locked, write_atomic
+from redoseg.files import at_home, locked, text_of, write_atomic
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines
 from redoseg.system import cores
 
@@ -96,7 +96,7 @@ def load_study(study: str) -> Study:
             names = ", ".join(study_names())
             hint = did_you_mean(study.removesuffix(".toml"), study_names(), "Did")
             raise ConfigError(f"{where}: there is no such file. {hint}Choose a TOML file or one of {names}.")
-        values = tomllib.loads(text.decode("utf-8-sig"))
+        values = tomllib.loads(text_of(text))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: it cannot be read as TOML ({error}). Correct the file.") from None
     kinds = {"title": str, "recipe": str, "settings": dict, "seeds": list, "good": float, "row": list}

@@ -113,7 +113,7 @@ class Answers:
 
 
 def _plain(text: str) -> str:
-    """A text that Markdown shows as it is."""
+    """A text whose signs Markdown shows instead of following them."""
     return re.sub(r"([\\\\`*_{}\[\]<>#!|])", r"\\\1", text)
 
 

@@ -210,7 +210,7 @@ def test_a_missing_recipe(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("content", [b"steps = ", b"= 3", b"\xff\xfe", b"steps = 1\nsteps = 2"])
+@pytest.mark.parametrize("content", [b"steps = ", b"= 3", b"\xff\xfe\x00", b"\xfe", b"steps = 1\nsteps = 2"])
 def test_broken_toml(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)

@@ -175,7 +175,9 @@ def bare(command: Command) -> bool:
 def heavy(command: Command) -> bool:
     """Whether it trains: minutes all together."""
     words = shlex.split(command.text)
-    return words[0] == "redoseg" and not bare(command) and words[1] in SLOW and "--help" not in words
+    return (
+        words[0] == "redoseg" and not bare(command) and words[1] in SLOW and not {"--help", "--help-all"} & set(words)
+    )
 
 
 COMMANDS = collect()

@@ -150,6 +150,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_curves() -> Iterator[None]:
+    """Runs in this process draw no curves, which takes longer than so short a training; that of `trained` does."""
+    from redoseg.train import run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "draw_curves", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `images/` and `masks/`: 12 built-in pictures of 32 pixels as PNG files."""
@@ -179,10 +189,11 @@ def trained(tiny: Tiny, photos: Path, tmp_path_factory: pytest.TempPathFactory) 
     """One run of 12 steps at 32 pixels on the built-in pictures, scored on `photos`. Nobody changes it."""
     from rich.console import Console
 
-    from redoseg.train.run import run
+    from redoseg.train import plots, run
 
     config = tiny({"data.size": 32, "data.evaluate_on": str(photos)})
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    with open("/dev/null", "w") as nowhere:
-        outcome = run(config, folder, False, "cpu", Console(file=nowhere))
+    with open("/dev/null", "w") as nowhere, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "draw_curves", plots.draw_curves)
+        outcome = run.run(config, folder, False, "cpu", Console(file=nowhere))
     return Trained(folder, config, outcome)

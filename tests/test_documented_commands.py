@@ -33,7 +33,6 @@ from redoseg.config.schema import Config
 from redoseg.data import ARCHIVES, cache_folder, prepare
 from redoseg.errors import RunError
 from redoseg.study import run as study
-from redoseg.train import run
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -291,7 +290,6 @@ def here(world: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
     shutil.copytree(world, tmp_path / "here", symlinks=True, ignore=unnamed)
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr("redoseg.data.open.HELD_OUT_COUNT", 8)  # 512 otherwise
-    monkeypatch.setattr(run, "draw_curves", lambda *_: None)  # takes seconds; other tests draw them
     return tmp_path / "here"
 
 

@@ -52,7 +52,6 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     """Runs one command line in this process, in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(run, "draw_curves", lambda *_: None)  # takes seconds
 
     def go(*arguments: str | Path) -> Said:
         capsys.readouterr()

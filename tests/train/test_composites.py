@@ -65,11 +65,11 @@ def test_the_same_draws_give_the_same_grounds() -> None:
 def test_a_student_taught_on_other_grounds_finds_the_object_on_white(
     tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"data.size": 32, "data.pictures": 64, "nets.extractor_width": 8, "refine.rounds": 1}
+    settings = {"data.size": 16, "data.pictures": 64, "nets.extractor_width": 8, "refine.rounds": 1}
     settings |= {"refine.steps": 120, "refine.batch": 16, "refine.rate": 1e-2, "refine.keep": 1.0}
     rng = np.random.default_rng(0)
-    masks = np.stack([np.roll(disc(32, 7), rng.integers(-6, 7, 2), (0, 1)) for _ in range(64)])
-    ripe = np.where(masks[..., None], (200, 60, 150), (40, 120, 40)) + rng.integers(-20, 21, (64, 32, 32, 3))
+    masks = np.stack([np.roll(disc(16, 4), rng.integers(-3, 4, 2), (0, 1)) for _ in range(64)])
+    ripe = np.where(masks[..., None], (200, 60, 150), (40, 120, 40)) + rng.integers(-20, 21, (64, 16, 16, 3))
     on_white = torch.from_numpy(np.where(masks[..., None], ripe, 250)).permute(0, 3, 1, 2).float() / 127.5 - 1
     given = np.stack([masks, ~masks], 1).astype(np.float32)
     monkeypatch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])

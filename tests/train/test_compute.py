@@ -185,7 +185,7 @@ print(json.dumps([said, [[entry[name] for entry in losses for name in names] for
 @pytest.mark.parametrize(
     "backend",
     [
-        "eager",  # the trace alone
+        pytest.param("eager", marks=pytest.mark.slow),  # the trace alone
         pytest.param("aot_eager", marks=pytest.mark.slow),  # and its backward pass, without C++
         pytest.param(
             "inductor",

@@ -46,7 +46,7 @@ FILES = {
 
 @pytest.fixture
 def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("draw_curves", "draw_samples", "export_redrawer"):  # which take a second
+    for name in ("draw_samples", "export_redrawer"):  # which take a second
         monkeypatch.setattr(f"redoseg.train.run.{name}", lambda *_, **__: None)
     shutil.copytree(trained.folder, tmp_path / "run")
     return tmp_path / "run"

@@ -120,6 +120,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 def test_two_ranks_of_half_a_batch_give_the_gradients_of_one(
     start: Start, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +168,6 @@ def test_a_run_in_two_processes_is_that_run(
     }
     config = tiny(settings)
     monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
-    monkeypatch.setattr(run, "draw_curves", lambda *_: None)
     said = both(start, "-c", QUICK, *training(config, tmp_path / "two")[2:])
     run.run(config, tmp_path / "one", False, "cpu", Console(file=io.StringIO()))
     assert [code for code, _, _ in said] == [1, 0], said  # 1: it ends collapsed, as such settings will have it

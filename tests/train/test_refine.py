@@ -225,7 +225,6 @@ def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
-    monkeypatch.setattr(run, "draw_curves", lambda *_: None)
     return lambda config, out, resume=False: run.run(config, out, resume, "cpu", Console(file=io.StringIO()))
 
 

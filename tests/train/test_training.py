@@ -42,9 +42,8 @@ TIMES = ("seconds", "steps_per_s")
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Quick:
-    """`run.run` without the export and the curves, which take seconds; returns the outcome and what was said."""
+    """`run.run` without the export, which takes a second; returns the outcome and what was said."""
     monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
-    monkeypatch.setattr(run, "draw_curves", lambda *_: None)
 
     def go(config: Config, folder: Path, resume: bool = False) -> Outcome:
         said = io.StringIO()

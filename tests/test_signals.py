@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,13 @@ def wait_for(ready: Callable[[], object], process: subprocess.Popen[str]) -> Non
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize("verb", VERBS)
+def every_third(verbs: Iterable[str], names: Iterable[str]) -> list[Any]:
+    """All pairs; those beside a diagonal, and verbs that take seconds to start, are slow tests."""
+    pairs = [(v, n, (i + j) % 3 or v in ("bench", "export")) for i, v in enumerate(verbs) for j, n in enumerate(names)]
+    return [pytest.param(v, n, marks=pytest.mark.slow if slow else ()) for v, n, slow in pairs]
+
+
+@pytest.mark.parametrize(("verb", "name"), every_third(VERBS, CODES))
 def test_a_signal_stops_with_a_line_and_its_code(
     verb: str, name: str, start: Start, places: dict[str, str], tmp_path: Path
 ) -> None:
@@ -91,8 +96,10 @@ def test_a_signal_stops_with_a_line_and_its_code(
     assert f"stopped by {'hand' if name == 'SIGINT' else name}" in lines[0]
 
 
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("verb", ["segment", "prepare", "evaluate", "serve", "bench"])
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    every_third(["segment", "prepare", "evaluate", "serve", "bench"], ["SIGHUP", "SIGTERM", "SIGINT"]),
+)
 def test_a_signal_that_was_ignored_stays_so(
     verb: str, name: str, start: Start, places: dict[str, str], tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def smoke(tmp_path: Path) -> Path:
     return tmp_path / "smoke.toml"
 
 
+@pytest.mark.slow
 def test_a_study_runs_stops_and_goes_on(smoke: Path, tmp_path: Path) -> None:
     study, out = load_study(str(smoke)), tmp_path / "out"
     seen: list[str] = []
@@ -288,6 +289,7 @@ def lent(tmp_path_factory: pytest.TempPathFactory) -> Lent:
     return Lent(study, folder / "out", order, results)
 
 
+@pytest.mark.slow
 def test_rows_that_differ_in_the_second_stage_share_a_first_stage(lent: Lent) -> None:
     _, out, order, results = lent
     assert order.index("first stage alone") < order.index("both")  # whatever their order in the file
@@ -306,6 +308,7 @@ def test_rows_that_differ_in_the_second_stage_share_a_first_stage(lent: Lent) ->
     assert not list((out / "runs").glob("*/*.safetensors"))  # nobody borrows any more
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_row_without_a_first_stage_to_borrow_trains_it(lent: Lent, tmp_path: Path) -> None:
     """In another folder, which has the other rows' results alone."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import io
-import sys
 from pathlib import Path
 
 import pytest
 
-from redoseg.cli import main
 from redoseg.config.recipe import load_recipe
 from redoseg.errors import ConfigError, DataError
 from redoseg.files import cache_dir, make_folder, write_atomic
-from tests.bright import bright_square
 
 MARKS = {
     "none": (b"", "utf-8"),
@@ -21,21 +17,6 @@ MARKS = {
     "utf-16-le": (codecs.BOM_UTF16_LE, "utf-16-le"),
     "utf-16-be": (codecs.BOM_UTF16_BE, "utf-16-be"),
 }
-
-
-TINY = """
-steps = 1
-batch = 2
-threads = 1
-[data]
-size = 16
-[nets]
-extractor_width = 4
-generator_width = 2
-discriminator_width = 4
-encoder_width = 4
-latent = 4
-"""
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -72,36 +53,3 @@ def test_a_cache_that_cannot_be_written_names_the_variable(
 
     with pytest.raises(DataError, match="set XDG_CACHE_HOME to a folder that can be written"):
         write()
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-@pytest.mark.parametrize("verb", ["data", "train"])
-def test_names_that_the_terminal_cannot_print(
-    verb: str, encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    folder = tmp_path / "größe 猫"
-    folder.mkdir()
-    for number in range(8):
-        bright_square(32, 24).save(folder / f"{number}.png")
-    for name in ("é.png", "\U0001f408.png", "a\x1b[31m.png", "\u202e.png"):
-        (folder / name).write_text("no picture")
-    prepared, recipe = tmp_path / "set 猫", tmp_path / "tiny.toml"
-    recipe.write_text(TINY)
-    commands = {
-        "data": [
-            ["prepare", "folder", "--source", str(folder), "--out", str(prepared), "--size", "16"],
-            ["data", str(prepared)],
-        ],
-        "train": [["train", str(recipe), "--data", str(folder), "--out", str(tmp_path / "run 猫")]],
-    }[verb]
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, write_through=True))
-    for command in commands:
-        monkeypatch.setattr(sys, "argv", ["redoseg", *command])
-        with pytest.raises(SystemExit) as stopped:
-            main.main()
-        assert stopped.value.code in (0, 1, None), written.getvalue()
-    said = written.getvalue().decode(encoding)
-    assert "\x1b" not in said
-    assert "Traceback" not in said
-    assert said.strip()

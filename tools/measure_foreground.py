@@ -21,9 +21,9 @@ from PIL import Image, ImageFilter
 
 from redoseg.data import originals
 from redoseg.data.shapes import generate
+from redoseg.images.foreground import EdgeColours
 from redoseg.images.photo import SoftMask, to_photo
 from redoseg.images.read import OBJECT, list_images, read_image
-from redoseg.inference import results
 from redoseg.inference.results import drawn
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
@@ -84,8 +84,8 @@ def times(rounds: int = 9) -> float:
         Image.fromarray(level).resize((4000, 3000)).save(path, quality=92)
         for _ in range(rounds):
             taken = []
-            for way in (results._edge, lambda *_: None):
-                with mock.patch.object(results, "_edge", way):
+            for way in (EdgeColours.guess, lambda *_: None):
+                with mock.patch.object(EdgeColours, "guess", way):
                     start = time.perf_counter()
                     segment_paths(segmenter, path, folder, kind="cutout", overwrite=True)
                     taken.append(time.perf_counter() - start)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -40,27 +41,7 @@ def drawn(
     A cut-out is no more opaque than the file, and at its soft edge it has the object's colours alone. `box` is the part
     to draw, all of it if None.
     """
-    return _drawn(photo, soft, kind, threshold, keep_hidden, box or photo.whole, _edge(photo, soft, kind, threshold))
-
-
-def _drawn(
-    photo: Photo,
-    soft: SoftMask,
-    kind: Kind,
-    threshold: float,
-    keep_hidden: bool,
-    box: Part,
-    edge: EdgeColours | None,
-) -> Image.Image:
-    left, top, right, bottom = box
-    result = Image.new(_mode(kind), (right - left, bottom - top))
-    for piece in _tiles(box):
-        image = _drawn_part(photo, soft, kind, threshold, keep_hidden, piece, edge)
-        result.paste(image, (piece[0] - left, piece[1] - top))
-    profile = _profile(photo, kind)
-    if profile is not None:
-        result.info["icc_profile"] = profile
-    return result
+    return _Drawing.of(photo, soft, kind, threshold, keep_hidden).within(box or photo.whole)
 
 
 def png_of(
@@ -75,17 +56,15 @@ def png_of(
     """The PNG file of what `drawn` gives, in pieces. Of a large picture no more than some rows are there at a time."""
     left, top, right, bottom = box or photo.whole
     size = right - left, bottom - top
+    drawing = _Drawing.of(photo, soft, kind, threshold, keep_hidden)
     if size[0] * size[1] <= LARGE:
-        return [as_png(drawn(photo, soft, kind, threshold, keep_hidden=keep_hidden, box=box))]
-
-    edge = _edge(photo, soft, kind, threshold)
+        return [as_png(drawing.within(box or photo.whole))]
 
     def bands() -> Iterator[Image.Image]:
         for l, t, r, b in parts(size, _BAND * PART):  # noqa: E741
-            band = (left + l, top + t, left + r, top + b)
-            yield _drawn(photo, soft, kind, threshold, keep_hidden, band, edge)
+            yield drawing.within((left + l, top + t, left + r, top + b))
 
-    return png_chunks(size, _mode(kind), bands(), _profile(photo, kind))
+    return png_chunks(size, _mode(kind), bands(), drawing.profile)
 
 
 def as_png(image: Image.Image) -> bytes:
@@ -126,11 +105,6 @@ def result_key(
     return digest.hexdigest()
 
 
-def _profile(photo: Photo, kind: Kind) -> bytes | None:
-    """The ICC profile of what is drawn: that of the file's own colours."""
-    return photo.profile if kind in ("cutout", "overlay") else None
-
-
 def _mode(kind: Kind) -> str:
     return {"cutout": "RGBA", "overlay": "RGB"}.get(kind, "L")
 
@@ -154,43 +128,64 @@ def _share(soft: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     return (0.5 + (soft - np.float32(threshold)) * np.float32(0.5 / rise)).clip(0, 1)
 
 
-def _edge(photo: Photo, soft: SoftMask, kind: Kind, threshold: float) -> EdgeColours | None:
-    """The colours at the edge of a cut-out; None of other kinds, and where they cannot be guessed."""
-    if kind != "cutout":
-        return None
-    return EdgeColours.guess(photo, lambda part: _bytes(_share(soft.part(part), threshold)))
-
-
 def _bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(values * 255).astype(np.uint8)
 
 
-def _drawn_part(
-    photo: Photo,
-    soft: SoftMask,
-    kind: Kind,
-    threshold: float,
-    keep_hidden: bool,
-    part: Part,
-    edge: EdgeColours | None,
-) -> Image.Image:
-    if kind == "cutout":
-        values = soft.part(part)
-        share = _share(values, threshold)
-        # not opaque at all outside the mask, so that mask and cut-out show the same
-        opacity = np.where(values > threshold, share, np.float32(0))
-        colours = photo.own_of(part) if edge is None else edge.taken_off(photo, _bytes(opacity), part)
-        return cutout(colours, photo.dimmed(opacity, part), keep_hidden=keep_hidden)
-    if kind == "mask":
-        inside = photo.within(soft.part(part), part) > threshold
-        return Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))
-    if kind == "soft":
-        return Image.fromarray(_bytes(photo.within(soft.part(part), part)))
-    left, top, right, bottom = part
-    radius = line_radius(photo.size)
-    margin = math.ceil(radius) + 1
-    first_x, first_y = max(0, left - margin), max(0, top - margin)
-    around = first_x, first_y, min(right + margin, photo.size[0]), min(bottom + margin, photo.size[1])
-    mask = photo.within(soft.part(around), around) > threshold
-    overlay = outline(photo.own_over_white_of(around), mask, radius=radius)
-    return overlay.crop((left - first_x, top - first_y, right - first_x, bottom - first_y))
+@dataclass(frozen=True)
+class _Drawing:
+    """What is drawn of one photograph, whichever part of it."""
+
+    photo: Photo
+    soft: SoftMask
+    kind: Kind
+    threshold: float
+    keep_hidden: bool
+    edge: EdgeColours | None
+    """The colours at the edge of a cut-out; None of other kinds, and where they cannot be guessed."""
+
+    @classmethod
+    def of(cls, photo: Photo, soft: SoftMask, kind: Kind, threshold: float, keep_hidden: bool) -> _Drawing:
+        edge = None
+        if kind == "cutout":
+            edge = EdgeColours.guess(photo, lambda part: _bytes(_share(soft.part(part), threshold)))
+        return cls(photo, soft, kind, threshold, keep_hidden, edge)
+
+    @property
+    def profile(self) -> bytes | None:
+        """The ICC profile of what is drawn: that of the file's own colours."""
+        return self.photo.profile if self.kind in ("cutout", "overlay") else None
+
+    def within(self, box: Part) -> Image.Image:
+        """The part in this box, drawn piece by piece."""
+        left, top, right, bottom = box
+        result = Image.new(_mode(self.kind), (right - left, bottom - top))
+        for piece in _tiles(box):
+            result.paste(self._piece(piece), (piece[0] - left, piece[1] - top))
+        if self.profile is not None:
+            result.info["icc_profile"] = self.profile
+        return result
+
+    def _piece(self, part: Part) -> Image.Image:
+        if self.kind == "cutout":
+            values = self.soft.part(part)
+            share = _share(values, self.threshold)
+            # not opaque at all outside the mask, so that mask and cut-out show the same
+            opacity = np.where(values > self.threshold, share, np.float32(0))
+            colours = (
+                self.photo.own_of(part) if self.edge is None else self.edge.taken_off(self.photo, _bytes(opacity), part)
+            )
+            return cutout(colours, self.photo.dimmed(opacity, part), keep_hidden=self.keep_hidden)
+        if self.kind == "mask":
+            inside = self.photo.within(self.soft.part(part), part) > self.threshold
+            return Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))
+        if self.kind == "soft":
+            return Image.fromarray(_bytes(self.photo.within(self.soft.part(part), part)))
+        left, top, right, bottom = part
+        radius = line_radius(self.photo.size)
+        margin = math.ceil(radius) + 1
+        first_x, first_y = max(0, left - margin), max(0, top - margin)
+        around = first_x, first_y, min(right + margin, self.photo.size[0]), min(bottom + margin, self.photo.size[1])
+        mask = self.photo.within(self.soft.part(around), around) > self.threshold
+        overlay = outline(self.photo.own_over_white_of(around), mask, radius=radius)
+        return overlay.crop((left - first_x, top - first_y, right - first_x, bottom - first_y))

@@ -16,6 +16,21 @@ from tests.bright import bright_square, write_model
 NAMES = ["é.png", "猫.png", "\U0001f408.png", os.fsdecode(b"caf\xe9.png"), "a\x1b[31m.png"]
 
 
+TINY = """
+steps = 1
+batch = 2
+threads = 1
+[data]
+size = 16
+[nets]
+extractor_width = 4
+generator_width = 2
+discriminator_width = 4
+encoder_width = 4
+latent = 4
+"""
+
+
 class Lost(io.TextIOWrapper):
     """A stream that cannot be written."""
 
@@ -36,7 +51,7 @@ def said_by(monkeypatch: pytest.MonkeyPatch, stream: io.TextIOWrapper, *argument
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-@pytest.mark.parametrize("verb", ["segment", "prepare"])
+@pytest.mark.parametrize("verb", ["segment", "prepare", "data", "train"])
 def test_names_that_the_terminal_cannot_print(
     verb: str, encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -46,15 +61,28 @@ def test_names_that_the_terminal_cannot_print(
         bright_square(32, 24).save(folder / f"{number}.png")
     for name in NAMES:
         (folder / name).write_text("no picture")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    prepare = ["prepare", "folder", "--source", folder, "--out", tmp_path / "猫", "--size", "16"]
     command = {
         "segment": ["segment", write_model(tmp_path / "m.onnx"), folder, "-o", tmp_path / "out"],
-        "prepare": ["prepare", "folder", "--source", folder, "--out", tmp_path / "out", "--size", "16"],
+        "prepare": prepare,
+        "data": ["data", tmp_path / "猫"],
+        "train": ["train", tmp_path / "tiny.toml", "--data", folder, "--out", tmp_path / "run 猫"],
     }[verb]
+    if verb == "data":
+        assert said_by(monkeypatch, io.TextIOWrapper(io.BytesIO(), "utf-8"), *prepare) == 1
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, encoding, write_through=True)
-    assert said_by(monkeypatch, stream, *command) == 1
+    assert said_by(monkeypatch, stream, *command) == (0 if verb == "data" else 1)  # which was said when it was prepared
     lines = written.getvalue().decode(encoding).splitlines()
-    assert sum(line.startswith("skipped: ") for line in lines) == len(NAMES)
+    if verb == "data":
+        assert f"skipped when it was made: {len(NAMES)}" in lines
+        assert (
+            lines[-1]
+            == "contact sheet: " + f"{tmp_path}/猫/contact-sheet.png".encode("ascii", "backslashreplace").decode()
+        )
+    else:
+        assert sum(line.startswith("skipped: ") for line in lines) == len(NAMES)
     assert not any("\x1b" in line for line in lines)
 
 

@@ -35,8 +35,9 @@ CSS = """
 footer { opacity: .6; }
 """
 
-# Of several files that are dropped or pasted, gradio takes the first and says nothing.
-SCRIPT = """() => {
+# Of several files that are dropped or pasted, gradio takes the first and says nothing. It stands in the page's head, so
+# that it is there before anything can be dropped.
+HEAD = """<script>{
     const seen = (event, data) => {
         const said = document.getElementById("several");
         if (!said || !data || !data.files.length) return;
@@ -47,7 +48,7 @@ SCRIPT = """() => {
     };
     document.addEventListener("drop", event => seen(event, event.dataTransfer), true);
     document.addEventListener("paste", event => seen(event, event.clipboardData), true);
-}"""
+}</script>"""
 
 Redraw = Callable[[Image.Image, int, int], Sequence[Image.Image]]
 """From an RGB image, a number of redrawings and a seed to that many RGB images."""

@@ -170,7 +170,7 @@ def _launch(
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from redoseg.web.layout import CSS, SCRIPT
+    from redoseg.web.layout import CSS, HEAD
 
     hosts = frozenset({"localhost", "127.0.0.1", "[::1]", host}) if is_loopback(host) else frozenset()
     others = frozenset(name.lower() for name in allowed)
@@ -192,7 +192,7 @@ def _launch(
                 font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"), primary_hue="pink"
             ),
             css=CSS,
-            js=SCRIPT,
+            head=HEAD,
             app_kwargs={
                 "middleware": [
                     Middleware(Guard, upload=max_bytes, hosts=hosts, others=others, sweep=sweep, root=root_path)

@@ -35,19 +35,25 @@ CSS = """
 footer { opacity: .6; }
 """
 
-# Of several files that are dropped or pasted, gradio takes the first and says nothing. It stands in the page's head, so
-# that it is there before anything can be dropped.
+# Of several files that are dropped or pasted, gradio takes the first and says nothing. This stands in the page's head,
+# so that it is there before a file can be dropped, and writes again into an element that gradio makes late or again.
 HEAD = """<script>{
-    const seen = (event, data) => {
+    let text = "";
+    const write = () => {
         const said = document.getElementById("several");
-        if (!said || !data || !data.files.length) return;
+        if (said && said.textContent !== text) said.textContent = text;
+    };
+    const seen = data => {
+        if (!data || !data.files.length) return;
         const count = data.files.length;
-        said.textContent = count < 2 ? "" :
+        text = count < 2 ? "" :
             `${count} photographs were dropped. This page takes one at a time, the first: ${data.files[0].name}. ` +
             "For several, drop them one after another, or run redoseg segment on their folder.";
+        write();
     };
-    document.addEventListener("drop", event => seen(event, event.dataTransfer), true);
-    document.addEventListener("paste", event => seen(event, event.clipboardData), true);
+    document.addEventListener("drop", event => seen(event.dataTransfer), true);
+    document.addEventListener("paste", event => seen(event.clipboardData), true);
+    new MutationObserver(write).observe(document, {childList: true, subtree: true});
 }</script>"""
 
 Redraw = Callable[[Image.Image, int, int], Sequence[Image.Image]]

@@ -705,6 +705,22 @@ def test_of_several_photographs_the_page_names_the_one_it_takes(tab: Any, photog
     assert tab.locator("#several").inner_text() == ""
 
 
+def test_they_are_named_also_where_gradio_makes_the_line_late_or_again(tab: Any, photograph: Path) -> None:
+    tab.wait_for_selector("#several", state="attached")
+    make = """() => {
+        const line = document.createElement("p");
+        line.id = "several";
+        document.body.append(line);
+    }"""
+    tab.evaluate("() => document.getElementById('several').remove()")
+    drop(tab, photograph, photograph)
+    tab.evaluate(make)
+    tab.get_by_text("2 photographs were dropped.").wait_for()
+    tab.evaluate("() => document.getElementById('several').remove()")
+    tab.evaluate(make)
+    tab.get_by_text("2 photographs were dropped.").wait_for()
+
+
 @pytest.mark.parametrize("content", [b"garbage" * 50, b"\xff\xd8\xff\xe0" + b"x" * 200, b"", b"GIF89a", b"<html>"])
 def test_a_broken_file_leaves_its_reason_and_no_broken_image(tab: Any, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a_b_[c].jpg").write_bytes(content)

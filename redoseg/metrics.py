@@ -154,8 +154,10 @@ def bootstrap_interval(values: Floats, rounds: int = 2000, seed: int = 0) -> tup
     """
     if len(values) == 0:
         raise DataError("there are no pictures to resample; score labelled pictures first")
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(rounds)]
+    rng, n = np.random.default_rng(seed), len(values)
+    at_once = max(1, 20_000 // n)  # sets may be large
+    sizes = [min(at_once, rounds - start) for start in range(0, rounds, at_once)]
+    means = np.concatenate([values[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

@@ -281,11 +281,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
 
 @pytest.fixture
 def here(world: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, as the current one; of its runs only those that the command names."""
+    """A copy of that folder, as the current one; of its runs and sets only those that the command names."""
     (command,) = request.node.callspec.params.values()
 
     def unnamed(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if folder.endswith("runs") and name not in command.text]
+        of_many = Path(folder).name in ("runs", "prepared")
+        return [name for name in names if of_many and name not in command.text]
 
     shutil.copytree(world, tmp_path / "here", symlinks=True, ignore=unnamed)
     monkeypatch.chdir(tmp_path / "here")
@@ -337,6 +338,8 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(
             "redoseg.evaluation.baselines.TRIED", {"square": {"margin": (0.1, 0.2)}}
         )  # minutes otherwise
+        # seconds otherwise, and no cut is looked at: tests/evaluation/test_baselines.py
+        monkeypatch.setattr("cv2.grabCut", lambda _, mask, *__: (mask, None, None))
         if words[1:2] == ["serve"]:
             monkeypatch.setattr("threading.Event.wait", lambda *_: None)
         monkeypatch.setattr(

@@ -238,6 +238,7 @@ def smaller(config: Config) -> Config:
     return replace(config, steps=1, batch=4, precision="float32", data=data, nets=replace(config.nets, **shrunk))
 
 
+@pytest.mark.slow  # what its rows switch, test_switch_changes_the_first_update switches one by one
 def test_every_row_of_the_study_changes_the_first_update() -> None:
     """What is taken away or added in `redoseg study missing` does something, row by row."""
     rows = {row.name: smaller(row.config) for row in load_study("missing").rows}

@@ -78,8 +78,15 @@ def wait_for(ready: Callable[[], object], process: subprocess.Popen[str]) -> Non
 
 
 def every_third(verbs: Iterable[str], names: Iterable[str]) -> list[Any]:
-    """All pairs; those beside a diagonal, and verbs that take seconds to start, are slow tests."""
-    pairs = [(v, n, (i + j) % 3 or v in ("bench", "export")) for i, v in enumerate(verbs) for j, n in enumerate(names)]
+    """All pairs; those beside a diagonal, and verbs that take seconds to start, are slow tests.
+
+    A training is stopped by test_a_training_saves_before_it_stops.
+    """
+    pairs = [
+        (v, n, (i + j) % 3 or v in ("bench", "export", "train"))
+        for i, v in enumerate(verbs)
+        for j, n in enumerate(names)
+    ]
     return [pytest.param(v, n, marks=pytest.mark.slow if slow else ()) for v, n, slow in pairs]
 
 
@@ -116,7 +123,7 @@ def test_a_signal_that_was_ignored_stays_so(
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_training_saves_before_it_stops(ignored: bool, start: Start, tmp_path: Path) -> None:
     """And, as under nohup, does not hear SIGHUP where that was ignored."""
-    out, steps = tmp_path / "run", 40 if ignored else 100_000
+    out, steps = tmp_path / "run", 20 if ignored else 100_000
     small = "--batch=4 --data.size=16 --data.pictures=16 --data.evaluate-on= --nets.latent=4 --watch.log-every=1"
     small += "".join(f" --nets.{net}-width=4" for net in ("extractor", "discriminator", "encoder"))
     how: dict[str, Any] = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)} if ignored else {}

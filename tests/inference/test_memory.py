@@ -16,7 +16,7 @@ from redoseg.images.read import MAX_PIXELS
 if not Path("/proc/self/status").exists():  # where else the most is known, it is that of the parent too
     pytest.skip("needs Linux", allow_module_level=True)
 
-FEW = 20_000_000  # pixels; what is made whole of a picture that is not large is not seen here
+FEW = 17_000_000  # above LARGE, in pixels; what is made whole of a picture that is not large is not seen here
 BASE = 230  # MB: the program, and what is made of a part at a time
 EACH = 10  # bytes a pixel; floats of the colours alone would be 12
 MEASURED = """
@@ -89,7 +89,7 @@ def peak(*arguments: str | Path) -> float:
 
 
 CASES = [
-    (wide, "mask", "guided", "segment"),
+    pytest.param(wide, "mask", "guided", "segment", marks=pytest.mark.slow),  # as tall and row
     (tall, "overlay", "plain", "segment"),
     (transparent, "cutout", "guided", "segment"),
     (turned, "coco", "guided", "segment"),

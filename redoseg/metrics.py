@@ -125,8 +125,8 @@ def score_matched(regions: NDArray[np.integer], labels: NDArray[np.int8], n: int
     for name, values in (("region", regions), ("label", labels)):
         if values.max() >= n or values.min() < -1:
             raise DataError(
-                f"{name}s run from {values.min()} to {values.max()}; expected 0 to {n - 1}; score with the "
-                "number of regions that the model has"
+                f"the numbers of the {name}s are from {values.min()} to {values.max()}, but must be from 0 to {n - 1} "
+                "(-1: not labelled); pass the number of regions that the model has as n"
             )
     ious = np.empty((len(regions), n, n))
     hits = np.empty((len(regions), n, n))

@@ -129,7 +129,7 @@ def test_matching_leaves_out_unlabelled_pixels() -> None:
 
 def test_matching_refuses_more_labels_than_regions() -> None:
     labels = np.array([[[0, 1, 3]]], np.int8)
-    with pytest.raises(DataError, match="labels run from 0 to 3; expected 0 to 2"):
+    with pytest.raises(DataError, match="labels are from 0 to 3, but must be from 0 to 2"):
         score_matched(np.zeros((1, 1, 3), np.int64), labels, 3)
 
 

@@ -221,7 +221,7 @@ def run_quantize(arguments: Sequence[str]) -> int:
 
     check_file(command.out)
     seen = quantize(command.model, command.pictures, command.out)
-    say(f"int8 model, with ranges from {seen} pictures: {command.out}")
+    say(f"int8 model written to {command.out}, its ranges of values measured on {seen} pictures")
     return DONE
 
 
@@ -334,7 +334,10 @@ def run_study(arguments: Sequence[str]) -> int:
         return STOPPED
     say(write_table(study, results, floors_of(study), StudyFolder(out)))
     if missing:
-        say(f"{missing} runs are not done; continue with: redoseg study {command.study} --out {out}")
+        say(
+            f"{missing} of {missing + len(results)} runs are still missing; "
+            f"continue with: redoseg study {command.study} --out {out}"
+        )
     return IN_PART if missing else DONE
 
 

@@ -142,16 +142,18 @@ def check(config: Config, where: str = "settings") -> None:
     for key, low, high in ranges(config):
         value = values[key]
         if not (low <= value <= high and math.isfinite(value)):
-            bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-            raise ConfigError(f"{where}: {key} is {value}; expected {bounds}; change it")
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"{where}: {key} is {value}, but must be {bounds}; {_correct(key, where)}")
     for key, size in (("data.size", config.data.size), ("refine.size", config.refined_size)):
         if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
             raise ConfigError(
-                f"{where}: {key} is {size}, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"
+                f"{where}: {key} is {size}, but must be 4 times a power of two, such as 16, 32, 64 or 128; "
+                f"{_correct(key, where)}"
             )
     if config.refined_size < config.data.size:
         raise ConfigError(
-            f"{where}: refine.size is {config.refine.size}; expected data.size ({config.data.size}) or more; raise it"
+            f"{where}: refine.size is {config.refine.size}, but must be at least data.size ({config.data.size}); "
+            f"{_correct('refine.size', where)}"
         )
     start = config.refine.start
     if start != "run" and not config.has_second_stage:
@@ -174,12 +176,13 @@ def check(config: Config, where: str = "settings") -> None:
             )
     if start == "square" and config.refine.start_size >= 0.5:
         raise ConfigError(
-            f"{where}: refine.start_size is {config.refine.start_size:g}, but must be below 0.5 for a square; lower it"
+            f"{where}: refine.start_size is {config.refine.start_size:g}, but must be below 0.5 for a square; "
+            f"{_correct('refine.start_size', where)}"
         )
     if config.refine.judge == "redraw" and start != "run":
         raise ConfigError(
-            f"{where}: refine.judge redraw needs generators that have learnt, but refine.start {start} trains none; "
-            "change one of them"
+            f"{where}: --refine.judge redraw cannot be combined with --refine.start {start}, which skips the first "
+            "stage: no generators are trained that could redraw; remove one of the two"
         )
     for key, wanted in (
         ("refine.start", start != "run"),
@@ -190,24 +193,31 @@ def check(config: Config, where: str = "settings") -> None:
     ):
         if wanted and config.nets.regions != 2:
             raise ConfigError(
-                f"{where}: {key} needs two regions, but nets.regions is {config.nets.regions}; change one of them"
+                f"{where}: {key} needs two regions, but nets.regions is {config.nets.regions}; set nets.regions "
+                f"to 2, or remove {key}"
             )
     for number, key in ((1, "refine.sharpen"), (2, "refine.sharpen_later")):
         if config.refine.cut_in(number) != "off" and config.nets.regions != 2:
             raise ConfigError(
                 f"{where}: {key} {config.refine.cut_in(number)} needs two regions, but nets.regions is "
-                f"{config.nets.regions}; change one of them"
+                f"{config.nets.regions}; set nets.regions to 2, or {key} to off"
             )
     if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
         raise ConfigError(
             f"{where}: objective.latent_from composites needs objective.redraw each or object, but it is "
-            f"{config.objective.redraw}; change one of them"
+            f"{config.objective.redraw}; set objective.redraw to one of these"
         )
     if config.objective.floor * config.nets.regions > 1:
         raise ConfigError(
             f"{where}: objective.floor is {config.objective.floor:g}, but can be at most "
-            f"{1 / config.nets.regions:.3g} with {config.nets.regions} regions; lower it"
+            f"{1 / config.nets.regions:.3g} with {config.nets.regions} regions; "
+            f"{_correct('objective.floor', where)}"
         )
+
+
+def _correct(key: str, where: str) -> str:
+    """What to do about a wrong value: a recipe is checked when it is read, so a later one is an option's."""
+    return f"change --{key.replace('_', '-')}" if where == "settings" else "correct it there"
 
 
 def _fill(kind: type, values: dict[str, Any], prefix: str, where: str) -> Any:
@@ -226,7 +236,9 @@ def _fill(kind: type, values: dict[str, Any], prefix: str, where: str) -> Any:
 def _value(hint: Any, value: Any, key: str, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: {key} is {value!r}; expected a table [{key}]; write it as one")
+            raise ConfigError(
+                f"{where}: {key} is {value!r}, but must be a table; write its settings below a line [{key}]"
+            )
         return _fill(hint, value, f"{key}.", where)
     if get_origin(hint) is Literal:
         if value in get_args(hint):
@@ -241,4 +253,4 @@ def _value(hint: Any, value: Any, key: str, where: str) -> Any:
         return value
     else:
         expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
-    raise ConfigError(f"{where}: {key} is {value!r}; expected {expected}; change it")
+    raise ConfigError(f"{where}: {key} is {value!r}, but must be {expected}; {_correct(key, where)}")

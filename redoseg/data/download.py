@@ -354,9 +354,9 @@ def _unpack_member(members: tarfile.TarFile, member: tarfile.TarInfo, partial: P
     inside = Path(member.name)
     target = partial / inside
     if not (member.isreg() or member.isdir()):
-        seen = "no file or folder"
+        seen = "neither a file nor a folder"
     elif ".." in inside.parts or not target.is_relative_to(partial):
-        seen = "outside of it"
+        seen = "a path outside the folder that it is unpacked into"
     else:
         data = members.extractfile(member)
         if data is None:
@@ -367,6 +367,6 @@ def _unpack_member(members: tarfile.TarFile, member: tarfile.TarInfo, partial: P
             shutil.copyfileobj(data, file)
         return
     raise DataError(
-        f"{printable(path)} contains {printable(member.name)}, which is {seen}; expected files and folders within; "
-        "do not use this archive"
+        f"{printable(path)} contains {printable(member.name)}, which is {seen}; "
+        "do not use this archive, fetch the official one"
     )

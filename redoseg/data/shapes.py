@@ -59,13 +59,15 @@ def generate(
         DataError: an unknown level, or a number out of range.
     """
     if level not in LEVELS:
-        raise DataError(f"built-in pictures {level!r} do not exist; expected one of {', '.join(LEVELS)}")
+        raise DataError(f"there are no built-in pictures called {level!r}; choose one of {', '.join(LEVELS)}")
     if regions == 3 and level not in OF_SHAPES:
         raise DataError(f"built-in pictures {level!r} have one object; set regions to 2, or choose shapes")
     if regions not in (2, 3):
-        raise DataError(f"built-in pictures with {regions} regions do not exist; set regions to 2 or 3")
+        raise DataError(f"built-in pictures have 2 or 3 regions, but {regions} are requested; set regions to 2 or 3")
     if size < 4:
-        raise DataError(f"built-in pictures of {size} px do not exist; expected at least 4; set a larger size")
+        raise DataError(
+            f"built-in pictures have a size of at least 4 px, but {size} px are requested; set a larger size"
+        )
     if min(count, seed, start) < 0:
         raise DataError(f"count {count}, seed {seed}, start {start}: none may be negative; use 0 or more")
     images = np.empty((count, size, size, 3), np.uint8)

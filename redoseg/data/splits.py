@@ -192,8 +192,8 @@ def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Lis
     if not named:
         here = _short(printable(items[0].name)) if items else "none"
         raise DataError(
-            f"{where} names no picture that is here; expected names such as {here}, "
-            f"seen {_short(next(iter(splits), ''))}; choose the list of this set"
+            f"{where} does not name any of these pictures: it has names such as {_short(next(iter(splits), ''))}, and "
+            f"they have names such as {here}; choose the list that belongs to these pictures"
         )
     rest = "" if "train" in splits.values() else "train"
     result = tuple(replace(item, split=splits[named[i]] if i in named else rest) for i, item in enumerate(items))

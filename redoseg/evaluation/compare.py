@@ -205,7 +205,7 @@ def _refuse_results(out: Path, overwrite: bool) -> None:
     for target in (out / name for name in (TABLE, RESULTS, GRID)):
         problem = why_not_write(target, set(), overwrite)
         if problem:
-            raise RedosegError(f"{printable(target)} {problem} with --overwrite")
+            raise RedosegError(f"{printable(target)} {problem}")
 
 
 def _write(

@@ -153,7 +153,8 @@ def one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         raise DataError(
-            f"{printable(path)}: claims more than {most // 10**6} million pixels; make it smaller or remove it"
+            f"{printable(path)}: it has more than {most // 10**6} million pixels, the most that are read; "
+            "make it smaller or remove it"
         ) from None
     except UnidentifiedImageError:
         raise DataError(f"{printable(path)}: not a picture of a known format; replace or remove it") from None

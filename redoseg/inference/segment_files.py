@@ -138,7 +138,10 @@ def segment_paths(
     if len(sources) > 1 or sources[0].is_dir():
         return _segment_many(segmenter, sources, out, wanted, on_item)
     if review:
-        raise RedosegError(f"a review needs a folder, but {printable(sources[0])} is one picture; remove the review")
+        raise RedosegError(
+            f"a review sheet (--review) shows the pictures of a folder, but {printable(sources[0])} is one picture; "
+            "remove --review"
+        )
     return _segment_one(segmenter, sources[0], out, wanted, on_item)
 
 

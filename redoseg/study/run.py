@@ -126,12 +126,15 @@ def load_study(study: str) -> Study:
     return Study(name, values.get("title", name), tuple(rows), tuple(seeds), good, reference, report)
 
 
+_KINDS = {str: "text", float: "a number", list: "a list", dict: "a table"}
+
+
 def _check(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
     for key, value in values.items():
         if key not in kinds:
             raise ConfigError(f"{where}: unknown key {key}. Known keys: {', '.join(kinds)}.")
         if not isinstance(value, (int, float) if kinds[key] is float else kinds[key]):
-            raise ConfigError(f"{where}: {key} is {value!r}, but must be a {kinds[key].__name__}.")
+            raise ConfigError(f"{where}: {key} is {value!r}, but must be {_KINDS[kinds[key]]}. Correct it.")
 
 
 # ---------------------------------------------------------------------------------------------------- running

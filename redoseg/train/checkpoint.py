@@ -52,7 +52,9 @@ def load_saved(path: Path) -> tuple[dict[str, Tensor], Saved]:
     """`load_checkpoint` of a run's file, which also has the run's settings."""
     tensors, about = load_checkpoint(path)
     if not isinstance(about.get("config"), dict):
-        raise ModelError(f"{path} describes no settings of a run; choose a run folder made by `redoseg train`")
+        raise ModelError(
+            f"{path} has weights, but not the settings of a run; choose a run folder made by `redoseg train`"
+        )
     return tensors, cast(Saved, about)
 
 

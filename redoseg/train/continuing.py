@@ -109,8 +109,8 @@ def _refuse_moved(before: Config, config: Config, folder: RunFolder, refine_agai
         old, new = _path(before, setting), _path(config, setting)
         if old != new and not known:
             raise RunError(
-                f"{printable(folder.path)} was made by a version that did not note what its pictures are, so "
-                f"{setting} must stay {printable(old)}; put them back there"
+                f"{printable(folder.path)} comes from an older redoseg, with no record of its pictures, so whether "
+                f"those of {printable(new)} are the same is unknown; move them back to {printable(old)} ({setting})"
             )
         constant = not new or new in BUILT_IN or new in ("run", "disc", "square")
         if not constant and not os.path.exists(Path(new).expanduser()):

@@ -75,8 +75,8 @@ def process_group() -> Iterator[None]:
         # gloo's first sentence says it, after the place in its source
         count, seen = world().size, re.sub(r"^\[\S+\] ", "", " ".join(str(error).split())).split(". ")[0]
         raise LostRankError(
-            f"one of {count} processes ended before the others ({seen[:160]}); the last saved state is kept; find out "
-            "what ended it, then give the same command with --resume"
+            f"one of the {count} processes of this training has ended too early ({seen[:160]}); the last saved state "
+            "is kept; read the output above for the reason, then run the same command with --resume"
         ) from None
     finally:
         if dist.is_initialized():

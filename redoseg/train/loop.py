@@ -171,7 +171,8 @@ def refuse_non_finite(total: Tensor, player: str, step: int) -> None:
     """Raise DivergedError where a loss is not finite on any rank, before an optimiser moves."""
     loss = distributed.mean(total).item()
     if not math.isfinite(loss):
+        rates = "--refine.rate" if player == "second stage" else "--optim.*-rate"
         raise DivergedError(
-            f"the {player}'s loss is {loss} at step {step}, which is not a finite number; the last good state is kept; "
-            "lower the learning rates (--optim.*) or try another --seed"
+            f"training has diverged: the {player}'s loss is {loss} at step {step}; the last good state is kept; "
+            f"lower the learning rates ({rates}) or try another --seed"
         )

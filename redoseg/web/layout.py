@@ -320,7 +320,10 @@ def _photo_input(uploads: Path) -> gr.Image:
             raise gr.Error("The photograph has no path. Upload it first, and pass what that gives.")
         path = Path(payload.path).resolve()
         if not path.is_relative_to(uploads):
-            raise gr.Error("The page reads uploaded files alone. Upload the photograph.", print_exception=False)
+            raise gr.Error(
+                "The page opens only photographs that were uploaded to it. Upload this one first.",
+                print_exception=False,
+            )
         return str(path)
 
     photo.async_move_resource_to_block_cache, photo.preprocess = local_only, path_of

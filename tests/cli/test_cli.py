@@ -197,18 +197,25 @@ def train_hint(what: str) -> str:
         ),
         (
             "train shapes --data.size 33",
-            "settings: data.size is 33, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it",
+            "settings: data.size is 33, but must be 4 times a power of two, such as 16, 32, 64 or 128; "
+            "change --data.size",
         ),
-        ("train shapes --steps 0", "settings: steps is 0; expected at least 1; change it"),
-        ("train shapes --optim.beta1 nan", "settings: optim.beta1 is nan; expected 0 to 0.9999; change it"),
+        (
+            "train shapes --steps 0",
+            "settings: steps is 0, but must be at least 1; change --steps",
+        ),
+        (
+            "train shapes --optim.beta1 nan",
+            "settings: optim.beta1 is nan, but must be from 0 to 0.9999; change --optim.beta1",
+        ),
         (
             "train shapes --optim.encoder-rate inf",
-            "settings: optim.encoder_rate is inf; expected at least 0; change it",
+            "settings: optim.encoder_rate is inf, but must be at least 0; change --optim.encoder-rate",
         ),
         (
             "train shapes --objective.latent-from composites --objective.redraw together",
             "settings: objective.latent_from composites needs objective.redraw each or object, but it is together; "
-            "change one of them",
+            "set objective.redraw to one of these",
         ),
         (f"train {'x' * 300}", f"recipe {'x' * 300} cannot be read ("),
         (
@@ -757,7 +764,11 @@ def test_bench_prepare_on_ones_own_pictures(call: Call, photos: Path) -> None:
 
 def test_quantize(call: Call, photos: Path, trained: Any) -> None:
     said = call("quantize", trained.folder, photos / "images", "-o", "small/int8.onnx")
-    assert (said.code, said.out, said.err) == (0, "int8 model, with ranges from 12 pictures: small/int8.onnx\n", "")
+    assert (said.code, said.out, said.err) == (
+        0,
+        "int8 model written to small/int8.onnx, its ranges of values measured on 12 pictures\n",
+        "",
+    )
     assert call("segment", "small/int8.onnx", photos / "images", "-o", "out").code == 0
     assert len(content(Path("out"))) == 12
     said = call("quantize", trained.folder, photos / "images", "-o", "small/int8.onnx")

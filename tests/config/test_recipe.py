@@ -151,35 +151,38 @@ TOP = ", ".join(sorted(to_values(Config())))
             "R: unknown setting optim.beta3; expected one of average, beta1, beta2, discriminator_rate, encoder_rate, "
             "extractor_decay, extractor_rate, extractor_wait, generator_rate; did you mean optim.beta2?",
         ),
-        ({"steps": "many"}, "R: steps is 'many'; expected a whole number; change it"),
-        ({"steps": 3.0}, "R: steps is 3.0; expected a whole number; change it"),
-        ({"steps": True}, "R: steps is True; expected a whole number; change it"),
-        ({"data": {"flip": 1}}, "R: data.flip is 1; expected true or false; change it"),
-        ({"data": {"source": 3}}, "R: data.source is 3; expected text; change it"),
-        ({"optim": {"beta1": "x"}}, "R: optim.beta1 is 'x'; expected a number; change it"),
-        ({"optim": {"beta1": True}}, "R: optim.beta1 is True; expected a number; change it"),
-        ({"optim": {"beta1": float("nan")}}, "R: optim.beta1 is nan; expected a finite number; change it"),
-        ({"optim": {"beta1": float("inf")}}, "R: optim.beta1 is inf; expected a finite number; change it"),
-        ({"nets": {"norm": "layer"}}, "R: nets.norm is 'layer'; expected one of instance, batch; change it"),
-        ({"nets": {"norm": ["batch"]}}, "R: nets.norm is ['batch']; expected one of instance, batch; change it"),
-        ({"nets": 5}, "R: nets is 5; expected a table [nets]; write it as one"),
-        ({"steps": 0}, "R: steps is 0; expected at least 1; change it"),
-        ({"seed": -1}, "R: seed is -1; expected 0 to 4.61169e+18; change it"),
-        ({"seed": 2**62 + 1}, f"R: seed is {2**62 + 1}; expected 0 to 4.61169e+18; change it"),
-        ({"nets": {"regions": 1}}, "R: nets.regions is 1; expected 2 to 16; change it"),
-        ({"optim": {"beta2": 1.0}}, "R: optim.beta2 is 1.0; expected 0 to 0.999999; change it"),
-        ({"optim": {"average": -0.1}}, "R: optim.average is -0.1; expected 0 to 0.999999; change it"),
-        ({"optim": {"encoder_rate": -0.1}}, "R: optim.encoder_rate is -0.1; expected at least 0; change it"),
+        ({"steps": "many"}, "R: steps is 'many', but must be a whole number; correct it there"),
+        ({"steps": 3.0}, "R: steps is 3.0, but must be a whole number; correct it there"),
+        ({"steps": True}, "R: steps is True, but must be a whole number; correct it there"),
+        ({"data": {"flip": 1}}, "R: data.flip is 1, but must be true or false; correct it there"),
+        ({"data": {"source": 3}}, "R: data.source is 3, but must be text; correct it there"),
+        ({"optim": {"beta1": "x"}}, "R: optim.beta1 is 'x', but must be a number; correct it there"),
+        ({"optim": {"beta1": True}}, "R: optim.beta1 is True, but must be a number; correct it there"),
+        ({"optim": {"beta1": float("nan")}}, "R: optim.beta1 is nan, but must be a finite number; correct it there"),
+        ({"optim": {"beta1": float("inf")}}, "R: optim.beta1 is inf, but must be a finite number; correct it there"),
+        ({"nets": {"norm": "layer"}}, "R: nets.norm is 'layer', but must be one of instance, batch; correct it there"),
+        (
+            {"nets": {"norm": ["batch"]}},
+            "R: nets.norm is ['batch'], but must be one of instance, batch; correct it there",
+        ),
+        ({"nets": 5}, "R: nets is 5, but must be a table; write its settings below a line [nets]"),
+        ({"steps": 0}, "R: steps is 0, but must be at least 1; correct it there"),
+        ({"seed": -1}, "R: seed is -1, but must be from 0 to 4.61169e+18; correct it there"),
+        ({"seed": 2**62 + 1}, f"R: seed is {2**62 + 1}, but must be from 0 to 4.61169e+18; correct it there"),
+        ({"nets": {"regions": 1}}, "R: nets.regions is 1, but must be from 2 to 16; correct it there"),
+        ({"optim": {"beta2": 1.0}}, "R: optim.beta2 is 1.0, but must be from 0 to 0.999999; correct it there"),
+        ({"optim": {"average": -0.1}}, "R: optim.average is -0.1, but must be from 0 to 0.999999; correct it there"),
+        ({"optim": {"encoder_rate": -0.1}}, "R: optim.encoder_rate is -0.1, but must be at least 0; correct it there"),
         (
             {"objective": {"floor": 0.4}, "nets": {"regions": 3}},
-            "R: objective.floor is 0.4, but can be at most 0.333 with 3 regions; lower it",
+            "R: objective.floor is 0.4, but can be at most 0.333 with 3 regions; correct it there",
         ),
         (
             {"objective": {"latent_from": "composites", "redraw": "one"}},
-            "R: objective.latent_from composites needs objective.redraw each or object, but it is one; "
-            "change one of them",
+            "R: objective.latent_from composites needs objective.redraw each or object, but it is one; set "
+            "objective.redraw to one of these",
         ),
-        ({"optim": {"beta1": 10**400}}, f"R: optim.beta1 is {10**400}; expected a finite number; change it"),
+        ({"optim": {"beta1": 10**400}}, f"R: optim.beta1 is {10**400}, but must be a finite number; correct it there"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused(values: dict[str, Any], text: str) -> None:
@@ -193,7 +196,8 @@ def test_only_sizes_of_four_times_a_power_of_two(size: int) -> None:
     with pytest.raises(ConfigError) as caught:
         check(replace(Config(), data=replace(Config().data, size=size)))
     assert str(caught.value) == (
-        f"settings: data.size is {size}, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"
+        f"settings: data.size is {size}, but must be 4 times a power of two, such as 16, 32, 64 or 128; "
+        "change --data.size"
     )
 
 

@@ -691,7 +691,7 @@ def test_a_link_within_the_archive_cannot_lead_out(publish: Publish, tmp_path: P
     (tmp_path / "outside").mkdir()
     link = special("jpg", tarfile.SYMTYPE, str(tmp_path / "outside"))
     publish("102flowers.tgz", tgz(link, ("jpg/a", b"a")))
-    assert "contains jpg, which is no file or folder" in refused(tmp_path / "here")
+    assert "contains jpg, which is neither a file nor a folder" in refused(tmp_path / "here")
     assert list((tmp_path / "outside").iterdir()) == []
 
 

@@ -125,10 +125,10 @@ def test_difficulty(level: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"level": "circles"}, "'circles' do not exist; expected one of shapes, shapes-hard"),
-        ({"regions": 4}, "4 regions do not exist; set regions to 2 or 3"),
+        ({"level": "circles"}, "called 'circles'; choose one of shapes, shapes-hard"),
+        ({"regions": 4}, "but 4 are requested; set regions to 2 or 3"),
         ({"regions": 1}, "set regions to 2 or 3"),
-        ({"size": 2}, "expected at least 4"),
+        ({"size": 2}, "at least 4 px, but 2 px are requested"),
         ({"start": -1}, "none may be negative"),
     ],
 )

@@ -146,7 +146,7 @@ def test_what_names_a_picture(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["1.png", "b/1", "/1.jpg", "x/jpg/a/1", "a", "jpg", "/", ".", "..", "A/1"])
 def test_what_does_not(key: str) -> None:
-    with pytest.raises(DataError, match="names no picture that is here"):
+    with pytest.raises(DataError, match="does not name any of these pictures"):
         applied({key: "val"}, "a/1.jpg", "c/2.jpg")
 
 
@@ -162,7 +162,7 @@ def test_a_number_in_the_set_s_own_list_names_a_picture_where_no_name_does() -> 
     assert [i.split for i in apply_splits(Listing(items), {"1": "test", "0012": "val"}, "X").items] == ["test", "val"]
     called_12 = (*items, Item("12", Path("/s/12.jpg"), number="3"))
     assert [i.split for i in apply_splits(Listing(called_12), {"12": "test"}, "X").items] == ["train", "train", "test"]
-    with pytest.raises(DataError, match="names no picture that is here"):
+    with pytest.raises(DataError, match="does not name any of these pictures"):
         apply_splits(Listing(items), {"2": "test", "0": "val"}, "X")
 
 
@@ -195,9 +195,10 @@ def test_a_list_of_another_set_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         applied({"image_1": "val"}, "a/1.jpg")
     assert str(caught.value) == (
-        "X names no picture that is here; expected names such as 'a/1', seen 'image_1'; choose the list of this set"
+        "X does not name any of these pictures: it has names such as 'image_1', and they have names such as "
+        "'a/1'; choose the list that belongs to these pictures"
     )
-    with pytest.raises(DataError, match="expected names such as none"):
+    with pytest.raises(DataError, match="they have names such as none"):
         applied({"image_1": "val"})
 
 

@@ -420,7 +420,7 @@ def test_a_review_has_pages_and_leaves_no_old_one(
     (tmp_path / "out" / "review-4.jpg").write_text("mine")
     segment_paths(segmenter, source, tmp_path / "out", kind="coco", overwrite=True, review=True)
     assert tree(tmp_path / "out") == ["coco.json", "review-1.jpg", "review-4.jpg", "review.csv"]
-    with pytest.raises(RedosegError, match="a review needs a folder"):
+    with pytest.raises(RedosegError, match=r"a review sheet \(--review\) shows the pictures of a folder"):
         segment_paths(segmenter, source / "00.png", tmp_path / "alone", review=True)
 
 

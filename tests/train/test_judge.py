@@ -102,7 +102,5 @@ def test_the_judge_decides_what_teaches(judge: str, tiny: Tiny, monkeypatch: pyt
 
 
 def test_without_a_first_stage_nobody_can_judge(tiny: Tiny) -> None:
-    with pytest.raises(
-        ConfigError, match=r"refine\.judge redraw needs generators that have learnt, but refine\.start disc"
-    ):
+    with pytest.raises(ConfigError, match=r"--refine\.judge redraw cannot be combined with --refine\.start disc"):
         tiny({"refine.rounds": 1, "refine.judge": "redraw", "refine.start": "disc"})

@@ -355,8 +355,8 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
     with pytest.raises(RunError) as caught:
         go(config, folder)
     assert re.fullmatch(
-        r"the second stage's loss is nan at step \d+, which is not a finite number; the last good state is kept; "
-        r"lower the learning rates .* or try another --seed",
+        r"training has diverged: the second stage's loss is nan at step \d+; the last good state is kept; "
+        r"lower the learning rates \(--refine\.rate\) or try another --seed",
         str(caught.value),
     )
     assert not (folder / "refined.safetensors").exists()
@@ -468,7 +468,7 @@ def test_without_opencv_no_step_is_trained(
 
 def test_more_regions_than_two_are_not_cut_anew(tiny: Tiny) -> None:
     with pytest.raises(
-        ConfigError, match=r"refine.sharpen grabcut needs two regions, but nets.regions is 3; change one of them"
+        ConfigError, match=r"refine.sharpen grabcut needs two regions, but nets.regions is 3; set nets.regions to 2"
     ):
         tiny({"nets.regions": 3, "refine.sharpen": "grabcut"})
 
@@ -476,9 +476,15 @@ def test_more_regions_than_two_are_not_cut_anew(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (8, "refine.size is 8, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"),
-        (48, "refine.size is 48, but must be 4 times a power of two, such as 16, 32, 64 or 128; change it"),
-        (16, "refine.size is 16; expected data.size (32) or more; raise it"),
+        (
+            8,
+            "refine.size is 8, but must be 4 times a power of two, such as 16, 32, 64 or 128; change --refine.size",
+        ),
+        (
+            48,
+            "refine.size is 48, but must be 4 times a power of two, such as 16, 32, 64 or 128; change --refine.size",
+        ),
+        (16, "refine.size is 16, but must be at least data.size (32); change --refine.size"),
     ],
 )
 def test_sizes_that_cannot_be(value: int, said: str) -> None:

@@ -486,8 +486,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         with pytest.raises(RunError) as caught:
             quick(config, folder)
     assert str(caught.value) == (
-        f"the {player}'s loss is nan at step 5, which is not a finite number; the last good state is kept; "
-        "lower the learning rates (--optim.*) or try another --seed"
+        f"training has diverged: the {player}'s loss is nan at step 5; the last good state is kept; "
+        "lower the learning rates (--optim.*-rate) or try another --seed"
     )
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
     assert state.step == 4
@@ -509,15 +509,15 @@ def test_weights_that_are_not_finite_are_not_saved(player: str, value: float, ti
     with pytest.raises(RunError) as caught:
         state.save(path)
     assert str(caught.value) == (
-        "a weight is not a finite number after step 7; the last good state is kept; "
-        "lower the learning rates (--optim.*) or try another --seed"
+        "training has diverged: after step 7 a weight is infinite or not a number; the last good state is kept; "
+        "lower the learning rates (--optim.*-rate) or try another --seed"
     )
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"state.safetensors": good}
 
 
 def test_absurd_rates_stop_the_run_with_weights_kept(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     rates = {f"optim.{k}_rate": 1e30 for k in ("extractor", "generator", "encoder", "discriminator")}
-    with pytest.raises(RunError, match="not a finite number"):
+    with pytest.raises(RunError, match="training has diverged"):
         quick(tiny(rates), tmp_path / "run")
     # it breaks before the first checkpoint is due: the last good state is kept all the same
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))

@@ -230,13 +230,13 @@ def test_the_threshold_cuts_the_soft_mask(page: Page, photograph: Path, expected
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("bomb.png", bomb(), "bomb.png: claims more than 2 million pixels"),
+        ("bomb.png", bomb(), "bomb.png: it has more than 2 million pixels"),
         ("garbage.jpg", b"garbage" * 50, "garbage.jpg: not a picture"),
         ("empty.png", b"", "empty.png: an empty file"),
         ("cut.gif", b"GIF89a", "cut.gif: "),
         ("html.jpg", b"<html>", "html.jpg: a web page (HTML), not a picture"),
         ("page.html", b"<b>", "page.html has a format that redoseg does not read"),
-        ("wide.png", "2000x1001", "claims more than 2 million pixels"),
+        ("wide.png", "2000x1001", "it has more than 2 million pixels"),
     ],
 )
 def test_what_is_no_photograph_is_refused_in_one_line(page: Page, name: str, content: bytes | str, why: str) -> None:
@@ -703,7 +703,7 @@ def test_an_example_is_tried_with_a_click(tab: Any) -> None:
 def test_what_cannot_be_used_is_told_on_the_page(tab: Any, tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(bomb())
     drop(tab, tmp_path / "bomb.png")
-    tab.get_by_text("bomb.png: claims more than 2 million pixels").wait_for()
+    tab.get_by_text("bomb.png: it has more than 2 million pixels").wait_for()
     tab.reload()
     (tmp_path / "large.png").write_bytes(bytes(1_100_000))
     drop(tab, tmp_path / "large.png")

@@ -61,6 +61,8 @@ class Evaluate:
     """Side to score at; if none, a prepared set's own, the model's for built-in pictures, else 128 [pixels]"""
     edges: Literal["plain", "guided", "grabcut"] = "plain"
     """plain scores the network itself, guided what `segment` writes, grabcut what its --edges grabcut does [name]"""
+    clean: bool = True
+    """Drop small parts and fill small holes as `segment` does, but not with plain edges [true/false]"""
     own_size: bool = False
     """Score at the size of each picture instead, and also score the edges (boundary F-score) [true/false]"""
     grounds: bool = False
@@ -93,6 +95,14 @@ class Segment:
     """Cut each result to the box around the object [true/false]"""
     threshold: float = 0.5
     """How sure the network must be of a pixel of the object; soft is not cut [0 to 1]"""
+    clean: bool = True
+    """Drop small parts of a mask and fill its small holes, but not in soft nor with plain edges [true/false]"""
+    smallest_part: float = 0.01
+    """A part of a mask with fewer pixels is dropped, as a share of its largest part; 0 leaves all [0 to 1]"""
+    largest_hole: float = 0.01
+    """A hole with fewer pixels is filled, as a share of the object; 0 leaves all [0 to 1]"""
+    feather: float = 0.0
+    """Over how many pixels more a cut-out fades in, from its edge inwards [pixels]"""
     keep_hidden: bool = False
     """Leave the photograph below what is transparent in a cut-out; otherwise it is black there [true/false]"""
     review: bool = False

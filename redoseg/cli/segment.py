@@ -8,14 +8,17 @@ from redoseg import signals
 from redoseg.cli.console import IN_PART, STOPPED, list_failed, progress, say
 from redoseg.cli.options import Segment
 from redoseg.files import printable
+from redoseg.images.clean import Cleaning
 from redoseg.inference import segment_files
 from redoseg.inference.doubt import DOUBTFUL, mostly_doubtful
-from redoseg.inference.segmenter import Segmenter, check_threshold
+from redoseg.inference.object_mask import check_threshold
+from redoseg.inference.segmenter import Segmenter
 
 
 def segment(command: Segment) -> int:
     """Segment the pictures of a command; returns the exit code."""
     check_threshold(command.threshold)
+    cleaning = Cleaning(command.smallest_part, command.largest_hole) if command.clean else None
     segmenter = Segmenter(command.model, edges=command.edges, trust=command.trust)
     with progress("segmenting") as advance:
         try:
@@ -32,6 +35,8 @@ def segment(command: Segment) -> int:
                 label=command.label,
                 threshold=command.threshold,
                 skip_existing=command.skip_existing,
+                cleaning=cleaning,
+                feather=command.feather,
             )
         except KeyboardInterrupt:
             print(

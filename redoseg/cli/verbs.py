@@ -43,8 +43,10 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     command = parse(Evaluate, "evaluate", arguments)
     from redoseg.evaluation.evaluate import evaluate, evaluate_own_size
     from redoseg.evaluation.tables import print_evaluation, print_own_size
+    from redoseg.inference.object_mask import CLEANING
 
     c, split = command, command.split or None
+    cleaning = CLEANING if c.clean else None
     if c.picture:
         check_file(c.picture)
     if c.grounds:
@@ -53,7 +55,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         if c.size is not None or c.picture:
             raise ConfigError("--own-size cannot be combined with --size or --picture.")
         with progress("scoring") as advance:
-            own = evaluate_own_size(c.model, c.data, split, advance, c.mask_values)
+            own = evaluate_own_size(c.model, c.data, split, advance, c.mask_values, cleaning)
         if c.as_json:
             print(json.dumps(own))
         else:
@@ -69,6 +71,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         size=c.size,
         edges=c.edges,
         mask_values=c.mask_values,
+        cleaning=cleaning,
     )
     if c.as_json:
         print(json.dumps(result))

@@ -32,7 +32,8 @@ from redoseg.evaluation.tables import markdown_table
 from redoseg.files import alone, at_home, cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
 from redoseg.inference.model_file import find_model
-from redoseg.inference.segmenter import Edges, Segmenter
+from redoseg.inference.object_mask import CLEANING
+from redoseg.inference.segmenter import Edges, Segmenter, cleaning_for
 from redoseg.metrics import boundary_f
 from redoseg.system import cores, in_order, opencv
 
@@ -98,6 +99,8 @@ def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges 
             )
         for way in ways:
             key = f"model {hashlib.sha256(content).hexdigest()} {way} {_VERSION} {onnxruntime.__version__}"
+            if cleaning_for(way, CLEANING) is not None:
+                key += f" {CLEANING}"
             if way == "grabcut":
                 key += f" OpenCV {opencv().__version__}"
             name = model if way == "plain" else f"{model}, {way} edges"

@@ -18,6 +18,7 @@ from redoseg.data.decoding import other_proportions
 from redoseg.errors import DataError, MissingError, RunError
 from redoseg.evaluation import baselines
 from redoseg.evaluation.results import (
+    CLEANNESS,
     MEASURES,
     Confidence,
     EdgeFigures,
@@ -27,11 +28,14 @@ from redoseg.evaluation.results import (
     about_set,
 )
 from redoseg.files import at_home, describe_error, printable, write_atomic
+from redoseg.images.clean import Cleaning, clean, count_parts, edge_length
 from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
 from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import OBJECT, UNLABELLED, read_photo
-from redoseg.inference.segmenter import Edges, Segmenter, object_of
+from redoseg.inference.object_mask import CLEANING, HALF, cleaned, object_of
+from redoseg.inference.results import opacity_of
+from redoseg.inference.segmenter import Edges, Segmenter, cleaning_for
 from redoseg.metrics import Scores, boundary_f
 from redoseg.system import opencv
 
@@ -49,6 +53,7 @@ def evaluate(
     size: int | None = None,
     edges: Edges = "plain",
     mask_values: str = "auto",
+    cleaning: Cleaning | None = CLEANING,
 ) -> Evaluation:
     """The model's figures on the labelled images of a set, and those of methods without training.
 
@@ -67,6 +72,7 @@ def evaluate(
             else 128 (the paper's).
         edges: how masks are brought to the scored size. "plain" scores the network itself.
         mask_values: which values of a folder's masks are the object: "auto", "nonzero", or numbers as in "1,2".
+        cleaning: what is cleaned from masks of two regions whose edges are not plain; None for nothing.
 
     Raises ModelError, DataError (no masks), RedosegError (unknown method), RunError (`image` cannot be written).
     """
@@ -87,12 +93,16 @@ def evaluate(
         "beside": {},
     }
     result = {**result, **about_set(data, images.bad, images.notes)}
+    objects = None
     if segmenter.regions > 2:
         matched = metrics.score_matched(masks.argmax(1), labels, segmenter.regions)
         result["pictures"] = int(matched["pictures"])
         result["iou_matched"], result["accuracy_matched"] = matched["iou_matched"], matched["accuracy_matched"]
     else:
-        objects = masks[:, segmenter.object_region] > 0.5
+        objects = masks[:, segmenter.object_region] > HALF
+        to_clean = cleaning_for(edges, cleaning)
+        if to_clean is not None:
+            objects = np.stack([clean(mask, to_clean) for mask in objects])
         scores = metrics.score(objects, labels)
         result = {**result, **_figures(scores)}
         result["iou_interval"] = metrics.bootstrap_interval(scores.ious)
@@ -104,7 +114,7 @@ def evaluate(
         result["note"] = str(error)
     result["beside"] = {name: _figures(row) for name, row in beside.items()}
     if image is not None:
-        _draw_sheet(images, masks[:, segmenter.object_region] > 0.5, image)
+        _draw_sheet(images, masks[:, segmenter.object_region] > HALF if objects is None else objects, image)
     return result
 
 
@@ -137,13 +147,15 @@ def evaluate_own_size(
     split: str | None = None,
     on_item: Callable[[int, int], None] | None = None,
     mask_values: str = "auto",
+    cleaning: Cleaning | None = CLEANING,
 ) -> OwnSizeEvaluation:
     """The model's figures on the labelled images of a set at their own size, with each kind of edges.
 
     For each kind of edges these are accuracy, IoU and the edge's F-score (`boundary_f`), each with its mean and its
-    95 % interval over the images. `gain` has the intervals of the difference between guided or grabcut edges and
-    plain ones, image by image. `on_item` is called with the number of images done and their total. `mask_values` is as
-    for `evaluate`. An image or a mask that cannot be used is in `skipped`.
+    95 % interval over the images; and how clean masks are: parts beyond one, holes, and `haze`, the pixels of a cut-out
+    that are 5 to 95 % opaque for each pixel of the mask's edge. `gain` has the intervals of the difference between
+    guided or grabcut edges and plain ones, image by image. `on_item` is called with the number of images done and their
+    total. `mask_values` and `cleaning` are as for `evaluate`. An image or a mask that cannot be used is in `skipped`.
 
     Raises ModelError, DataError (no masks, more than two regions), MissingError (no OpenCV).
     """
@@ -154,7 +166,7 @@ def evaluate_own_size(
     found_set = originals(data, split, mask_values)
     items, bad = found_set.items, list(found_set.bad)
     kinds: tuple[Edges, ...] = ("plain", "guided", "grabcut")
-    ways: dict[Edges, dict[str, list[float]]] = {way: {m: [] for m in MEASURES} for way in kinds}
+    ways: dict[Edges, dict[str, list[float]]] = {way: {m: [] for m in (*MEASURES, *CLEANNESS)} for way in kinds}
     sides, sure = [], []
     for done, item in enumerate(items, 1):
         try:
@@ -171,10 +183,12 @@ def evaluate_own_size(
         sides.append(min(photo.size))
         for way in kinds:
             soft, confidence = segmenter.soft_mask(photo, way)
-            objects = _objects(photo, soft, labels.shape[::-1])
+            shown = replace(photo, transparent=False)  # labels do not know what is transparent
+            soft = cleaned(shown, soft, HALF, cleaning_for(way, cleaning))
+            objects = _objects(shown, soft, labels.shape[::-1])
             scores = metrics.score(objects[None], labels[None])
-            figures = (scores.accuracy, scores.iou, boundary_f(objects, labels))
-            for measure, figure in zip(MEASURES, figures, strict=True):
+            figures = (scores.accuracy, scores.iou, boundary_f(objects, labels), *_cleanness(shown, soft))
+            for measure, figure in zip((*MEASURES, *CLEANNESS), figures, strict=True):
                 ways[way][measure].append(figure)
         sure.append(confidence)  # the network's, the same for all edges
         if on_item is not None:
@@ -205,8 +219,17 @@ def evaluate_own_size(
 def _objects(photo: Photo, soft: SoftMask, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The object (H, W) at the labels' size (width, height)."""
     if photo.size == size:
-        return object_of(replace(photo, transparent=False), soft)  # labels do not know what is transparent
-    return bilinear_upsample(soft.whole(), size) > 0.5
+        return object_of(photo, soft)
+    return bilinear_upsample(soft.whole(), size) > HALF
+
+
+def _cleanness(photo: Photo, soft: SoftMask) -> tuple[float, float, float]:
+    """Parts beyond one, holes and haze of a mask."""
+    mask = object_of(photo, soft)
+    pieces, holes = count_parts(mask)
+    opacity = opacity_of(soft, photo.whole)
+    hazy = np.count_nonzero((opacity > 0.05) & (opacity < 0.95))
+    return max(0, pieces - 1), holes, hazy / max(1, edge_length(mask))
 
 
 def _edge_figures(values: Mapping[str, NDArray[np.float64]]) -> EdgeFigures:
@@ -214,6 +237,8 @@ def _edge_figures(values: Mapping[str, NDArray[np.float64]]) -> EdgeFigures:
     found: dict[str, object] = {}
     for measure, of_images in values.items():
         found[measure] = float(of_images.mean())
+        if measure in CLEANNESS:
+            continue
         found[f"{measure}_interval"] = metrics.bootstrap_interval(of_images)
     return cast(EdgeFigures, found)
 

@@ -11,6 +11,8 @@ FIGURES = ("accuracy", "iou", "iou_oracle_flip", "boundary_f")
 """The figures of `compare`."""
 MEASURES = ("accuracy", "iou", "boundary_f")
 """The figures at the size of each image."""
+CLEANNESS = ("parts_beyond_one", "holes", "haze")
+"""How clean masks are there."""
 
 Interval = tuple[float, float]
 
@@ -81,6 +83,10 @@ class EdgeFigures(TypedDict):
     iou_interval: Interval
     boundary_f: float
     boundary_f_interval: Interval
+    parts_beyond_one: float
+    holes: float
+    haze: float
+    """Pixels of a cut-out that are 5 to 95 % opaque, for each pixel of the mask's edge."""
 
 
 class Confidence(TypedDict):

@@ -49,6 +49,12 @@ def print_own_size(result: OwnSizeEvaluation, console: Console) -> None:
         intervals = (gains[m] for m in MEASURES)
         table.add_row("  gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in intervals))
     console.print(table)
+    for way in ways:
+        console.print(
+            f"{way} edges: {ways[way]['parts_beyond_one']:.1f} parts beyond one and {ways[way]['holes']:.1f} holes a "
+            f"picture; {ways[way]['haze']:.1f} half transparent pixels for each pixel of a cut-out's edge",
+            soft_wrap=True,
+        )
     sure = result["confidence"]
     if "rank_correlation" in sure:
         console.print(

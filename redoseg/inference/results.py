@@ -12,16 +12,21 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from redoseg.errors import DataError
+from redoseg.images.clean import Cleaning
 from redoseg.images.draw import cutout, line_radius, outline
 from redoseg.images.foreground import EdgeColours
 from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts
 from redoseg.images.png import png_chunks
+from redoseg.inference.object_mask import CLEANING, HALF
 
 Kind = Literal["mask", "soft", "cutout", "overlay", "coco"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+FEATHER = 0.0  # over how many pixels a cut-out fades in from its edge
+MOST_FEATHER = 200.0
 _BAND = 4  # times PART: pixels of the rows that are drawn before they are packed
 
 
@@ -29,34 +34,36 @@ def drawn(
     photo: Photo,
     soft: SoftMask,
     kind: Kind,
-    threshold: float = 0.5,
+    threshold: float = HALF,
     *,
     keep_hidden: bool = False,
+    feather: float = FEATHER,
     box: Part | None = None,
 ) -> Image.Image:
     """What is made of a photograph and the network's soft mask of it, 0 to 1, cut at `threshold`.
 
     "mask" is grey of 0 and 255, "soft" grey of 0 to 255 (and not cut), "cutout" RGBA, "overlay" RGB. A cut-out and an
     overlay have the file's own colours, and in `info` the profile that describes them, which Pillow writes into a file.
-    A cut-out is no more opaque than the file, and at its soft edge it has the object's colours alone. `box` is the part
-    to draw, all of it if None.
+    A cut-out is no more opaque than the file, and at its edge it has the object's colours alone, and fades in over
+    `feather` pixels. `box` is the part to draw, all of it if None.
     """
-    return _Drawing.of(photo, soft, kind, threshold, keep_hidden).within(box or photo.whole)
+    return _Drawing.of(photo, soft, kind, threshold, keep_hidden, feather).within(box or photo.whole)
 
 
 def png_of(
     photo: Photo,
     soft: SoftMask,
     kind: Kind,
-    threshold: float = 0.5,
+    threshold: float = HALF,
     *,
     keep_hidden: bool = False,
+    feather: float = FEATHER,
     box: Part | None = None,
 ) -> Iterable[bytes]:
     """The PNG file of what `drawn` gives, in pieces. Of a large picture no more than some rows are there at a time."""
     left, top, right, bottom = box or photo.whole
     size = right - left, bottom - top
-    drawing = _Drawing.of(photo, soft, kind, threshold, keep_hidden)
+    drawing = _Drawing.of(photo, soft, kind, threshold, keep_hidden, feather)
     if size[0] * size[1] <= LARGE:
         return [as_png(drawing.within(box or photo.whole))]
 
@@ -79,9 +86,11 @@ def result_key(
     image: Path,
     kind: Kind,
     *,
-    threshold: float = 0.5,
+    threshold: float = HALF,
     crop: bool = False,
     keep_hidden: bool = False,
+    feather: float = FEATHER,
+    cleaning: Cleaning | None = CLEANING,
 ) -> str:
     """What a result is made of (model, settings and the picture's bytes), as 32 hexadecimal digits; "" if unreadable.
 
@@ -92,6 +101,8 @@ def result_key(
         kind,
         crop and kind != "coco",
         keep_hidden and kind == "cutout",
+        float(feather) if kind == "cutout" else None,
+        None if kind == "soft" and not crop else cleaning,
         None if kind == "soft" and not crop else float(threshold),
     ]
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
@@ -105,8 +116,37 @@ def result_key(
     return digest.hexdigest()
 
 
+def check_feather(feather: float) -> None:
+    """Raises DataError for a width of the edge that is not a number from 0 to MOST_FEATHER."""
+    if not 0 <= feather <= MOST_FEATHER:
+        raise DataError(f"the feather is {feather!r} pixels, but must be from 0 to {MOST_FEATHER:g}; choose another")
+
+
 def _mode(kind: Kind) -> str:
     return {"cutout": "RGBA", "overlay": "RGB"}.get(kind, "L")
+
+
+def opacity_of(soft: SoftMask, part: Part, threshold: float = HALF, feather: float = FEATHER) -> NDArray[np.float32]:
+    """How opaque a cut-out is in a part, 0 to 1: not at all outside the mask, half to three quarters on its edge.
+
+    The edge is that of the mask and one pixel wide. The soft mask may rise over many pixels, through which the ground
+    would show as a haze. With a feather it fades in over so many pixels more, inwards.
+    """
+    around, inner = _around(part, math.ceil(feather) + 2, soft.size)
+    mask = Image.fromarray(np.where(soft.part(around) > threshold, np.uint8(255), np.uint8(0)))
+    opacity = np.asarray(mask.filter(ImageFilter.BoxBlur(0.5)).crop(inner), np.float32) * np.float32(1 / 255)
+    if feather:
+        near = np.asarray(mask.filter(ImageFilter.BoxBlur(feather)).crop(inner), np.float32) * np.float32(1 / 255)
+        opacity = opacity * (2 * near - 1).clip(0, 1)
+    return np.where(np.asarray(mask.crop(inner)) > 0, opacity, np.float32(0))
+
+
+def _around(part: Part, margin: int, size: tuple[int, int]) -> tuple[Part, Part]:
+    """The box with a margin [pixels] around a part, within an image of `size`, and where the part lies in it."""
+    left, top, right, bottom = part
+    first_x, first_y = max(0, left - margin), max(0, top - margin)
+    around = first_x, first_y, min(right + margin, size[0]), min(bottom + margin, size[1])
+    return around, (left - first_x, top - first_y, right - first_x, bottom - first_y)
 
 
 def _tiles(box: Part) -> Iterator[Part]:
@@ -122,7 +162,7 @@ def _tiles(box: Part) -> Iterator[Part]:
 def _share(soft: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """How much of each pixel is the object, 0 to 1: half at the threshold.
 
-    It rises faster than the soft mask, through whose own edge the background would show.
+    What is between 0 and 1 may be mixed with the ground's colours. It rises faster than the soft mask.
     """
     rise = max(min(0.125, (1 - threshold) / 2), 1e-6)
     return (0.5 + (soft - np.float32(threshold)) * np.float32(0.5 / rise)).clip(0, 1)
@@ -141,15 +181,18 @@ class _Drawing:
     kind: Kind
     threshold: float
     keep_hidden: bool
+    feather: float
     edge: EdgeColours | None
     """The colours at the edge of a cut-out; None of other kinds, and where they cannot be guessed."""
 
     @classmethod
-    def of(cls, photo: Photo, soft: SoftMask, kind: Kind, threshold: float, keep_hidden: bool) -> _Drawing:
+    def of(
+        cls, photo: Photo, soft: SoftMask, kind: Kind, threshold: float, keep_hidden: bool, feather: float
+    ) -> _Drawing:
         edge = None
         if kind == "cutout":
             edge = EdgeColours.guess(photo, lambda part: _bytes(_share(soft.part(part), threshold)))
-        return cls(photo, soft, kind, threshold, keep_hidden, edge)
+        return cls(photo, soft, kind, threshold, keep_hidden, feather, edge)
 
     @property
     def profile(self) -> bytes | None:
@@ -168,24 +211,16 @@ class _Drawing:
 
     def _piece(self, part: Part) -> Image.Image:
         if self.kind == "cutout":
-            values = self.soft.part(part)
-            share = _share(values, self.threshold)
-            # not opaque at all outside the mask, so that mask and cut-out show the same
-            opacity = np.where(values > self.threshold, share, np.float32(0))
-            colours = (
-                self.photo.own_of(part) if self.edge is None else self.edge.taken_off(self.photo, _bytes(opacity), part)
-            )
+            share = _bytes(_share(self.soft.part(part), self.threshold))
+            colours = self.photo.own_of(part) if self.edge is None else self.edge.taken_off(self.photo, share, part)
+            opacity = opacity_of(self.soft, part, self.threshold, self.feather)
             return cutout(colours, self.photo.dimmed(opacity, part), keep_hidden=self.keep_hidden)
         if self.kind == "mask":
             inside = self.photo.within(self.soft.part(part), part) > self.threshold
             return Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))
         if self.kind == "soft":
             return Image.fromarray(_bytes(self.photo.within(self.soft.part(part), part)))
-        left, top, right, bottom = part
         radius = line_radius(self.photo.size)
-        margin = math.ceil(radius) + 1
-        first_x, first_y = max(0, left - margin), max(0, top - margin)
-        around = first_x, first_y, min(right + margin, self.photo.size[0]), min(bottom + margin, self.photo.size[1])
+        around, inner = _around(part, math.ceil(radius) + 1, self.photo.size)
         mask = self.photo.within(self.soft.part(around), around) > self.threshold
-        overlay = outline(self.photo.own_over_white_of(around), mask, radius=radius)
-        return overlay.crop((left - first_x, top - first_y, right - first_x, bottom - first_y))
+        return outline(self.photo.own_over_white_of(around), mask, radius=radius).crop(inner)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from redoseg.errors import DataError, FullError, RedosegError
 from redoseg.files import alone, at_home, check_writable, key_of, make_folder, printable, why_not_write, write_atomic
+from redoseg.images.clean import Cleaning
 from redoseg.images.coco import Annotated, annotated, bounding_box
 from redoseg.images.crashes import DecodingNotes
 from redoseg.images.draw import encoded, tile_of
@@ -21,8 +22,9 @@ from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
 from redoseg.images.read import MAX_PIXELS, note_results, read_photo
 from redoseg.inference.doubt import is_doubtful
-from redoseg.inference.results import KINDS, Kind, png_of, result_key
-from redoseg.inference.segmenter import HALF, Segmenter, check_threshold, object_of
+from redoseg.inference.object_mask import CLEANING, HALF, check_threshold, cleaned, object_of
+from redoseg.inference.results import FEATHER, KINDS, Kind, check_feather, png_of, result_key
+from redoseg.inference.segmenter import Segmenter, cleaning_for
 from redoseg.inference.shared_files import COCO_FILE, TILE, Reviewed, SharedFiles
 from redoseg.inference.sources import Pictures, expand_patterns, list_pictures
 from redoseg.system import Room, in_order
@@ -62,6 +64,8 @@ class _Wanted:
     keep_hidden: bool
     threshold: float
     skip_existing: bool
+    cleaning: Cleaning | None
+    feather: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def segment_paths(
     label: str = "",
     threshold: float = HALF,
     skip_existing: bool = False,
+    cleaning: Cleaning | None = CLEANING,
+    feather: float = FEATHER,
 ) -> SegmentReport:
     """Segment one picture, or several and folders, into PNG files of the same names and sub-folders under `out`.
 
@@ -112,6 +118,9 @@ def segment_paths(
         threshold: from which value of the soft mask on a pixel is the object's, 0 to 1; "soft" is not cut.
         skip_existing: leave results that the same model and settings made of the same pictures, and keep the other
             pictures of `coco.json` and of the review. Results that differ are replaced with `overwrite` alone.
+        cleaning: which parts are dropped from masks and which holes are filled, but not in "soft" nor with plain edges;
+            None for none.
+        feather: over how many pixels a cut-out fades in from its edge inwards, 0 to 200.
 
     Results of several sources have the sub-folders below the folder that all sources have in common. Pictures that
     would give the same name keep their suffix in it (`a.jpg.png`). The rest continues after a picture that fails;
@@ -126,8 +135,18 @@ def segment_paths(
             "crop cannot be combined with kind coco, whose masks and boxes are of whole pictures; remove one of them"
         )
     check_threshold(threshold)
+    check_feather(feather)
     wanted = _Wanted(
-        kind, crop, review, overwrite, label or segmenter.name, keep_hidden, float(threshold), skip_existing
+        kind=kind,
+        crop=crop,
+        review=review,
+        overwrite=overwrite,
+        label=label or segmenter.name,
+        keep_hidden=keep_hidden,
+        threshold=float(threshold),
+        skip_existing=skip_existing,
+        cleaning=cleaning_for(getattr(segmenter, "edges", "guided"), cleaning),  # stand-ins have none
+        feather=float(feather),
     )
     if label and kind != "coco":
         raise RedosegError(f"a label cannot be combined with kind {kind}; remove the label, or choose kind coco")
@@ -182,6 +201,8 @@ def _key_of_one(segmenter: Segmenter, image: Path, wanted: _Wanted) -> str:
         threshold=wanted.threshold,
         crop=wanted.crop,
         keep_hidden=wanted.keep_hidden,
+        feather=wanted.feather,
+        cleaning=wanted.cleaning,
     )
 
 
@@ -322,16 +343,26 @@ class _Many:
 def _segmented(segmenter: Segmenter, photo: Photo, path: Path, name: str, wanted: _Wanted, key: str) -> _Result:
     """What the picture of file `path` gives. Raises DataError."""
     soft, confidence = segmenter.soft_mask(photo)
+    only_soft = wanted.kind == "soft" and not wanted.review and not wanted.crop
+    object_soft = soft if only_soft else cleaned(photo, soft, wanted.threshold, wanted.cleaning)
     reviewed, box = None, None
     if wanted.review or wanted.crop or wanted.kind == "coco":
-        mask = object_of(photo, soft, wanted.threshold)
+        mask = object_of(photo, object_soft, wanted.threshold)
         if wanted.review:
             tile = encoded(tile_of(photo, mask, TILE), "JPEG", quality=80)
             reviewed = Reviewed(confidence, float(mask.mean()), printable(name), tile, key)
         if wanted.kind == "coco":
             return _Result(None, annotated(name, mask, confidence, key), reviewed, confidence)
         box = _crop_of(mask, path) if wanted.crop else None
-    png = png_of(photo, soft, wanted.kind, wanted.threshold, keep_hidden=wanted.keep_hidden, box=box)
+    png = png_of(
+        photo,
+        soft if wanted.kind == "soft" else object_soft,
+        wanted.kind,
+        wanted.threshold,
+        keep_hidden=wanted.keep_hidden,
+        feather=wanted.feather,
+        box=box,
+    )
     return _Result(png, None, reviewed, confidence)
 
 

@@ -17,15 +17,16 @@ from PIL import Image
 
 from redoseg.errors import DataError, ModelError
 from redoseg.files import at_home, describe_error
+from redoseg.images.clean import Cleaning
 from redoseg.images.guided import bilinear_mask, grabcut_mask, guided_mask
 from redoseg.images.photo import Photo, SoftMask, parts, to_photo
 from redoseg.images.read import read_photo
 from redoseg.inference.hub import local_or_fetched
 from redoseg.inference.model_file import ModelFile, Network, find_model
+from redoseg.inference.object_mask import CLEANING, HALF, check_threshold, cleaned, object_of
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
 from redoseg.system import cores, in_order, opencv
 
-HALF = 0.5  # the threshold of a mask, unless a call asks for another
 _BATCH = 8  # images; larger ones do not fit a core's cache and are no quicker
 
 ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Photo
@@ -246,42 +247,51 @@ class Segmenter:
 
     @overload
     def __call__(
-        self, image: ImageLike, edges: Edges | None = None, *, threshold: float = HALF
+        self,
+        image: ImageLike,
+        edges: Edges | None = None,
+        *,
+        threshold: float = HALF,
+        cleaning: Cleaning | None = CLEANING,
     ) -> NDArray[np.bool_]: ...
     @overload
     def __call__(
-        self, image: list[ImageLike], edges: Edges | None = None, *, threshold: float = HALF
+        self,
+        image: list[ImageLike],
+        edges: Edges | None = None,
+        *,
+        threshold: float = HALF,
+        cleaning: Cleaning | None = CLEANING,
     ) -> list[NDArray[np.bool_]]: ...
     def __call__(
-        self, image: ImageLike | list[ImageLike], edges: Edges | None = None, *, threshold: float = HALF
+        self,
+        image: ImageLike | list[ImageLike],
+        edges: Edges | None = None,
+        *,
+        threshold: float = HALF,
+        cleaning: Cleaning | None = CLEANING,
     ) -> NDArray[np.bool_] | list[NDArray[np.bool_]]:
-        """The object's mask (H, W) at the image's own size: where the soft mask is above the threshold, 0 to 1."""
+        """The object's mask (H, W) at the image's own size: where the soft mask is above the threshold, 0 to 1.
+
+        Small parts and holes are then cleaned from it, but not with plain edges or where `cleaning` is None.
+        """
         check_threshold(threshold)
         way, least = self._usable(edges), float(threshold)
+
+        def object_in(one: ImageLike) -> NDArray[np.bool_]:
+            photo = as_photo(one)
+            soft = self.soft_mask(photo, way)[0]
+            return object_of(photo, cleaned(photo, soft, least, cleaning_for(way, cleaning)), least)
+
         if isinstance(image, (list, tuple)) and not isinstance(image, Photo):
-            with contextlib.closing(in_order(lambda one: self._object(one, way, least), image, self.threads)) as found:
+            with contextlib.closing(in_order(object_in, image, self.threads)) as found:
                 return list(found)
-        return self._object(image, way, least)
-
-    def _object(self, image: ImageLike, way: Edges, threshold: float) -> NDArray[np.bool_]:
-        photo = as_photo(image)
-        return object_of(photo, self.soft_mask(photo, way)[0], threshold)
+        return object_in(image)
 
 
-def object_of(photo: Photo, soft: SoftMask, threshold: float = HALF) -> NDArray[np.bool_]:
-    """The object's mask (H, W): where the soft mask, and how opaque the photograph is, are above the threshold."""
-    width, height = photo.size
-    mask = np.empty((height, width), bool)
-    for part in parts(photo.size):
-        left, top, right, bottom = part
-        mask[top:bottom, left:right] = photo.within(soft.part(part), part) > threshold
-    return mask
-
-
-def check_threshold(threshold: float) -> None:
-    """Raises DataError for a threshold that is not a number from 0 to 1."""
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not 0 <= threshold <= 1:
-        raise DataError(f"the threshold is {threshold!r}, but must be a number from 0 to 1; choose another")
+def cleaning_for(edges: Edges, cleaning: Cleaning | None) -> Cleaning | None:
+    """What is cleaned from masks with these edges: nothing with plain ones, which are the network's own."""
+    return None if edges == "plain" else cleaning
 
 
 def check_edges(edges: str) -> None:

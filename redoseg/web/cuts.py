@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
 from redoseg.images.draw import checkerboard
-from redoseg.images.photo import Photo, SoftMask, parts
+from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import MAX_PIXELS, read_photo
 from redoseg.inference.doubt import is_doubtful
+from redoseg.inference.object_mask import CLEANING, cleaned, object_of
 from redoseg.inference.results import Kind, drawn, png_of, result_key
+from redoseg.inference.segmenter import cleaning_for
 from redoseg.system import Room
 
 PREVIEW = 1024  # the longer side of what the page shows [pixels]; downloads have the photograph's size
-_STEPS = 10_000  # between thresholds whose share of the picture is counted
 
 SAVED: tuple[tuple[Kind, str], ...] = (("mask", ""), ("cutout", "-cutout"), ("soft", "-soft"))
 """The kinds of files to download, each with what is added to the photograph's name."""
@@ -48,13 +47,6 @@ class Cut:
     confidence: float
     small: Photo
     """In sRGB, with at most PREVIEW pixels a side."""
-    small_soft: SoftMask
-    levels: NDArray[np.int64]
-    """How many pixels have a value in each of _STEPS steps of the soft mask, within what is opaque; (_STEPS + 1,)."""
-
-    def share(self, threshold: float) -> float:
-        """How much of the photograph the object covers, 0 to 1."""
-        return float(self.levels[int(np.floor(threshold * _STEPS + 1e-6)) + 1 :].sum() / self.photo.pixels)
 
 
 class Cuts:
@@ -67,6 +59,7 @@ class Cuts:
 
     def __init__(self, segmenter: HasSoftMask, most: int) -> None:
         self.segmenter, self.most = segmenter, most
+        self._cleaning = cleaning_for(getattr(segmenter, "edges", "guided"), CLEANING)  # stand-ins have none
         self._kept: OrderedDict[tuple[str, int], Cut] = OrderedDict()
         self._lock = threading.Lock()
         self._room = Room(MAX_PIXELS)  # large photographs wait for each other
@@ -110,13 +103,14 @@ class Cuts:
         """Write the files of SAVED, of the photograph's size, into a new folder below `folder`; returns their paths."""
         with self._room.shared() as take:
             cut = self._of(path, take)
+            mask = cleaned(cut.photo, cut.soft, threshold, self._cleaning)
             target_folder = folder / secrets.token_hex(16)
             target_folder.mkdir(parents=True)
             written = []
             for kind, suffix in SAVED:
                 target = target_folder / f"{path.stem}{suffix}.png"
-                key = result_key(self.segmenter, path, kind, threshold=threshold)
-                write_atomic(target, png_of(cut.photo, cut.soft, kind, threshold), key)
+                key = result_key(self.segmenter, path, kind, threshold=threshold, cleaning=self._cleaning)
+                write_atomic(target, png_of(cut.photo, cut.soft if kind == "soft" else mask, kind, threshold), key)
                 written.append(target)
             return written
 
@@ -124,24 +118,21 @@ class Cuts:
         """Overlay, mask and cut-out with at most PREVIEW pixels a side, and a sentence about the object's size."""
         cut = self.of(path)
         width, height = cut.photo.size
+        soft = cleaned(cut.photo, cut.soft, threshold, self._cleaning)
+        share = object_of(cut.photo, soft, threshold).mean()
         words = (
-            f"{width} × {height} pixels; the object covers {100 * cut.share(threshold):.1f} % at a threshold of "
+            f"{width} × {height} pixels; the object covers {100 * share:.1f} % at a threshold of "
             f"{threshold:.2f}. Model {printable(self.segmenter.name)}, confidence {cut.confidence:.2f}."
         )
         if is_doubtful(cut.confidence):
             words += " **This mask looks doubtful.**"
-        overlay, mask, shown = (
-            drawn(cut.small, cut.small_soft, kind, threshold) for kind in ("overlay", "mask", "cutout")
-        )
+        small = soft if cut.small.size == cut.photo.size else soft.shrunk(cut.small.size)
+        overlay, mask, shown = (drawn(cut.small, small, kind, threshold) for kind in ("overlay", "mask", "cutout"))
         on_checks = Image.alpha_composite(checkerboard(shown.size), shown).convert("RGB")
         return [overlay, mask, on_checks], words
 
 
 def _cut(photo: Photo, soft: SoftMask, confidence: float) -> Cut:
-    levels = np.zeros(_STEPS + 1, np.int64)
-    for part in parts(photo.size):
-        steps = np.ceil(photo.within(soft.part(part), part) * np.float32(_STEPS) - np.float32(1e-3)).clip(0)
-        levels += np.bincount(steps.astype(np.int64).ravel(), minlength=_STEPS + 1)
     shrink = min(1.0, PREVIEW / max(photo.size))
     size = max(1, round(photo.size[0] * shrink)), max(1, round(photo.size[1] * shrink))
-    return Cut(photo, soft, confidence, photo.shrunk(size), soft if shrink == 1 else soft.shrunk(size), levels)
+    return Cut(photo, soft, confidence, photo.shrunk(size))

@@ -31,6 +31,7 @@ from redoseg.evaluation.compare import candidates, compare
 from redoseg.evaluation.results import FIGURES
 from redoseg.evaluation.tables import markdown_table
 from redoseg.images import grabcut
+from redoseg.images.clean import Cleaning, clean
 from redoseg.inference.segmenter import Segmenter
 from redoseg.metrics import boundary_f
 from redoseg.nets.mask_extractor import MaskExtractor
@@ -100,6 +101,8 @@ def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: An
         name = model if edges == "plain" else f"{model}, {edges} edges"
         segmenter = Segmenter(model, edges=edges)  # type: ignore[arg-type]
         masks[name] = segmenter.batch(images)[:, segmenter.object_region] > 0.5
+        if edges != "plain":
+            masks[name] = np.stack([clean(mask, Cleaning()) for mask in masks[name]])
     for name, row in by_name(result).items():
         scores = metrics.score(masks[name], labels)
         edge = np.mean([boundary_f(mask, label) for mask, label in zip(masks[name], labels, strict=True)])

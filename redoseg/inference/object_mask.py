@@ -1,0 +1,52 @@
+"""From a soft mask to the object: the threshold, and what is cleaned from the mask at it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redoseg.errors import DataError
+from redoseg.images.clean import Cleaning, clean
+from redoseg.images.photo import Part, Photo, SoftMask, parts
+
+HALF = 0.5  # the threshold of a mask, unless a call asks for another
+CLEANING = Cleaning()
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises DataError for a threshold that is not a number from 0 to 1."""
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not 0 <= threshold <= 1:
+        raise DataError(f"the threshold is {threshold!r}, but must be a number from 0 to 1; choose another")
+
+
+def object_of(photo: Photo, soft: SoftMask, threshold: float = HALF) -> NDArray[np.bool_]:
+    """The object's mask (H, W): where the soft mask, and how opaque the photograph is, are above the threshold."""
+    width, height = photo.size
+    mask = np.empty((height, width), bool)
+    for part in parts(photo.size):
+        left, top, right, bottom = part
+        mask[top:bottom, left:right] = photo.within(soft.part(part), part) > threshold
+    return mask
+
+
+def cleaned(photo: Photo, soft: SoftMask, threshold: float = HALF, cleaning: Cleaning | None = CLEANING) -> SoftMask:
+    """The soft mask with 0 where a part is dropped at this threshold, and 1 where a hole is filled.
+
+    It takes a byte a pixel. The soft mask itself if there is nothing to clean, or `cleaning` is None.
+    """
+    if cleaning is None:
+        return soft
+    found = object_of(photo, soft, threshold)
+    wanted = clean(found, cleaning)
+    if np.array_equal(found, wanted):
+        return soft
+    del found
+
+    def make(part: Part) -> NDArray[np.float32]:
+        left, top, right, bottom = part
+        values, inside = soft.part(part), wanted[top:bottom, left:right]
+        was = photo.within(values, part) > threshold
+        values = np.where(was & ~inside, np.float32(0), values)
+        return np.where(inside & ~was, np.float32(1), values)
+
+    return SoftMask(soft.size, make)

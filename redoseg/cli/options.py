@@ -97,7 +97,7 @@ class Segment:
     """How sure the network must be of a pixel of the object; soft is not cut [0 to 1]"""
     clean: bool = True
     """Drop small parts of a mask and fill its small holes, but not in soft nor with plain edges [true/false]"""
-    smallest_part: float = 0.01
+    smallest_part: float = 0.1
     """A part of a mask with fewer pixels is dropped, as a share of its largest part; 0 leaves all [0 to 1]"""
     largest_hole: float = 0.01
     """A hole with fewer pixels is filled, as a share of the object; 0 leaves all [0 to 1]"""

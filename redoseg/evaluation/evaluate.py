@@ -72,7 +72,7 @@ def evaluate(
             else 128 (the paper's).
         edges: how masks are brought to the scored size. "plain" scores the network itself.
         mask_values: which values of a folder's masks are the object: "auto", "nonzero", or numbers as in "1,2".
-        cleaning: what is cleaned from masks of two regions whose edges are not plain; None for nothing.
+        cleaning: what is cleaned from masks of two regions whose edges are not plain; None to leave them.
 
     Raises ModelError, DataError (no masks), RedosegError (unknown method), RunError (`image` cannot be written).
     """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from redoseg.errors import DataError
 
-SMALLEST_PART = 0.01  # of the largest part; "the largest alone" would cut a car in half behind a post
+SMALLEST_PART = 0.1  # of the largest part; to keep that alone would cut a car in two behind a post
 LARGEST_HOLE = 0.01  # of the object
 _MOST_RUNS = 2**22  # a mask with more is noise, and stays as it is
 _AT_A_TIME = 2**20  # pixels
@@ -33,7 +33,7 @@ class Cleaning:
     smallest_part: float = SMALLEST_PART
     """A part with fewer pixels is dropped, as a share of the largest part's."""
     largest_hole: float = LARGEST_HOLE
-    """A hole with fewer pixels is filled, as a share of the object's. What reaches the border is no hole."""
+    """A hole with fewer pixels is filled, as a share of the object's. What reaches the border is not a hole."""
 
     def __post_init__(self) -> None:
         for name, share in (("smallest part", self.smallest_part), ("largest hole", self.largest_hole)):

@@ -62,6 +62,7 @@ def test_the_same_draws_give_the_same_grounds() -> None:
     assert torch.equal(first, again)
 
 
+@pytest.mark.slow
 def test_a_student_taught_on_other_grounds_finds_the_object_on_white(
     tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:

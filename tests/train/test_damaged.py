@@ -68,8 +68,16 @@ def page(trained: Trained, folder: Path) -> None:
 VERBS: list[Callable[[Trained, Path], None]] = [resume, export, page]
 
 
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("name", LOG_LINES)
+# all verbs read the log by RunFolder; a run that resumes takes half a second
+RESUMED = ("a list", "sizes in words", "a step in words", "nested deeply within", "no text")
+LINES = [
+    pytest.param(name, verb, marks=pytest.mark.slow if verb is resume and name not in RESUMED else ())
+    for name in LOG_LINES
+    for verb in VERBS
+]
+
+
+@pytest.mark.parametrize(("name", "verb"), LINES)
 def test_a_damaged_line_of_the_log(
     name: str, verb: Callable[[Trained, Path], None], trained: Trained, folder: Path
 ) -> None:

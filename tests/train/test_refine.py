@@ -133,6 +133,7 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     assert after > before + 0.15
 
 
+@pytest.mark.slow
 def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of two pixels, two pixels apart: at a quarter of the side nothing is left of them."""
     settings = {"data.size": 32, "data.pictures": 32, "nets.extractor_width": 8, "refine.student_width": 8}

@@ -18,11 +18,34 @@ from tests.conftest import Trained
 SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "16", "--device", "cpu"]
 
 
+def quickly(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("redoseg.train.run.draw_samples", lambda *_: None)  # which takes a second
+    patch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
+
+
 @pytest.fixture
 def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("redoseg.train.run.draw_samples", lambda *_: None)  # which takes a second
-    monkeypatch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
+    """A run without a second stage."""
+    quickly(monkeypatch)
     shutil.copytree(trained.folder, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def refined_once(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refined") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        quickly(patch)
+        shutil.copytree(trained.folder, folder)
+        assert run_command(["refine", str(folder), "--refine.rounds", "1", *SHORT]) == 0
+    return folder
+
+
+@pytest.fixture
+def refined(refined_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose second stage had one round."""
+    quickly(monkeypatch)
+    shutil.copytree(refined_once, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -30,9 +53,8 @@ def rounds(folder: Path) -> list[int]:
     return [e["refine_round"] for e in RunFolder(folder).log.entries() if "refine_round" in e]
 
 
-def test_it_is_done_again_and_the_first_stage_stays(folder: Path) -> None:
-    first = RunFolder(folder).log.entries()
-    assert run_command(["refine", str(folder), "--refine.rounds", "1", *SHORT]) == 0
+def test_it_is_done_again_and_the_first_stage_stays(trained: Trained, refined: Path) -> None:
+    folder, first = refined, RunFolder(trained.folder).log.entries()
     assert rounds(folder) == [1]
     weights = RunFolder(folder).refined.read_bytes()
     assert run_command(["refine", str(folder), "--refine.rounds", "2", "--refine.keep", "0.9"]) == 0
@@ -45,10 +67,9 @@ def test_it_is_done_again_and_the_first_stage_stays(folder: Path) -> None:
 
 @pytest.mark.parametrize("how", ["a stop", "an error"])
 def test_until_it_is_done_the_run_is_what_it_was(
-    how: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    how: str, refined: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_command(["refine", str(folder), "--refine.rounds", "1", *SHORT]) == 0
-    capsys.readouterr()
+    folder = refined
 
     def content() -> dict[str, bytes]:
         names = ("config.json", "log.jsonl", "refined.safetensors", "state.safetensors", "mask.onnx", "outcome.json")

@@ -80,7 +80,7 @@ def test_masks_in_a_folder_are_found_by_name(tmp_path: Path) -> None:
 def test_a_run_from_a_disc_has_no_first_stage(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     settings = {"data.evaluate_on": str(photos), "refine.start": "disc", "data.size": 32, "watch.picture_scores": True}
     out = tmp_path / "run"
-    outcome = train(tiny(SECOND | settings | {"refine.rounds": 2, "refine.steps": 150}), out)
+    outcome = train(tiny(SECOND | settings | {"refine.rounds": 2, "refine.steps": 50}), out)
     assert [e["refine_round"] for e in log_of(out)] == [1, 2]  # no step of redrawing
     assert (outcome["step"], outcome["stopped"]) == (0, False)
     assert "scores_before_refining" not in outcome
@@ -93,7 +93,7 @@ def test_a_run_from_a_disc_has_no_first_stage(tiny: Tiny, photos: Path, tmp_path
     export_run(out, tmp_path / "model")
     assert not (tmp_path / "model" / "redraw.onnx").exists()
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "2 rounds of 150 steps of the second stage, started from one constant disc" in card
+    assert "2 rounds of 50 steps of the second stage, started from one constant disc" in card
     for folder in (out, tmp_path / "model"):
         with pytest.raises(ModelError, match=r"refine.start was disc, run expected|redraw.onnx"):
             RedrawModel(folder)

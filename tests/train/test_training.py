@@ -250,18 +250,27 @@ def test_resumed_after_a_kill_equals_straight(start: Start, quick: Quick, tiny: 
     assert_same_run(tmp_path / "straight", folder)
 
 
+@pytest.fixture(scope="module")
+def two_and_three_steps(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of two steps, which tests copy, and one of three."""
+    folder = tmp_path_factory.mktemp("straight")
+    for steps in (2, 3):
+        run.run(tiny({"steps": steps}), folder / str(steps), False, "cpu", Console(file=io.StringIO()))
+    return folder / "2", folder / "3"
+
+
 @pytest.mark.parametrize("tail", [None, b"", b'{"step": 3', b"\0\0\0\0\n", b'{"step": \xff\xfe\n'])
-def test_resumed_with_a_damaged_log(tail: bytes | None, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+def test_resumed_with_a_damaged_log(
+    tail: bytes | None, two_and_three_steps: tuple[Path, Path], quick: Quick, tiny: Tiny, tmp_path: Path
+) -> None:
     """Emptied, or with a last line that a power cut spoilt: the log starts or goes on from there."""
-    folder = tmp_path / "run"
-    quick(tiny({"steps": 2}), folder)
+    (two, straight), folder = two_and_three_steps, tmp_path / "run"
+    shutil.copytree(two, folder)
     whole = (folder / "log.jsonl").read_bytes()
     (folder / "log.jsonl").write_bytes(b"" if tail is None else whole + tail)
     outcome = quick(tiny({"steps": 3}), folder, resume=True)
     assert (outcome["step"], outcome["stopped"]) == (3, False)
     assert [e["step"] for e in log_of(folder)] == ([3] if tail is None else [1, 2, 3])
-    straight = tmp_path / "straight"
-    quick(tiny({"steps": 3}), straight)
     a, b = (load_file(f / "state.safetensors") for f in (straight, folder))
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
 

@@ -153,7 +153,8 @@ def _bring(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: floa
         seen = _md5(path)
         if archive.md5 not in (None, seen):
             raise DataError(
-                f"{printable(path)} has MD5 {seen}; expected {archive.md5}; remove it, and it is fetched again"
+                f"{printable(path)} is damaged, or another file: its MD5 is {seen}, but must be {archive.md5}; "
+                "remove it and run the same command again, which downloads it"
             )
     else:
         _download(archive, path, on_bytes, timeout, pause)
@@ -205,7 +206,7 @@ def _download(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: f
         if idle == TRIES:
             got = f"{most / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{most / 1e6:.1f} MB"
             raise DataError(
-                f"{archive.url}: {got} came, and {TRIES} more tries brought nothing new ({why}); "
+                f"{archive.url}: only {got} arrived, and {TRIES} more tries brought nothing new ({why}); "
                 f"run the same command again to continue, or {by_hand}"
             )
         time.sleep(pause * 2**idle)
@@ -214,8 +215,9 @@ def _download(archive: Archive, path: Path, on_bytes: OnBytes | None, timeout: f
         part.unlink()
         tag.unlink(missing_ok=True)
         raise DataError(
-            f"{archive.url}: a file with MD5 {seen} came; expected {archive.md5}; run again; if that happens twice, "
-            f"the file at that address has changed or something on the way replaces it: {by_hand}"
+            f"{archive.url}: the file that arrived has the MD5 {seen}, but must have {archive.md5}; run the "
+            "same command again; if this happens twice, the file at that address has changed or is replaced on the "
+            f"way: {by_hand}"
         )
     os.replace(part, path)
     tag.unlink(missing_ok=True)
@@ -259,7 +261,8 @@ def _get(archive: Archive, part: Path, tag: Path, on_bytes: OnBytes | None, time
             raise _Cut(answer)
         elif status != 200:
             raise DataError(
-                f"{archive.url}: {answer}; look where it has moved and put it into {printable(part.parent)} by hand"
+                f"{archive.url}: {answer}; find the new address, download it by hand and put it into "
+                f"{printable(part.parent)}"
             )
         with open(part, "ab" if status == 206 else "wb") as file:
             if status == 200:
@@ -332,13 +335,13 @@ def _unpack(path: Path, makes: str) -> None:
                     pass
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
             raise DataError(
-                f"{printable(path)}: cannot be unpacked ({describe_error(error)}); expected a whole .tgz; "
-                "remove it if it is still there and run again"
+                f"{printable(path)} cannot be unpacked ({describe_error(error)}), so it is not a whole .tgz archive; "
+                "remove it if it is still there, and run the same command again"
             ) from error
         if not os.path.lexists(partial / makes):
             raise DataError(
-                f"{printable(path)} has no {makes}; expected the official archive; "
-                "remove it if it is still there and run again"
+                f"{printable(path)} does not contain {makes}, so it is not the official archive; "
+                "remove it if it is still there, and run the same command again"
             )
         # what marks the archive as unpacked comes last
         for entry in sorted(partial.iterdir(), key=lambda entry: entry.name == makes):

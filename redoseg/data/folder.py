@@ -48,7 +48,7 @@ def list_folder(source: str | Path) -> Listing:
         lists = listing.items[0].image.parent.parent / "ImageSets" / "Segmentation"
         files = [lists] if listing.items[0].image.parent.name == "JPEGImages" and os.path.isdir(lists) else []
     if len(files) > 1:
-        raise DataError(f"{printable(source)} has {' and '.join(SPLIT_FILES)}; expected one of them; remove the other")
+        raise DataError(f"{printable(source)} has both {' and '.join(SPLIT_FILES)}; remove one of them")
     return apply_splits(listing, read_splits(files[0]), printable(files[0])) if files else listing
 
 
@@ -58,9 +58,7 @@ def labelled_folder(source: str | Path) -> Listing:
     A file of splits in the folder counts before that. Raises DataError if there is no `images/`, and as `list_folder`.
     """
     if not os.path.isdir(_within(Path(source), "images")):
-        raise DataError(
-            f"{printable(source)} has no images; expected images/ and masks/; name the folder that contains them"
-        )
+        raise DataError(f"{printable(source)} has no images/; choose the folder that contains images/ and masks/")
     listing = list_folder(source)
     if any(item.split for item in listing.items):
         return listing

@@ -117,7 +117,7 @@ def open_data(
         chosen = chosen.take(range(min(count, len(chosen))))
     if len(chosen) < at_least:
         raise DataError(
-            f"{len(chosen)} pictures found in {printable(path)}; expected at least {at_least}; "
+            f"pictures found in {printable(path)}: {len(chosen)}, but at least {at_least} are needed; "
             "add pictures or choose another folder"
         )
     return chosen.resized(size)
@@ -183,10 +183,10 @@ def originals(spec: str | Path, split: str | None = None, mask_values: str = AUT
     if not os.path.isdir(source):
         if prepared:
             raise DataError(
-                f"{printable(path)} was prepared from {printable(source)}, which is gone; "
-                "choose the folder of the pictures at their own size"
+                f"{printable(path)} was prepared from {printable(source)}, which no longer exists; "
+                "choose the folder of the original pictures"
             )
-        raise DataError(f"{printable(source)} is not a folder; choose the folder of the pictures at their own size")
+        raise DataError(f"{printable(source)} is not a folder; choose the folder of the original pictures")
     listing = READERS[recognise(source)](source)
     if prepared:
         _refuse_other_values(path, prepared, mask_values)
@@ -200,8 +200,8 @@ def originals(spec: str | Path, split: str | None = None, mask_values: str = AUT
         which = f" in split {split!r}" if split else ""
         there = ", ".join(sorted({s for s in splits.values() if s})) or "none"
         raise DataError(
-            f"{printable(path)} has no labelled picture{which} (splits: {there}); expected masks/ beside images/; "
-            "choose another folder or split"
+            f"{printable(path)} has no picture with a mask{which} (splits: {there}); put masks into masks/ "
+            "beside images/, or choose another folder or split"
         )
     return Originals(found, listing.bad, (*about_masks, *note_results(listing.results)))
 
@@ -211,7 +211,7 @@ def open_shapes(
 ) -> ImageSet:
     """Built-in pictures with their masks; `split` "train" or "test" (the held-out part)."""
     if split not in ("train", "test"):
-        raise DataError(f"no picture of {level} is in split {split!r}; expected train or test")
+        raise DataError(f"{level} has no split {split!r}; choose train or test")
     number = HELD_OUT_COUNT if count is None else count
     start = HELD_OUT_START if split == "test" else 0
     images, labels = generate(level, number, size, regions=regions, seed=seed, start=start)

@@ -114,7 +114,7 @@ class ImageSet:
         chosen = [i for i, s in enumerate(self.splits) if s == split]
         if not chosen:
             there = ", ".join(sorted({s for s in self.splits if s})) or "none"
-            raise DataError(f"no picture of {self.name} is in split {split!r}; expected one of {there}")
+            raise DataError(f"{self.name} has no split {split!r}; choose one that it has: {there}")
         return self.take(chosen)
 
     def resized(self, size: int) -> ImageSet:
@@ -123,13 +123,13 @@ class ImageSet:
             return self
         if size > self.size:
             raise DataError(
-                f"{self.name} is prepared at {self.size} px; expected at least {size} px; "
+                f"{self.name} is prepared at {self.size} px, but at least {size} px are needed; "
                 f"prepare it again with --size {size}"
             )
         needed = len(self) * size * size * (3 if self.masks is None else 4)
         if needed > free_memory() // 2:
             raise DataError(
-                f"{self.name} at {size} px takes {needed / 1e6:,.0f} MB of memory; expected half of what is free; "
+                f"{self.name} at {size} px needs {needed / 1e6:,.0f} MB of memory, more than half of what is free; "
                 f"prepare it again with --size {size}, and it is read from disk"
             )
         images = np.empty((len(self), size, size, 3), np.uint8)
@@ -155,7 +155,9 @@ def open_prepared(folder: str | Path) -> ImageSet:
     try:
         about = json.loads((folder / "dataset.json").read_text("utf-8"))
         if about["format"] != FORMAT:
-            raise DataError(f"{printable(folder)} has format {about['format']}; expected {FORMAT}; prepare it again")
+            raise DataError(
+                f"{printable(folder)} has format {about['format']}, but must have {FORMAT}; prepare it again"
+            )
         size, count, labelled = int(about["size"]), int(about["pictures"]), int(about["labelled"])
         with open(folder / "items.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -186,18 +188,18 @@ def open_prepared(folder: str | Path) -> ImageSet:
             ) from None
         missing = Path(str(error.filename)).name
         raise DataError(
-            f"{printable(folder)} has no {missing}; expected a whole prepared set; prepare it again"
+            f"{printable(folder)} has no {missing}, so it is not a whole prepared set; prepare it again"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise DataError(
-            f"{printable(folder)} is damaged ({describe_error(error)}); expected a whole prepared set; prepare it again"
+            f"{printable(folder)} is a damaged prepared set ({describe_error(error)}); prepare it again"
         ) from error
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.shape != shape or array.dtype != np.uint8:
-        raise ValueError(f"{path.name} has {array.dtype} {array.shape}; expected uint8 {shape}")
+        raise ValueError(f"{path.name} has {array.dtype} {array.shape}, but must have uint8 {shape}")
     return array
 
 

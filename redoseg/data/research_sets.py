@@ -126,8 +126,8 @@ def read_trimap(path: Path) -> NDArray[np.uint8]:
     for value, what in ((OBJECT, "red, the flower"), (BACKGROUND, "blue, the background")):
         if not (mask == value).any():
             raise DataError(
-                f"{printable(path)}: nothing is {what}; expected a trimap of red, blue and others; give the masks in "
-                "masks/"
+                f"{printable(path)}: nothing in this mask is {what}, but it needs both red and blue; put other "
+                "masks into masks/"
             )
     return mask
 

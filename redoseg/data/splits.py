@@ -41,15 +41,15 @@ def read_splits(path: str | Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for where, name, split in _listed_in_folder(path) if os.path.isdir(path) else _listed(path):
         if not name:
-            raise DataError(f"{where} has no name; expected a picture's name and its split; correct the line")
+            raise DataError(f"{where} has no name, but needs a picture's name and its split; correct the line")
         if found.setdefault(name, split) != split:
             raise DataError(
-                f"{where}: {_short(name)} is in split {split!r}, in {found[name]!r} before; expected "
-                "one split for each name; remove one of the lines"
+                f"{where}: {_short(name)} is in split {split!r}, but an earlier line puts it in {found[name]!r}; "
+                "remove one of the lines"
             )
     if not any(found.values()):
         raise DataError(
-            f"{printable(path)} puts no picture in a split; expected names in {', '.join(NAMES)}; choose another file"
+            f"{printable(path)} puts no picture in a split; add names to {', '.join(NAMES)}, or choose another file"
         )
     return found
 
@@ -181,13 +181,13 @@ def apply_splits(listing: Listing, splits: Mapping[str, str], where: str) -> Lis
         found = found or numbers.get(key.lstrip("0"), [])
         if len(found) > 1:
             images = " and ".join(printable(items[i].image) for i in found[:2])
-            raise DataError(f"{where}: {_short(key)} may be {images}; expected one picture; write more of its path")
+            raise DataError(f"{where}: {_short(key)} fits {images}; write more of its path")
         if not found:
             unknown += 1
         elif splits[named.setdefault(found[0], key)] != splits[key]:
             raise DataError(
-                f"{where}: {_short(named[found[0]])} and {_short(key)} are one picture in two splits; expected "
-                "one split; remove one of them"
+                f"{where}: {_short(named[found[0]])} and {_short(key)} are the same picture, but in different "
+                "splits; remove one of them"
             )
     if not named:
         here = _short(printable(items[0].name)) if items else "none"

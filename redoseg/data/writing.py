@@ -159,7 +159,7 @@ def _refuse_what_cannot_be(listing: Listing, source: Path, *, size: int, workers
         )
     if len(listing.items) < at_least:
         raise DataError(
-            f"{len(listing.items)} pictures found in {printable(source)}; expected at least {at_least}; "
+            f"pictures found in {printable(source)}: {len(listing.items)}, but at least {at_least} are needed; "
             "add pictures or choose another folder"
         )
 
@@ -172,8 +172,8 @@ def _refuse_too_few(
         shutil.rmtree(writer.partial, ignore_errors=True)
         first, why = problems[0]
         raise DataError(
-            f"{writer.pictures} of {items} pictures in {printable(source)} can be read; expected at least {at_least}; "
-            f"replace the broken ones, first of all {first} ({why})"
+            f"only {writer.pictures} of {items} pictures in {printable(source)} can be read, but at least "
+            f"{at_least} are needed; replace the broken ones, such as {first} ({why})"
         )
 
 
@@ -217,7 +217,7 @@ def _already(out: Path, plan: str) -> Prepared:
         if json.loads((out / "dataset.json").read_text("utf-8")).get("plan") == plan:
             return Prepared(out, len(there), int(there.labelled.sum()), there.bad, there.notes, len(there))
         seen = f"is a set prepared from other pictures or settings ({len(there):,} pictures, {there.size} px)"
-    raise DataError(f"{printable(out)} {seen}; expected a new folder; choose another")
+    raise DataError(f"{printable(out)} {seen}; choose a new folder")
 
 
 @contextlib.contextmanager

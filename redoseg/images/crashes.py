@@ -40,7 +40,7 @@ class DecodingNotes:
         note = self.folder / hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:24]
         if note.name in self.left and (how := _crash_of(path, size)):
             raise DataError(
-                f"{printable(path)}: its decoder crashed ({how}); expected a whole picture; replace or remove it"
+                f"{printable(path)}: reading it crashed the decoder ({how}), so it may be damaged; replace or remove it"
             )
         with contextlib.suppress(OSError):  # nothing depends on a note but what happens after a crash
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -77,8 +77,8 @@ def _numbers(path: str | Path, colours: bool) -> MaskNumbers:
             if colours:
                 return MaskNumbers(np.where(pixels.any(-1), np.uint8(255), np.uint8(0)))
             raise DataError(
-                f"{printable(path)}: a mask in colour; expected grey (0 background, 255 object); save it as grey or "
-                "remove it"
+                f"{printable(path)}: the mask is in colour, but must be grey (0 background, 255 object); save "
+                "it as grey, or remove it"
             )
     return MaskNumbers(np.asarray(image.convert("L")))
 
@@ -127,8 +127,8 @@ def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
         mask = np.where(values > 0, np.uint8(OBJECT), np.uint8(BACKGROUND))
     elif form == "numbers" and _means_classes(seen):
         raise DataError(
-            f"{printable(path)}: a mask of the values {shown(seen)}, which does not say what is the object; expected "
-            "0 background, 255 object; save it so, or remove it"
+            f"{printable(path)}: the mask has the values {shown(seen)}, which do not show what the object is; "
+            "choose the object's with --mask-values, save it with 0 for background and 255 for object, or remove it"
         )
     else:
         mask = _cut(values)

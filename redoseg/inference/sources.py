@@ -45,7 +45,7 @@ def expand_patterns(sources: Sequence[str | Path]) -> list[Path]:
             raise DataError(f"{printable(text)} {seen}; expected a picture or a folder of pictures; {fix}")
         found = sorted(glob.glob(text, recursive=True))
         if not found:
-            raise DataError(f"no file has a name as in {printable(text)}; check the pattern")
+            raise DataError(f"no file matches the pattern {printable(text)}; correct it")
         paths += map(Path, found)
     return list({os.path.abspath(path): path for path in paths}.values())
 

@@ -284,7 +284,7 @@ def test_training_on_too_few_pictures(count: int | None, call: Call) -> None:
             "shapes-hard, leaves or beetles; name one of these",
             0: "no picture found in pics; expected files ending in .jpg, .png, .webp, ...; "
             "add pictures or choose another folder",
-            3: "3 pictures found in pics; expected at least 8; add pictures or choose another folder",
+            3: "pictures found in pics: 3, but at least 8 are needed; add pictures or choose another folder",
         }[count]
     )
     assert content(here) == before
@@ -336,7 +336,7 @@ def test_a_sheet_below_a_file(call: Call, photos: Path, trained: Any) -> None:
 def test_a_misspelt_split(call: Call, photos: Path) -> None:
     prepare("flowers17", photos, "set", 16)
     said = one_line(call("train", "shapes", *TINY, "--data", "set", "--data.split", "tset", "--out", "run"))
-    assert said == "no picture of flowers17 is in split 'tset'; expected one of dev, test"
+    assert said == "flowers17 has no split 'tset'; choose one that it has: dev, test"
     assert not Path("run").exists()
 
 
@@ -490,7 +490,7 @@ def test_built_in_pictures_are_scored_at_the_models_size(trained: Any) -> None:
 def test_a_larger_size_than_the_prepared_one(call: Call, photos: Path, trained: Any) -> None:
     prepare("folder", photos, "set", 16)
     said = one_line(call("evaluate", trained.folder, "set", "--size", "32"))
-    assert said == f"{photos.name} is prepared at 16 px; expected at least 32 px; prepare it again with --size 32"
+    assert said == f"{photos.name} is prepared at 16 px, but at least 32 px are needed; prepare it again with --size 32"
 
 
 def test_evaluate_prints_a_table_and_a_picture(call: Call, photos: Path, trained: Any) -> None:
@@ -552,14 +552,14 @@ def test_own_size_finds_what_a_set_was_prepared_from(call: Call, photos: Path, t
     assert pictures == [12, 4, 8]
     said = one_line(call("evaluate", trained.folder, "set", "--own-size", "--split", "val"))
     assert said.startswith(
-        "set has no labelled picture in split 'val' (splits: dev, test); expected masks/ beside images/"
+        "set has no picture with a mask in split 'val' (splits: dev, test); put masks into masks/ beside images/"
     )
     for other in (("--size", "16"), ("--picture", "x.png")):
         said = one_line(call("evaluate", trained.folder, "set", "--own-size", *other))
         assert said == "--own-size cannot be combined with --size or --picture."
     shutil.rmtree(source)
     said = one_line(call("evaluate", trained.folder, "set", "--own-size"))
-    assert said == f"set was prepared from {source}, which is gone; choose the folder of the pictures at their own size"
+    assert said == f"set was prepared from {source}, which no longer exists; choose the folder of the original pictures"
 
 
 def test_a_place_that_may_not_be_entered_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -666,8 +666,7 @@ def test_prepare_and_data(call: Call, photos: Path) -> None:
     )
     said = call("prepare", "folder", "--source", "pics", "--out", "set")
     assert one_line(said) == (
-        "set is a set prepared from other pictures or settings (12 pictures, 16 px); "
-        "expected a new folder; choose another"
+        "set is a set prepared from other pictures or settings (12 pictures, 16 px); choose a new folder"
     )
     Path("pics/images/broken.png").write_bytes(b"no picture")
     said = call("prepare", "folder", "--source", "pics", "--out", "set2", "--size", "16")

@@ -338,7 +338,7 @@ def test_nothing_new_again_and_again_is_given_up_and_can_go_on(site: Site, publi
     site.steps = [Step(upto=100_000), *[Step(upto=0)] * TRIES]
     said = refused(tmp_path)
     assert said.startswith(
-        f"{archive.url}: 0.1 of 0.2 MB came, and {TRIES} more tries brought nothing new (the connection"
+        f"{archive.url}: only 0.1 of 0.2 MB arrived, and {TRIES} more tries brought nothing new (the connection"
     )
     assert "run the same command again" in said
     assert str(tmp_path) in said
@@ -371,7 +371,7 @@ def test_a_server_without_ranges_starts_anew(site: Site, publish: Publish, tmp_p
 def test_a_server_without_ranges_that_always_cuts_is_given_up(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("102flowers.tgz", ARCHIVE)
     site.steps = [Step(upto=50_000, ranges=False)] * 50
-    assert "0.1 of 0.2 MB came" in refused(tmp_path)
+    assert "0.1 of 0.2 MB arrived" in refused(tmp_path)
     assert len(site.asked) == TRIES + 1
 
 
@@ -611,9 +611,10 @@ def test_wrong_bytes_are_removed_and_said(site: Site, publish: Publish, tmp_path
     site.files["102flowers.tgz"] = b"<html>log in to this network</html>"
     said = refused(tmp_path)
     assert said.startswith(
-        f"{archive.url}: a file with MD5 {digest(site.files['102flowers.tgz'])} came; expected {archive.md5}"
+        f"{archive.url}: the file that arrived has the MD5 {digest(site.files['102flowers.tgz'])}, but must "
+        f"have {archive.md5}"
     )
-    assert "run again" in said
+    assert "run the same command again" in said
     assert "twice" in said
     assert files(tmp_path) == {}
     site.files["102flowers.tgz"] = ARCHIVE

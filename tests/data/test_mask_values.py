@@ -237,7 +237,7 @@ def test_colours_are_classes_too(tmp_path: Path) -> None:
         Image.fromarray(truth[..., None] * np.array([200, 30, number], np.uint8)).save(path)
 
     folder = make(tmp_path / "set", coloured)
-    with pytest.raises(DataError, match=r"has no mask that can be used: masks/0\.png: a mask in colour"):
+    with pytest.raises(DataError, match=r"has no mask that can be used: masks/0\.png: the mask is in colour"):
         labelled_images(str(folder), 32)
     assert len(labelled_images(str(folder), 32, mask_values="nonzero")) == PICTURES
 
@@ -263,7 +263,7 @@ def test_a_file_of_classes_among_binary_ones_is_listed(tmp_path: Path) -> None:
     report = prepare("folder", folder, tmp_path / "out", 32)
     assert report.labelled == PICTURES - 1
     assert [path for path, _ in report.bad] == ["masks/3.png"]
-    assert "a mask of the values 1 and 2, which does not say what is the object" in report.bad[0][1]
+    assert "the mask has the values 1 and 2, which do not show what the object is" in report.bad[0][1]
 
 
 def test_128_is_not_labelled_where_other_masks_have_255(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_every_third_picture_is_for_choosing(labelled: Path, tmp_path: Path) -> 
     assert data.subset("dev").names == ("p0", "p3", "p6", "p9")
     assert len(data.subset("test")) == 6
     assert isinstance(data.subset("dev").pixels, np.memmap)
-    with pytest.raises(DataError, match=r"no picture of flowers17 is in split 'val'; expected one of .*dev, test"):
+    with pytest.raises(DataError, match=r"flowers17 has no split 'val'; choose one that it has: .*dev, test"):
         data.subset("val")
 
 
@@ -146,7 +146,7 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
         picture(three / f"{i}.png")
     out = tmp_path / "out"
     assert refused("folder", three, out) == (
-        f"3 pictures found in {three}; expected at least 8; add pictures or choose another folder"
+        f"pictures found in {three}: 3, but at least 8 are needed; add pictures or choose another folder"
     )
     assert "does not exist; expected a folder of pictures; choose another" in refused("folder", tmp_path / "x", out)
     assert "set 'cifar' is not known; expected one of flowers102" in refused("cifar", labelled, out)
@@ -155,14 +155,12 @@ def test_what_is_refused(labelled: Path, tmp_path: Path) -> None:
     for i in range(4):
         (labelled / "images" / f"p{i}.png").write_text("broken")
     text = refused("folder", labelled, out)
-    assert text.startswith(f"6 of 10 pictures in {labelled} can be read; expected at least 8; replace the")
+    assert text.startswith(f"only 6 of 10 pictures in {labelled} can be read, but at least 8 are needed; replace the")
     assert "images/p0.png (not a picture" in text
     assert not out.exists()
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
     out.mkdir()
-    assert f"{out} exists and is not a prepared set; expected a new folder; choose another" == refused(
-        "folder", labelled, out
-    )
+    assert f"{out} exists and is not a prepared set; choose a new folder" == refused("folder", labelled, out)
     assert os.listdir(out) == []
 
 
@@ -186,21 +184,21 @@ def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
         return text
 
     # dataset.json is written last: without it, the set is half-written.
-    assert "has no dataset.json; expected a whole prepared set" in opened("dataset.json", None)
+    assert "has no dataset.json, so it is not a whole prepared set" in opened("dataset.json", None)
     assert "has no masks.npy" in opened("masks.npy", None)
     assert "has no items.csv" in opened("items.csv", None)
-    assert "is damaged" in opened("images.npy", (good / "images.npy").read_bytes()[:-1])
-    assert "is damaged" in opened("images.npy", b"")
-    assert "is damaged" in opened("dataset.json", b"{}")
-    assert "is damaged" in opened("dataset.json", b"[1")
+    assert "is a damaged prepared set" in opened("images.npy", (good / "images.npy").read_bytes()[:-1])
+    assert "is a damaged prepared set" in opened("images.npy", b"")
+    assert "is a damaged prepared set" in opened("dataset.json", b"{}")
+    assert "is a damaged prepared set" in opened("dataset.json", b"[1")
     assert "lists 9 pictures, dataset.json 10" in opened(
         "items.csv", b"\n".join((good / "items.csv").read_bytes().split(b"\n")[:-2]) + b"\n"
     )
     about = json.loads((good / "dataset.json").read_text())
-    assert "has format 9; expected 1" in opened("dataset.json", json.dumps(about | {"format": 9}).encode())
+    assert "has format 9, but must have 1" in opened("dataset.json", json.dumps(about | {"format": 9}).encode())
     assert "has uint8" in opened("dataset.json", json.dumps(about | {"size": 8}).encode())
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
-    assert "is damaged" in opened("images.npy", (tmp_path / "objects.npy").read_bytes())
+    assert "is a damaged prepared set" in opened("images.npy", (tmp_path / "objects.npy").read_bytes())
 
 
 def test_opening_at_another_size(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,10 +208,10 @@ def test_opening_at_another_size(labelled: Path, tmp_path: Path, monkeypatch: py
     assert small.masks is not None
     assert small.masks.shape == (10, 8, 8)
     assert set(np.unique(small.labels([0]))) == {0, 1}
-    with pytest.raises(DataError, match=r"at 16 px; expected at least 32 px; prepare it again with --size 32"):
+    with pytest.raises(DataError, match=r"at 16 px, but at least 32 px are needed; prepare it again with --size 32"):
         open_data(tmp_path / "out", 32)
     monkeypatch.setattr(prepared, "free_memory", lambda: 2 * 10 * 8 * 8 * 4 - 1)
-    with pytest.raises(DataError, match=r"at 8 px takes 0 MB of memory; .* again with --size 8, and it is read from"):
+    with pytest.raises(DataError, match=r"at 8 px needs 0 MB of memory, .* again with --size 8, and it is read from"):
         open_data(tmp_path / "out", 8)
     assert len(open_data(tmp_path / "out", 16)) == 10  # mapped: takes none
 
@@ -258,10 +256,7 @@ def test_a_folder_that_changes_while_it_is_prepared(labelled: Path) -> None:
 def test_a_place_without_a_name(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(labelled)
     for out in (".", "/"):
-        assert (
-            refused("folder", labelled, out)
-            == f"{out} exists and is not a prepared set; expected a new folder; choose another"
-        )
+        assert refused("folder", labelled, out) == f"{out} exists and is not a prepared set; choose a new folder"
 
 
 def test_pictures_beside_images_are_counted(labelled: Path, tmp_path: Path) -> None:
@@ -306,7 +301,7 @@ def test_open_data_says_what_it_takes(tmp_path: Path) -> None:
         match=r"x does not exist; expected a prepared set, a folder of pictures, shapes, shapes-hard, leaves or",
     ):
         open_data(tmp_path / "x", 16)
-    with pytest.raises(DataError, match=r"is in split 'val'; expected train or test"):
+    with pytest.raises(DataError, match=r"has no split 'val'; choose train or test"):
         open_data("shapes", 16, split="val")
 
 

@@ -176,13 +176,21 @@ def test_a_trimap_of_other_colours_is_listed_and_its_picture_kept(tmp_path: Path
         trimap(source / "trimaps" / f"image_{number:04d}.png", *[[colour] * 8] * 6)
     report = prepare("flowers17", source, tmp_path / "out", 6)
     assert (report.pictures, report.labelled) == (9, 6)
-    expected = (
-        "expected a trimap of red, blue and others; give the masks in masks/; its picture is kept as not labelled"
-    )
+    missing = "nothing in this mask is"
+    expected = "but it needs both red and blue; put other masks into masks/; its picture is kept as not labelled"
     assert sorted(report.bad) == [
-        ("trimaps/image_0001.png", f"nothing is red, the flower; {expected}"),
-        ("trimaps/image_0002.png", f"nothing is blue, the background; {expected}"),
-        ("trimaps/image_0003.png", f"nothing is red, the flower; {expected}"),
+        (
+            "trimaps/image_0001.png",
+            f"{missing} red, the flower, {expected}",
+        ),
+        (
+            "trimaps/image_0002.png",
+            f"{missing} blue, the background, {expected}",
+        ),
+        (
+            "trimaps/image_0003.png",
+            f"{missing} red, the flower, {expected}",
+        ),
     ]
     data = open_prepared(tmp_path / "out")
     assert data.labels([data.names.index("image_0004")])[0, :, 0].tolist() == [1, 1, 1, 0, 0, 0]
@@ -202,7 +210,7 @@ def test_images_beside_masks(tmp_path: Path, name: str) -> None:
     (tmp_path / "set" / "images").rename(tmp_path / "set" / "pictures")
     assert "has no images" in refused(name, tmp_path / "set")
     (tmp_path / "set" / "jpg").mkdir()
-    assert "name the folder that contains them" in refused(name, tmp_path / "set")
+    assert "the folder that contains" in refused(name, tmp_path / "set")
 
 
 # --------------------------------------------------------------------------------------------------- faces
@@ -368,7 +376,7 @@ def test_a_folder_with_splits_of_its_own(tmp_path: Path) -> None:
     prepare("folder", source, tmp_path / "out", 8)
     assert open_prepared(tmp_path / "out").subset("val").names == ("0",)
     (source / "splits.txt").write_text("0 val\n")
-    assert "has splits.csv and splits.txt; expected one of them; remove the other" in refused("folder", source)
+    assert "has both splits.csv and splits.txt; remove one of them" in refused("folder", source)
     (source / "splits.csv").unlink()
     assert Counter(splits_of(read("folder", source)).values()) == {"train": 7, "val": 1}
     (source / "splits.txt").write_text("0 validation\n")

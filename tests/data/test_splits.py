@@ -72,8 +72,7 @@ def test_a_folder_of_lists(tmp_path: Path) -> None:
     assert read_splits(tmp_path) == {"a": "train", "b c": "train", "d, e": "dev"}
     written(tmp_path, "f\na\n", "test.txt")
     assert refused(tmp_path) == (
-        "PATH/test.txt, line 2: 'a' is in split 'test', in 'train' before; expected one split for each name; "
-        "remove one of the lines"
+        "PATH/test.txt, line 2: 'a' is in split 'test', but an earlier line puts it in 'train'; remove one of the lines"
     )
     written(tmp_path, "g\n", "validation.txt")
     assert refused(tmp_path) == (
@@ -103,17 +102,16 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
         "PATH, line 3 has 3 fields; expected 2 as in the header; correct the line"
     )
     assert of("a train\nb test\na val\n") == (
-        "PATH, line 3: 'a' is in split 'val', in 'train' before; expected one split for each name; "
-        "remove one of the lines"
+        "PATH, line 3: 'a' is in split 'val', but an earlier line puts it in 'train'; remove one of the lines"
     )
     assert of("a train\nb\n") == "PATH, line 2: 'b' has no split; expected NAME,SPLIT; add one of train, val, dev, test"
-    assert of(", train") == "PATH, line 1 has no name; expected a picture's name and its split; correct the line"
+    assert of(", train") == "PATH, line 1 has no name, but needs a picture's name and its split; correct the line"
     assert of("name,split\n,train") == (
-        "PATH, line 2 has no name; expected a picture's name and its split; correct the line"
+        "PATH, line 2 has no name, but needs a picture's name and its split; correct the line"
     )
     assert of(b"a train\nb test\n\xe9 test\n") == ("PATH, line 3 is not UTF-8; expected a text file; save it as UTF-8")
     assert "PATH, line 1 is not UTF-8" in of("a train\n".encode("utf-16"))
-    nothing = "PATH puts no picture in a split; expected names in train, val, dev, test; choose another file"
+    nothing = "PATH puts no picture in a split; add names to train, val, dev, test, or choose another file"
     assert of("") == of("# a train\n\n") == of("name,split\n") == of("name,split\na,\n") == nothing
     assert of("x" * 500) == (
         f"PATH, line 1: '{'x' * 77}...' has no split; expected NAME,SPLIT; add one of train, val, dev, test"
@@ -176,9 +174,7 @@ def test_names_that_are_no_text() -> None:
 def test_a_name_of_several_pictures_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         applied({"1.jpg": "val"}, "a/1.jpg", "b/1.jpg")
-    assert str(caught.value) == (
-        "X: '1.jpg' may be /set/jpg/a/1.jpg and /set/jpg/b/1.jpg; expected one picture; write more of its path"
-    )
+    assert str(caught.value) == ("X: '1.jpg' fits /set/jpg/a/1.jpg and /set/jpg/b/1.jpg; write more of its path")
     assert applied({"a/1.jpg": "val", "b/1": "val"}, "a/1.jpg", "b/1.jpg") == ["val", "val"]
 
 
@@ -186,7 +182,7 @@ def test_a_picture_in_two_splits_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         applied({"a/1": "val", "1.jpg": "test"}, "a/1.jpg", "b/2.jpg")
     assert str(caught.value) == (
-        "X: 'a/1' and '1.jpg' are one picture in two splits; expected one split; remove one of them"
+        "X: 'a/1' and '1.jpg' are the same picture, but in different splits; remove one of them"
     )
     assert applied({"a/1": "val", "1.jpg": "val"}, "a/1.jpg", "b/2.jpg") == ["val", "train"]
 

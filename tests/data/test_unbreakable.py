@@ -51,7 +51,8 @@ def within(seconds: float) -> Iterator[None]:
 def one_line(error: DataError, path: Path) -> str:
     text = str(error)
     assert text.isprintable()
-    assert re.search(r": .+[;:] (?:replace|remove|make|save|export|change) .+$", text), text  # what to do comes last
+    cure = r"replace|remove|make|save|export|change|choose"
+    assert re.search(rf": .+[;:] (?:{cure}) .+$", text), text  # what to do comes last
     assert len(text) < 500 + len(str(path))
     return text
 

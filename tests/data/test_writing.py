@@ -97,7 +97,7 @@ def test_a_file_that_crashes_its_decoder_is_named_when_the_call_is_made_again(
     report = open_prepared(out)
     assert len(report) == (117 if broken == "image" else 118)
     assert [why for path, why in report.bad if path == name] == [
-        "its decoder crashed (signal 11); expected a whole picture; replace or remove it"
+        "reading it crashed the decoder (signal 11), so it may be damaged; replace or remove it"
         + ("" if broken == "image" else "; its picture is kept as not labelled")
     ]
     assert len(report.bad) == 4
@@ -247,9 +247,7 @@ def test_the_very_same_set_is_not_made_again_and_another_refused(source: Path, t
     out = tmp_path / "out"
     assert prepare("folder", source, out, 24).found == 0
     assert prepare("folder", source, out, 24).found == 118
-    with pytest.raises(
-        DataError, match=r"other pictures or settings \(118 pictures, 24 px\); expected a new folder; choose another"
-    ):
+    with pytest.raises(DataError, match=r"other pictures or settings \(118 pictures, 24 px\); choose a new folder"):
         prepare("folder", source, out, 16)
     assert open_prepared(out).size == 24
 

@@ -256,5 +256,7 @@ def test_masks_of_two_values_and_masks_in_colour(tmp_path: Path) -> None:
     Image.fromarray(np.stack([two, two, two], -1)).save(tmp_path / "grey.png")
     assert read_mask(tmp_path / "grey.png").tolist() == [[0, 255], [255, 0]]
     Image.new("RGB", (4, 4), (200, 40, 40)).save(tmp_path / "red.png")
-    with pytest.raises(DataError, match=r"red\.png: a mask in colour; expected grey \(0 background, 255 object\)"):
+    with pytest.raises(
+        DataError, match=r"red\.png: the mask is in colour, but must be grey \(0 background, 255 object\)"
+    ):
         read_mask(tmp_path / "red.png")

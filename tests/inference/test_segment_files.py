@@ -197,7 +197,7 @@ def test_a_picture_that_crashes_its_decoder_is_named_when_the_command_is_given_a
     with start(*command, "--overwrite") as process:
         said = "".join(process.communicate())
     assert process.returncode == 1
-    assert "crash.png: its decoder crashed (signal 11); expected a whole picture; replace or remove it" in said
+    assert "crash.png: reading it crashed the decoder (signal 11), so it may be damaged; replace or remove it" in said
     note, *results = tree(tmp_path / "out")
     assert note.startswith(".decoding/")
     assert results == ["a.jpg.png", "a.png.png", "b.png", "sub/a.png"]

@@ -18,7 +18,7 @@ class Train:
     recipe: tyro.conf.Positional[str] = ""
     """Recipe: a TOML file, or the name of one that ships with redoseg [file or name]"""
     data: str = ""
-    """Train on this folder of pictures or prepared set; alone, with the recipe photos [folder]"""
+    """Folder of pictures or prepared set to train on; without a recipe, the recipe photos is used [folder]"""
     mask_values: str = ""
     """Values of masks that are the object, as --data.mask-values; masks are only scored on [name or numbers]"""
     out: Path | None = None
@@ -94,7 +94,7 @@ class Segment:
     crop: bool = False
     """Cut each result to the box around the object [true/false]"""
     threshold: float = 0.5
-    """How sure the network must be of a pixel of the object; soft is not cut [0 to 1]"""
+    """How sure the network must be that a pixel is of the object; soft ignores it [0 to 1]"""
     clean: bool = True
     """Drop small parts of a mask and fill its small holes, but not in soft nor with plain edges [true/false]"""
     smallest_part: float = 0.1
@@ -113,7 +113,7 @@ class Segment:
     label: str = ""
     """What the object is called in coco.json; the model's name if not given [name]"""
     overwrite: bool = False
-    """Replace files that are already there; inputs never [true/false]"""
+    """Replace results that exist already; pictures given are never replaced [true/false]"""
     skip_existing: bool = False
     """Continue after a stop: leave results that the same model and settings made of the same pictures; with
     --overwrite others are made again [true/false]"""
@@ -190,7 +190,7 @@ class Quantize:
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
     pictures: tyro.conf.Positional[Path]
-    """Pictures to take ranges of values from; 256 of them are enough [folder]"""
+    """Pictures to measure ranges of values on; 256 of them are enough [folder]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Model to write, for `redoseg segment` as any other [file ending in .onnx]"""
 
@@ -216,7 +216,7 @@ class Redraw:
     gif: bool = False
     """One looping animation, NAME-redrawn.gif, instead [true/false]"""
     overwrite: bool = False
-    """Replace files that are already there; inputs never [true/false]"""
+    """Replace results that exist already; pictures given are never replaced [true/false]"""
 
 
 @dataclass(frozen=True)

@@ -247,7 +247,7 @@ class WatchConfig:
     collapse_share: float = ranged(0.1, 0, 0.5)
     """A region whose mean soft size is below this has collapsed; of n regions, below 2/n of it [share]"""
     collapse_every: int = ranged(500, 1)
-    """Steps between two looks for collapse [steps]"""
+    """Steps between two checks for collapse [steps]"""
     collapse_until: int = 7000
     """Last step at which collapse is looked for [steps]"""
 

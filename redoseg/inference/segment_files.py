@@ -370,7 +370,7 @@ def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
     box = bounding_box(mask)
     if box is None:
-        raise DataError(f"{printable(path)}: no object was found to crop to; segment this picture without the crop")
+        raise DataError(f"{printable(path)}: no object was found to crop to; segment this picture without --crop")
     left, top, width, height = box
     margin = round(_MARGIN * max(width, height))
     return (

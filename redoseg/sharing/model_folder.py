@@ -135,7 +135,7 @@ def _region_found(folder: Path, extractor: nn.Module, config: Config) -> int:
         return metrics.object_region(soft_masks(extractor.eval(), bank, evenly_spaced(len(bank), LOOKED_AT)))
     except DataError as error:
         raise ModelError(
-            f"{printable(folder)} does not say yet which region is the object, and its pictures cannot be looked at "
+            f"{printable(folder)} does not say yet which region is the object, and its pictures cannot be opened "
             f"({error}): continue it with `redoseg train --resume --out` and this folder first"
         ) from None
 

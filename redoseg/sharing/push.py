@@ -37,7 +37,8 @@ def push_to_hub(folder: str | Path, repo: str, private: bool = False, token: str
         address = api.create_repo(repo, private=private, exist_ok=True)
         if private and not api.model_info(repo).private:
             raise RedosegError(
-                f"{repo} on the hub is public; expected a private one; choose another, or remove private"
+                f"{repo} on the hub is public already, so it cannot be private; choose another name, or remove "
+                "--private"
             )
         api.upload_folder(
             repo_id=repo,

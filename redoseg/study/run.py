@@ -120,7 +120,7 @@ def load_study(study: str) -> Study:
             f"{where}: no row has a name that ends with the reference {reference!r}. Correct `reference`."
         )
     if not all(isinstance(split, str) for split in report):
-        raise ConfigError(f"{where}: report is {list(report)}, but must be a list of names of splits.")
+        raise ConfigError(f'{where}: report is {list(report)}, but must be a list of splits, such as ["dev"].')
     name = Path(study).stem
     good = float(values.get("good", 0.8))
     return Study(name, values.get("title", name), tuple(rows), tuple(seeds), good, reference, report)

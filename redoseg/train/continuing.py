@@ -125,7 +125,7 @@ def _check_refining_again(folder: RunFolder, before: Config, config: Config) -> 
     """Raises RunError where the second stage cannot be done again: the first is not whole, or would be another."""
     if anywhere(replace(before, refine=config.refine, speed=config.speed)) != anywhere(config):
         changed = "; ".join(differences(replace(before, refine=config.refine, speed=config.speed), config))
-        raise RunError(f"refine changes the second stage alone ({changed}); give settings of --refine and --speed")
+        raise RunError(f"only settings of --refine and --speed can change here ({changed}); remove the others")
     if not config.has_second_stage:
         raise RunError(f"{printable(folder.path)} has no second stage; set --refine.rounds 1 or more")
     reached = TrainState.load(folder.state, torch.device("cpu")).step if folder.state.exists() else 0

@@ -150,7 +150,9 @@ def _in_a_line(function: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(str(error), title="That did not work", print_exception=False) from None
         except Exception:
             traceback.print_exc()
-            raise gr.Error("The page made a mistake, which its log describes.", print_exception=False) from None
+            raise gr.Error(
+                "Something in redoseg failed. What it was is printed where the page was started.", print_exception=False
+            ) from None
 
     return answer
 
@@ -317,7 +319,7 @@ def _photo_input(uploads: Path) -> gr.Image:
         if payload is None:
             return None
         if not payload.path:
-            raise gr.Error("The photograph has no path. Upload it first, and pass what that gives.")
+            raise gr.Error("This call names no file. Upload the photograph first, and pass the path that this returns.")
         path = Path(payload.path).resolve()
         if not path.is_relative_to(uploads):
             raise gr.Error(

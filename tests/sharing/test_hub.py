@@ -345,7 +345,9 @@ def test_pushed_with_the_token_of_the_environment(hub: Hub, folder: Path, monkey
 
 def test_a_private_push_never_goes_to_a_public_model(hub: Hub, folder: Path) -> None:
     hub.commits["me/birds"] = [{}]
-    with pytest.raises(RedosegError, match="me/birds on the hub is public; expected a private one; choose another"):
+    with pytest.raises(
+        RedosegError, match="me/birds on the hub is public already, so it cannot be private; choose another"
+    ):
         push_to_hub(folder, "me/birds", private=True, token=TOKEN)
     assert hub.commits["me/birds"] == [{}]
 

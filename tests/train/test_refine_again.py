@@ -106,8 +106,14 @@ def test_until_it_is_done_the_run_is_what_it_was(
     ("arguments", "said"),
     [
         (["--refine.rounds", "0"], "has no second stage; set --refine.rounds 1 or more"),
-        (["--refine.rounds", "1", "--seed", "3"], "refine changes the second stage alone (seed: 0 -> 3)"),
-        (["--refine.rounds", "1", "--steps", "50"], "refine changes the second stage alone (steps: 12 -> 50)"),
+        (
+            ["--refine.rounds", "1", "--seed", "3"],
+            "only settings of --refine and --speed can change here (seed: 0 -> 3)",
+        ),
+        (
+            ["--refine.rounds", "1", "--steps", "50"],
+            "only settings of --refine and --speed can change here (steps: 12 -> 50)",
+        ),
     ],
 )
 def test_what_it_refuses(arguments: list[str], said: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 from redoseg.data import open_data, prepare
+from redoseg.data.open import originals
+from redoseg.data.prepared import open_prepared
 from redoseg.errors import DataError
 from redoseg.images import kinds
 from redoseg.images.photo import Photo, SoftMask
@@ -69,6 +72,23 @@ def by_train(source: Path, out: Path) -> tuple[int, list[str]]:
     return len(made), [name for name, _ in made.bad]
 
 
+def by_data(source: Path, out: Path) -> tuple[int, list[str]]:
+    """What `data` says of the set that was prepared."""
+    prepare("folder", source, out / "set", SIDE)
+    made = open_prepared(out / "set")
+    return len(made), [name for name, _ in made.bad]
+
+
+def by_evaluate(source: Path, out: Path) -> tuple[int, list[str]]:
+    """The pictures that `evaluate` and `compare` score, each with a mask beside it."""
+    shutil.copytree(source, out / "labelled" / "images")
+    (out / "labelled" / "masks").mkdir()
+    for picture in source.iterdir():
+        Image.new("L", (SIDE, SIDE), 255).save(out / "labelled" / "masks" / f"{picture.stem}.png")
+    found = originals(out / "labelled")
+    return len(found.items), [Path(name).name for name, _ in found.bad]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Eight plain pictures, as many as a set needs."""
@@ -80,7 +100,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "in"
 
 
-VERBS = pytest.mark.parametrize("verb", [by_segment, by_prepare, by_train])
+VERBS = pytest.mark.parametrize("verb", [by_segment, by_prepare, by_train, by_data, by_evaluate])
 Verb = Callable[[Path, Path], tuple[int, list[str]]]
 
 

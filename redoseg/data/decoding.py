@@ -30,6 +30,8 @@ class Decoded(NamedTuple):
     """(H, W); None if there is none or it cannot be used."""
     problems: tuple[tuple[Path, str], ...] = ()
     """Files that cannot be used, each with its reason."""
+    note: str = ""
+    """What a user should know of the picture, after its name."""
 
 
 def decode_item(
@@ -57,17 +59,17 @@ def _decode_item(
     except DataError as error:
         return Decoded(None, None, ((item.image, _why(error, item.image)),))
     if item.mask is None:
-        return Decoded(picture, None)
+        return Decoded(picture, None, (), photo.note)
     kept = "; its picture is kept as not labelled"
     try:
         with notes.decoding(item.mask) if notes else contextlib.nullcontext():
             mask = item.labels()
     except DataError as error:
-        return Decoded(picture, None, ((item.mask, _why(error, item.mask) + kept),))
+        return Decoded(picture, None, ((item.mask, _why(error, item.mask) + kept),), photo.note)
     if other_proportions(mask, photo.size):
         why = f"mask of {mask.shape[1]}x{mask.shape[0]} beside a picture of other proportions{kept}"
-        return Decoded(picture, None, ((item.mask, why),))
-    return Decoded(picture, square_mask(mask, size))
+        return Decoded(picture, None, ((item.mask, why),), photo.note)
+    return Decoded(picture, square_mask(mask, size), (), photo.note)
 
 
 def other_proportions(mask: NDArray[np.uint8], size: tuple[int, int]) -> bool:

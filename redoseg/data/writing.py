@@ -36,6 +36,7 @@ from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, open_prepared
 from redoseg.errors import DataError
 from redoseg.files import describe_error, locked, printable, suggest_fix
 from redoseg.images.crashes import DecodingNotes
+from redoseg.images.cut_short import notes_of
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
 from redoseg.system import cores
 
@@ -124,9 +125,11 @@ def write_prepared(
             with writer, contextlib.closing(rest):
                 for decoded in rest:
                     found_bad = [(_relative(path, source), text) for path, text in decoded.problems]
-                    writer.add(decoded.image, decoded.mask, found_bad)
+                    noted = [(_relative(items[writer.items].image, source), decoded.note)] if decoded.note else []
+                    writer.add(decoded.image, decoded.mask, found_bad, noted)
                     if on_item is not None:
                         on_item(writer.items, len(items))
+            notes = (*notes, *notes_of(writer.noted))
             problems = [*listing.bad, *writer.problems]
             _refuse_too_few(writer, at_least, len(items), problems, source)
             about = _how_made(name, size, nearest) | {
@@ -266,12 +269,13 @@ class _Writer:
         self.partial, self.set, self.size, self.with_masks = partial, partial / "set", size, with_masks
         self.statuses = ""
         self.problems: list[tuple[str, str]] = []
-        self.pending: tuple[list[str], list[tuple[str, str]]] = ([], [])
+        self.noted: list[tuple[str, str]] = []
+        self.pending: tuple[list[str], list[tuple[str, str]], list[tuple[str, str]]] = ([], [], [])
         self.committed = time.monotonic()
         planned = partial / "plan"
         if not (planned.is_file() and planned.read_bytes() == plan.encode() and self._read_journal()):
             _empty(partial)
-            self.statuses, self.problems = "", []
+            self.statuses, self.problems, self.noted = "", [], []
             self.set.mkdir()
             (partial / "done.jsonl").touch()
             planned.write_text(plan)
@@ -303,9 +307,10 @@ class _Writer:
                 for line in file:
                     if not line.endswith(b"\n"):  # torn
                         break
-                    statuses, problems = json.loads(line)
+                    statuses, problems, noted = json.loads(line)
                     self.statuses += statuses
                     self.problems += [(path, why) for path, why in problems]
+                    self.noted += [(path, what) for path, what in noted]
                     whole += len(line)
             os.truncate(journal, whole)
             return all(
@@ -336,8 +341,8 @@ class _Writer:
             if kind is None or not issubclass(kind, OSError):  # also on Ctrl-C: nothing that is done is lost
                 self._commit()
 
-    def add(self, image: Any, mask: Any, problems: list[tuple[str, str]]) -> None:
-        """Append one item's pixels and what became of it."""
+    def add(self, image: Any, mask: Any, problems: list[tuple[str, str]], noted: list[tuple[str, str]]) -> None:
+        """Append one item's pixels and what became of it; `noted` are pictures that are used, with what to say."""
         if image is not None:
             self.arrays[0].write(image.tobytes())
             if self.with_masks:
@@ -345,18 +350,20 @@ class _Writer:
                 self.arrays[1].write((blank if mask is None else mask).tobytes())
         self.pending[0].append(LEFT_OUT if image is None else NO_MASK if mask is None else WITH_MASK)
         self.pending[1].extend(problems)
+        self.pending[2].extend(noted)
         if len(self.pending[0]) >= COMMIT_ITEMS or time.monotonic() - self.committed > COMMIT_SECONDS:
             self._commit()
 
     def _commit(self) -> None:
         for file in self.arrays:
             _through(file)
-        statuses, problems = "".join(self.pending[0]), self.pending[1]
-        self.journal.write(json.dumps([statuses, problems]).encode() + b"\n")
+        statuses, problems, noted = "".join(self.pending[0]), *self.pending[1:]
+        self.journal.write(json.dumps([statuses, problems, noted]).encode() + b"\n")
         _through(self.journal)
         self.statuses += statuses
         self.problems += problems
-        self.pending = ([], [])
+        self.noted += noted
+        self.pending = ([], [], [])
         self.committed = time.monotonic()
 
     def splits(self, items: Sequence[Item]) -> dict[str, int]:

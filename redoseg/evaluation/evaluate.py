@@ -29,6 +29,7 @@ from redoseg.evaluation.results import (
 )
 from redoseg.files import at_home, describe_error, printable, write_atomic
 from redoseg.images.clean import Cleaning, clean, count_parts, edge_length
+from redoseg.images.cut_short import notes_of
 from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
 from redoseg.images.photo import Photo, SoftMask
@@ -167,7 +168,7 @@ def evaluate_own_size(
     items, bad = found_set.items, list(found_set.bad)
     kinds: tuple[Edges, ...] = ("plain", "guided", "grabcut")
     ways: dict[Edges, dict[str, list[float]]] = {way: {m: [] for m in (*MEASURES, *CLEANNESS)} for way in kinds}
-    sides, sure = [], []
+    sides, sure, noted = [], [], []
     for done, item in enumerate(items, 1):
         try:
             mask, photo = item.labels(), read_photo(item.image)
@@ -181,6 +182,8 @@ def evaluate_own_size(
         if not (labels >= 0).any():
             continue
         sides.append(min(photo.size))
+        if photo.note:
+            noted.append((printable(item.name), photo.note))
         for way in kinds:
             soft, confidence = segmenter.soft_mask(photo, way)
             shown = replace(photo, transparent=False)  # labels do not know what is transparent
@@ -212,7 +215,7 @@ def evaluate_own_size(
             if way != "plain"
         },
         "confidence": _confidence(np.array(sure), values["guided"]["iou"]),
-        **about_set(data, bad, found_set.notes),
+        **about_set(data, bad, (*found_set.notes, *notes_of(noted))),
     }
 
 

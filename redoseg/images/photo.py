@@ -65,6 +65,8 @@ class Photo:
     """The part that the file has, where libjpeg has filled the last pixels of a reduced JPEG; upright."""
     described: bytes | None = None
     """The ICC profile of what is stored, if there is one that can be used."""
+    note: str = ""
+    """What a user should know of the file, after its name."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -204,10 +206,12 @@ def _says_how_opaque(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def to_photo(image: Image.Image, extent: Box | None = None, turn: Image.Transpose | None = None) -> Photo:
+def to_photo(
+    image: Image.Image, extent: Box | None = None, turn: Image.Transpose | None = None, note: str = ""
+) -> Photo:
     """Any image as a photograph. Raises nothing that a damaged profile can cause."""
     described = profile_of(image)
-    photo = Photo(eight_bit(image) if is_deep(image) else image, turn, extent=extent, described=described)
+    photo = Photo(eight_bit(image) if is_deep(image) else image, turn, extent=extent, described=described, note=note)
     if not _says_how_opaque(photo.stored):
         return photo
     asked = replace(photo, transparent=True)

@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError
 from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
+from redoseg.images import cut_short
 from redoseg.images.colour import MAX_EXIF
 from redoseg.images.kinds import HEAD, is_heic, listed, register_heif, what_it_is
 from redoseg.images.libtiff import silence_libtiff
@@ -232,7 +233,7 @@ def read_numbers(path: str | Path) -> Image.Image:
     """An image file, upright, in the mode that it has: for a mask, whose numbers count. Raises DataError."""
     path = Path(path)
     with one_line(path):
-        image, _, turn = _decode(path, None, deep=True)
+        image, _, turn, _ = _decode(path, None, deep=True)
         return image if turn is None else image.transpose(turn)
 
 
@@ -243,10 +244,11 @@ def _decode(
     deep: bool = False,
     content: bytes | None = None,
     take: Callable[[int], None] | None = None,
-) -> tuple[Image.Image, Box | None, Image.Transpose | None]:
-    """The file's first frame, 8 bits a channel, its extent, and what turns it; with `size` a JPEG comes reduced.
+) -> tuple[Image.Image, Box | None, Image.Transpose | None, str]:
+    """The file's first frame, 8 bits a channel, its extent, what turns it, and a note on it or "".
 
-    `deep` leaves grey of more bits what it is, except where white is zero.
+    With `size` a JPEG comes reduced. A JPEG that ends a little early is taken, with a note. `deep` leaves grey of more
+    bits what it is, except where white is zero.
     """
     with _opened(path, content) as file, _image(path, _defused(file)) as image:
         if image.width * image.height > most:
@@ -260,7 +262,16 @@ def _decode(
         reduced = None if size is None else image.draft(None, (2 * size, 2 * size))
         if take is not None:
             take(image.width * image.height)
-        image.load()
+        missing = -1
+        try:
+            image.load()
+        except OSError:
+            if image.format != "JPEG":
+                raise
+            ending = io.BytesIO(content) if content is not None else file
+            image, missing = cut_short.complete(ending, size)
+            if deep and missing:  # the numbers of a mask cannot be guessed
+                raise OSError(f"the file is truncated: its last {missing} rows are missing") from None
         try:
             if len(image.info.get("exif", b"")) > MAX_EXIF:
                 raise ValueError("too long")
@@ -272,7 +283,8 @@ def _decode(
         if is_deep(image) and not as_it_is:
             found = eight_bit(image)
             found.info = {name: value for name, value in image.info.items() if name != "transparency"}
-        return found, None if reduced is None else _extent(found.size, reduced[1][2:], how), UPRIGHT.get(how)
+        extent = None if reduced is None else _extent(found.size, reduced[1][2:], how)
+        return found, extent, UPRIGHT.get(how), "" if missing < 0 else cut_short.note_of(missing)
 
 
 def _image(path: Path, file: IO[bytes]) -> ImageFile.ImageFile:

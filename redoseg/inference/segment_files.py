@@ -17,6 +17,7 @@ from redoseg.files import alone, at_home, check_writable, key_of, make_folder, p
 from redoseg.images.clean import Cleaning
 from redoseg.images.coco import Annotated, annotated, bounding_box
 from redoseg.images.crashes import DecodingNotes
+from redoseg.images.cut_short import notes_of
 from redoseg.images.draw import encoded, tile_of
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
@@ -76,6 +77,7 @@ class _Result:
     coco: Annotated | None
     reviewed: Reviewed | None
     confidence: float
+    note: str
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ def _segment_one(
             shared.write()
     if on_item is not None:
         on_item(source, 1, 1, None)
-    return SegmentReport(1, (), (target,), doubtful=int(is_doubtful(result.confidence)))
+    notes = notes_of([(printable(source), result.note)] if result.note else [])
+    return SegmentReport(1, (), (target,), notes, doubtful=int(is_doubtful(result.confidence)))
 
 
 def _key_of_one(segmenter: Segmenter, image: Path, wanted: _Wanted) -> str:
@@ -264,6 +267,7 @@ class _Many:
     differing: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
+    cut_short: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self) -> SegmentReport:
         """Segment all; what they share is written also when stopped by hand."""
@@ -287,7 +291,7 @@ class _Many:
             with contextlib.suppress(FullError) if full else contextlib.nullcontext():
                 self.written += self.shared.write()
             self.notes.close()
-        notes = note_results(self.found.own)
+        notes = (*notes_of(self.cut_short), *note_results(self.found.own))
         return SegmentReport(
             self.done,
             tuple(self.failed),
@@ -307,6 +311,8 @@ class _Many:
         else:
             self.done += 1
             self.doubtful += is_doubtful(result.confidence)
+            if result.note:
+                self.cut_short.append((printable(image), result.note))
             self.shared.add(result.coco, result.reviewed)
             if self.wanted.kind != "coco":
                 self.written.append(self.out / name)
@@ -352,7 +358,7 @@ def _segmented(segmenter: Segmenter, photo: Photo, path: Path, name: str, wanted
             tile = encoded(tile_of(photo, mask, TILE), "JPEG", quality=80)
             reviewed = Reviewed(confidence, float(mask.mean()), printable(name), tile, key)
         if wanted.kind == "coco":
-            return _Result(None, annotated(name, mask, confidence, key), reviewed, confidence)
+            return _Result(None, annotated(name, mask, confidence, key), reviewed, confidence, photo.note)
         box = _crop_of(mask, path) if wanted.crop else None
     png = png_of(
         photo,
@@ -363,7 +369,7 @@ def _segmented(segmenter: Segmenter, photo: Photo, path: Path, name: str, wanted
         feather=wanted.feather,
         box=box,
     )
-    return _Result(png, None, reviewed, confidence)
+    return _Result(png, None, reviewed, confidence, photo.note)
 
 
 def _crop_of(mask: NDArray[np.bool_], path: Path) -> tuple[int, int, int, int]:

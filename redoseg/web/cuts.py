@@ -124,6 +124,8 @@ class Cuts:
             f"{width} × {height} pixels; the object covers {100 * share:.1f} % at a threshold of "
             f"{threshold:.2f}. Model {printable(self.segmenter.name)}, confidence {cut.confidence:.2f}."
         )
+        if cut.photo.note:
+            words += f" The photograph {cut.photo.note}."
         if is_doubtful(cut.confidence):
             words += " **This mask looks doubtful.**"
         small = soft if cut.small.size == cut.photo.size else soft.shrunk(cut.small.size)

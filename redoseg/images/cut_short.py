@@ -1,0 +1,93 @@
+"""JPEGs whose last bytes are missing, as an interrupted download or a full card leaves them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFile
+
+from redoseg.images.photo import parts
+
+_MISSING = 0.05  # the largest share of pixels that may be missing
+_FEW = 1024  # pixels that may be missing at least, up to a quarter of a small picture: libjpeg's blocks have 256
+_BLOCK = 18  # rows of pixels that one row of blocks can change, with its neighbours' share of its colour
+_END = b"\xff\xd9"
+_OTHER = bytes(range(1, 255)) * 64  # what could have followed: without 255, with which libjpeg's markers begin
+
+
+def complete(file: IO[bytes], size: int | None) -> tuple[ImageFile.ImageFile, int]:
+    """A JPEG that ends early, decoded as far as it goes, and in how many of its last rows pixels are missing.
+
+    libjpeg continues from the last bytes that it has. Where its result depends on what is appended to the file, the
+    pixels are missing. `size` is as for `read_photo`. Raises OSError where more than one pixel in 20 is missing, or a
+    progressive JPEG lacks whole passes.
+    """
+    file.seek(0)
+    content = file.read()
+    if _lacks_passes(content):
+        raise OSError("the file is truncated: passes of a progressive JPEG are missing")
+    with Image.open(io.BytesIO(content)) as whole:
+        rows, pixels = whole.height, whole.width * whole.height
+    image, other = _decoded(content + _END, size), _decoded(content + _OTHER + _END, size)
+    width, height = image.size
+    first, missing, block = height, 0, -(-_BLOCK * height // rows)
+    for part in parts(image.size):
+        here = ImageChops.difference(image.crop(part).convert("RGB"), other.crop(part).convert("RGB"))
+        different = np.nonzero(np.asarray(here).any(axis=2))[0] + part[1]
+        first = min(first, int(different.min(initial=first)))
+        # of the rows in which it ends, what differs; below them all is missing, though it may look the same
+        missing += int(np.count_nonzero(different < first + block))
+    missing += max(0, height - first - block) * width
+    share = missing / (width * height)
+    if share > max(_MISSING, min(_FEW / pixels, 0.25)):
+        raise OSError(f"the file is truncated: {100 * share:.0f} % of its pixels are missing")
+    return image, round((height - first) * rows / height)
+
+
+def note_of(missing: int) -> str:
+    """What to say of a picture with so many rows that are not whole, after its name."""
+    if not missing:
+        return "ends early; no pixel is missing"
+    return f"ends early; pixels of its last {'row' if missing == 1 else f'{missing:,} rows'} are missing"
+
+
+def notes_of(pictures: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """A note on pictures that end early, each its name and what `note_of` says; none for none."""
+    if not pictures:
+        return ()
+    name, what = pictures[0]
+    if len(pictures) == 1:
+        return (f"{name} {what}",)
+    return (f"{len(pictures):,} pictures end early but are used, first of all {name}: it {what}",)
+
+
+def _decoded(content: bytes, size: int | None) -> ImageFile.ImageFile:
+    image = Image.open(io.BytesIO(content), formats=("JPEG",))
+    if size is not None:
+        image.draft(None, (2 * size, 2 * size))
+    image.load()
+    return image
+
+
+def _lacks_passes(content: bytes) -> bool:
+    """Whether a progressive JPEG ends before each of its frequencies has begun its last pass."""
+    at, channels, seen = 2, 0, set[tuple[int, int]]()
+    progressive = False
+    while (at := content.find(b"\xff", at)) >= 0 and at + 4 <= len(content):
+        kind = content[at + 1]
+        if kind in (0, 0xFF) or 0xD0 <= kind <= 0xD9:  # within the pixels
+            at += 1 if kind == 0xFF else 2
+            continue
+        end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        body = content[at + 4 : end]
+        if kind == 0xC2 and len(body) > 5:
+            progressive, channels = True, body[5]
+        elif kind == 0xDA and len(body) >= 4 and progressive:
+            count, first, last, low = body[0], body[-3], body[-2], body[-1] & 15
+            if low == 0:
+                seen.update((body[1 + 2 * i], f) for i in range(count) for f in range(first, last + 1))
+        at = end
+    return progressive and len(seen) < 64 * channels

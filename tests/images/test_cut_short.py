@@ -1,0 +1,129 @@
+"""JPEGs that end early: what is read with a note, what is refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from redoseg.data import open_data, prepare
+from redoseg.errors import DataError
+from redoseg.images.photo import Photo, SoftMask
+from redoseg.images.read import read_numbers, read_photo
+from redoseg.inference.segment_files import segment_paths
+
+KINDS = [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"optimize": True, "quality": 30}]
+WIDTH, HEIGHT = 240, 400
+
+
+def jpeg(grey: bool = False, **settings: object) -> bytes:
+    blocks = np.random.default_rng(0).integers(0, 255, (HEIGHT // 4, WIDTH // 4, 3)).astype(np.uint8)
+    image = Image.fromarray(np.kron(blocks, np.ones((4, 4, 1), np.uint8)))
+    buffer = io.BytesIO()
+    image.convert("L" if grey else "RGB").save(buffer, "JPEG", **settings)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=str)
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("size", [None, 32])
+def test_little_is_missing(settings: dict[str, object], grey: bool, size: int | None) -> None:
+    content = jpeg(grey, **settings)
+    whole = np.asarray(read_photo("x.jpg", size, content=content).rgb)
+    assert read_photo("x.jpg", size, content=content).note == ""
+    for lost in (1, 2, 40):
+        photo = read_photo("x.jpg", size, content=content[:-lost])
+        seen = np.asarray(photo.rgb)
+        assert seen.shape == whole.shape
+        different = int((seen != whole).any(axis=(1, 2)).sum())
+        if lost <= 2:
+            assert (different, photo.note) == (0, "ends early; no pixel is missing")
+        elif size is None:
+            rows = int(photo.note.removeprefix("ends early; pixels of its last ").split()[0])
+            assert different <= rows <= 18
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=str)
+@pytest.mark.parametrize("size", [None, 32])
+def test_much_is_missing(settings: dict[str, object], size: int | None) -> None:
+    content = jpeg(**settings)
+    for lost in (0.15, 0.5, 0.8):
+        with pytest.raises(DataError, match="truncated") as caught:
+            read_photo("x.jpg", size, content=content[: int(len(content) * (1 - lost))])
+        assert "\n" not in str(caught.value)
+
+
+def test_plain_ground_does_not_count_as_missing() -> None:
+    """The last rows of a product's photograph look like what libjpeg fills in."""
+    image = Image.new("RGB", (WIDTH, HEIGHT), (255, 255, 255))
+    image.paste((200, 30, 60), (80, 40, 160, 120))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    photo = read_photo("x.jpg", content=buffer.getvalue()[:-2])
+    assert photo.note == "ends early; no pixel is missing"
+
+
+def test_numbers_of_a_mask_are_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "mask.jpg"
+    path.write_bytes(jpeg(True)[:-2])
+    assert read_numbers(path).size == (WIDTH, HEIGHT)
+    path.write_bytes(jpeg(True)[:-40])
+    with pytest.raises(DataError, match="truncated"):
+        read_numbers(path)
+
+
+class Everything:
+    """A segmenter that takes all of a picture for the object."""
+
+    name, threads = "everything", 1
+
+    def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
+        return SoftMask.of(np.ones(photo.size[::-1], np.float32)), 1.0
+
+
+def by_segment(source: Path, out: Path) -> tuple[int, tuple[str, ...]]:
+    report = segment_paths(Everything(), source, out / "masks")  # type: ignore[arg-type]
+    assert not report.failed
+    return report.done, report.notes
+
+
+def by_segment_of_one(source: Path, out: Path) -> tuple[int, tuple[str, ...]]:
+    report = segment_paths(Everything(), source / "cut0.jpg", out)  # type: ignore[arg-type]
+    return report.done + 7, report.notes
+
+
+def by_prepare(source: Path, out: Path) -> tuple[int, tuple[str, ...]]:
+    made = prepare("folder", source, out / "set", 16)
+    assert not made.bad
+    assert prepare("folder", source, out / "set", 16).notes == made.notes
+    return made.pictures, made.notes
+
+
+def by_data(source: Path, _out: Path) -> tuple[int, tuple[str, ...]]:
+    made = open_data(source, 16)
+    assert not made.bad
+    return len(made), made.notes
+
+
+@pytest.mark.parametrize("verb", [by_segment, by_segment_of_one, by_prepare, by_data])
+@pytest.mark.parametrize("cut", [1, 3])
+def test_every_verb_says_it(
+    verb: Callable[[Path, Path], tuple[int, tuple[str, ...]]],
+    cut: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "in"
+    source.mkdir()
+    for i in range(8):
+        (source / f"{'cut' if i < cut else 'whole'}{i}.jpg").write_bytes(jpeg()[: -40 if i < cut else None])
+    pictures, notes = verb(source, tmp_path / "out")
+    assert pictures == 8
+    assert [note for note in notes if "cut0.jpg" in note and "ends early; pixels of its last" in note]
+    if cut > 1 and verb is not by_segment_of_one:
+        assert any(note.startswith("3 pictures end early") for note in notes)

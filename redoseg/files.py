@@ -242,7 +242,7 @@ def _marked_start(picture: bytes, key: str) -> tuple[bytes, int]:
 
 def is_result(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a picture that redoseg wrote; False where it cannot be read."""
-    return Path(path).suffix.lower() in (".png", ".jpg", ".jpeg", ".gif") and _MARK in _head(path)
+    return _MARK in _head(path)
 
 
 def key_of(path: str | os.PathLike[str]) -> str | None:

@@ -169,3 +169,12 @@ def test_the_mark_changes_no_pixel(kind: str, mode: str, tmp_path: Path) -> None
         marked.verify()
     with Image.open(path) as marked:
         assert np.array_equal(np.asarray(marked), before)
+
+
+@pytest.mark.parametrize("name", ["x.jfif", "x.PNG", "x", "x.bin", "x.webp"])
+def test_a_result_is_known_under_any_name(name: str, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), 255).save(buffer, "PNG")
+    write_atomic(tmp_path / "x.png", buffer.getvalue())
+    (tmp_path / "x.png").rename(tmp_path / name)
+    assert is_result(tmp_path / name)

@@ -72,9 +72,19 @@ class Entry(TypedDict, total=False):
     collapsed: int
     """The region that has collapsed."""
 
-    # the second stage
-    refine_round: int
+    # the second stage, while a round is under way
+    refining: int
+    """Number of the round, from 1."""
+    targets: int
+    """Masks to learn from that are made."""
+    refine_step: int
+    """Steps of the round that are done."""
     refine_loss: float
+    """Running mean of the loss."""
+
+    # the second stage, at the end of a round
+    refine_round: int
+    """Number of the round, from 1."""
     kept: int
     """Images whose masks were learnt from in this round."""
 
@@ -159,6 +169,9 @@ class RunFolder:
         self.last_sample = self.samples / "last.png"
         self.state = path / STATE_FILE
         self.refined = path / "refined.safetensors"
+        # of a second stage that is not finished
+        self.refining = path / "refining.safetensors"
+        self.targets = path / "targets.safetensors"
         self.mask = path / MODEL_FILE
         self.redraw = path / REDRAW_FILE
         self.report = path / "report.md"
@@ -214,13 +227,13 @@ class RunLog:
             return sum(bool(line.strip()) for line in lines) - len(self.entries())
         return 0
 
-    def rewind(self, restarts: int, step: int) -> None:
+    def rewind(self, restarts: int, step: int, refining: Sequence[Entry] = ()) -> None:
         """Forget what came after this step of attempt `restarts`, which is about to be done again.
 
-        The second stage always is: it starts from the end of the first.
+        Of the second stage, which comes after the first, the lines `refining` are kept.
         """
-        kept = [e for e in self.entries() if (e["restarts"], e["step"]) <= (restarts, step) and "refine_round" not in e]
-        write_lines(self.path, kept)
+        first = [e for e in self.entries() if not e.keys() & {"refining", "refine_round"}]
+        write_lines(self.path, [*(e for e in first if (e["restarts"], e["step"]) <= (restarts, step)), *refining])
 
     def append(self, entry: Entry) -> None:
         """Write one line through to the file."""

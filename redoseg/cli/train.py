@@ -63,7 +63,7 @@ def _train(config: Config, folder: Path, resume: bool, device: str, refine_again
     figure = next((f", {k} {scores[k]:.3f}" for k in ("iou", "iou_matched") if k in scores), "")
     say(f"{ending(outcome)}{figure}; run folder: {folder}")
     if outcome["stopped"] and refine_again:
-        say("the run is what it was before; the same command starts the second stage again")
+        say("the run is what it was before; the same command continues the new second stage")
         return STOPPED
     if outcome["stopped"]:
         say(f"continue with: redoseg train --resume --out {folder}")

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
+import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,21 +29,23 @@ from redoseg.errors import RunError
 from redoseg.images.grabcut import grabcut_from
 from redoseg.images.guided import CUT_ROUNDS
 from redoseg.nets.mask_extractor import MaskExtractor
-from redoseg.nets.unet import UNet, student_extractor
+from redoseg.nets.unet import UNet
 from redoseg.run_folder import Entry
 from redoseg.system import in_order
 from redoseg.train.composites import on_other_grounds
-from redoseg.train.compute import autocast, placed
+from redoseg.train.compute import autocast
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import refuse_non_finite
 from redoseg.train.losses import region_error, whitening
 from redoseg.train.mean_field import mean_field
 from redoseg.train.measure import evenly_spaced, soft_masks
+from redoseg.train.refine_state import RefineState, Student, Targets
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
 LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
 PART = 64  # pictures whose targets are made at a time
+SAVE_EVERY = 30.0  # seconds of work that a kill may cost, about
 STREAM = 100  # of random numbers, apart from those of train/random_draws.py
 
 
@@ -85,67 +90,156 @@ def refine(
     report: Callable[[Entry, nn.Module], None],
     stop: Callable[[], bool],
     start: StartMasks | None = None,
+    at: RefineState | None = None,
+    log: Callable[[Entry], None] = lambda _: None,
+    save: Callable[[bool], None] = lambda _: None,
 ) -> MaskExtractor | UNet | None:
     """The extractor after the configured rounds, or None if asked to `stop`; `state` is not changed.
 
     `bank` has the pictures at the size of the first stage, whose masks teach the first round, `fine` the same ones
     at the size that the second stage works at. `start` gives other masks for the first round than the first stage's.
-    `report` is called after each round with a log entry and the extractor that the round gave.
+    `at` is where the stage continues, and is changed; without it the stage begins.
+    `report` is called after each round with a log entry and the extractor that the round gave, `log` with entries on
+    the way, and `save` when `at` should be saved, with whether its targets have changed since.
     """
     config, device = state.config.refine, bank.device
-    precision = autocast(state.config.precision, device)
     images = evenly_spaced(len(bank), config.pictures)
-    teacher: nn.Module = state.average.nets["extractor"]
-    student = None
-    for number in range(1, config.rounds + 1):
-        source = start if number == 1 and start is not None else teacher
-        cut = config.cut_in(number)
-        targets = make_targets(source, bank if number == 1 else fine, fine, images, cut=cut, config=config, stop=stop)
-        if targets is None:
-            return None
-        if config.judge == "redraw":
-            regions, doubt = best_redrawn(state, bank, images, targets)
-        else:
-            before, regions = targets
-            doubt = raggedness(regions, state.config.nets.regions) if cut == "off" else disagreement(before, regions)
-        kept = _kept(doubt, config, number, state.seed)
-
-        one_hot = np.stack([regions[kept] == region for region in range(state.config.nets.regions)], 1)
-        inner = metrics.object_region(one_hot.astype(np.float32))
-
-        torch.manual_seed(state.seed + number)
-        student = placed(student_extractor(state.config), state.config, device)
-        optimiser = torch.optim.Adam(student.parameters())
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.rate, total_steps=config.steps, pct_start=0.1, cycle_momentum=False
-        )
-        error = torch.zeros((), device=device)
-        for step in range(1, config.steps + 1):
-            if stop():
+    at = at or RefineState(state.config, state.restarts, len(images), device)
+    while not at.done:
+        if at.targets.kept is None:
+            source = start if at.round == 1 and start is not None else at.teacher or state.average.nets["extractor"]
+            if not _choose_targets(at, state, source, bank, fine, images, stop=stop, log=log, save=save):
+                save(True)
                 return None
-            rng = np.random.default_rng([state.seed, STREAM, number, step])
-            chosen = kept[rng.integers(0, len(kept), config.batch)]
-            target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(device), state.config.nets.regions)
-            stored = fine.stored(images[chosen])
-            if config.composites:
-                draws = np.random.default_rng([state.seed, STREAM + 1, number, step])
-                stored = on_other_grounds(stored, regions[chosen] == inner, config.composites, draws)
-            seen, wanted = augment(
-                fine.floats(stored.to(device)), target.permute(0, 3, 1, 2).float(), fine.signed, rng, config.closest
-            )
-            with precision:
-                masks = student(seen.contiguous(memory_format=fine.layout))
-            loss = -(wanted * masks.clamp_min(1e-4).log()).sum(1).mean()
-            refuse_non_finite(loss, "second stage", step)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            error += (loss.detach() - error) / min(step, 50)  # running mean, to be reported
-        student.eval().requires_grad_(False)
-        teacher = student
-        report({"refine_round": number, "refine_loss": round(error.item(), 5), "kept": len(kept)}, student)
-    return student
+            save(True)
+        if not _learn(at, state.seed, fine, images, stop=stop, log=log, save=save):
+            save(False)
+            return None
+        student, kept = at.student, at.targets.kept
+        assert student is not None
+        assert kept is not None
+        student.network.eval().requires_grad_(False)
+        figures: Entry = {"refine_loss": round(student.loss.item(), 5), "kept": len(kept)}
+        report({"refine_round": at.round, **figures}, student.network)
+        at.end_round()
+        save(False)
+    return cast(MaskExtractor | UNet, at.teacher)
+
+
+def _choose_targets(
+    at: RefineState,
+    state: TrainState,
+    source: StartMasks | nn.Module,
+    bank: ImageStore,
+    fine: ImageStore,
+    images: Int[np.ndarray, " p"],
+    *,
+    stop: Callable[[], bool],
+    log: Callable[[Entry], None],
+    save: Callable[[bool], None],
+) -> bool:
+    """Make the targets of the round and choose those to learn from; whether it was not asked to `stop`."""
+    config, cut = state.config.refine, state.config.refine.cut_in(at.round)
+    due = Due()
+
+    def each() -> None:
+        if at.targets.made % PART == 0 or at.targets.made == len(images):
+            log({"refining": at.round, "targets": at.targets.made})
+        if due():
+            save(True)
+
+    seen = bank if at.round == 1 else fine
+    pair = make_targets(source, seen, fine, images, cut=cut, config=config, stop=stop, targets=at.targets, each=each)
+    if pair is None:
+        return False
+    if config.judge == "redraw":
+        regions, doubt = best_redrawn(state, bank, images, pair)
+    else:
+        regions = pair[1]
+        doubt = raggedness(regions, state.config.nets.regions) if cut == "off" else disagreement(*pair)
+    at.targets = Targets(regions, len(images), _kept(doubt, config, at.round, state.seed))
+    return True
+
+
+def _learn(
+    at: RefineState,
+    seed: int,
+    fine: ImageStore,
+    images: Int[np.ndarray, " p"],
+    *,
+    stop: Callable[[], bool],
+    log: Callable[[Entry], None],
+    save: Callable[[bool], None],
+) -> bool:
+    """The steps of a round, from where its student is; whether it was not asked to `stop`."""
+    config, count, number = at.config.refine, at.config.nets.regions, at.round
+    regions, kept = at.targets.regions, at.targets.kept
+    assert kept is not None
+    precision, due = autocast(at.config.precision, fine.device), Due()
+    one_hot = np.stack([regions[kept] == region for region in range(count)], 1)
+    inner = metrics.object_region(one_hot.astype(np.float32))
+    if at.student is None:
+        torch.manual_seed(seed + number)
+        at.student = Student.fresh(at.config, fine.device)
+    student = at.student
+    student.network.train()
+    while student.step < config.steps:
+        if stop():
+            return False
+        step = student.step + 1
+        rng = np.random.default_rng([seed, STREAM, number, step])
+        chosen = kept[rng.integers(0, len(kept), config.batch)]
+        target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(fine.device), count)
+        stored = fine.stored(images[chosen])
+        if config.composites:
+            draws = np.random.default_rng([seed, STREAM + 1, number, step])
+            stored = on_other_grounds(stored, regions[chosen] == inner, config.composites, draws)
+        shown, wanted = augment(
+            fine.floats(stored.to(fine.device)), target.permute(0, 3, 1, 2).float(), fine.signed, rng, config.closest
+        )
+        with precision:
+            masks = student.network(shown.contiguous(memory_format=fine.layout))
+        loss = -(wanted * masks.clamp_min(1e-4).log()).sum(1).mean()
+        refuse_non_finite(loss, "second stage", step)
+        student.optimiser.param_groups[0]["lr"] = one_cycle(step, config.steps, config.rate)
+        student.optimiser.zero_grad()
+        loss.backward()
+        student.optimiser.step()
+        student.loss += (loss.detach() - student.loss) / min(step, 50)
+        student.step = step
+        if step % at.config.watch.log_every == 0:
+            log({"refining": number, "refine_step": step, "refine_loss": round(student.loss.item(), 5)})
+        if due():
+            save(False)
+    return True
+
+
+class Due:
+    """Whether it is time to save: true every SAVE_EVERY seconds, a time that no kill should cost."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self.since < SAVE_EVERY:
+            return False
+        self.since = now
+        return True
+
+
+def one_cycle(step: int, steps: int, highest: float) -> float:
+    """The learning rate of this step, from 1: up to `highest` within a tenth of `steps`, then down, along a cosine.
+
+    Smith and Topin 2019, as PyTorch's OneCycleLR has it; but a function of the step, so a resumed round needs no state.
+    """
+    first, last = highest / 25, highest / 25 / 1e4
+    top = 0.1 * steps - 1
+    if step - 1 <= top:
+        low, high, share = first, highest, (step - 1) / top
+    else:
+        low, high, share = highest, last, (step - 1 - top) / (steps - 1 - top)
+    return high + (low - high) / 2.0 * (math.cos(math.pi * share) + 1)
 
 
 def _kept(doubt: Float[np.ndarray, " p"], config: RefineConfig, number: int, seed: int) -> Int[np.ndarray, " k"]:
@@ -175,33 +269,48 @@ def make_targets(
     cut: str,
     config: RefineConfig,
     stop: Callable[[], bool],
+    targets: Targets | None = None,
+    each: Callable[[], None] = lambda: None,
 ) -> tuple[UInt8[np.ndarray, "p s s"], UInt8[np.ndarray, "p s s"]] | None:
     """Targets of these images at the size of `fine`, before and after they are cut as `cut` says.
 
     They come from masks to start from, or from a network that sees the images as `seen` has them. None where asked to
-    `stop`.
+    `stop`. Those after the cut go into `targets`, where cuts that are there already are not made again; `each` is
+    called after each one or after some.
     """
-    regions, cuts = [], []
-    for part in np.array_split(images, -(-len(images) // PART)):
+    targets = targets or Targets(np.zeros((len(images), fine.size, fine.size), np.uint8))
+    before = []
+    for numbers in np.array_split(np.arange(len(images)), -(-len(images) // PART)):
+        if stop():
+            return None
         if isinstance(source, StartMasks):
-            masks = source.regions(part, fine.size)
+            masks = source.regions(images[numbers], fine.size)
             soft = masks.astype(np.float32)
         else:
-            given = _enlarged(soft_masks(source, seen, part), fine.size)
+            given = _enlarged(soft_masks(source, seen, images[numbers]), fine.size)
             masks, soft = given.argmax(1).astype(np.uint8), given[:, 1]
-        regions.append(masks)
+        before.append(masks)
+        done, end = max(0, targets.made - int(numbers[0])), int(numbers[-1]) + 1
+        if done >= len(numbers):
+            continue
+        after = targets.regions[targets.made : end]
+        if cut == "mean-field":
+            field = mean_field(fine.stored(images[numbers]), torch.from_numpy(soft).to(fine.device))
+            after[:] = (field > 0.5).cpu().numpy().astype(np.uint8)[done:]
+        else:
+            after[:] = masks[done:]
         if cut == "grabcut":
-            after = masks.copy()
-            if not _cut_by_colour(fine, part, after, config.sharpen_size, stop):
+
+            def one_more() -> None:
+                targets.made += 1
+                each()
+
+            if not _cut_by_colour(fine, images[numbers[done:]], after, config.sharpen_size, stop, one_more):
                 return None
-            cuts.append(after)
-        elif cut == "mean-field":
-            if stop():
-                return None
-            field = mean_field(fine.stored(part), torch.from_numpy(soft).to(fine.device))
-            cuts.append((field > 0.5).cpu().numpy().astype(np.uint8))
-    before = np.concatenate(regions)
-    return before, np.concatenate(cuts) if cuts else before
+        targets.made = end
+        if cut != "grabcut":
+            each()
+    return np.concatenate(before), targets.regions
 
 
 def best_redrawn(
@@ -254,11 +363,12 @@ def _cut_by_colour(
     regions: UInt8[np.ndarray, "p h w"],
     side: int,
     stop: Callable[[], bool],
+    each: Callable[[], None],
 ) -> bool:
     """GrabCut of each picture from its own regions, which are written over; whether it was not asked to `stop`.
 
     A picture is enlarged to `side` [pixels] first.
-    What the colours of its region do not speak for changes sides.
+    What the colours of its region do not speak for changes sides. `each` is called after each picture, in order.
     """
 
     def cut(i: int) -> Bool[np.ndarray, "h w"]:
@@ -269,6 +379,7 @@ def _cut_by_colour(
             if stop():
                 return False
             regions[i] = found
+            each()
     return True
 
 

@@ -32,9 +32,14 @@ def load_refined(path: Path, config: Config, *, step: int, restarts: int) -> dic
     if step < config.first_steps or not path.is_file():
         return None
     tensors, about = load_saved(path)
+    return tensors if is_of_run(about, config, restarts, path) else None
+
+
+def is_of_run(about: Saved, config: Config, restarts: int, path: Path) -> bool:
+    """Whether what `path` has was made with these settings (`speed` and paths of pictures aside), in this attempt."""
     # read as a config, so that a setting that redoseg got later is not a difference
     then = replace(from_values(about["config"], str(path)), speed=config.speed)
-    return tensors if anywhere(then) == anywhere(config) and about.get("restarts") == restarts else None
+    return anywhere(then) == anywhere(config) and about.get("restarts") == restarts
 
 
 def take_over(extractor: MaskExtractor | UNet, run: str) -> None:

@@ -20,7 +20,7 @@ from redoseg import __version__, metrics
 from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.data import labelled_images
-from redoseg.errors import DivergedError, RunError
+from redoseg.errors import DivergedError, ModelError, RunError
 from redoseg.files import alone, at_home, describe_error, printable, write_atomic
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet, student_extractor
@@ -38,6 +38,7 @@ from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, image_scores, sample_rows, soft_masks
 from redoseg.train.plots import draw_curves, draw_samples
 from redoseg.train.refine import refine
+from redoseg.train.refine_state import RefineState
 from redoseg.train.refined import load_refined, save_refined
 from redoseg.train.report import write_report
 from redoseg.train.stage_data import RunData, StageData
@@ -157,8 +158,8 @@ class Run:
         self.latest_score: float | None = None
         self.recent: deque[Entry] = deque(maxlen=health.WINDOW)
         self.health = health.STARTING
-        self.rounds: list[Entry] | None = None
-        """Lines of the log that are held back until the second stage has been done again."""
+        self.again = False
+        """Whether the second stage is done again. Its lines of the log are held back until it is finished."""
 
     def go(self, resume: bool) -> Outcome:
         """Train until the end or a stop; returns how it ended."""
@@ -168,8 +169,9 @@ class Run:
         if damaged:
             self.status.say(f"{folder.log.path.name} has {damaged:,} damaged lines, which are ignored")
         extractor = self._refined_before(state)
+        at = self._refining_before(state)
         if extractor is None:
-            folder.log.rewind(state.restarts, state.step)
+            folder.log.rewind(state.restarts, state.step, at.entries)
         earlier = folder.log.entries()
         self.recent.extend(e for e in earlier if "sizes" in e)
         self.health = self.recent[-1].get("health", health.STARTING) if self.recent else health.STARTING
@@ -186,36 +188,38 @@ class Run:
                 return self._finish(state, state.average.nets["extractor"], first, redrawn)
             if extractor is None:
                 if learnt is not None:
-                    self._score_images("first stage", learnt, redrawn["object_region"])
+                    if at.fresh:
+                        self._score_images("first stage", learnt, redrawn["object_region"])
                     self._finish(state, learnt, first, redrawn)
-                else:
+                elif at.fresh:
                     folder.picture_scores.unlink(missing_ok=True)
-                extractor = self._refine(state, stop, redrawn["object_region"])
+                extractor = self._refine(state, at, stop, redrawn["object_region"])
                 if extractor is None:
                     return self._finish(state, learnt, first, redrawn | {"stopped": True})
                 save_refined(folder.refined, extractor, config, state.restarts)
+                at.remove(folder)
             return self._end(state, extractor, redrawn)
 
     def refine_again(self) -> Outcome:
-        """Do the second stage again; returns how it ended. Until it has, the folder stays what it was."""
+        """Do the second stage again; returns how it ended. Until it has, what others read in the folder stays."""
         config, folder, first = self.config, self.folder, self.data.first
         state = _begin(config, folder, first.bank, True)
         distributed.leave()
         with asked_to_stop() as asked, self.status:
             learnt = state.average.nets["extractor"] if config.first_steps else None
             redrawn = self._outcome(state, learnt, first)
-            self.rounds = []
+            self.again = True
+            at = self._refining_before(state)
             extractor = self._refine(
-                state, lambda: bool(asked) or why_output_lost() is not None, redrawn["object_region"]
+                state, at, lambda: bool(asked) or why_output_lost() is not None, redrawn["object_region"]
             )
             if extractor is None:
                 return redrawn | {"stopped": True}
             _write_config(folder, config, self.data)
             state.save(folder.state)
             save_refined(folder.refined, extractor, config, state.restarts)
-            folder.log.rewind(state.restarts, state.step)
-            for entry in self.rounds:
-                folder.log.append(entry)
+            folder.log.rewind(state.restarts, state.step, at.entries)
+            at.remove(folder)
             return self._end(state, extractor, redrawn)
 
     def _end(self, state: TrainState, extractor: nn.Module, redrawn: Outcome) -> Outcome:
@@ -239,16 +243,53 @@ class Run:
             raise
         return state
 
-    def _refine(self, state: TrainState, stop: Callable[[], bool], region: int) -> MaskExtractor | UNet | None:
-        """The second stage; None where it was stopped."""
-        entries = self.folder.log.entries()
+    def _refine(
+        self, state: TrainState, at: RefineState, stop: Callable[[], bool], region: int
+    ) -> MaskExtractor | UNet | None:
+        """The second stage, from where it is; None where it was stopped."""
+        entries = [*self.folder.log.entries(), *at.entries]
         since = time.monotonic() - (entries[-1].get("seconds", 0.0) if entries else 0.0)
 
+        def log(entry: Entry) -> None:
+            seconds = round(time.monotonic() - since, 2)
+            begun: Entry = {"step": state.step, "restarts": state.restarts, "seconds": seconds}
+            at.entries.append(begun | entry)
+            if not self.again:
+                self.folder.log.append(at.entries[-1])
+
         def report(entry: Entry, student: nn.Module) -> None:
-            self._log_round(state, region, time.monotonic() - since, entry, student)
+            log(entry | self._scores_of_round(region, entry["refine_round"], student))
+            self._say_round(at.entries[-1])
+
+        def save(also_targets: bool) -> None:
+            at.save(self.folder, also_targets)
 
         data = self.data
-        return refine(state, data.first.bank, data.second.bank, report=report, stop=stop, start=data.start)
+        return refine(
+            state,
+            data.first.bank,
+            data.second.bank,
+            report=report,
+            stop=stop,
+            start=data.start,
+            at=at,
+            log=log,
+            save=save,
+        )
+
+    def _refining_before(self, state: TrainState) -> RefineState:
+        """Where an earlier session has left the second stage of this very run, or its beginning."""
+        config, folder, device = self.config, self.folder, self.data.second.bank.device
+        count = len(evenly_spaced(len(self.data.second.bank), config.refine.pictures))
+        if state.step >= config.first_steps:
+            try:
+                found = RefineState.load(folder, config, restarts=state.restarts, count=count, device=device)
+            except ModelError as error:
+                self.status.say(f"the second stage starts from its beginning, since {error}")
+            else:
+                if found is not None:
+                    return found
+        return RefineState(config, state.restarts, count, device)
 
     def _refined_before(self, state: TrainState) -> MaskExtractor | UNet | None:
         """The second stage's extractor, where an earlier session has finished both stages of this very run."""
@@ -353,21 +394,18 @@ class Run:
                 f"pictures, less than {least:g} %; {restart if number <= watch.restarts else 'continuing'}"
             )
 
-    def _log_round(self, state: TrainState, region: int, seconds: float, entry: Entry, extractor: nn.Module) -> None:
-        """Log a round of the second stage, `seconds` into the run."""
-        begun: Entry = {"step": state.step, "restarts": state.restarts, "seconds": round(seconds, 2)}
-        entry = begun | entry
+    def _scores_of_round(self, region: int, number: int, extractor: nn.Module) -> Entry:
+        """What the log says of the extractor that a round gave."""
+        found: Entry = {}
         watched = self.data.second.watched
         if watched is not None:
             indices = evenly_spaced(len(watched.labelled), self.config.data.evaluate_pictures)
             masks = soft_masks(extractor, watched.bank, indices)
-            entry["object_region"] = region
-            entry |= cast(Entry, watched.scores(masks, indices, region))
-        self._score_images(f"round {entry['refine_round']}", extractor, region)
-        if self.rounds is None:
-            self.folder.log.append(entry)
-        else:
-            self.rounds.append(entry)
+            found = {"object_region": region} | cast(Entry, watched.scores(masks, indices, region))
+        self._score_images(f"round {number}", extractor, region)
+        return found
+
+    def _say_round(self, entry: Entry) -> None:
         figure = ""
         if "iou" in entry:
             figure = f"  iou {entry['iou']:.3f}"

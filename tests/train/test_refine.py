@@ -234,7 +234,9 @@ def no_second_stage(*_: Any, **__: Any) -> None:
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    """The log, without the lines within a round of the second stage."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "refining" not in line]
 
 
 def test_a_run_with_a_second_stage(

@@ -94,7 +94,7 @@ def test_until_it_is_done_the_run_is_what_it_was(
             run_command(command)
     else:
         assert run_command(command) == 130
-        assert "the same command starts the second stage again" in capsys.readouterr().out
+        assert "the same command continues the new second stage" in capsys.readouterr().out
     assert len(calls) == 25
     assert content() == before
     monkeypatch.setattr(refine, "augment", real)

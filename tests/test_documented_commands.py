@@ -288,9 +288,10 @@ def here(world: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
     What trains may find the name of its set in a recipe.
     """
     (command,) = request.node.callspec.params.values()
+    trains = isinstance(command, Command) and heavy(command)
 
     def unnamed(folder: str, names: list[str]) -> list[str]:
-        of_many = Path(folder).name == "runs" or (Path(folder).name == "prepared" and not heavy(command))
+        of_many = Path(folder).name == "runs" or (Path(folder).name == "prepared" and not trains)
         return [name for name in names if of_many and name not in command.text]
 
     shutil.copytree(world, tmp_path / "here", symlinks=True, ignore=unnamed)

@@ -218,6 +218,6 @@ def test_a_run_without_hashes_keeps_its_paths(begin: Begin) -> None:
     del about["contents"]
     Path("run/config.json").write_text(json.dumps(about))
     shutil.copytree("pictures", "elsewhere")
-    with pytest.raises(RunError, match=r"data\.source must stay pictures; put them back there"):
+    with pytest.raises(RunError, match=r"move them back to pictures \(data\.source\)"):
         resume("--data", "elsewhere")
     assert resume() == 0

@@ -32,6 +32,9 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # A job that is cancelled ends as with Ctrl-C, so that fixtures still end the processes that they started.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+# under nohup it is ignored, and what the tests start would ignore it too
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TINY: dict[str, Any] = {
     "steps": 12,

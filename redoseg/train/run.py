@@ -43,7 +43,7 @@ from redoseg.train.refined import load_refined, save_refined
 from redoseg.train.report import write_report
 from redoseg.train.stage_data import RunData, StageData
 from redoseg.train.state import SEEDS_APART, TrainState
-from redoseg.train.status import StatusLine
+from redoseg.train.status import SecondStageTime, StatusLine
 from redoseg.train.stopping import asked_to_stop
 
 FORMAT = 1
@@ -248,6 +248,7 @@ class Run:
     ) -> MaskExtractor | UNet | None:
         """The second stage, from where it is; None where it was stopped."""
         entries = [*self.folder.log.entries(), *at.entries]
+        time_left = SecondStageTime(at.config.refine.rounds, at.count, at.config.refine.steps)
         since = time.monotonic() - (entries[-1].get("seconds", 0.0) if entries else 0.0)
 
         def log(entry: Entry) -> None:
@@ -256,6 +257,8 @@ class Run:
             at.entries.append(begun | entry)
             if not self.again:
                 self.folder.log.append(at.entries[-1])
+            if "refining" in entry:
+                self.status.show_second(at.entries[-1], time_left)
 
         def report(entry: Entry, student: nn.Module) -> None:
             log(entry | self._scores_of_round(region, entry["refine_round"], student))

@@ -27,6 +27,36 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+class SecondStageTime:
+    """How long the second stage will take, by the seconds that its masks and its steps have taken so far.
+
+    Args:
+        rounds, targets, steps: how many rounds there are, and how many masks are made and steps done in each.
+    """
+
+    def __init__(self, rounds: int, targets: int, steps: int) -> None:
+        self.rounds, self.wanted = rounds, {"targets": targets, "refine_step": steps}
+        self.seconds = dict.fromkeys(self.wanted, 0.0)
+        self.seen = dict.fromkeys(self.wanted, 0)
+        self.last: Entry | None = None
+
+    def left(self, entry: Entry) -> float | None:
+        """Seconds left after this entry of the log; None while no mask, or no step, has been timed."""
+        last, self.last = self.last, entry
+        done = {"targets": entry.get("targets", self.wanted["targets"]), "refine_step": entry.get("refine_step", 0)}
+        for kind in self.wanted:
+            if last is not None and kind in last and kind in entry and last["refining"] == entry["refining"]:
+                self.seen[kind] += entry[kind] - last[kind]  # type: ignore[literal-required]
+                self.seconds[kind] += entry["seconds"] - last["seconds"]
+        if not all(self.seen.values()):
+            return None
+        rounds = self.rounds - entry["refining"]
+        return sum(
+            (self.wanted[kind] * (rounds + 1) - done[kind]) * self.seconds[kind] / self.seen[kind]
+            for kind in self.wanted
+        )
+
+
 class StatusLine:
     """One line of fixed columns, refreshed in place on a terminal, printed at each scoring elsewhere."""
 
@@ -66,3 +96,17 @@ class StatusLine:
             self.live.update(Text(line, overflow="ellipsis", no_wrap=False), refresh=True)
         else:
             self.say(line)
+
+    def show_second(self, entry: Entry, time: SecondStageTime) -> None:
+        """Show an entry of the second stage on a terminal; elsewhere its rounds are enough."""
+        left = time.left(entry)
+        if self.live is None:
+            return
+        kind, what = ("targets", "masks") if "targets" in entry else ("refine_step", "step")
+        words = "-" if left is None else _clock(left)
+        loss = f"  loss {entry['refine_loss']:.3f}" if "refine_loss" in entry else ""
+        line = (
+            f"second stage, round {entry['refining']}/{time.rounds}  {what} {entry[kind]}/{time.wanted[kind]}  "  # type: ignore[literal-required]
+            f"left {words:>7}{loss}"
+        )
+        self.live.update(Text(line, overflow="ellipsis", no_wrap=False), refresh=True)

@@ -94,8 +94,9 @@ def _reached(steps: int | None, outcome: Outcome, last: Entry, trained: Entry) -
         return f"**{ending(outcome).capitalize()}**, {last['step']:,} steps in {_minutes(last['seconds'])}."
     share = f" of {steps:,} ({100 * last['step'] / steps:.0f} %)" if steps else ""
     speed = trained.get("steps_per_s")
-    left = f", about {_minutes((steps - last['step']) / speed)} left" if steps and speed else ""
-    stage = f", second stage, round {last['refine_round']}" if "refine_round" in last else ""
+    number = last.get("refining", last.get("refine_round"))
+    left = f", about {_minutes((steps - last['step']) / speed)} left" if steps and speed and not number else ""
+    stage = f", second stage, round {number}" if number else ""
     return f"**Step {last['step']:,}{share}**{stage}, {_minutes(last['seconds'])} so far{left}."
 
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 import re
 import traceback
+from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -295,27 +296,14 @@ def _shown_image(label: str, name: str, height: int | None = None) -> gr.Image:
 
 
 def _photo_input(uploads: Path) -> gr.Image:
-    """The upload. It gives the path of an uploaded file, which gradio neither decodes nor fetches from elsewhere.
+    """The upload. It gives the path of an uploaded file, which gradio neither decodes nor fetches from elsewhere."""
 
-    The methods are replaced on the one component: for a subclass gradio would write a type stub beside this file.
-    """
-    photo: Any = gr.Image(
-        label="Photograph",
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        height=360,
-        elem_id="photo",
-        buttons=["fullscreen"],
-    )
-    move = photo.async_move_resource_to_block_cache
-
-    async def local_only(path: Any) -> Any:
+    async def local_only(self: gr.Image, path: Any) -> Any:
         if "://" in str(path):
             raise gr.Error("The page reads files, not addresses. Upload the photograph.", print_exception=False)
-        return await move(path)
+        return await gr.Image.async_move_resource_to_block_cache(self, path)
 
-    def path_of(payload: Any) -> str | None:
+    def path_of(_: gr.Image, payload: Any) -> str | None:
         if payload is None:
             return None
         if not payload.path:
@@ -328,5 +316,17 @@ def _photo_input(uploads: Path) -> gr.Image:
             )
         return str(path)
 
-    photo.async_move_resource_to_block_cache, photo.preprocess = local_only, path_of
+    # A class, since gradio makes a component of the same class again when it changes one. Past its metaclass, which
+    # would write a type stub beside this file.
+    methods = {"async_move_resource_to_block_cache": local_only, "preprocess": path_of}
+    kind: Any = ABCMeta.__new__(type(gr.Image), "Image", (gr.Image,), methods | {"__module__": gr.Image.__module__})
+    photo: gr.Image = kind(
+        label="Photograph",
+        type="filepath",
+        image_mode=None,
+        sources=["upload", "clipboard"],
+        height=360,
+        elem_id="photo",
+        buttons=["fullscreen"],
+    )
     return photo

@@ -651,7 +651,7 @@ def tab(context: Any, page: Page) -> Iterator[Any]:
     assert not [text for text in wrong if "Content Security Policy" in text or "Uncaught" in text], wrong
 
 
-def drop(tab: Any, *paths: Path) -> None:
+def drop(tab: Any, *paths: Path, onto: str = "#photo button") -> None:
     """Drop files on the page, as a hand would."""
     tab.wait_for_selector("#photo input[type=file]", state="attached")
     transfer = tab.evaluate_handle(
@@ -666,7 +666,7 @@ def drop(tab: Any, *paths: Path) -> None:
             for path in paths
         ],
     )
-    tab.dispatch_event("#photo button", "drop", {"dataTransfer": transfer})
+    tab.dispatch_event(onto, "drop", {"dataTransfer": transfer})
 
 
 def saved(tab: Any, name: str) -> tuple[str, bytes]:
@@ -747,6 +747,36 @@ def test_a_broken_file_leaves_its_reason_and_no_broken_image(tab: Any, tmp_path:
     time.sleep(0.5)  # the page asks again, without a photograph
     assert "That did not work. a_b_[c].jpg: " in tab.inner_text("#said")
     assert not tab.locator("#mask img").count()
+
+
+BROKEN = {
+    "broken": b"\xff\xd8\xff\xe0" + b"x" * 200,
+    "empty": b"",
+    "bomb": bomb(),
+    "large": bytes(1_100_000),
+    "web page": b"<html></html>",
+}
+
+
+@pytest.mark.parametrize("kinds", [("broken", "empty", "empty"), ("bomb", "large", "web page")])
+def test_each_of_several_broken_files_has_its_reason_and_a_photograph_follows(
+    tab: Any, photograph: Path, expected: dict[str, bytes], tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
+    """Though gradio makes the component again, which would then decode photographs itself, in its own way."""
+    for number, kind in enumerate(kinds):
+        (tmp_path / f"{kind}{number}.jpg").write_bytes(BROKEN[kind])
+        drop(tab, tmp_path / f"{kind}{number}.jpg")
+        if kind == "large":
+            tab.get_by_text("exceed the maximum allowed size").last.wait_for()
+        else:
+            tab.get_by_text(f"That did not work. {kind}{number}.jpg: ").wait_for(timeout=8000)
+        tab.wait_for_selector("#photo img", state="detached")
+    Image.new("RGB", (30, 20)).save(tmp_path / "another.png")
+    drop(tab, tmp_path / "another.png")
+    tab.get_by_text("30 × 20 pixels").wait_for(timeout=8000)
+    drop(tab, photograph, onto="#photo img")
+    tab.get_by_text("300 × 200 pixels").wait_for(timeout=8000)
+    assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
 
 
 def test_the_second_tab_follows_a_run(tab: Any, run_folder: Path) -> None:

@@ -156,7 +156,9 @@ def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -
         train = ["redoseg", "train", str(place / "recipe.toml"), "--out", str(place / "run"), "--device", "cpu"]
         done = subprocess.run([sys.executable, *start, *train], capture_output=True, text=True)
         if done.returncode:
-            raise DataError(f"training in {count} processes failed: {done.stderr.strip()[-300:]}")
+            raise DataError(
+                f"training in {count} processes failed; the end of its output is: {done.stderr.strip()[-300:]}"
+            )
         entries = RunFolder(place / "run").log.entries()
         # neither the first part, which warms up, nor the last, which looks
         first, last = entries[0], entries[-2]

@@ -223,5 +223,5 @@ def _self_test() -> str:
     except RedosegError as error:
         return f"error: {name}: {describe_error(error)}"
     if mask.shape != disc.shape:
-        return f"error: {name}: a mask of {mask.shape} for a picture of {disc.shape}"
+        return f"error: {name}: the picture has {disc.shape} rows and columns, but its mask {mask.shape}"
     return f"ok: {name} segmented a picture in {time.monotonic() - started:.2f} s"

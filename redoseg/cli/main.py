@@ -74,7 +74,7 @@ def main() -> None:
         sys.stdout.flush()
         lost = why_output_lost()
         if lost:
-            print(f"redoseg: standard output cannot be written ({lost}), so lines are missing there", file=sys.stderr)
+            print(f"redoseg: standard output cannot be written ({lost}); some of its lines are lost", file=sys.stderr)
             code = code or IN_PART
         sys.stderr.flush()
     if world().size > 1:

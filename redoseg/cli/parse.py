@@ -42,7 +42,7 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
         return at_home_in(command)
     mistake, similar = read_box(printed.getvalue())
     hint = f"Did you mean {similar}? " if similar else _similar(mistake, settings)
-    raise ConfigError(f"{_named(mistake, settings)}. {hint}See `redoseg {verb} --help`.")
+    raise ConfigError(f"{_plain(_named(mistake, settings))}. {hint}See `redoseg {verb} --help`.")
 
 
 def operands_first(settings: Sequence[Setting], arguments: Sequence[str]) -> list[str]:
@@ -86,6 +86,30 @@ def _named(mistake: str, settings: Sequence[Setting]) -> str:
         operand_name(s) if s.positional else f"{['', *s.short][-1] or '--' + s.name} {value_name(s)}" for s in needed
     ]
     return f"{start} {', '.join(names)}" if names else mistake
+
+
+def _plain(mistake: str) -> str:
+    """tyro's words as ours: what was given and what is expected."""
+    if found := re.fullmatch(r"Missing from (.+?): (.*)", mistake):
+        return f"`{found[1]}` needs {' and '.join(found[2].rsplit(', ', 1))}"
+    if found := re.fullmatch(r"Missing value for argument '(.+)'\. Expected .*", mistake):
+        return f"{found[1].split('/')[-1]} needs a value"
+    if found := re.fullmatch(r"invalid choice '(.*)' for argument '(.+)'\. Expected one of \((.*)\)", mistake):
+        known = ", ".join(re.findall(r"'([^']*)'", found[3]))
+        return f"{found[2]} is '{found[1]}', but must be one of {known}"
+    if found := re.fullmatch(r"Unrecognized options: (.*)", mistake):
+        unknown = [word for word in found[1].split(", ") if word.startswith("-")]  # others are values of these
+        if not unknown:
+            return f"There are more values than expected ({found[1]})"
+        return f"There is no option {' or '.join(unknown)}"
+    if found := re.fullmatch(r"Error parsing (\S+): (.*)", mistake):
+        name, why = found.groups()
+        kind = "a number" if "float" in why else "a whole number"
+        if value := re.search(r"(?:invalid literal for int\(\) with base 10|string to float): (.*)", why):
+            return f"{name} is {value[1]}, but must be {kind}"
+        if values := re.fullmatch(r"Could not find valid parse for arguments: \[(.*)\]", why):
+            return f"{name} is {values[1]}, but must be numbers"
+    return mistake
 
 
 def read_box(box: str) -> tuple[str, str]:

@@ -137,7 +137,8 @@ def run_serve(arguments: Sequence[str]) -> int:
     ) as address:
         if not is_loopback(c.host):
             print(
-                f"redoseg: {c.host} is open to every computer that reaches this one, without a password",
+                f"redoseg: every computer that reaches {c.host} can use the page, without a password; for this "
+                "computer alone, remove --host",
                 file=sys.stderr,
             )
         print(f"the page is at {address} (Ctrl-C ends it)", flush=True)

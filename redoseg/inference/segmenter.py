@@ -376,7 +376,9 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise DataError(f"the image is {seen}, but must be (H, W), (H, W, 3) or (H, W, 4): convert it")
+        raise DataError(
+            f"the image is {seen}, but must be (H, W), (H, W, 3) or (H, W, 4): pass one image, as grey, RGB or RGBA"
+        )
     if array.dtype.kind == "f":
         # a comparison is false for what is not a number
         if not (float(array.min()) >= -1e-3 and float(array.max()) <= 1 + 1e-3):
@@ -386,5 +388,8 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
             )
         array = np.rint(array.clip(0, 1).astype(np.float32) * 255).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise DataError(f"the image is {seen}, but must be uint8, or floats from 0 to 1: convert it")
+        raise DataError(
+            f"the image is {seen}, but must be uint8, or floats from 0 to 1: scale it to 0 to 255 and "
+            "pass .astype(np.uint8)"
+        )
     return np.ascontiguousarray(array)

@@ -97,7 +97,7 @@ def read_run(folder: Path) -> TrainedNets:
     elif not config.first_steps:
         raise ModelError(
             f"{printable(folder)} has no masks yet; expected a run that has finished; continue it with "
-            "`redoseg train --resume --out` and this folder"
+            f"`redoseg train --resume --out {printable(folder)}`"
         )
     # what was written down counts only as far as it is of these weights: a run may have continued since
     saved_at = (saved["restarts"], saved["step"])
@@ -135,8 +135,8 @@ def _region_found(folder: Path, extractor: nn.Module, config: Config) -> int:
         return metrics.object_region(soft_masks(extractor.eval(), bank, evenly_spaced(len(bank), LOOKED_AT)))
     except DataError as error:
         raise ModelError(
-            f"{printable(folder)} does not say yet which region is the object, and its pictures cannot be opened "
-            f"({error}): continue it with `redoseg train --resume --out` and this folder first"
+            f"{printable(folder)} has not chosen its object region yet, and its pictures cannot be opened ({error}); "
+            f"continue it first, with `redoseg train --resume --out {printable(folder)}`"
         ) from None
 
 

@@ -44,7 +44,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelError(f"{path} cannot be read as a checkpoint ({error}); {remedy}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = "not a checkpoint of redoseg" if not isinstance(about, dict) else f"of format {about.get('format')}"
-        raise ModelError(f"{path} is {found}, but format {FORMAT} is needed; {remedy}")
+        raise ModelError(f"{path} is {found}, but must be of format {FORMAT}; {remedy}")
     return tensors, about
 
 
@@ -95,6 +95,6 @@ def restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     except RuntimeError as error:
         seen = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{path} has weights of other networks than its settings describe ({seen}); choose the run folder that "
-            "they came from"
+            f"the weights in {path} do not fit the networks that its settings describe ({seen}); choose a run folder "
+            "whose files were made together"
         ) from None

@@ -44,7 +44,7 @@ def check_folder(folder: RunFolder, config: Config, resume: bool, console: Conso
     _refuse_changes(before, config, folder, refine_again)
     _refuse_moved(before, config, folder, refine_again)
     for change in differences(replace(config, speed=before.speed), config):
-        console.print(f"computing differently from before: {change}", markup=False, highlight=False)
+        console.print(f"computing differently than before: {change}", markup=False, highlight=False)
 
 
 def contents(config: Config, data: RunData) -> Contents:
@@ -69,8 +69,8 @@ def check_contents(folder: RunFolder, config: Config, data: RunData, refine_agai
     for what, setting in _reads(config, folder, refine_again):
         if what in stored and stored[what] != found.get(what, stored[what]):
             raise RunError(
-                f"{printable(folder.path)} began with other pictures than {setting} "
-                f"({printable(_path(config, setting))}) has now; put back those that it had, or start a new run"
+                f"{setting} ({printable(_path(config, setting))}) has other pictures now than when "
+                f"{printable(folder.path)} began; put back those that it had, or start a new run"
             )
 
 
@@ -109,15 +109,15 @@ def _refuse_moved(before: Config, config: Config, folder: RunFolder, refine_agai
         old, new = _path(before, setting), _path(config, setting)
         if old != new and not known:
             raise RunError(
-                f"{printable(folder.path)} comes from an older redoseg, with no record of its pictures, so whether "
-                f"those of {printable(new)} are the same is unknown; move them back to {printable(old)} ({setting})"
+                f"{printable(folder.path)} was made by an older redoseg, which kept no record of its pictures, so "
+                f"those in {printable(new)} cannot be compared; move them back to {printable(old)} ({setting})"
             )
         constant = not new or new in BUILT_IN or new in ("run", "disc", "square")
         if not constant and not os.path.exists(Path(new).expanduser()):
             option = "--data" if setting == "data.source" and not refine_again else f"--{setting.replace('_', '-')}"
             raise RunError(
-                f"{printable(new)}, which {printable(folder.path)} reads ({setting}), is not there; say where it is "
-                f"now with {option} FOLDER"
+                f"{printable(folder.path)} reads {printable(new)} ({setting}), which does not exist; if it was moved, "
+                f"add {option} FOLDER with its new path"
             )
 
 
@@ -125,7 +125,7 @@ def _check_refining_again(folder: RunFolder, before: Config, config: Config) -> 
     """Raises RunError where the second stage cannot be done again: the first is not whole, or would be another."""
     if anywhere(replace(before, refine=config.refine, speed=config.speed)) != anywhere(config):
         changed = "; ".join(differences(replace(before, refine=config.refine, speed=config.speed), config))
-        raise RunError(f"only settings of --refine and --speed can change here ({changed}); remove the others")
+        raise RunError(f"refine can change only settings of --refine and --speed, but not {changed}; remove the others")
     if not config.has_second_stage:
         raise RunError(f"{printable(folder.path)} has no second stage; set --refine.rounds 1 or more")
     reached = TrainState.load(folder.state, torch.device("cpu")).step if folder.state.exists() else 0

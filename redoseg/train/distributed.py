@@ -83,6 +83,11 @@ def process_group() -> Iterator[None]:
             dist.destroy_process_group()
 
 
+def _others() -> str:
+    count = world().size - 1
+    return "the other process" if count == 1 else f"the other {count} processes"
+
+
 def _meet() -> None:
     """Wait for the other processes of this job, not in silence: what torchrun set may be left over in a shell.
 
@@ -94,11 +99,11 @@ def _meet() -> None:
     cure = f"{seen} may be left over from torchrun; to train in one process, stop and run: unset {names}"
     missing = [name for name in _MEETING if not os.environ.get(name)]
     if missing or not (0 <= here.rank < here.size and 0 <= here.local_rank < here.local_size <= here.size):
-        what = f"{missing[0]} is not set" if missing else f"process {here.rank} of {here.size} cannot be"
-        raise RunError(f"{what}, so the other processes ({here.size - 1}) cannot be found; {cure}")
+        what = f"{missing[0]} is not set" if missing else "the numbers that torchrun sets contradict each other"
+        raise RunError(f"{what}, so {_others()} cannot be found; {cure}")
 
     def remind() -> None:
-        print(f"redoseg: still waiting for the other processes ({here.size - 1}); {cure}", file=sys.stderr, flush=True)
+        print(f"redoseg: still waiting for {_others()}; {cure}", file=sys.stderr, flush=True)
 
     reminder = threading.Timer(REMIND_AFTER, remind)
     reminder.daemon = True
@@ -110,7 +115,7 @@ def _meet() -> None:
             dist.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         first = " ".join(str(error).split()).split(". ")[0][:160]
-        raise RunError(f"the other processes ({here.size - 1}) cannot be found ({first}); {cure}") from None
+        raise RunError(f"{_others()} cannot be found ({first}); {cure}") from None
     finally:
         reminder.cancel()
 
@@ -164,8 +169,8 @@ def same_start(about: Mapping[str, Any]) -> None:
         for its, firsts in zip(mine, wanted, strict=True):
             if its != firsts:
                 raise RunError(
-                    f"this process has {its} and the first one {firsts}; start the same command on every machine, with "
-                    "access to the same pictures and the same run folder"
+                    f"this process has {its}, but the first one has {firsts}; start the same command on every machine, "
+                    "with access to the same pictures and the same run folder"
                 )
 
 

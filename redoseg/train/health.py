@@ -41,9 +41,9 @@ DIVERGED = "diverged"
 ADVICE = {
     ONE_REGION: "raise --objective.self-redraw-weight or --objective.latent-weight, set --objective.floor 0.1 "
     "--objective.floor-weight 10, or try another --seed",
-    GREY: "raise --optim.extractor-rate, or --objective.self-redraw-weight, under which blending never pays",
+    GREY: "raise --optim.extractor-rate or --objective.self-redraw-weight",
     DISCRIMINATOR_WINS: "lower --optim.discriminator-rate, raise --optim.generator-rate, and keep --nets.spectral-norm",
-    LATENT_IGNORED: "raise --objective.latent-weight or --optim.encoder-rate: else regions may vanish",
+    LATENT_IGNORED: "raise --objective.latent-weight or --optim.encoder-rate, or a region may vanish",
     DIVERGED: "lower the learning rates (--optim.*), or try another --seed",
 }
 

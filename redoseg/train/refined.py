@@ -58,7 +58,9 @@ def take_over(extractor: MaskExtractor | UNet, run: str) -> None:
     found = load_refined(folder.refined, config, step=about.get("step", 0), restarts=about["restarts"])
     seen = folder.read_outcome().get("object_region")
     if seen is None or (found is None and not about.get("step")):
-        raise ModelError(f"nets.extractor_from {printable(run)} has no masks yet; choose a run that has finished")
+        raise ModelError(
+            f"nets.extractor_from is {printable(run)}, which has no masks yet; choose a run that has finished"
+        )
     restore(extractor, found or part("average.extractor", tensors), folder.path)
     if seen == 1:  # of two regions the head gives the first one's logit, and the other is the rest
         for values in extractor.head.parameters():

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import tyro
@@ -34,6 +35,22 @@ class Example:
 
     colour: int = 3
     """A number [number]"""
+    share: float = 0.5
+    """A share [0 to 1]"""
+    counts: tuple[int, ...] = ()
+    """Numbers [numbers]"""
+    kind: Literal["soft", "hard"] = "soft"
+    """A kind [kind]"""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What has no default."""
+
+    name: tyro.conf.Positional[str]
+    """A name [name]"""
+    out: str
+    """A path [path]"""
 
 
 @pytest.mark.parametrize("box", [ASCII_BOX, DRAWN_BOX], ids=["ascii", "drawn"])
@@ -62,18 +79,35 @@ def test_what_tyro_draws_today_is_read(encoding: str) -> None:
     assert read_box(drawn.stderr) == ("Unrecognized options: --colur, 3", "--colour INT"), drawn.stderr
 
 
-def test_mistakes_are_one_line() -> None:
-    with pytest.raises(ConfigError) as unknown:
-        parse(Example, "example", ["--colur", "3"])
-    assert str(unknown.value) == (
-        "Unrecognized options: --colur, 3. Did you mean --colour INT? See `redoseg example --help`."
-    )
-    with pytest.raises(ConfigError) as wrong:
-        parse(Example, "example", ["--colour", "red"])
-    assert str(wrong.value) == (
-        "Error parsing --colour: invalid literal for int() with base 10: 'red'. See `redoseg example --help`."
-    )
-    assert parse(Example, "example", ["--colour", "4"]) == Example(4)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--colur 3", "There is no option --colur. Did you mean --colour INT?"),
+        ("--colour 3 --nothing --none", "There is no option --nothing or --none."),
+        ("--colour 3 4 5", "There are more values than expected (4, 5)."),
+        ("--colour red", "--colour is 'red', but must be a whole number."),
+        ("--colour 1.5", "--colour is '1.5', but must be a whole number."),
+        ("--share half", "--share is 'half', but must be a number."),
+        ("--counts 1 x", "--counts is '1', 'x', but must be numbers."),
+        ("--colour", "--colour needs a value."),
+        ("--kind softt", "--kind is 'softt', but must be one of soft, hard. Did you mean soft?"),
+    ],
+)
+def test_a_mistake_says_what_was_given_and_what_is_expected(arguments: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(Example, "example", arguments.split())
+    assert str(error.value) == f"{said} See `redoseg example --help`."
+
+
+@pytest.mark.parametrize(("arguments", "needed"), [("", "NAME and --out PATH"), ("me", "--out PATH")])
+def test_what_is_missing_is_named(arguments: str, needed: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(Needs, "example", arguments.split())
+    assert str(error.value) == f"`redoseg example` needs {needed}. See `redoseg example --help`."
+
+
+def test_what_is_right_is_read() -> None:
+    assert parse(Example, "example", ["--colour", "4", "--counts", "1", "2"]) == Example(4, counts=(1, 2))
     assert parse(Example, "example", [], default=Example(5)) == Example(5)
 
 

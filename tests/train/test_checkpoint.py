@@ -103,10 +103,10 @@ def test_weights_of_other_networks(tiny: Tiny, tmp_path: Path) -> None:
     state.config = tiny()
     path = tmp_path / "state.safetensors"
     state.save(path)
-    with pytest.raises(ModelError, match="weights of other networks") as caught:
+    with pytest.raises(ModelError, match="do not fit the networks") as caught:
         TrainState.load(path, CPU)
     assert "\n" not in str(caught.value)
-    assert "choose the run folder that they came from" in str(caught.value)
+    assert "choose a run folder whose files were made together" in str(caught.value)
 
 
 def full_disk(*_: object) -> None:

@@ -244,8 +244,8 @@ def test_processes_that_would_not_do_the_same_are_refused(start: Start, tiny: Ti
     said = [process.communicate(timeout=120) for process in pair]
     assert [process.returncode for process in pair] == [2, 0], said
     assert said[0][1] == (
-        "redoseg: process 1 of 2: this process has seed: 1 and the first one seed: 0; start the same command on every "
-        "machine, with access to the same pictures and the same run folder\n"
+        "redoseg: process 1 of 2: this process has seed: 1, but the first one has seed: 0; start the same command on "
+        "every machine, with access to the same pictures and the same run folder\n"
     )
 
 

@@ -72,10 +72,10 @@ def test_what_cannot_be_taken_over(tiny: Tiny, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=f"nets.extractor_from is .*{folder}, which is not a run folder; choose"):
             take_over(fresh, str(tmp_path / folder))
     wider = tiny(FIRST | {"nets.extractor_width": 6, "nets.extractor_from": str(tmp_path / "first")})
-    with pytest.raises(ModelError, match="weights of other networks than its settings describe"):
+    with pytest.raises(ModelError, match="do not fit the networks that its settings describe"):
         train(wider, tmp_path / "wider")
     (tmp_path / "first" / "outcome.json").unlink()
-    with pytest.raises(ModelError, match="first has no masks yet; choose a run that has finished"):
+    with pytest.raises(ModelError, match="first, which has no masks yet; choose a run that has finished"):
         take_over(fresh, str(tmp_path / "first"))
     for key, value in (("nets.extractor_from", "somewhere"), ("objective.move", 0.1)):
         with pytest.raises(ConfigError, match=f"{key} needs two regions, but nets.regions is 3"):

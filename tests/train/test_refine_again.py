@@ -108,11 +108,11 @@ def test_until_it_is_done_the_run_is_what_it_was(
         (["--refine.rounds", "0"], "has no second stage; set --refine.rounds 1 or more"),
         (
             ["--refine.rounds", "1", "--seed", "3"],
-            "only settings of --refine and --speed can change here (seed: 0 -> 3)",
+            "refine can change only settings of --refine and --speed, but not seed: 0 -> 3; remove",
         ),
         (
             ["--refine.rounds", "1", "--steps", "50"],
-            "only settings of --refine and --speed can change here (steps: 12 -> 50)",
+            "refine can change only settings of --refine and --speed, but not steps: 12 -> 50; remove",
         ),
     ],
 )

@@ -171,7 +171,7 @@ def test_other_pictures_are_refused(kind: str, change: Callable[[Path], None], p
     change(there)
     with pytest.raises(RunError) as error:
         resume(*where(kind, there if place == "another path" else there.name))
-    assert str(error.value).startswith("run began with other pictures than ")
+    assert "has other pictures now than when run began" in str(error.value)
     assert there.name in str(error.value)
     assert "start a new run" in str(error.value)
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
@@ -182,7 +182,7 @@ def test_pictures_that_are_gone(kind: str, begin: Begin) -> None:
     begin(kind).rename("elsewhere")
     with pytest.raises(RunError) as error:
         resume()
-    assert f"say where it is now with {where(kind, 'FOLDER')[0]} FOLDER" in str(error.value)
+    assert f"if it was moved, add {where(kind, 'FOLDER')[0]} FOLDER" in str(error.value)
 
 
 def test_other_masks_do_not_matter_where_only_pictures_are_read(begin: Begin) -> None:
@@ -195,12 +195,12 @@ def test_the_second_stage_again_at_another_size_where_the_pictures_were_moved(be
     begin("a folder")
     Path("pictures").rename("elsewhere")
     command = ["refine", "run", "--refine.rounds", "1", "--refine.size", "32", *SHORT]
-    with pytest.raises(RedosegError, match=r"say where it is now with --data\.source FOLDER"):
+    with pytest.raises(RedosegError, match=r"if it was moved, add --data\.source FOLDER"):
         run_command(command)
     assert run_command([*command, "--data.source", "elsewhere"]) == 0
     assert resume() == 0  # the new path and the new size are what the run has now
     one_picture_is_another(Path("elsewhere"))
-    with pytest.raises(RunError, match=r"run began with other pictures than data\.source"):
+    with pytest.raises(RunError, match=r"data\.source .* has other pictures now than when run began"):
         run_command(["refine", "run", "--refine.rounds", "1", "--refine.size", "64", *SHORT])
 
 

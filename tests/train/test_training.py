@@ -600,7 +600,7 @@ def test_a_run_goes_on_under_other_ways_to_compute(quick: Quick, tiny: Tiny, tmp
     quick(tiny({"steps": 3}), folder)
     resumed = quick(tiny({"steps": 6, "speed.fused_optimiser": False}), folder, resume=True)
     assert resumed["step"] == 6
-    assert "computing differently from before: speed.fused_optimiser" in resumed["said"]
+    assert "computing differently than before: speed.fused_optimiser" in resumed["said"]
     assert json.loads((folder / "config.json").read_text())["config"]["speed"]["fused_optimiser"] is False
     with pytest.raises(RunError, match="was trained with other settings"):
         quick(tiny({"steps": 6, "batch": 6}), folder, resume=True)

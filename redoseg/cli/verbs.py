@@ -224,8 +224,10 @@ def run_quantize(arguments: Sequence[str]) -> int:
     from redoseg.inference.quantize import quantize
 
     check_file(command.out)
-    seen = quantize(command.model, command.pictures, command.out)
-    say(f"int8 model written to {command.out}, its ranges of values measured on {seen} pictures")
+    made = quantize(command.model, command.pictures, command.out)
+    say(f"int8 model written to {command.out}, its ranges of values measured on {made.pictures} pictures")
+    for note in made.notes:
+        say(f"note: {note}")
     return DONE
 
 
@@ -236,7 +238,7 @@ def run_redraw(arguments: Sequence[str]) -> int:
 
     c = command
     check_file(c.out) if c.gif else check_folder(c.out)
-    written = redraw_photo(
+    made = redraw_photo(
         RedrawModel(c.model),
         c.photo,
         c.out,
@@ -247,7 +249,9 @@ def run_redraw(arguments: Sequence[str]) -> int:
         gif=c.gif,
         overwrite=c.overwrite,
     )
-    say(f"animation: {written[-1]}" if c.gif else f"{c.count} drawings in {c.out}, all on {written[-1]}")
+    say(f"animation: {made.files[-1]}" if c.gif else f"{c.count} drawings in {c.out}, all on {made.files[-1]}")
+    for note in made.notes:
+        say(f"note: {note}")
     return DONE
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import IO
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFile
 
-from redoseg.images.photo import parts
+from redoseg.images.photo import LARGE, parts
 
 _MISSING = 0.05  # the largest share of pixels that may be missing
 _FEW = 1024  # pixels that may be missing at least, up to a quarter of a small picture: libjpeg's blocks have 256
@@ -18,24 +17,24 @@ _END = b"\xff\xd9"
 _OTHER = bytes(range(1, 255)) * 64  # what could have followed: without 255, with which libjpeg's markers begin
 
 
-def complete(file: IO[bytes], size: int | None) -> tuple[ImageFile.ImageFile, int]:
+def complete(content: bytes, size: int | None) -> tuple[ImageFile.ImageFile, int]:
     """A JPEG that ends early, decoded as far as it goes, and in how many of its last rows pixels are missing.
 
     libjpeg continues from the last bytes that it has. Where its result depends on what is appended to the file, the
-    pixels are missing. `size` is as for `read_photo`. Raises OSError where more than one pixel in 20 is missing, or a
-    progressive JPEG lacks whole passes.
+    pixels are missing. In a large JPEG only its brightness is compared, since two copies do not fit the memory; the
+    colours of some ten rows more may be missing. `size` is as for `read_photo`. Raises OSError where more than one
+    pixel in 20 is missing, or a progressive JPEG lacks whole passes.
     """
-    file.seek(0)
-    content = file.read()
     if _lacks_passes(content):
         raise OSError("the file is truncated: passes of a progressive JPEG are missing")
     with Image.open(io.BytesIO(content)) as whole:
         rows, pixels = whole.height, whole.width * whole.height
-    image, other = _decoded(content + _END, size), _decoded(content + _OTHER + _END, size)
-    width, height = image.size
+    grey = size is None and pixels > LARGE
+    some, other = _decoded(content + _END, size, grey), _decoded(content + _OTHER + _END, size, grey)
+    width, height = some.size
     first, missing, block = height, 0, -(-_BLOCK * height // rows)
-    for part in parts(image.size):
-        here = ImageChops.difference(image.crop(part).convert("RGB"), other.crop(part).convert("RGB"))
+    for part in parts(some.size):
+        here = ImageChops.difference(some.crop(part).convert("RGB"), other.crop(part).convert("RGB"))
         different = np.nonzero(np.asarray(here).any(axis=2))[0] + part[1]
         first = min(first, int(different.min(initial=first)))
         # of the rows in which it ends, what differs; below them all is missing, though it may look the same
@@ -44,7 +43,11 @@ def complete(file: IO[bytes], size: int | None) -> tuple[ImageFile.ImageFile, in
     share = missing / (width * height)
     if share > max(_MISSING, min(_FEW / pixels, 0.25)):
         raise OSError(f"the file is truncated: {100 * share:.0f} % of its pixels are missing")
-    return image, round((height - first) * rows / height)
+    lacking = round((height - first) * rows / height)
+    if not grey:
+        return some, lacking
+    del some, other  # first: all of a large one takes half a gigabyte
+    return _decoded(content + _END), lacking
 
 
 def note_of(missing: int) -> str:
@@ -64,9 +67,11 @@ def notes_of(pictures: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     return (f"{len(pictures):,} pictures end early but are used, first of all {name}: it {what}",)
 
 
-def _decoded(content: bytes, size: int | None) -> ImageFile.ImageFile:
+def _decoded(content: bytes, size: int | None = None, grey: bool = False) -> ImageFile.ImageFile:
     image = Image.open(io.BytesIO(content), formats=("JPEG",))
-    if size is not None:
+    if grey:
+        image.draft("L", (image.width // (4 if image.mode == "CMYK" else 1), 1))  # only that of CMYK gets no smaller
+    elif size is not None:
         image.draft(None, (2 * size, 2 * size))
     image.load()
     return image

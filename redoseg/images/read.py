@@ -262,16 +262,21 @@ def _decode(
         reduced = None if size is None else image.draft(None, (2 * size, 2 * size))
         if take is not None:
             take(image.width * image.height)
-        missing = -1
+        missing, cut = -1, False
         try:
             image.load()
         except OSError:
-            if image.format != "JPEG":
+            cut = image.format == "JPEG"
+            if not cut:
                 raise
-            ending = io.BytesIO(content) if content is not None else file
-            image, missing = cut_short.complete(ending, size)
+        if cut:  # not while the error is handled, which holds what was decoded so far
+            if content is None:
+                file.seek(0)
+                content = file.read()
+            image.close()
+            image, missing = cut_short.complete(content, size)
             if deep and missing:  # the numbers of a mask cannot be guessed
-                raise OSError(f"the file is truncated: its last {missing} rows are missing") from None
+                raise OSError(f"the file is truncated: its last {missing} rows are missing")
         try:
             if len(image.info.get("exif", b"")) > MAX_EXIF:
                 raise ValueError("too long")

@@ -6,10 +6,10 @@ convolution, of three channels, stay float32. The images need no masks. The resu
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -18,7 +18,8 @@ from onnxruntime import quantization
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.files import at_home, make_folder, printable, write_atomic
-from redoseg.images.read import list_images, read_image
+from redoseg.images.cut_short import notes_of
+from redoseg.images.read import list_images, note_results, read_photo
 from redoseg.inference.model_file import find_model
 from redoseg.inference.segmenter import Segmenter
 
@@ -32,22 +33,38 @@ class _Inputs(quantization.CalibrationDataReader):  # type: ignore[misc]
         self.segmenter = segmenter
         self.left = iter(images)
         self.seen = 0
+        self.noted: list[tuple[str, str]] = []
+        self.unread: list[str] = []
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         for path in self.left:
-            with contextlib.suppress(DataError):
-                image = read_image(path)
-                self.seen += 1
-                return {"picture": self.segmenter.network_input([image])}
+            try:
+                photo = read_photo(path)
+            except DataError as error:
+                self.unread.append(str(error))
+                continue
+            self.seen += 1
+            if photo.note:
+                self.noted.append((printable(path), photo.note))
+            return {"picture": self.segmenter.network_input([photo.rgb])}
         if self.seen == 0:
             raise DataError("none of the pictures in the folder can be read: choose another folder")
         return None
 
 
-def quantize(model: str | Path, images: str | Path, out: str | Path) -> int:
+class Quantized(NamedTuple):
+    """What an int8 model was made from."""
+
+    pictures: int
+    """How many were used."""
+    notes: tuple[str, ...]
+    """What a user should know of them."""
+
+
+def quantize(model: str | Path, images: str | Path, out: str | Path) -> Quantized:
     """Write `model` in int8 as the ONNX file `out`; ranges come from a folder of pictures like those to segment.
 
-    Returns how many images were used. Raises RedosegError for a model that is in int8 already, for a folder without an
+    Raises RedosegError for a model that is in int8 already, for a folder without an
     image that can be read, and if `out` exists or does not end in .onnx.
     """
     out, images = at_home(out), at_home(images)
@@ -60,8 +77,8 @@ def quantize(model: str | Path, images: str | Path, out: str | Path) -> int:
     proto = onnx.load_from_string(found.content)
     if any(node.op_type == "QuantizeLinear" for node in proto.graph.node):
         raise ModelError(f"{found.where} is in int8 already: choose the float32 model that it was made from")
-    paths = list_images(images).images
-    inputs = _Inputs(segmenter, paths[:: -(-len(paths) // IMAGES)])
+    listed = list_images(images)
+    inputs = _Inputs(segmenter, listed.images[:: -(-len(listed.images) // IMAGES)])
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     level = logging.root.manager.disable
@@ -86,4 +103,6 @@ def quantize(model: str | Path, images: str | Path, out: str | Path) -> int:
     onnx.helper.set_model_props(proto, metadata)
     make_folder(out.parent)
     write_atomic(out, proto.SerializeToString())
-    return inputs.seen
+    unread = [f"{printable(path)}: {why}" for path, why in listed.problems] + inputs.unread
+    notes = [f"pictures not used: {len(unread):,}, the first {unread[0]}"] if unread else []
+    return Quantized(inputs.seen, (*notes, *notes_of(inputs.noted), *note_results(listed.results)))

@@ -6,12 +6,14 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from redoseg.errors import DataError, RedosegError
 from redoseg.files import alone, at_home, printable, why_not_write, write_atomic
+from redoseg.images.cut_short import notes_of
 from redoseg.images.draw import grid, outline
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
@@ -22,6 +24,15 @@ GIF_LARGEST = 360  # longer side of an animation, every frame of which is stored
 TILE = 256  # longer side of an image on the sheet [pixels]
 FRAME_MS = 70
 _DOTS = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) - 8  # Bayer's, in grey levels
+
+
+class Redrawn(NamedTuple):
+    """What was made of a photograph."""
+
+    files: list[Path]
+    """What was written, the sheet or animation last."""
+    notes: tuple[str, ...]
+    """What a user should know of the photographs."""
 
 
 def redraw_photo(
@@ -35,8 +46,8 @@ def redraw_photo(
     like: str | Path | None = None,
     gif: bool = False,
     overwrite: bool = False,
-) -> list[Path]:
-    """Redraw a photograph into the folder `out`; returns the files written, the sheet or animation last.
+) -> Redrawn:
+    """Redraw a photograph into the folder `out`.
 
     NAME-1.png ... NAME-n.png, and NAME-redrawn.png: photograph, mask, drawings. With `gif` one looping NAME-redrawn.gif
     that goes through the latents instead. With `like` the drawings go in `count` equal steps from the latents read off
@@ -59,12 +70,18 @@ def redraw_photo(
         problem = why_not_write(target, inputs, overwrite, "one of the photographs")
         if problem:
             raise RedosegError(f"{printable(target)} {problem}")
-    decoded, other = read_photo(photo), None if like is None else read_photo(like).rgb
+    decoded = read_photo(photo)
+    noted = [(printable(photo), decoded.note)] if decoded.note else []
+    other = None
+    if like is not None:
+        theirs = read_photo(like)
+        noted += [(printable(like), theirs.note)] if theirs.note else []
+        other = theirs.rgb
     image = at_most(decoded.rgb, GIF_LARGEST) if gif else decoded.rgb
     latents = model.random_latents(count, seed)
     if other is not None:
-        own, theirs = model.read_latents(image), model.read_latents(other)
-        latents = np.stack([own, theirs]) if gif else between(own, theirs, np.arange(1, count + 1) / count)
+        start, end = model.read_latents(image), model.read_latents(other)
+        latents = np.stack([start, end]) if gif else between(start, end, np.arange(1, count + 1) / count)
     steps = STEPS * (1 if other is None else 2)  # there is only one way
     drawings = model.draw(image, around(latents, steps) if gif else latents, what)
     files = [_animation(drawings)] if gif else [*map(_png, drawings), _png(_sheet(model, decoded, other, drawings))]
@@ -72,7 +89,7 @@ def redraw_photo(
         _refuse(targets, inputs, overwrite)  # another process may have written them since
         for target, content in zip(targets, files, strict=True):
             write_atomic(target, content)
-    return targets
+    return Redrawn(targets, notes_of(noted))
 
 
 def _refuse(targets: Sequence[Path], inputs: set[str], overwrite: bool) -> None:

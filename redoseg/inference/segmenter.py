@@ -41,6 +41,8 @@ class Prediction(NamedTuple):
     """The object's soft mask (H, W), 0 to 1, at the image's own size."""
     confidence: float
     """How decided the network is, 0 to 1: 1 minus the mean entropy of its mask's pixels in bits."""
+    note: str = ""
+    """What to know of the file, after its name, as "ends early; pixels of its last 9 rows are missing"; else empty."""
 
 
 class Segmenter:
@@ -219,7 +221,7 @@ class Segmenter:
             for part in parts(photo.size):
                 left, top, right, bottom = part
                 soft[top:bottom, left:right] = photo.within(soft[top:bottom, left:right], part)
-        return Prediction(soft, confidence)
+        return Prediction(soft, confidence, photo.note)
 
     def soft_mask(self, photo: Photo, edges: Edges | None = None) -> tuple[SoftMask, float]:
         """The object's soft mask, made part by part, and the confidence. It does not look at what is transparent.

@@ -12,9 +12,14 @@ from PIL import Image
 
 from redoseg.data import open_data, prepare
 from redoseg.errors import DataError
+from redoseg.images import cut_short
 from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import read_numbers, read_photo
+from redoseg.inference.redraw import RedrawModel
+from redoseg.inference.redraw_files import redraw_photo
 from redoseg.inference.segment_files import segment_paths
+from redoseg.inference.segmenter import Segmenter
+from redoseg.web.cuts import Cuts
 
 KINDS = [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"optimize": True, "quality": 30}]
 WIDTH, HEIGHT = 240, 400
@@ -55,6 +60,26 @@ def test_much_is_missing(settings: dict[str, object], size: int | None) -> None:
         with pytest.raises(DataError, match="truncated") as caught:
             read_photo("x.jpg", size, content=content[: int(len(content) * (1 - lost))])
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=str)
+def test_of_a_large_one_only_its_brightness_is_looked_at(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = jpeg(**settings)
+    exact = {lost: read_photo("x.jpg", content=content[:-lost]) for lost in (2, 40, 100)}
+    monkeypatch.setattr(cut_short, "LARGE", 1000)
+    for lost, whole in exact.items():
+        seen = read_photo("x.jpg", content=content[:-lost])
+        assert np.array_equal(np.asarray(seen.rgb), np.asarray(whole.rgb))
+        assert abs(rows_of(seen) - rows_of(whole)) <= 9
+    with pytest.raises(DataError, match="truncated"):
+        read_photo("x.jpg", content=content[: len(content) // 2])
+
+
+def rows_of(photo: Photo) -> int:
+    """How many rows are not whole, as its note says."""
+    return 0 if "no pixel" in photo.note else int("".join(filter(str.isdigit, photo.note)))
 
 
 def test_plain_ground_does_not_count_as_missing() -> None:
@@ -109,7 +134,35 @@ def by_data(source: Path, _out: Path) -> tuple[int, tuple[str, ...]]:
     return len(made), made.notes
 
 
-@pytest.mark.parametrize("verb", [by_segment, by_segment_of_one, by_prepare, by_data])
+def by_redraw(source: Path, out: Path) -> tuple[int, tuple[str, ...]]:
+    own = redraw_photo(RedrawModel("flowers"), source / "cut0.jpg", out / "own", count=1)
+    like = redraw_photo(RedrawModel("flowers"), source / "whole7.jpg", out, count=1, like=source / "cut0.jpg")
+    assert own.notes == like.notes
+    return 8, like.notes
+
+
+def by_library(source: Path, _out: Path) -> tuple[int, tuple[str, ...]]:
+    model, path = Segmenter("flowers"), source / "cut0.jpg"
+    found = model.predict([path, path.read_bytes(), source / "whole7.jpg"])
+    assert found[0].note == found[1].note != found[2].note == ""
+    return 8, (f"{path} {found[0].note}",)
+
+
+def by_page(source: Path, _out: Path) -> tuple[int, tuple[str, ...]]:
+    words = Cuts(Everything(), 10**6).previews(source / "cut0.jpg", 0.5)[1]  # type: ignore[arg-type]
+    return 8, (words.replace("The photograph", "cut0.jpg"),)
+
+
+def by_quantize(source: Path, out: Path) -> tuple[int, tuple[str, ...]]:
+    quantization = pytest.importorskip("redoseg.inference.quantize")
+    made = quantization.quantize("flowers", source, out / "int8.onnx")
+    return made.pictures, made.notes
+
+
+OF_ONE = (by_segment_of_one, by_redraw, by_library, by_page)
+
+
+@pytest.mark.parametrize("verb", [by_segment, by_prepare, by_data, by_quantize, *OF_ONE])
 @pytest.mark.parametrize("cut", [1, 3])
 def test_every_verb_says_it(
     verb: Callable[[Path, Path], tuple[int, tuple[str, ...]]],
@@ -125,5 +178,5 @@ def test_every_verb_says_it(
     pictures, notes = verb(source, tmp_path / "out")
     assert pictures == 8
     assert [note for note in notes if "cut0.jpg" in note and "ends early; pixels of its last" in note]
-    if cut > 1 and verb is not by_segment_of_one:
+    if cut > 1 and verb not in OF_ONE:
         assert any(note.startswith("3 pictures end early") for note in notes)

@@ -24,7 +24,7 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for number, image in enumerate(images):
         Image.fromarray(image).save(place / "pictures" / f"{number:02}.png")
     (place / "pictures" / "05.png").write_text("broken")
-    assert quantize("flowers", place / "pictures", place / "new" / "int8.onnx") == 11
+    assert quantize("flowers", place / "pictures", place / "new" / "int8.onnx").pictures == 11
     return place / "pictures", place / "new" / "int8.onnx"
 
 

@@ -232,7 +232,7 @@ def test_around_and_back() -> None:
 def test_files_of_a_photograph(model: RedrawModel, tmp_path: Path) -> None:
     photo = tmp_path / "a photo.jpg"
     Image.fromarray(picture(60, 80)).save(photo)
-    written = redraw_photo(model, photo, tmp_path / "out" / "deep", count=3, seed=2)
+    written = redraw_photo(model, photo, tmp_path / "out" / "deep", count=3, seed=2).files
     names = ["a photo-1.png", "a photo-2.png", "a photo-3.png", "a photo-redrawn.png"]
     assert written == [tmp_path / "out" / "deep" / name for name in names]
     assert sorted(p.name for p in (tmp_path / "out" / "deep").iterdir()) == names
@@ -252,7 +252,7 @@ def test_the_mask_on_the_sheet_is_at_most_as_opaque_as_the_photograph(model: Red
     photo.save(tmp_path / "pale.png")
     colours = read_photo(tmp_path / "pale.png").rgb
     assert model.segmenter(colours).any()  # the colours alone have an object
-    with Image.open(redraw_photo(model, tmp_path / "pale.png", tmp_path / "out", count=2)[-1]) as sheet:
+    with Image.open(redraw_photo(model, tmp_path / "pale.png", tmp_path / "out", count=2).files[-1]) as sheet:
         mask = sheet.crop((4 + 84, 4, 84 + 84, 64))
         assert mask.tobytes() == outline(colours, np.zeros((60, 80), bool)).tobytes()
 
@@ -282,20 +282,20 @@ def test_with_the_texture_of_another(model: RedrawModel, tmp_path: Path) -> None
     photo, other = tmp_path / "a.png", tmp_path / "b.png"
     Image.fromarray(picture(32, 40)).save(photo)
     Image.fromarray(picture(50, 20, 1)).save(other)
-    written = redraw_photo(model, photo, tmp_path / "out", count=4, like=other, what="both")
+    written = redraw_photo(model, photo, tmp_path / "out", count=4, like=other, what="both").files
     own, theirs = model.read_latents(photo), model.read_latents(other)
     expected = model.draw(photo, between(own, theirs, [0.25, 0.5, 0.75, 1]), "both")
     for path, drawing in zip(written, expected, strict=False):
         assert Image.open(path).tobytes() == drawing.tobytes()
     assert expected[-1].tobytes() == model.transfer(photo, other, "both").tobytes()
-    assert len(redraw_photo(model, photo, tmp_path / "one", count=1, like=other, what="both")) == 2
+    assert len(redraw_photo(model, photo, tmp_path / "one", count=1, like=other, what="both").files) == 2
     assert Image.open(tmp_path / "one" / "a-1.png").tobytes() == expected[-1].tobytes()
 
 
 def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tmp_path: Path) -> None:
     photo = tmp_path / "a.png"
     Image.fromarray(picture(300, 400)).save(photo)
-    written = redraw_photo(model, photo, tmp_path / "out", count=3, gif=True)
+    written = redraw_photo(model, photo, tmp_path / "out", count=3, gif=True).files
     assert written == [tmp_path / "out" / "a-redrawn.gif"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a-redrawn.gif"]
     with Image.open(written[0]) as animation:

@@ -29,7 +29,9 @@ _FULL = {  # errors that every other file would meet too
     if hasattr(errno, name)
 }
 _swept: set[str] = set()
-_MARK = b"redoseg result"
+MARK = {"Software": "redoseg result"}
+"""What stands in a comment of every picture that redoseg writes. `info` of a PIL image takes it along into a PNG."""
+_MARK = MARK["Software"].encode()
 _KEY = b"tEXtredoseg key\0"
 _HEAD = 1024  # bytes; the mark and the key are within them
 _OWN_FOLDERS = (  # files that only a folder made by redoseg has together

@@ -16,9 +16,13 @@ from redoseg.data import open_data, originals, prepare
 from redoseg.errors import DataError
 from redoseg.files import is_result, write_atomic
 from redoseg.images.read import list_images
+from redoseg.inference.redraw import RedrawModel
+from redoseg.inference.redraw_files import redraw_photo
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
+from redoseg.web.cuts import Cuts
 from tests.bright import bright_square, write_model
+from tests.conftest import Trained
 
 PICTURES = 8
 Write = Callable[[Path, Path], None]
@@ -30,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def own_photos(tmp_path: Path) -> Path:
     folder = tmp_path / "p"
     folder.mkdir()
     for number in range(PICTURES):
@@ -119,33 +123,75 @@ def seen_by(reader: str, model: Path, folder: Path, out: Path) -> tuple[int, tup
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_results_are_left_out_with_a_line(writer: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    WRITERS[writer](model, photos)
-    there = sum(path.suffix in (".png", ".gif", ".jpg") for path in photos.rglob("*")) - PICTURES
+def test_results_are_left_out_with_a_line(writer: str, model: Path, own_photos: Path, tmp_path: Path) -> None:
+    WRITERS[writer](model, own_photos)
+    there = sum(path.suffix in (".png", ".gif", ".jpg") for path in own_photos.rglob("*")) - PICTURES
     assert there
     for reader in ("segment", "prepare", "train"):
-        pictures, notes = seen_by(reader, model, photos, tmp_path)
+        pictures, notes = seen_by(reader, model, own_photos, tmp_path)
         assert pictures == PICTURES, reader
         assert f"{NOTE}{there}" in notes, reader
 
 
-def test_training_again_learns_from_the_same_pictures(photos: Path, model: Path) -> None:
-    first = open_data(photos, 16)
-    old_run(model, photos)
-    segmented()(model, photos)
-    again = open_data(photos, 16)
+def pictures_of_a_run(folder: Path, trained: Trained, model: Path) -> None:
+    """Those of a run, moved to photographs."""
+    for path in trained.folder.rglob("*.png"):
+        shutil.copy(path, folder / f"run-{path.name}")
+
+
+def drawings(folder: Path, trained: Trained, model: Path) -> None:
+    redraw_photo(RedrawModel(trained.folder), folder.parent / "photo.png", folder, count=2)
+    redraw_photo(RedrawModel(trained.folder), folder.parent / "photo.png", folder, count=2, gif=True, overwrite=True)
+
+
+def page_files(folder: Path, trained: Trained, model: Path) -> None:
+    Cuts(Segmenter(model), 10**6).files(folder.parent / "photo.png", 0.5, folder)
+
+
+def reviews(folder: Path, trained: Trained, model: Path) -> None:
+    (folder.parent / "some").mkdir()
+    for name in "ab":
+        shutil.copy(folder.parent / "photo.png", folder.parent / "some" / f"{name}.png")
+    segment_paths(Segmenter(model), folder.parent / "some", folder / "out", kind="coco", review=True)
+
+
+def large_ones(folder: Path, trained: Trained, model: Path) -> None:
+    """Which are packed in pieces."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redoseg.inference.results.LARGE", 100)
+        for kind in ("mask", "cutout", "overlay", "soft"):
+            segment_paths(Segmenter(model), folder.parent / "photo.png", folder / f"{kind}.png", kind=kind)
+
+
+@pytest.mark.parametrize("write", [pictures_of_a_run, drawings, page_files, reviews, large_ones])
+def test_every_picture_that_is_written_has_the_mark(
+    write: Callable[[Path, Trained, Path], None], trained: Trained, model: Path, tmp_path: Path
+) -> None:
+    bright_square().save(tmp_path / "photo.png")
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", trained, model)
+    pictures = [p for p in (tmp_path / "out").rglob("*") if p.suffix in (".png", ".jpg", ".gif", ".webp")]
+    assert pictures
+    assert [p.name for p in pictures if not is_result(p)] == []
+
+
+def test_training_again_learns_from_the_same_pictures(own_photos: Path, model: Path) -> None:
+    first = open_data(own_photos, 16)
+    old_run(model, own_photos)
+    segmented()(model, own_photos)
+    again = open_data(own_photos, 16)
     assert again.names == first.names
     assert np.array_equal(again.pixels, first.pixels)
 
 
-def test_a_folder_of_results_alone_is_refused(photos: Path, model: Path) -> None:
-    segmented()(model, photos)
+def test_a_folder_of_results_alone_is_refused(own_photos: Path, model: Path) -> None:
+    segmented()(model, own_photos)
     with pytest.raises(DataError, match=f"no picture found in .* except {PICTURES} that redoseg made"):
-        list_images(photos / "masks")
+        list_images(own_photos / "masks")
 
 
-def test_masks_that_redoseg_made_are_masks(photos: Path, model: Path, tmp_path: Path) -> None:
-    shutil.copytree(photos, tmp_path / "set" / "images")
+def test_masks_that_redoseg_made_are_masks(own_photos: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(own_photos, tmp_path / "set" / "images")
     segment_paths(Segmenter(model), tmp_path / "set" / "images", tmp_path / "set" / "masks")
     assert len(originals(tmp_path / "set").items) == PICTURES
 

@@ -15,7 +15,7 @@ import gradio as gr
 from PIL import Image
 
 from redoseg.errors import ConfigError, DataError, RedosegError
-from redoseg.files import printable
+from redoseg.files import MARK, printable
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.system import cores
 from redoseg.web.cuts import Cuts
@@ -90,6 +90,7 @@ class Answers:
             return [gr.skip(), "", None, None, None, str(why or ""), *buttons]
         try:
             images, words = self.cuts.previews(_uploaded(photo), level)
+            _mark(images)
         except RedosegError as error:
             reason = f"**That did not work.** {_plain(str(error))}"
             return [None, reason, None, None, None, reason, *buttons]
@@ -110,7 +111,9 @@ class Answers:
         assert self.redraw is not None
         found = self.cuts.of(_uploaded(photo)).photo
         number = int(_number(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
-        return list(self.redraw(found.rgb, number, int(_number(seed, 0, 2**31 - 1, "The seed"))))
+        drawings = list(self.redraw(found.rgb, number, int(_number(seed, 0, 2**31 - 1, "The seed"))))
+        _mark(drawings)
+        return drawings
 
     def progress(self, run: Any) -> Any:
         """How far a run is: words, curves, samples."""
@@ -118,6 +121,12 @@ class Answers:
             raise ConfigError(f"This page does not show a run {str(run)[:40]!r}. Choose one from the list.")
         now = run_progress(self.runs[run])
         return now.words, now.curves, now.samples
+
+
+def _mark(images: Sequence[Image.Image]) -> None:
+    """Let each have the mark of a result also in the file that gradio makes of it, which a browser can save."""
+    for image in images:
+        image.info.update(MARK)
 
 
 def _plain(text: str) -> str:

@@ -37,6 +37,7 @@ from PIL import Image
 
 from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError
+from redoseg.files import MARK
 from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import read_image
 from redoseg.inference.segment_files import segment_paths
@@ -628,7 +629,9 @@ def test_redrawings_where_the_model_makes_them(proxied: Page, context: Any, phot
     tab.close()
     photo = a_file(upload(proxied, "a.jpg", photograph.read_bytes()))
     found = json.loads(call(proxied, "redraw", photo, 2, 7).split("data: ")[-1])[0]
-    pictures = [opened(answer(proxied, "gradio_api/file=" + item["image"]["path"])[1]) for item in found]
+    files = [answer(proxied, "gradio_api/file=" + item["image"]["path"])[1] for item in found]
+    assert all(MARK["Software"].encode() in file[:1024] for file in files)
+    pictures = [opened(file) for file in files]
     assert [tuple(p[0, 0]) for p in pictures] == [(7, 0, 0), (7, 0, 1)]
     for count, seed in ((0, 0), (13, 0), (2, -1), ("2", 0), (None, 0), (2, None)):
         assert "event: error" in call(proxied, "redraw", photo, count, seed)
@@ -683,6 +686,7 @@ def test_drop_see_the_mask_and_save_it(tab: Any, photograph: Path, expected: dic
         shown = tab.locator(f"#{name} img")
         shown.wait_for()
         assert shown.evaluate("i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])") == [300, 200]
+        assert MARK["Software"].encode() in tab.request.get(shown.get_attribute("src")).body()[:1024]
     assert "300 × 200 pixels" in tab.inner_text("#said")
     assert re.search(r"Model flowers, confidence 0\.\d\d\.", tab.inner_text("#said"))
     assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
@@ -945,4 +949,4 @@ def test_an_open_page_warns_and_ends_at_once(start: Start, tmp_path: Path) -> No
     (tmp_path / "served").mkdir()
     page = started(start, "flowers", "--host", "0.0.0.0", temporary=tmp_path / "served")
     assert ends_at_once(page, signal.SIGTERM) == 143
-    assert page.log.read_text().startswith("redoseg: 0.0.0.0 is open to every computer")
+    assert page.log.read_text().startswith("redoseg: every computer that reaches 0.0.0.0")

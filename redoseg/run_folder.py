@@ -97,6 +97,8 @@ class Outcome(TypedDict, total=False):
     """Length of the first stage."""
     stopped: bool
     """Whether somebody stopped it before its end."""
+    rounds_left: int
+    """Rounds of the second stage that are not done; missing where there are none. Masks are then those before it."""
     restarts: int
     object_region: int
     sizes: list[float]

@@ -369,7 +369,7 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         own, theirs = words[1 : words.index("-m")], words[words.index("-m") :]
         get_args_parser().parse_args([*own, "-m", "redoseg"])
         assert theirs[:2] == ["-m", "redoseg"]
-        assert said_by([*arguments_of(shlex.join(theirs[1:])), "--dry-run"])[0] == 0
+        assert said_by([*arguments_of(shlex.join(theirs[1:])), "--dry-run", "--json"])[0] == 0
     elif words[0] == "eval":  # completion: tests/cli/test_completion.py asks the shells what it offers
         found = re.fullmatch(r'eval "\$\(redoseg (completion \w+)\)"', command.text)
         assert found is not None
@@ -392,7 +392,7 @@ def test_the_settings_of_a_long_command(command: Command, here: Path, monkeypatc
         monkeypatch.setattr(study, "run_study", interrupted)
         assert said_by(arguments)[0] == console.STOPPED
     else:
-        code, out = said_by([*arguments, "--dry-run"])
+        code, out = said_by([*arguments, "--dry-run", "--json"])
         assert (code, out[0]) == (0, "{")
 
 

@@ -43,8 +43,8 @@ Written by `python tools/make_settings.py` from the code: change the docstrings 
 
 Every setting of a run has a default, here that of the published runs; a recipe changes some, and the command line any:
 `redoseg train shapes --objective.self-redraw-weight 5` is `self_redraw_weight = 5.0` under `[objective]` in a recipe,
-for one run. `redoseg train shapes --dry-run` prints what a run would use, and `redoseg train shapes --help-all` the
-same with the recipe's defaults. For a setting of true or false, `--data.flip` says true and `--data.no-flip` false.
+for one run. `redoseg train shapes --dry-run --json` prints what a run would use, and `redoseg train shapes --help-all`
+the same with the recipe's defaults. For a setting of true or false, `--data.flip` says true and `--data.no-flip` false.
 
 A recipe is a TOML file: copy one from `redoseg/recipes/` and change it. What it does not name keeps the default below;
 an unknown name, a wrong type or a value out of range is refused.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redoseg.files import printable
+from redoseg.files import at_home, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +36,21 @@ def say(message: str) -> None:
     """Print a line, or several; what a terminal would obey in a file's name is escaped."""
     lines = "\n".join(printable(line) for line in message.split("\n"))
     new_console().print(lines, markup=False, highlight=False, soft_wrap=True)
+
+
+def note_unfinished(model: str | Path) -> None:
+    """Say on stderr if a model is a run whose second stage is not finished: its masks are then those before it."""
+    from redoseg.run_folder import RunFolder
+
+    left = RunFolder(at_home(model)).read_outcome().get("rounds_left")
+    if left:
+        new_console(stderr=True).print(
+            f"note: the second stage of {printable(model)} is not finished ({left} rounds left), so the masks are "
+            f"those of its first stage. To continue it: redoseg train --resume --out {printable(model)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def list_failed(failed: Sequence[tuple[str, str]]) -> int:

@@ -28,7 +28,11 @@ class Train:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes a GPU if there is one [name]"""
     dry_run: bool = False
-    """Print the settings that would be used, as JSON, and stop [true/false]"""
+    """Say what would be learnt from and how long it would take on this machine, and stop [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """With --dry-run, print the settings that would be used, as JSON, and read no pictures [true/false]"""
+    sheet: Path | None = None
+    """With --dry-run, write a contact sheet of the pictures as training sees them [file]"""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     """Settings"""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from redoseg import signals
-from redoseg.cli.console import IN_PART, STOPPED, list_failed, progress, say
+from redoseg.cli.console import IN_PART, STOPPED, list_failed, note_unfinished, progress, say
 from redoseg.cli.options import Segment
 from redoseg.files import printable
 from redoseg.images.clean import Cleaning
@@ -20,6 +20,7 @@ def segment(command: Segment) -> int:
     check_threshold(command.threshold)
     cleaning = Cleaning(command.smallest_part, command.largest_hole) if command.clean else None
     segmenter = Segmenter(command.model, edges=command.edges, trust=command.trust)
+    note_unfinished(command.model)
     with progress("segmenting") as advance:
         try:
             report = segment_files.segment_paths(

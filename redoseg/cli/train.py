@@ -9,15 +9,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from redoseg.cli.console import DONE, IN_PART, STOPPED, new_console, say
+from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, say
 from redoseg.cli.options import Refine, Train
 from redoseg.cli.parse import HELPS, parse
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
-from redoseg.files import check_folder, printable
+from redoseg.files import check_file, check_folder, printable, write_atomic
 from redoseg.output import why_output_lost
 from redoseg.system import world
+
+if TYPE_CHECKING:
+    from redoseg.data import ImageSet
+    from redoseg.train.time_left import Forecast
 
 DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish it in less than an hour
 
@@ -39,14 +44,81 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
 
     with in_step:
         command, stem = _train_command(arguments)
-    if command.dry_run:
+    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
+    if command.dry_run and command.as_json:
         print(json.dumps(to_values(command.config), indent=2))
         return DONE
+    if command.dry_run:
+        return _rehearse(command, folder)
+    for option, given in (("--json", command.as_json), ("--sheet", command.sheet)):
+        if given:
+            raise ConfigError(f"{option} was given without --dry-run. Add --dry-run, or remove {option}.")
 
-    folder = command.out or Path("runs") / f"{stem}-seed{command.config.seed}"
     if world().rank == 0:
         check_folder(folder)
     return _train(command.config, folder, command.resume, command.device)
+
+
+def _rehearse(command: Train, folder: Path) -> int:
+    """Print what a training would learn from and how long it would take."""
+    import torch
+
+    from redoseg.data import contact_sheet
+    from redoseg.train.compute import describe_device
+    from redoseg.train.distributed import own_device
+    from redoseg.train.forecast import forecast
+    from redoseg.train.stage_data import RunData
+
+    config = command.config
+    if command.sheet:
+        check_file(command.sheet)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = own_device(command.device)
+    data = RunData.open(config, device)
+    for line in plan(config, data.images, forecast(config, data)):
+        say(line)
+    say(f"measured on {describe_device(device)} with {torch.get_num_threads()} threads, in a few seconds, so roughly")
+    if command.sheet:
+        buffer = io.BytesIO()
+        contact_sheet(data.images).save(buffer, "PNG")
+        write_atomic(command.sheet, buffer.getvalue())
+        say(f"contact sheet: {command.sheet}")
+    say(f"nothing was written to {folder}; --json prints the settings; without --dry-run training starts")
+    return list_failed([(str(path), why) for path, why in data.images.bad])
+
+
+def plan(config: Config, images: ImageSet, expected: Forecast) -> list[str]:
+    """What a run does and how long that takes, in lines for people."""
+    first, second = expected.first_stage(config), expected.second_stage(config, len(images))
+    refine = config.refine
+    lines = [f"would train on {len(images):,} pictures of {images.name}"]
+    lines += [f"note: {note}" for note in images.notes]
+    if config.first_steps:
+        lines.append(
+            f"first stage: {config.steps:,} steps of {config.batch} pictures at {config.data.size} px, {minutes(first)}"
+        )
+    if config.has_second_stage:
+        cut = {"off": "", "grabcut": ", cut by GrabCut", "mean-field": ", cut by a mean field"}[refine.cut_in(1)]
+        start = {"run": "the first stage's masks", "disc": "one disc for all", "square": "one square for all"}
+        rounds = "1 round" if refine.rounds == 1 else f"{refine.rounds} rounds"
+        lines.append(
+            f"second stage: {rounds} from {start.get(refine.start, 'masks of ' + refine.start)}: each has masks of "
+            f"{min(len(images), refine.pictures):,} pictures{cut}, then {refine.steps:,} steps of {refine.batch} "
+            f"pictures at {config.refined_size} px; {minutes(second)}"
+        )
+    if config.first_steps and config.has_second_stage:
+        lines.append(f"both stages: {minutes(first + second)}")
+    return lines
+
+
+def minutes(seconds: float) -> str:
+    """About how long, in words."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} seconds"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {seconds / 3600:.1f} hours"
 
 
 def _train(config: Config, folder: Path, resume: bool, device: str, refine_again: bool = False) -> int:
@@ -74,6 +146,9 @@ def _train(config: Config, folder: Path, resume: bool, device: str, refine_again
                 file=sys.stderr,
             )
         return STOPPED
+    what = "a row a picture: the picture, its mask" + (", each region redrawn" if config.first_steps else "")
+    say(f"look at {folder / 'samples' / 'last.png'}: {what}")
+    say(f"use it: redoseg segment {folder} photo.jpg -o out/")
     return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
 
 

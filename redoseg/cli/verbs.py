@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redoseg import signals
 from redoseg.cli.bench import BENCHES, run_bench
-from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, progress, say
+from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, note_unfinished, progress, say
 from redoseg.cli.options import (
     Bench,
     Compare,
@@ -46,6 +46,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     from redoseg.inference.object_mask import CLEANING
 
     c, split = command, command.split or None
+    note_unfinished(c.model)
     cleaning = CLEANING if c.clean else None
     if c.picture:
         check_file(c.picture)
@@ -123,6 +124,7 @@ def run_serve(arguments: Sequence[str]) -> int:
     from redoseg.web.page import serving
 
     c = command
+    note_unfinished(c.model)
     with serving(
         model=c.model,
         runs=c.run,
@@ -224,6 +226,7 @@ def run_quantize(arguments: Sequence[str]) -> int:
     from redoseg.inference.quantize import quantize
 
     check_file(command.out)
+    note_unfinished(command.model)
     made = quantize(command.model, command.pictures, command.out)
     say(f"int8 model written to {command.out}, its ranges of values measured on {made.pictures} pictures")
     for note in made.notes:
@@ -237,6 +240,7 @@ def run_redraw(arguments: Sequence[str]) -> int:
     from redoseg.inference.redraw_files import redraw_photo
 
     c = command
+    note_unfinished(c.model)
     check_file(c.out) if c.gif else check_folder(c.out)
     made = redraw_photo(
         RedrawModel(c.model),
@@ -261,6 +265,7 @@ def run_export(arguments: Sequence[str]) -> int:
     from redoseg.sharing.model_folder import export_run
 
     check_folder(command.out)
+    note_unfinished(command.run)
     sizes = export_run(command.run, command.out, Statements(command.licence, command.data_note, command.limits))
     listed = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
     say(f"model folder: {command.out} ({listed})")

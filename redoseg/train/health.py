@@ -73,10 +73,12 @@ def state(entries: Sequence[Entry], config: Config) -> str:
         return DIVERGED
     if least < least_share(config.watch, regions):
         return ONE_REGION
-    if config.objective.adversarial_weight and judged < WON:
+    grey, unread = mean("grey") > GREYNESS, config.objective.latent_weight and mean("latent_read") < READ
+    # A discriminator that is never deceived does no harm by itself: good masks have been learnt beside one.
+    if config.objective.adversarial_weight and judged < WON and (grey or unread):
         return DISCRIMINATOR_WINS
-    if mean("grey") > GREYNESS:
+    if grey:
         return GREY if step * config.optim.extractor_rate >= EXTRACTOR_PATH else STARTING
-    if config.objective.latent_weight and mean("latent_read") < READ:
+    if unread:
         return LATENT_IGNORED if step * config.optim.encoder_rate >= ENCODER_PATH else STARTING
     return HEALTHY

@@ -112,7 +112,7 @@ def refine(
                 save(True)
                 return None
             save(True)
-        if not _learn(at, state.seed, fine, images, stop=stop, log=log, save=save):
+        if not learn_round(at, state.seed, fine, images, stop=stop, log=log, save=save):
             save(False)
             return None
         student, kept = at.student, at.targets.kept
@@ -161,7 +161,7 @@ def _choose_targets(
     return True
 
 
-def _learn(
+def learn_round(
     at: RefineState,
     seed: int,
     fine: ImageStore,

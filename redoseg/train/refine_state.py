@@ -20,7 +20,7 @@ from redoseg.errors import DivergedError, ModelError
 from redoseg.files import printable
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet, student_extractor
-from redoseg.run_folder import Entry, RunFolder
+from redoseg.run_folder import Entry, Outcome, RunFolder
 from redoseg.train import checkpoint
 from redoseg.train.compute import placed
 from redoseg.train.refined import is_of_run
@@ -85,6 +85,10 @@ class RefineState:
     def fresh(self) -> bool:
         """Whether no round is finished."""
         return self.round == 1
+
+    def left(self) -> Outcome:
+        """What the outcome of a run says of a second stage that is not finished."""
+        return {"rounds_left": self.config.refine.rounds - self.round + 1}
 
     def _no_targets(self) -> Targets:
         size = self.config.refined_size

@@ -25,7 +25,7 @@ def ending(outcome: Outcome) -> str:
     if outcome["collapsed"]:
         return "collapsed: a region has all but vanished"
     if not outcome["stopped"]:
-        return "finished"
+        return "first stage finished, second stage under way" if outcome.get("rounds_left") else "finished"
     if outcome["step"] == outcome["steps"]:
         return "stopped by hand in the second stage"
     return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
@@ -42,10 +42,16 @@ def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
     )
     if not config.first_steps:
         first = f"{seconds / 60:.1f} minutes, second stage alone, started from {config.refine.start}."
+    under_way = bool(outcome.get("rounds_left")) and not outcome["stopped"]
     lines = [
         f"# {folder.path.name}",
         "",
-        f"- Ended: {ending(outcome)}, {first}",
+        f"- {'State' if under_way else 'Ended'}: {ending(outcome)}, {first}",
+        *(
+            ["- The masks here are those of the first stage: they get better in the second."]
+            if outcome.get("rounds_left") and config.first_steps
+            else []
+        ),
         *([f"- Health at the end: {outcome['health']}."] if config.first_steps else []),
         f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",
         "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",

@@ -33,6 +33,7 @@ from redoseg.train import distributed, health
 from redoseg.train.checkpoint import restore
 from redoseg.train.compute import computing_dtype, describe_device
 from redoseg.train.continuing import check_contents, check_folder, contents
+from redoseg.train.forecast import forecast_second_stage
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, image_scores, sample_rows, soft_masks
@@ -43,8 +44,9 @@ from redoseg.train.refined import load_refined, save_refined
 from redoseg.train.report import write_report
 from redoseg.train.stage_data import RunData, StageData
 from redoseg.train.state import SEEDS_APART, TrainState
-from redoseg.train.status import SecondStageTime, StatusLine
+from redoseg.train.status import StatusLine
 from redoseg.train.stopping import asked_to_stop
+from redoseg.train.time_left import Forecast, SecondStageTime
 
 FORMAT = 1
 
@@ -158,6 +160,7 @@ class Run:
         self.latest_score: float | None = None
         self.recent: deque[Entry] = deque(maxlen=health.WINDOW)
         self.health = health.STARTING
+        self.expected: Forecast | None = None
         self.again = False
         """Whether the second stage is done again. Its lines of the log are held back until it is finished."""
 
@@ -180,6 +183,9 @@ class Run:
             def stop() -> bool:
                 return bool(asked) or why_output_lost() is not None
 
+            if extractor is None and config.has_second_stage:
+                self.expected = forecast_second_stage(config, self.data)
+                self.status.second_stage = self.expected.second_stage(config, len(self.data.second.bank))
             state = self._redraw(state, stop, earlier[-1].get("seconds", 0.0) if earlier else 0.0)
             learnt = state.average.nets["extractor"] if config.first_steps else None
             redrawn = self._outcome(state, learnt, first)
@@ -190,12 +196,14 @@ class Run:
                 if learnt is not None:
                     if at.fresh:
                         self._score_images("first stage", learnt, redrawn["object_region"])
-                    self._finish(state, learnt, first, redrawn)
-                elif at.fresh:
-                    folder.picture_scores.unlink(missing_ok=True)
+                    self._finish(state, learnt, first, redrawn | at.left())
+                else:
+                    self._write_outcome(redrawn | at.left())
+                    if at.fresh:
+                        folder.picture_scores.unlink(missing_ok=True)
                 extractor = self._refine(state, at, stop, redrawn["object_region"])
                 if extractor is None:
-                    return self._finish(state, learnt, first, redrawn | {"stopped": True})
+                    return self._finish(state, learnt, first, redrawn | at.left() | {"stopped": True})
                 save_refined(folder.refined, extractor, config, state.restarts)
                 at.remove(folder)
             return self._end(state, extractor, redrawn)
@@ -209,6 +217,7 @@ class Run:
             learnt = state.average.nets["extractor"] if config.first_steps else None
             redrawn = self._outcome(state, learnt, first)
             self.again = True
+            self.expected = forecast_second_stage(config, self.data)
             at = self._refining_before(state)
             extractor = self._refine(
                 state, at, lambda: bool(asked) or why_output_lost() is not None, redrawn["object_region"]
@@ -248,7 +257,7 @@ class Run:
     ) -> MaskExtractor | UNet | None:
         """The second stage, from where it is; None where it was stopped."""
         entries = [*self.folder.log.entries(), *at.entries]
-        time_left = SecondStageTime(at.config.refine.rounds, at.count, at.config.refine.steps)
+        time_left = SecondStageTime(at.config.refine.rounds, at.count, at.config.refine.steps, self.expected)
         since = time.monotonic() - (entries[-1].get("seconds", 0.0) if entries else 0.0)
 
         def log(entry: Entry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.live import Live
 from rich.text import Text
 
 from redoseg.run_folder import Entry, LossName
+from redoseg.train.time_left import SecondStageTime
+
+EACH = 60.0  # seconds between two lines of the second stage where output is not a terminal
 
 # names short enough for a terminal's width
 SHORT: dict[LossName, str] = {
@@ -27,41 +31,20 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class SecondStageTime:
-    """How long the second stage will take, by the seconds that its masks and its steps have taken so far.
+class StatusLine:
+    """One line of fixed columns, refreshed in place on a terminal; elsewhere printed at each scoring, or each minute.
 
     Args:
-        rounds, targets, steps: how many rounds there are, and how many masks are made and steps done in each.
+        console: where to print.
+        steps: length of the first stage.
     """
 
-    def __init__(self, rounds: int, targets: int, steps: int) -> None:
-        self.rounds, self.wanted = rounds, {"targets": targets, "refine_step": steps}
-        self.seconds = dict.fromkeys(self.wanted, 0.0)
-        self.seen = dict.fromkeys(self.wanted, 0)
-        self.last: Entry | None = None
-
-    def left(self, entry: Entry) -> float | None:
-        """Seconds left after this entry of the log; None while no mask, or no step, has been timed."""
-        last, self.last = self.last, entry
-        done = {"targets": entry.get("targets", self.wanted["targets"]), "refine_step": entry.get("refine_step", 0)}
-        for kind in self.wanted:
-            if last is not None and kind in last and kind in entry and last["refining"] == entry["refining"]:
-                self.seen[kind] += entry[kind] - last[kind]  # type: ignore[literal-required]
-                self.seconds[kind] += entry["seconds"] - last["seconds"]
-        if not all(self.seen.values()):
-            return None
-        rounds = self.rounds - entry["refining"]
-        return sum(
-            (self.wanted[kind] * (rounds + 1) - done[kind]) * self.seconds[kind] / self.seen[kind]
-            for kind in self.wanted
-        )
-
-
-class StatusLine:
-    """One line of fixed columns, refreshed in place on a terminal, printed at each scoring elsewhere."""
+    second_stage = 0.0
+    """Seconds that the second stage will take."""
 
     def __init__(self, console: Console, steps: int) -> None:
         self.console, self.steps = console, steps
+        self.printed = time.monotonic()
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> StatusLine:
@@ -77,6 +60,7 @@ class StatusLine:
 
     def say(self, message: str) -> None:
         """A line that stays."""
+        self.printed = time.monotonic()
         self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, entry: Entry, iou: float | None, scored: bool) -> None:
@@ -84,7 +68,7 @@ class StatusLine:
         if self.live is None and not scored:
             return
         speed = entry["steps_per_s"]
-        left = _clock((self.steps - entry["step"]) / speed) if speed else "-"
+        left = _clock((self.steps - entry["step"]) / speed + self.second_stage) if speed else "-"
         losses = "  ".join(f"{short} {entry[k]:6.3f}" for k, short in SHORT.items() if k in entry)
         sizes = "/".join(f"{100 * s:.0f}" for s in entry["sizes"])
         score = "" if iou is None else f"  iou {iou:.3f}"
@@ -97,16 +81,19 @@ class StatusLine:
         else:
             self.say(line)
 
-    def show_second(self, entry: Entry, time: SecondStageTime) -> None:
-        """Show an entry of the second stage on a terminal; elsewhere its rounds are enough."""
-        left = time.left(entry)
-        if self.live is None:
+    def show_second(self, entry: Entry, expected: SecondStageTime) -> None:
+        """Show an entry of the second stage; where output is not a terminal, one a minute."""
+        left = expected.left(entry)
+        if self.live is None and time.monotonic() - self.printed < EACH:
             return
         kind, what = ("targets", "masks") if "targets" in entry else ("refine_step", "step")
         words = "-" if left is None else _clock(left)
         loss = f"  loss {entry['refine_loss']:.3f}" if "refine_loss" in entry else ""
         line = (
-            f"second stage, round {entry['refining']}/{time.rounds}  {what} {entry[kind]}/{time.wanted[kind]}  "  # type: ignore[literal-required]
-            f"left {words:>7}{loss}"
+            f"second stage, round {entry['refining']}/{expected.rounds}  "
+            f"{what} {entry[kind]}/{expected.wanted[kind]}  left {words:>7}{loss}"  # type: ignore[literal-required]
         )
-        self.live.update(Text(line, overflow="ellipsis", no_wrap=False), refresh=True)
+        if self.live:
+            self.live.update(Text(line, overflow="ellipsis", no_wrap=False), refresh=True)
+        else:
+            self.say(line)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from redoseg.errors import DataError
+from redoseg.errors import ConfigError, DataError, RunError
 from redoseg.files import describe_error, printable
 from redoseg.images.read import read_image
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_object
 from redoseg.train.health import ADVICE
 from redoseg.train.report import ending
+from redoseg.train.time_left import second_stage_left
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,9 @@ def _words(files: RunFolder) -> str:
     entries = files.log.entries()
     if not entries:
         return "`log.jsonl` has no line yet. The run is starting, or the folder is not a run folder."
-    config, outcome, last = read_object(files.config).get("config"), files.read_outcome(), entries[-1]
-    steps = config.get("steps") if isinstance(config, dict) else None
+    outcome, last = files.read_outcome(), entries[-1]
     trained = next((e for e in reversed(entries) if "sizes" in e), last)
-    sentences = [_reached(steps if isinstance(steps, int) else None, outcome, last, trained)]
+    sentences = [_reached(files, outcome, entries, trained)]
     if "steps_per_s" in trained:
         sizes = " and ".join(f"{100 * share:.0f} %" for share in trained["sizes"])
         sentences.append(f"{trained['steps_per_s']:.2f} steps a second. The regions cover {sizes} of the photographs.")
@@ -86,18 +86,31 @@ def _words(files: RunFolder) -> str:
     return " ".join(sentences)
 
 
-def _reached(steps: int | None, outcome: Outcome, last: Entry, trained: Entry) -> str:
+def _reached(files: RunFolder, outcome: Outcome, entries: Sequence[Entry], trained: Entry) -> str:
     """How the run has ended, or its step and the time left."""
+    last = entries[-1]
     if outcome.get("health") == "diverged":
         return f"**Diverged** at step {outcome['step']:,}."
-    if outcome and outcome["step"] >= last["step"]:
+    under_way = bool(outcome.get("rounds_left")) and not outcome["stopped"]
+    if outcome and outcome["step"] >= last["step"] and not under_way:
         return f"**{ending(outcome).capitalize()}**, {last['step']:,} steps in {_minutes(last['seconds'])}."
-    share = f" of {steps:,} ({100 * last['step'] / steps:.0f} %)" if steps else ""
-    speed = trained.get("steps_per_s")
+    about = read_object(files.config)
+    try:
+        config = files.read_config()
+    except (ConfigError, RunError):  # the log alone says enough
+        return f"**Step {last['step']:,}**, {_minutes(last['seconds'])} so far."
     number = last.get("refining", last.get("refine_round"))
-    left = f", about {_minutes((steps - last['step']) / speed)} left" if steps and speed and not number else ""
-    stage = f", second stage, round {number}" if number else ""
-    return f"**Step {last['step']:,}{share}**{stage}, {_minutes(last['seconds'])} so far{left}."
+    if number:
+        pictures = about.get("trained_on", {}).get("pictures", config.refine.pictures)
+        seconds = second_stage_left(config, pictures, entries)
+        stage, of_what = f"second stage, round {number} of {config.refine.rounds}", ""
+    else:
+        speed = trained.get("steps_per_s")
+        seconds = (config.steps - last["step"]) / speed if speed else None
+        stage = f"step {last['step']:,} of {config.steps:,} ({100 * last['step'] / config.steps:.0f} %)"
+        of_what = " of the first stage" if config.has_second_stage else ""
+    left = "" if seconds is None else f", about {_minutes(seconds)}{of_what} left"
+    return f"**{stage.capitalize()}**, {_minutes(last['seconds'])} so far{left}."
 
 
 def _minutes(seconds: float) -> str:

@@ -135,7 +135,7 @@ def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -
         assert len(listed) > 50
         for name, _, _ in listed:
             if name != "recipe":
-                assert f"--{name.replace('_', '-')}" in said.out
+                assert f"--{name.removeprefix('as_').replace('_', '-')}" in said.out
 
 
 def test_trains_help_shows_the_recipes_defaults(call: Call) -> None:
@@ -357,10 +357,16 @@ def test_an_unknown_method(call: Call, photos: Path, trained: Any) -> None:
 # ----------------------------------------------------------------------------------------- what verbs leave
 
 
+NEXT = [
+    "look at run/samples/last.png: a row a picture: the picture, its mask, each region redrawn",
+    "use it: redoseg segment run photo.jpg -o out/",
+]
+
+
 def test_train_and_resume(call: Call) -> None:
     said = call("train", "shapes", *TINY, "--out", "run")
     assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines()[-1] == "finished; run folder: run"
+    assert said.out.splitlines()[-3:] == ["finished; run folder: run", *NEXT]
     assert run_folder.RunFolder(Path("run")).read_config().nets.latent == 4
     said = call("train", "--resume", "--out", "run", "--steps", "3", "--device", "cpu")
     assert said.code == 0
@@ -376,7 +382,7 @@ def test_train_names_its_own_folder(call: Call) -> None:
 
 
 def test_dry_run_prints_the_settings_and_stops(call: Call, photos: Path) -> None:
-    said = call("train", "shapes", "--dry-run", "--steps", "9", "--data", photos, "--optim.beta1", "0.25")
+    said = call("train", "shapes", "--dry-run", "--json", "--steps", "9", "--data", photos, "--optim.beta1", "0.25")
     assert (said.code, said.err) == (0, "")
     shown = json.loads(said.out)
     assert (shown["steps"], shown["optim"]["beta1"], shown["data"]["size"]) == (9, 0.25, 32)
@@ -385,13 +391,37 @@ def test_dry_run_prints_the_settings_and_stops(call: Call, photos: Path) -> None
     assert list(Path().iterdir()) == []
 
 
+def test_a_dry_run_for_people(call: Call, photos: Path, tmp_path: Path) -> None:
+    small = ["--batch", "2", "--refine.batch", "2", "--refine.pictures", "6", "--refine.sharpen-size", "1"]
+    said = call("train", "--data", photos, *small, "--dry-run", "--sheet", tmp_path / "sheet.png")
+    assert (said.code, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert lines[0].startswith("would train on 12 pictures of photos")
+    assert re.fullmatch(r"first stage: 800 steps of 2 pictures at 32 px, about \d+ (seconds|minutes)", lines[1])
+    assert "2 rounds from the first stage's masks: each has masks of 6 pictures, cut by GrabCut" in lines[2]
+    assert re.fullmatch(r"both stages: about \d+ (seconds|minutes)", lines[3])
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 500
+    assert not Path("runs").exists()
+    alone = call("train", "--data", photos, *small, "--refine.start", "disc", "--dry-run").out
+    assert "first stage" not in alone
+    assert "2 rounds from one disc for all" in alone
+
+
+def test_what_only_a_dry_run_takes(call: Call) -> None:
+    for extra in (["--json"], ["--sheet", "a.png"]):
+        said = call("train", "shapes", *extra)
+        assert (said.code, said.err.count("\n")) == (2, 1)
+        assert f"{extra[0]} was given without --dry-run" in said.err
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        ["--seed", "3", "shapes", "--dry-run"],
-        ["--seed=3", "shapes", "--dry-run"],
-        ["--dry-run", "--seed", "3", "shapes"],
-        ["--data.flip", "--seed", "3", "shapes", "--dry-run"],
+        ["--seed", "3", "shapes", "--dry-run", "--json"],
+        ["--seed=3", "shapes", "--dry-run", "--json"],
+        ["--dry-run", "--json", "--seed", "3", "shapes"],
+        ["--data.flip", "--seed", "3", "shapes", "--dry-run", "--json"],
     ],
 )
 def test_a_recipe_counts_wherever_it_stands(command: list[str], call: Call) -> None:
@@ -399,13 +429,13 @@ def test_a_recipe_counts_wherever_it_stands(command: list[str], call: Call) -> N
     assert (said.code, said.err) == (0, "")
     shown = json.loads(said.out)
     assert shown["seed"] == 3
-    assert shown["steps"] == json.loads(call("train", "shapes", "--dry-run").out)["steps"]
+    assert shown["steps"] == json.loads(call("train", "shapes", "--dry-run", "--json").out)["steps"]
 
 
 def test_a_recipe_after_the_data_counts_too(call: Call, photos: Path) -> None:
-    said = call("train", "--data", photos, "shapes", "--dry-run")
+    said = call("train", "--data", photos, "shapes", "--dry-run", "--json")
     assert (said.code, said.err) == (0, "")
-    assert json.loads(said.out) == json.loads(call("train", "shapes", "--data", photos, "--dry-run").out)
+    assert json.loads(said.out) == json.loads(call("train", "shapes", "--data", photos, "--dry-run", "--json").out)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +464,8 @@ def test_how_a_run_ends_is_the_exit_code(
     ended = {"collapsed": False, "stopped": False, "step": 9, "steps": 9, "scores": {"iou": 0.5}, "left_out": 0}
     ended |= outcome
     monkeypatch.setattr(run, "run", lambda *_, **__: ended)
-    assert call("train", "shapes", "--out", "run") == (code, said + "\n", "")
+    following = [] if ended["stopped"] else NEXT
+    assert call("train", "shapes", "--out", "run") == (code, "\n".join([said, *following]) + "\n", "")
 
 
 def test_ctrl_c_before_training_starts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -622,7 +653,7 @@ def test_train_goes_on_past_a_broken_picture(call: Call, photos: Path) -> None:
     assert (said.code, said.err) == (1, "")  # done in part
     listed = [line for line in said.out.splitlines() if line.startswith("skipped: ")]
     assert listed == ["skipped: broken.png: not a picture of a known format; replace or remove it"]
-    assert said.out.splitlines()[-1] == "finished; run folder: run"
+    assert said.out.splitlines()[-3:] == ["finished; run folder: run", *NEXT]
     assert json.loads(Path("run/config.json").read_text())["trained_on"]["pictures"] == 12
 
 
@@ -1002,7 +1033,7 @@ def test_training_without_torch_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_gone_is_no_traceback() -> None:
-    command = f"{sys.executable} -m redoseg train shapes --dry-run | head -c 1"
+    command = f"{sys.executable} -m redoseg train shapes --dry-run --json | head -c 1"
     said = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in said.stderr
     assert said.stdout == "{"

@@ -88,7 +88,7 @@ def test_names_that_the_terminal_cannot_print(
 
 @pytest.mark.parametrize("number", [28, 5, 32])
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["doctor"], ["completion", "bash"], ["train", "shapes", "--dry-run"]]
+    "arguments", [["--help"], ["doctor"], ["completion", "bash"], ["train", "shapes", "--dry-run", "--json"]]
 )
 def test_a_stream_that_cannot_be_written(
     arguments: list[str], number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -35,7 +35,8 @@ def log(steps: int = 5000, lines: int = 40, **figures: Any) -> list[dict[str, An
         ({"sizes": [0.5, 0.44, 0.06]}, health.ONE_REGION),
         ({"sizes": [0.5, 0.42, 0.08]}, health.HEALTHY),  # three regions have less each
         ({"grey": 0.22}, health.GREY),
-        ({"critic_real": 0.01, "critic_fake": 0.02}, health.DISCRIMINATOR_WINS),
+        ({"critic_real": 0.01, "critic_fake": 0.02}, health.HEALTHY),  # masks and latents do not suffer from it
+        ({"critic_real": 0.01, "critic_fake": 0.02, "latent_read": 0.0}, health.DISCRIMINATOR_WINS),
         ({"critic_real": 0.01}, health.HEALTHY),  # still fooled by the fakes
         ({"critic_real": 1e8}, health.DIVERGED),
         ({"critic_real": 0.01, "critic_fake": 0.02, "grey": 0.25}, health.DISCRIMINATOR_WINS),

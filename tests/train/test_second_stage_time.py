@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from redoseg.run_folder import Entry
-from redoseg.train.status import SecondStageTime, StatusLine
+from redoseg.train.status import StatusLine
+from redoseg.train.time_left import SecondStageTime
 
 
 def entries(rounds: int, targets: int, steps: int, per_mask: float, per_step: float) -> Iterator[tuple[Entry, float]]:

@@ -1,0 +1,99 @@
+"""A run whose second stage is under way: nothing says that it is finished, and what uses its masks says whose they are.
+
+And how long it will take, which is measured before it starts.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from redoseg.cli.main import run_command
+from redoseg.run_folder import RunFolder
+from redoseg.train.forecast import forecast
+from redoseg.train.stage_data import RunData
+from redoseg.train.time_left import Forecast
+from redoseg.web.progress import run_progress
+from tests.conftest import Tiny, Trained
+
+SECOND = ["--refine.rounds", "2", "--refine.steps", "20", "--refine.pictures", "16", "--refine.batch", "4"]
+
+
+@pytest.fixture(scope="module")
+def unfinished(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run that was stopped in its second stage, and what it had said while that ran."""
+    folder = tmp_path_factory.mktemp("unfinished") / "run"
+    shutil.copytree(trained.folder, folder)
+    files, said = RunFolder(folder), dict[str, Any]()
+
+    def refine(*_: object, log: Any, **__: object) -> None:
+        log({"refining": 1, "targets": 8})
+        log({"refining": 1, "targets": 16})
+        log({"refining": 1, "refine_step": 20})
+        said.update(outcome=files.read_outcome(), report=files.report.read_text(), page=run_progress(folder).words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redoseg.train.run.draw_samples", lambda *_: None)
+        patch.setattr("redoseg.train.run.refine", refine)
+        assert run_command(["train", "--resume", "--out", str(folder), *SECOND]) == 130
+    return folder, said
+
+
+def test_nothing_says_finished_while_the_second_stage_runs(unfinished: tuple[Path, dict[str, Any]]) -> None:
+    said = unfinished[1]
+    assert said["outcome"]["rounds_left"] == 2
+    assert "State: first stage finished, second stage under way" in said["report"]
+    assert "The masks here are those of the first stage" in said["report"]
+    assert "second stage, round 1 of 2" in said["page"].lower()
+    for words in (said["report"], said["page"]):
+        assert "ended:" not in words.lower()
+        assert "**finished" not in words.lower()
+
+
+def test_a_stop_is_named(unfinished: tuple[Path, dict[str, Any]]) -> None:
+    files = RunFolder(unfinished[0])
+    assert "Ended: stopped by hand in the second stage" in files.report.read_text()
+    assert "Stopped by hand in the second stage" in run_progress(files.path).words
+
+
+@pytest.mark.parametrize("verb", ["segment", "export", "redraw"])
+def test_who_uses_its_masks_is_told_whose_they_are(
+    unfinished: tuple[Path, dict[str, Any]],
+    trained: Trained,
+    verb: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "a.png")
+    for folder, unfit in ((unfinished[0], True), (trained.folder, False)):
+        photo = [] if verb == "export" else [tmp_path / "a.png"]
+        out = tmp_path / f"{verb}-{unfit}"
+        assert run_command([verb, str(folder), *map(str, photo), "--out", str(out)]) == 0
+        assert ("(2 rounds left), so the masks are those of its first stage" in capsys.readouterr().err) == unfit
+
+
+def test_a_forecast_times_both_stages_and_changes_nothing(tiny: Tiny) -> None:
+    config = tiny({"refine.rounds": 2, "refine.pictures": 10, "refine.steps": 30, "refine.batch": 4})
+    data = RunData.open(config, torch.device("cpu"))
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    found = forecast(config, data)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert min(found.step, found.target, found.refine_step) > 0
+    alone = forecast(tiny({"refine.rounds": 1, "refine.start": "disc", "refine.steps": 20}), data)
+    assert alone.step == 0
+    assert alone.refine_step > 0
+
+
+def test_the_whole_time_of_a_stage(tiny: Tiny) -> None:
+    config = tiny({"refine.rounds": 2, "refine.pictures": 10, "refine.steps": 30})
+    found = Forecast(step=2.0, target=0.5, refine_step=1.0)
+    assert found.first_stage(config) == 12 * 2.0
+    assert found.second_stage(config, 24) == 2 * (10 * 0.5 + 30 * 1.0)
+    assert found.second_stage(config, 4) == 2 * (4 * 0.5 + 30 * 1.0)

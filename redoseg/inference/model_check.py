@@ -36,9 +36,9 @@ def check_operators(content: bytes) -> None:
     Raises ValueError for bytes that are not ONNX.
     """
     view = memoryview(content)
-    for number, value in _fields(view):
+    for number, value in fields_of(view):
         if number == 7:
-            _check_graph(_bytes(value))
+            _check_graph(view_of(value))
         elif number in (20, 25):
             raise UnsafeModel("has functions or training steps of its own")
 
@@ -47,16 +47,16 @@ def _check_graph(graph: memoryview) -> None:
     nodes = 0
     scales: set[str] = set()
     constants: dict[str, memoryview] = {}
-    for number, value in _fields(graph):
+    for number, value in fields_of(graph):
         if number == 1:
             nodes += 1
-            operator, inputs = _check_node(_bytes(value))
+            operator, inputs = _check_node(view_of(value))
             if operator == "Concat" and len(set(inputs)) < len(inputs):
                 raise UnsafeModel("joins a value to itself, which doubles it each time")
             if operator == "Resize":
                 scales.update(inputs[1:])
         elif number == 5:
-            tensor = _bytes(value)
+            tensor = view_of(value)
             constants[_check_constant(tensor)] = tensor
         elif number == 15:
             raise UnsafeModel("has sparse constants")
@@ -69,24 +69,24 @@ def _check_graph(graph: memoryview) -> None:
 
 def _check_node(node: memoryview) -> tuple[str, list[str]]:
     operator, domain, inputs = "", "", []
-    for number, value in _fields(node):
+    for number, value in fields_of(node):
         if number == 1:
-            inputs.append(_text(value))
+            inputs.append(text_of(value))
         elif number == 4:
-            operator = _text(value)
+            operator = text_of(value)
         elif number == 5:
-            _check_attribute(_bytes(value))
+            _check_attribute(view_of(value))
         elif number == 7:
-            domain = _text(value)
+            domain = text_of(value)
     if operator not in OPERATORS or domain not in ("", "ai.onnx"):
         raise UnsafeModel(f"has the operator {operator[:40]!r}, which redoseg does not write")
     return operator, inputs
 
 
 def _check_attribute(attribute: memoryview) -> None:
-    for number, value in _fields(attribute):
+    for number, value in fields_of(attribute):
         if number in (3, 8):
-            values = [value] if isinstance(value, int) else list(_varints(value))
+            values = [value] if isinstance(value, int) else list(varints_of(value))
             if any(abs(_signed(one)) > _INTEGER for one in values):
                 raise UnsafeModel(f"has an attribute above {_INTEGER}")
         elif number not in (1, 2, 4, 7, 9, 13, 20):  # a tensor, a graph (Loop, If, Scan), a reference
@@ -96,13 +96,13 @@ def _check_attribute(attribute: memoryview) -> None:
 def _check_constant(tensor: memoryview) -> str:
     """The constant's name."""
     name, kind, shape, stored = "", 0, [], 0
-    for number, value in _fields(tensor):
+    for number, value in fields_of(tensor):
         if number == 1:
-            shape += [value] if isinstance(value, int) else list(_varints(value))
+            shape += [value] if isinstance(value, int) else list(varints_of(value))
         elif number == 2 and isinstance(value, int):
             kind = value
         elif number == 8:
-            name = _text(value)
+            name = text_of(value)
         elif number == 13 or (number == 14 and value != 0):
             raise UnsafeModel("has constants in another file")
         elif number in (4, 5, 6, 7, 9, 10, 11):
@@ -119,18 +119,18 @@ def _check_constant(tensor: memoryview) -> str:
 def _numbers(tensor: memoryview, kind: int) -> Iterator[float]:
     """The numbers of a constant of floats or of int64."""
     code, width = ("f", 4) if kind == _FLOAT else ("q", 8)
-    for number, value in _fields(tensor):
+    for number, value in fields_of(tensor):
         if number == 9 and not isinstance(value, int):
             if len(value) % width:
                 raise ValueError("cut off")
             yield from (one for (one,) in struct.iter_unpack("<" + code, value))
         elif number == 7 and kind == _INT64:
-            yield from map(_signed, [value] if isinstance(value, int) else _varints(value))
+            yield from map(_signed, [value] if isinstance(value, int) else varints_of(value))
         elif number == 4 and not isinstance(value, int):
             yield from (one for (one,) in struct.iter_unpack("<f", value))
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields_of(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """The fields of a message of protocol buffers: number, and a whole number or bytes. Raises ValueError."""
     at = 0
     while at < len(message):
@@ -164,7 +164,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("a number that does not end")
 
 
-def _varints(packed: memoryview) -> Iterator[int]:
+def varints_of(packed: memoryview) -> Iterator[int]:
     at = 0
     while at < len(packed):
         value, at = _varint(packed, at)
@@ -175,11 +175,11 @@ def _signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def _bytes(value: int | memoryview) -> memoryview:
+def view_of(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
         raise ValueError("not a message")
     return value
 
 
-def _text(value: int | memoryview) -> str:
-    return bytes(_bytes(value)).decode("utf-8", "replace")
+def text_of(value: int | memoryview) -> str:
+    return bytes(view_of(value)).decode("utf-8", "replace")

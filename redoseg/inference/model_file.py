@@ -18,6 +18,7 @@ from redoseg.errors import ModelError, did_you_mean
 from redoseg.files import describe_error, printable
 from redoseg.inference.hub import HUB, fetch
 from redoseg.inference.model_check import UnsafeModel, check_operators
+from redoseg.inference.model_cost import check_cost
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, STATE_FILE
 
 FORMAT = "1"
@@ -132,6 +133,7 @@ class Network:
         if not trust:
             try:
                 check_operators(found.content)
+                check_cost(found.content)
             except UnsafeModel as error:
                 raise ModelError(
                     f"{where} {error}. It may use any memory and time. If you trust its author, use --trust "

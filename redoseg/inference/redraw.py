@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import Network, fetched, find_model
 from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, as_photo
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, REDRAW_FILE
@@ -24,7 +25,6 @@ from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, REDRAW_FILE
 LARGEST = 1024  # longer side of a result [pixels]
 MOST = 64  # drawings at a time
 STEPS = 10  # frames of an animation from one latent to the next
-_BATCH = 8  # drawings in one pass of the network
 _VALUES = {"picture": 4, "masks": 4, "latents": 3, "read": 2, "drawings": 5, "latents_used": 3}
 
 What = Literal["object", "background", "both"]
@@ -172,8 +172,8 @@ class RedrawModel:
         factor, offset = self.segmenter.value_range
         kept = (1 - scene.soft[drawn].sum(0)).clip(0, 1)[..., None] * np.asarray(scene.photo, np.float32)
         results = []
-        for start in range(0, len(latents), _BATCH):
-            for drawings in self._run(scene, latents[start : start + _BATCH])[0]:
+        for start in range(0, len(latents), BATCH):
+            for drawings in self._run(scene, latents[start : start + BATCH])[0]:
                 pixels = kept.copy()
                 for region in drawn:
                     small = ((drawings[region].transpose(1, 2, 0) - offset) / factor).round().clip(0, 255)

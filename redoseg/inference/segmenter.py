@@ -22,12 +22,11 @@ from redoseg.images.guided import bilinear_mask, grabcut_mask, guided_mask
 from redoseg.images.photo import Photo, SoftMask, parts, to_photo
 from redoseg.images.read import read_photo
 from redoseg.inference.hub import local_or_fetched
+from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import ModelFile, Network, find_model
 from redoseg.inference.object_mask import CLEANING, HALF, check_threshold, cleaned, object_of
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
 from redoseg.system import cores, in_order, opencv
-
-_BATCH = 8  # images; larger ones do not fit a core's cache and are no quicker
 
 ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Photo
 """A path, what a picture file contains or such a file that is open, a PIL image, or an array or tensor."""
@@ -132,7 +131,7 @@ class Segmenter:
         soft = np.empty((len(images), self.regions, height, width), np.float32)
 
         def fill(start: int) -> None:
-            some = [Image.fromarray(image) for image in images[start : start + _BATCH]]
+            some = [Image.fromarray(image) for image in images[start : start + BATCH]]
             reduced = self._reduced(some)
             for i, masks in enumerate(self._run(reduced)):
                 if way == "grabcut":  # of two regions, the other is the rest
@@ -143,7 +142,7 @@ class Segmenter:
                     for region, mask in enumerate(masks):
                         soft[start + i, region] = _upsampled(mask, reduced[i], Photo(some[i]), way).whole()
 
-        with contextlib.closing(in_order(fill, range(0, len(images), _BATCH), self.threads)) as filled:
+        with contextlib.closing(in_order(fill, range(0, len(images), BATCH), self.threads)) as filled:
             for _ in filled:
                 pass
         return soft

@@ -1,6 +1,7 @@
 """Model files from elsewhere: each that does not fit, or could use any memory or time, is one ModelError."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from redoseg.cli.main import run_command
+from redoseg.config.schema import Config
 from redoseg.errors import ModelError
 from redoseg.inference.model_check import OPERATORS, UnsafeModel, check_operators
+from redoseg.inference.model_cost import check_cost
 from redoseg.inference.model_file import find_model, weights
 from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.segmenter import Segmenter
@@ -84,6 +87,84 @@ def enlarged(model: onnx.ModelProto) -> None:
     node("Resize", "picture", "", "added")(model)
 
 
+def chain(*steps: tuple[str, list[str], dict[str, object]], **constants: object) -> Change:
+    """Operators one after another: each takes the value before it ("" among its inputs), first the picture."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for name, values in constants.items():
+            array = np.array(values)
+            array = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+        value = "picture"
+        for number, (operator, inputs, attributes) in enumerate(steps):
+            names = [value if name == "" else name for name in inputs]
+            value = f"chain{number}"
+            model.graph.node.append(helper.make_node(operator, names, [value], **attributes))
+
+    return change
+
+
+def int8(model: onnx.ModelProto) -> None:
+    """What a kernel covers, copied for each pixel of a picture."""
+    for name, array in {"scale": np.float32(1), "zero": np.int8(0), "w": np.ones((1, 3, 2048, 1), np.float32)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(array), name))
+    chain(
+        ("Pad", ["", "pads"], {}),
+        ("QuantizeLinear", ["", "scale", "zero"], {}),
+        ("DequantizeLinear", ["", "scale", "zero"], {}),
+        ("Conv", ["", "w"], {}),
+        pads=[0, 0, 0, 0, 0, 0, 4080, 4080],
+    )(model)
+
+
+COSTLY: dict[str, Change] = {
+    "enlarged again and again": chain(*[("Resize", ["", "", "by"], {})] * 3, by=[1.0, 1.0, 60.0, 60.0]),
+    "enlarged in channels": chain(*[("Resize", ["", "", "by"], {})] * 4, by=[1.0, 40.0, 1.0, 1.0]),
+    "padded again and again": chain(*[("Pad", ["", "pads"], {})] * 9, pads=[0, 0, 0, 0, 0, 0, 4000, 4000]),
+    "a sum of row and column": chain(
+        ("Reshape", ["", "column"], {}),
+        ("Transpose", [""], {}),
+        ("Add", ["", "chain0"], {}),
+        ("Reshape", ["", "column"], {}),
+        ("Transpose", [""], {}),
+        ("Add", ["", "chain3"], {}),
+        column=[-1, 1],
+    ),
+    "outer products": chain(
+        ("Reshape", ["", "column"], {}),
+        ("Gemm", ["", ""], {"transB": 1}),
+        ("Reshape", ["", "column"], {}),
+        ("Gemm", ["", ""], {"transB": 1}),
+        column=[-1, 1],
+    ),
+    "outer products of constants": chain(("MatMul", ["up", "along"], {}), up=[[1.0]] * 40_000, along=[[1.0] * 40_000]),
+    "the same by two ways": chain(
+        *[("Resize", ["", "", "by"], {}), ("Identity", [""], {})] * 3, by=[1.0, 30.0, 30.0, 30.0]
+    ),
+    "many large values": chain(("Resize", ["", "", "by"], {}), *[("Relu", [""], {})] * 200, by=[1.0, 1.0, 64.0, 64.0]),
+    "by the number of pictures": chain(
+        *[("Reshape", ["", "column"], {}), ("Gemm", ["", ""], {"transB": 1})] * 2, column=[-1, 8]
+    ),
+    "long kernels": chain(
+        ("Pad", ["", "pads"], {}),
+        ("AveragePool", [""], {"kernel_shape": [2000, 2000]}),
+        pads=[0, 0, 0, 0, 0, 0, 3000, 3000],
+    ),
+    "long kernels of maxima": chain(
+        ("Resize", ["", "", "by"], {}),
+        ("MaxPool", [""], {"kernel_shape": [1001, 1001], "pads": [500] * 4}),
+        by=[1.0, 1.0, 64.0, 64.0],
+    ),
+    "long sums": chain(
+        ("Resize", ["", "", "by"], {}),
+        ("MatMul", ["", ""], {}),
+        *[("MatMul", ["", "chain0"], {})] * 400,
+        by=[1.0, 1.0, 64.0, 64.0],
+    ),
+    "copies of int8": int8,
+}
+
+
 UNSAFE: dict[str, Change] = {
     "Loop": node("Loop", body=body()),
     "If": node("If", then_branch=body(), else_branch=body()),
@@ -139,6 +220,32 @@ def test_what_redoseg_does_not_write(tmp_path: Path, case: str, entrance: str) -
     assert "--trust" in refused(ENTRANCES[entrance], path)
 
 
+@pytest.mark.parametrize("case", COSTLY)
+def test_memory_and_time_are_known_before_it_runs(tmp_path: Path, case: str) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    COSTLY[case](model)
+    path.write_bytes(model.SerializeToString())
+    before = time.process_time()
+    said = refused(Segmenter, path)
+    assert time.process_time() - before < 2
+    assert "--trust" in said
+    assert any(word in said for word in ("GB of values", "multiplies", "not known")), said
+
+
+@pytest.mark.parametrize("net", ["paper", "unet"])
+def test_large_networks_that_redoseg_trains_are_accepted(net: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from redoseg.nets.mask_extractor import MaskExtractor
+    from redoseg.nets.unet import UNet
+    from redoseg.onnx_export.mask_extractor import export_extractor
+
+    config = Config()
+    network = UNet(config.refine.student_width, 3) if net == "unet" else MaskExtractor(config.nets)
+    export_extractor(network, config, tmp_path / "m.onnx", name="large", object_region=0, size=512)
+    check_cost((tmp_path / "m.onnx").read_bytes())
+
+
 @pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT64, TensorProto.FLOAT16])
 def test_outputs_of_another_type(tmp_path: Path, kind: int) -> None:
     path = write_model(tmp_path / "m.onnx")
@@ -158,7 +265,9 @@ def test_a_shape_that_is_not_declared_is_noticed(tmp_path: Path) -> None:
         for axis, length in enumerate(value.type.tensor_type.shape.dim):
             length.dim_param = f"{value.name}{axis}"
     path.write_bytes(model.SerializeToString())
-    assert "metadata say" in refused(Segmenter, path) or "not one of redoseg" in refused(Segmenter, path)
+    assert "does not say the sizes of its inputs" in refused(Segmenter, path)
+    said = refused(lambda path: Segmenter(path, trust=True), path)
+    assert "metadata say" in said or "not one of redoseg" in said
 
 
 def test_a_trusted_file_is_opened(tmp_path: Path) -> None:
@@ -195,6 +304,7 @@ def test_any_bytes_end_in_an_answer(tmp_path: Path) -> None:
             damaged[at] = chance.integers(0, 256)
         with contextlib.suppress(UnsafeModel, ValueError):
             check_operators(bytes(damaged))
+            check_cost(bytes(damaged))
 
 
 def test_no_operator_contains_a_graph() -> None:

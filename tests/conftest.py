@@ -154,12 +154,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_curves() -> Iterator[None]:
-    """Runs in this process draw no curves, which takes longer than so short a training; that of `trained` does."""
+def _quickly() -> Iterator[None]:
+    """In this process runs draw nothing, which takes longer than so short a training; that of `trained` does.
+
+    And nothing waits for the disk: no power cut is survived here.
+    """
     from redoseg.train import run
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "draw_curves", lambda *_: None)
+        patch.setattr(run, "draw_samples", lambda *_: None)
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 
@@ -198,5 +203,6 @@ def trained(tiny: Tiny, photos: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     with open("/dev/null", "w") as nowhere, pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "draw_curves", plots.draw_curves)
+        patch.setattr(run, "draw_samples", plots.draw_samples)
         outcome = run.run(config, folder, False, "cpu", Console(file=nowhere))
     return Trained(folder, config, outcome)

@@ -120,7 +120,8 @@ def test_a_signal_that_was_ignored_stays_so(
     assert process.returncode >= 0
 
 
-@pytest.mark.parametrize("ignored", [False, True])
+# what was ignored: tests/train/test_training.py in one process, and verbs above with other signals
+@pytest.mark.parametrize("ignored", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_training_saves_before_it_stops(ignored: bool, start: Start, tmp_path: Path) -> None:
     """And, as under nohup, does not hear SIGHUP where that was ignored."""
     out, steps = tmp_path / "run", 20 if ignored else 100_000

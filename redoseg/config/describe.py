@@ -41,14 +41,20 @@ class Setting:
     """Other names, with their dashes."""
 
 
+_docstrings: dict[type, dict[str, str]] = {}
+
+
 def docstrings(kind: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass."""
+    """The docstring under each field of a dataclass. Python keeps none, so its source is read, once."""
+    if kind in _docstrings:
+        return _docstrings[kind]
     body = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}
     for node, after in zip(body.body, body.body[1:], strict=False):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
             found[node.target.id] = str(ast.literal_eval(after.value))
+    _docstrings[kind] = found
     return found
 
 

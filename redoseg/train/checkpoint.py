@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from redoseg.errors import ModelError
@@ -30,7 +30,7 @@ class Saved(TypedDict):
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], about: Mapping[str, object]) -> None:
     """Write `tensors` and the JSON-able `about` to `path`, whole or not at all."""
     described = {"redoseg": json.dumps({"format": FORMAT, **about})}
-    write_atomic(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, described))
+    write_atomic(path, save({k: v.detach().cpu().contiguous().numpy() for k, v in tensors.items()}, described))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

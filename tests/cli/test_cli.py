@@ -250,8 +250,7 @@ def test_a_mistake_is_one_line(command: str, text: str, call: Call) -> None:
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize("columns", ["40", "200"])
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(("encoding", "columns"), [("utf-8", "40"), ("ascii", "200")])
 def test_a_mistake_reads_the_same_on_any_terminal(encoding: str, columns: str) -> None:
     places = {"PYTHONIOENCODING": encoding, "COLUMNS": columns}
     said = outside("train", "shapes", "--nets.discriminator-widht", "3", **places)
@@ -970,7 +969,7 @@ def test_scaling_is_also_told_in_words(call: Call, monkeypatch: pytest.MonkeyPat
 def test_the_model_of_devices() -> None:
     from redoseg.bench.scaling import devices
 
-    found = devices(Config(data=DataConfig(size=32), nets=NetConfig(discriminator_width=8, encoder_width=8)))
+    found = devices(Config(data=DataConfig(size=16), nets=NetConfig(discriminator_width=8, encoder_width=8)))
     by_link = {(row["link"], row["devices"]): row for row in found["rows"]}
     slow, fast = by_link["Ethernet 100 Gb/s", 64], by_link["InfiniBand 400 Gb/s", 64]
     # 2 * 63 / 64 of the gradients over 12.5 GB a second

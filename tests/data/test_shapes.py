@@ -103,7 +103,7 @@ def test_new_kinds_have_one_object() -> None:
         generate("beetles", 1, 32, regions=3)
 
 
-@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("size", [32, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("level", OF_SHAPES)
 def test_difficulty(level: str, size: int) -> None:
     baselines = pytest.importorskip("redoseg.evaluation.baselines")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -15,7 +16,7 @@ from torch.nn.utils import parametrizations
 
 from redoseg.bench.reference_step import plain_settings, plain_state
 from redoseg.config.schema import Config, NetConfig, ObjectiveConfig, OptimConfig, SpeedConfig
-from redoseg.data import open_shapes
+from redoseg.data import ImageSet, open_shapes
 from redoseg.study.run import load_study
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
@@ -39,9 +40,14 @@ def players(config: Config) -> tuple[Redrawer, Discriminator]:
     return Redrawer(config), Discriminator(config)
 
 
+@functools.cache
+def shapes(size: int, count: int) -> ImageSet:
+    return open_shapes("shapes", size, regions=2, split="train", count=count)
+
+
 def first_updates(config: Config, steps: int = 1) -> dict[str, dict[str, Tensor]]:
     """The parameters of each part after the loop's first steps."""
-    pictures = open_shapes("shapes", config.data.size, regions=2, split="train", count=config.data.pictures)
+    pictures = shapes(config.data.size, config.data.pictures)
     device = torch.device("cpu")
     hooks = Hooks(log=lambda _: None, sample=lambda *_: None, save=lambda _: None, stop=lambda: False)
     state = TrainState.fresh(config, device)

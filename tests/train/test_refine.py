@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from redoseg.train.loader import ImageStore
 from redoseg.train.measure import soft_masks
 from redoseg.train.stage_data import open_training_images
 from redoseg.train.state import TrainState
+from tests.conftest import Trained
 
 Tiny = Callable[..., Config]
 
@@ -113,8 +115,8 @@ def test_the_closest_zoom_is_a_setting(closest: float) -> None:
 
 
 def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"data.size": 32, "data.pictures": 64, "nets.extractor_width": 8}
-    settings |= {"refine.rounds": 1, "refine.steps": 120, "refine.batch": 16, "refine.rate": 1e-2, "refine.keep": 0.5}
+    settings = {"data.size": 32, "data.pictures": 64}
+    settings |= {"refine.rounds": 1, "refine.steps": 60, "refine.batch": 8, "refine.rate": 1e-2, "refine.keep": 0.5}
     config = tiny(settings)
     bank = ImageStore(open_training_images(config), config, torch.device("cpu"))
     labels = generate("shapes", 64, 32)[1].astype(np.int8)
@@ -223,10 +225,39 @@ def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch
     assert not hasattr(bank, "asked")
 
 
+def export_nothing(patch: pytest.MonkeyPatch) -> None:
+    for name in ("export_extractor", "export_redrawer"):
+        patch.setattr(run, name, lambda *_, **__: None)
+
+
+def train(config: Config, out: Path, resume: bool = False) -> dict[str, Any]:
+    return run.run(config, out, resume, "cpu", Console(file=io.StringIO()))
+
+
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
-    return lambda config, out, resume=False: run.run(config, out, resume, "cpu", Console(file=io.StringIO()))
+    """A run without exports."""
+    export_nothing(monkeypatch)
+    return train
+
+
+def finished(config: Config, folder: Path) -> Trained:
+    with pytest.MonkeyPatch.context() as patch:
+        export_nothing(patch)
+        return Trained(folder, config, train(config, folder))
+
+
+@pytest.fixture(scope="module")
+def one_round(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run with one round, without exports. Nobody changes it."""
+    return finished(tiny(BOTH | SECOND), tmp_path_factory.mktemp("one") / "run")
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tiny: Tiny, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run with two rounds and labelled pictures that are watched. Nobody changes it."""
+    config = tiny(BOTH | SECOND | {"refine.rounds": 2, "data.evaluate_on": str(photos)})
+    return finished(config, tmp_path_factory.mktemp("two") / "run")
 
 
 def no_second_stage(*_: Any, **__: Any) -> None:
@@ -240,11 +271,15 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_with_a_second_stage(
-    go: Callable[..., Any], tiny: Tiny, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_rounds: Trained,
+    go: Callable[..., Any],
+    tiny: Tiny,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = BOTH | {"data.evaluate_on": str(photos)}
-    config = tiny(settings | SECOND | {"refine.rounds": 2})
-    outcome = go(config, tmp_path / "a")
+    config, outcome = two_rounds.config, two_rounds.outcome
+    shutil.copytree(two_rounds.folder, tmp_path / "a")
     assert set(outcome["scores"]) == set(outcome["scores_before_refining"])
     entries = log_of(tmp_path / "a")
     assert [e.get("refine_round") for e in entries[-3:]] == [None, 1, 2]
@@ -254,7 +289,7 @@ def test_a_run_with_a_second_stage(
     assert "Scores before refining" in (tmp_path / "a" / "report.md").read_text()
 
     # the first stage is what it is without a second, and again gives the same
-    alone = go(tiny(settings), tmp_path / "b")
+    alone = go(tiny(BOTH | {"data.evaluate_on": str(photos)}), tmp_path / "b")
     assert alone["scores"] == outcome["scores_before_refining"]
     first, second = (load_file(tmp_path / name / "state.safetensors") for name in "ab")
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -275,12 +310,11 @@ def test_a_run_with_a_second_stage(
 
 
 def test_more_steps_afterwards_do_the_second_stage_again(
-    go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_round: Trained, go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     go(tiny(BOTH | SECOND | {"steps": 4}), folder)
     old = load_file(folder / "refined.safetensors")
-    longer = tiny(BOTH | SECOND | {"steps": 6})
     seen: list[bool] = []
     real = run.refine
 
@@ -289,21 +323,20 @@ def test_more_steps_afterwards_do_the_second_stage_again(
         return real(*arguments, **named)
 
     monkeypatch.setattr(run, "refine", look_and_refine)
-    outcome = go(longer, folder, resume=True)
+    outcome = go(one_round.config, folder, resume=True)
     assert seen == [False]  # that of the shorter run is gone
     assert outcome["step"] == 6
     assert [(e["step"], e.get("refine_round")) for e in log_of(folder)] == [*((s, None) for s in range(1, 7)), (6, 1)]
-    straight = go(longer, tmp_path / "straight")
-    assert outcome == straight
-    new, expected = (load_file(f / "refined.safetensors") for f in (folder, tmp_path / "straight"))
+    assert outcome == one_round.outcome
+    new, expected = (load_file(f / "refined.safetensors") for f in (folder, one_round.folder))
     assert all(torch.equal(new[key], expected[key]) for key in expected)
     assert any(not torch.equal(new[key], old[key]) for key in old)
 
 
 def test_a_stop_in_the_second_stage_leaves_the_first(
-    go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_rounds: Trained, go: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, folder = tiny(BOTH | SECOND | {"refine.rounds": 2}), tmp_path / "run"
+    config, folder = two_rounds.config, tmp_path / "run"
     append = run_folder.RunLog.append
 
     def append_and_interrupt(log: run_folder.RunLog, entry: run_folder.Entry) -> None:
@@ -320,20 +353,20 @@ def test_a_stop_in_the_second_stage_leaves_the_first(
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
     assert state.step == 6
 
-    finished = go(config, folder, resume=True)
-    assert not finished["stopped"]
+    resumed = go(config, folder, resume=True)
+    assert not resumed["stopped"]
     assert "- Ended: finished" in (folder / "report.md").read_text()
     assert [e.get("refine_round") for e in log_of(folder)] == [None] * 6 + [1, 2]
-    assert finished == go(config, tmp_path / "straight")
-    weights, expected = (load_file(f / "refined.safetensors") for f in (folder, tmp_path / "straight"))
+    assert resumed == two_rounds.outcome
+    weights, expected = (load_file(f / "refined.safetensors") for f in (folder, two_rounds.folder))
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
 def test_a_run_finished_before_a_setting_came_is_not_refined_again(
-    go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_round: Trained, go: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, folder = tiny(BOTH | SECOND), tmp_path / "run"
-    go(config, folder)
+    config, folder = one_round.config, tmp_path / "run"
+    shutil.copytree(one_round.folder, folder)
     tensors, about = load_checkpoint(folder / "refined.safetensors")
     del about["config"]["speed"], about["format"]
     save_checkpoint(folder / "refined.safetensors", tensors, about)
@@ -377,9 +410,6 @@ def test_a_second_stage_at_a_larger_size(student: str, tiny: Tiny, photos: Path,
     assert set(outcome["scores"]) == set(outcome["scores_before_refining"])
     size = config.data.size
     assert Segmenter(folder).size == 32 != size
-    first = dataclasses.replace(config, refine=dataclasses.replace(config.refine, rounds=0))
-    run.run(first, tmp_path / "first", False, "cpu", console)
-    assert Segmenter(tmp_path / "first").size == size
 
     # drawings keep the size of the first stage, masks have that of the second; also in a folder to share
     drawn = RedrawModel(folder, threads=1).redraw(Image.new("RGB", (50, 40), (200, 10, 10)), 2)
@@ -437,13 +467,13 @@ def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
     targets: dict[str, torch.Tensor] = {}
     truth = disc(32, 9)
     pictures = np.where(truth[..., None], (200, 60, 50), (40, 120, 70)) + np.random.default_rng(0).integers(
-        -8, 9, (24, 32, 32, 3)
+        -8, 9, (8, 32, 32, 3)
     )
     off = np.roll(truth, 5, 1)
-    monkeypatch.setattr(refine, "soft_masks", given_masks(np.repeat(off[None], 24, 0)))
+    monkeypatch.setattr(refine, "soft_masks", given_masks(np.repeat(off[None], 8, 0)))
     real = refine.augment
     for sharpen in ("off", "grabcut"):
-        config = tiny(SECOND | {"data.size": 32, "refine.keep": 1.0, "refine.sharpen": sharpen})
+        config = tiny(SECOND | {"data.size": 32, "data.pictures": 8, "refine.keep": 1.0, "refine.sharpen": sharpen})
         opened = dataclasses.replace(open_training_images(config), pixels=pictures.astype(np.uint8))
         bank = ImageStore(opened, config, cpu)
 

@@ -19,7 +19,6 @@ SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "16
 
 
 def quickly(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("redoseg.train.run.draw_samples", lambda *_: None)  # which takes a second
     patch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
 
 

@@ -44,11 +44,14 @@ class Stage:
         folder.mkdir(exist_ok=True)
         self.config, self.files = config, RunFolder(folder)
         self.bank = ImageStore(open_training_images(config), config, CPU)
+        self.state = TrainState.fresh(config, CPU)
         self.done: list[str] = []
 
-    def go(self, end: Callable[[str], bool] = lambda _: False, kill: bool = True) -> torch.nn.Module | None:
-        """Go until the end, or until `end` is true of what was just done: a stop, or a kill."""
-        state = TrainState.fresh(self.config, CPU)
+    def go(self, end: Callable[[str], bool] | None = None, kill: bool = True) -> torch.nn.Module | None:
+        """Go until the end, or until `end` is true of what was just done: a stop, or a kill.
+
+        What is to be stopped saves what it can at each moment.
+        """
         at = RefineState.load(self.files, self.config, restarts=0, count=24, device=CPU)
         at = at or RefineState(self.config, 0, 24, CPU)
         asked = False
@@ -56,7 +59,7 @@ class Stage:
         def did(what: str) -> None:
             nonlocal asked
             self.done.append(what)
-            if end(what):
+            if end is not None and end(what):
                 if kill:
                     raise Killed
                 asked = True
@@ -79,8 +82,9 @@ class Stage:
             patch.setattr(refine, "grabcut_from", cutting)
             patch.setattr(refine, "augment", augmenting)
             patch.setattr(refine, "LEAST_SHARE", 0.0)  # so short a run may find no object
+            patch.setattr(refine, "SAVE_EVERY", refine.SAVE_EVERY if end is None else 0.0)
             return refine.refine(
-                state,
+                self.state,
                 self.bank,
                 self.bank,
                 report=lambda entry, _: did(f"round {entry['refine_round']}"),
@@ -130,9 +134,7 @@ def test_it_continues_with_the_same_bits(
     tiny: Tiny,
     straight: dict[str, torch.Tensor],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(refine, "SAVE_EVERY", 0.0)
     stage = Stage(tiny(SECOND), tmp_path / "run")
     if kill:
         with pytest.raises(Killed):
@@ -148,10 +150,7 @@ def test_it_continues_with_the_same_bits(
     assert stage.done.count("step") <= most_steps
 
 
-def test_a_kill_between_the_two_files(
-    tiny: Tiny, straight: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refine, "SAVE_EVERY", 0.0)
+def test_a_kill_between_the_two_files(tiny: Tiny, straight: dict[str, torch.Tensor], tmp_path: Path) -> None:
     stage = Stage(tiny(SECOND), tmp_path / "run")
     with pytest.raises(Killed):
         stage.go(at_number("step", 5))

@@ -63,7 +63,7 @@ def begun(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds at the end of a run."""
-    for name in ("draw_samples", "export_extractor", "export_redrawer"):
+    for name in ("export_extractor", "export_redrawer"):
         patch.setattr(f"redoseg.train.run.{name}", lambda *_, **__: None)
     patch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
 

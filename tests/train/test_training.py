@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from redoseg import run_folder
+from redoseg import run_folder, signals
 from redoseg.config.recipe import to_values
 from redoseg.config.schema import Config, WatchConfig
 from redoseg.data import open_data
@@ -40,10 +40,25 @@ Start = Callable[..., subprocess.Popen[str]]
 TIMES = ("seconds", "steps_per_s")
 
 
+def export_nothing(patch: pytest.MonkeyPatch) -> None:
+    for name in ("export_extractor", "export_redrawer"):
+        patch.setattr(run, name, lambda *_, **__: None)
+
+
+@pytest.fixture(scope="module")
+def six_steps(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps in one go, which nobody changes."""
+    folder = tmp_path_factory.mktemp("six") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        export_nothing(patch)
+        run.run(tiny({"steps": 6}), folder, False, "cpu", Console(file=io.StringIO()))
+    return folder
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Quick:
-    """`run.run` without the export, which takes a second; returns the outcome and what was said."""
-    monkeypatch.setattr(run, "export_extractor", lambda *_, **__: None)
+    """`run.run` without exports; returns the outcome and what was said."""
+    export_nothing(monkeypatch)
 
     def go(config: Config, folder: Path, resume: bool = False) -> Outcome:
         said = io.StringIO()
@@ -190,7 +205,7 @@ def test_resumed_equals_straight(quick: Quick, tiny: Tiny, photos: Path, tmp_pat
 
 
 def test_ctrl_c_ends_the_step_and_writes_everything(
-    quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny({"steps": 6, "watch.checkpoint_every": 100})
     append = run_folder.RunLog.append
@@ -210,21 +225,23 @@ def test_ctrl_c_ends_the_step_and_writes_everything(
     assert "stopped by hand at step 4 of 6" in (tmp_path / "run" / "report.md").read_text()
     finished = quick(config, tmp_path / "run", resume=True)
     assert (finished["stopped"], finished["step"]) == (False, 6)
-    quick(config, tmp_path / "straight")
-    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    assert_same_run(six_steps, tmp_path / "run")
 
 
-def test_ctrl_c_that_was_ignored_from_the_start_still_is(
-    quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_that_was_ignored_from_the_start_still_is(
+    name: str, quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As under nohup."""
-    monkeypatch.setattr(run_folder.RunLog, "append", lambda *_: signal.raise_signal(signal.SIGINT))
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """As in a background job, and under nohup."""
+    number = getattr(signal, name)
+    monkeypatch.setattr(run_folder.RunLog, "append", lambda *_: signal.raise_signal(number))
+    before = signal.signal(number, signal.SIG_IGN)
     try:
-        outcome = quick(tiny({"steps": 2}), tmp_path / "run")
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        with signals.as_ctrl_c():  # as the command line has it
+            outcome = quick(tiny({"steps": 2}), tmp_path / "run")
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     assert (outcome["stopped"], outcome["step"]) == (False, 2)
 
 
@@ -254,8 +271,10 @@ def test_resumed_after_a_kill_equals_straight(start: Start, quick: Quick, tiny: 
 def two_and_three_steps(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run of two steps, which tests copy, and one of three."""
     folder = tmp_path_factory.mktemp("straight")
-    for steps in (2, 3):
-        run.run(tiny({"steps": steps}), folder / str(steps), False, "cpu", Console(file=io.StringIO()))
+    with pytest.MonkeyPatch.context() as patch:
+        export_nothing(patch)
+        for steps in (2, 3):
+            run.run(tiny({"steps": steps}), folder / str(steps), False, "cpu", Console(file=io.StringIO()))
     return folder / "2", folder / "3"
 
 
@@ -275,10 +294,10 @@ def test_resumed_with_a_damaged_log(
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
 
 
-def test_a_finished_run_with_an_emptied_log(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
-    quick(tiny({"steps": 1}), tmp_path / "run")
+def test_a_finished_run_with_an_emptied_log(six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+    shutil.copytree(six_steps, tmp_path / "run")
     (tmp_path / "run" / "log.jsonl").write_bytes(b"")
-    assert quick(tiny({"steps": 1}), tmp_path / "run", resume=True)["step"] == 1
+    assert quick(tiny({"steps": 6}), tmp_path / "run", resume=True)["step"] == 6
 
 
 @pytest.mark.slow
@@ -305,11 +324,13 @@ def test_ctrl_c_from_the_terminal(start: Start, tiny: Tiny, tmp_path: Path) -> N
     assert Segmenter(folder).size == 16
 
 
-def test_changed_settings_are_refused_with_the_differences(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+def test_changed_settings_are_refused_with_the_differences(
+    six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    quick(tiny({"steps": 1}), folder)
+    shutil.copytree(six_steps, folder)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    changed = tiny({"steps": 2, "optim.beta1": 0.5, "objective.redraw": "one"})
+    changed = tiny({"steps": 7, "optim.beta1": 0.5, "objective.redraw": "one"})
     with pytest.raises(RunError) as caught:
         quick(changed, folder, resume=True)
     assert str(caught.value) == (
@@ -319,10 +340,10 @@ def test_changed_settings_are_refused_with_the_differences(quick: Quick, tiny: T
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_fewer_steps_are_refused(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
-    quick(tiny({"steps": 2}), tmp_path / "run")
-    with pytest.raises(RunError, match="was to run 2 steps, and --steps 1 is less"):
-        quick(tiny({"steps": 1}), tmp_path / "run", resume=True)
+def test_fewer_steps_are_refused(six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+    shutil.copytree(six_steps, tmp_path / "run")
+    with pytest.raises(RunError, match="was to run 6 steps, and --steps 5 is less"):
+        quick(tiny({"steps": 5}), tmp_path / "run", resume=True)
 
 
 def test_an_existing_folder_is_refused(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
@@ -481,7 +502,7 @@ def test_without_restarts_nothing_starts_anew(quick: Quick, tiny: Tiny, tmp_path
 
 @pytest.mark.parametrize("player", ["redrawer", "discriminator"])
 def test_a_loss_that_is_not_finite_stops_the_run(
-    player: str, quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    player: str, six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse = loop.refuse_non_finite
 
@@ -502,8 +523,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert state.step == 4
     assert all(p.isfinite().all() for p in state.redrawer.parameters())
     quick(config, folder, resume=True)
-    quick(config, tmp_path / "straight")
-    assert_same_run(tmp_path / "straight", folder)
+    assert_same_run(six_steps, folder)
 
 
 @pytest.mark.parametrize("player", ["redrawer", "discriminator"])
@@ -595,12 +615,12 @@ def test_what_falls_back_is_said(quick: Quick, tiny: Tiny, tmp_path: Path, monke
     assert said.count("computing without torch.compile, which failed here: no compiler") == 1
 
 
-def test_a_run_goes_on_under_other_ways_to_compute(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_goes_on_under_other_ways_to_compute(six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    quick(tiny({"steps": 3}), folder)
-    resumed = quick(tiny({"steps": 6, "speed.fused_optimiser": False}), folder, resume=True)
-    assert resumed["step"] == 6
+    shutil.copytree(six_steps, folder)
+    resumed = quick(tiny({"steps": 7, "speed.fused_optimiser": False}), folder, resume=True)
+    assert resumed["step"] == 7
     assert "computing differently than before: speed.fused_optimiser" in resumed["said"]
     assert json.loads((folder / "config.json").read_text())["config"]["speed"]["fused_optimiser"] is False
     with pytest.raises(RunError, match="was trained with other settings"):
-        quick(tiny({"steps": 6, "batch": 6}), folder, resume=True)
+        quick(tiny({"steps": 7, "batch": 6}), folder, resume=True)

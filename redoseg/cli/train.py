@@ -101,11 +101,13 @@ def plan(config: Config, images: ImageSet, expected: Forecast) -> list[str]:
     if config.has_second_stage:
         cut = {"off": "", "grabcut": ", cut by GrabCut", "mean-field": ", cut by a mean field"}[refine.cut_in(1)]
         start = {"run": "the first stage's masks", "disc": "one disc for all", "square": "one square for all"}
+        early, last = config.round_size(1), config.refined_size
+        sides = f"{last} px" if early == last else f"{early} px, in the last round {last} px"
         rounds = "1 round" if refine.rounds == 1 else f"{refine.rounds} rounds"
         lines.append(
             f"second stage: {rounds} from {start.get(refine.start, 'masks of ' + refine.start)}: each has masks of "
             f"{min(len(images), refine.pictures):,} pictures{cut}, then {refine.steps:,} steps of {refine.batch} "
-            f"pictures at {config.refined_size} px; {minutes(second)}"
+            f"pictures at {sides}; {minutes(second)}"
         )
     if config.first_steps and config.has_second_stage:
         lines.append(f"both stages: {minutes(first + second)}")

@@ -144,7 +144,12 @@ def check(config: Config, where: str = "settings") -> None:
         if not (low <= value <= high and math.isfinite(value)):
             bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             raise ConfigError(f"{where}: {key} is {value}, but must be {bounds}; {_correct(key, where)}")
-    for key, size in (("data.size", config.data.size), ("refine.size", config.refined_size)):
+    early = config.round_size(1)
+    for key, size in (
+        ("data.size", config.data.size),
+        ("refine.size", config.refined_size),
+        ("refine.early_size", early),
+    ):
         if size < 16 or size % 4 or (size // 4) & (size // 4 - 1):
             raise ConfigError(
                 f"{where}: {key} is {size}, but must be 4 times a power of two, such as 16, 32, 64 or 128; "
@@ -154,6 +159,11 @@ def check(config: Config, where: str = "settings") -> None:
         raise ConfigError(
             f"{where}: refine.size is {config.refine.size}, but must be at least data.size ({config.data.size}); "
             f"{_correct('refine.size', where)}"
+        )
+    if not config.data.size <= early <= config.refined_size:
+        raise ConfigError(
+            f"{where}: refine.early_size is {early}, but must be from data.size ({config.data.size}) to refine.size "
+            f"({config.refined_size}); {_correct('refine.early_size', where)}"
         )
     start = config.refine.start
     if start != "run" and not config.has_second_stage:
@@ -166,8 +176,8 @@ def check(config: Config, where: str = "settings") -> None:
         (
             "refine.student",
             config.refine.student if config.has_second_stage else "",
-            "refine.size",
-            config.refined_size,
+            "refine.early_size" if config.refine.early_size else "refine.size",
+            early,
         ),
     ):
         if net == "unet" and pixels < 32:

@@ -210,6 +210,8 @@ class RefineConfig:
     """Highest learning rate, reached after a tenth of the round [per step]"""
     size: int = 0
     """Side of the pictures in that stage: 4 times a power of two, data.size or more; 0 is data.size [pixels]"""
+    early_size: int = 0
+    """The same in all rounds but the last, which then take less time; 0 is that of the last [pixels]"""
     sharpen: Literal["off", "grabcut", "mean-field"] = "off"
     """Cut the targets again, picture by picture, of two regions: grabcut by the colours of both, mean-field by these,
     by what the network says and by edges [name]"""
@@ -300,6 +302,10 @@ class Config:
     def refined_size(self) -> int:
         """Side of the images and masks of the second stage [pixels]."""
         return self.refine.size or self.data.size
+
+    def round_size(self, number: int) -> int:
+        """Side of the images and masks of round `number` of the second stage, counted from 1 [pixels]."""
+        return self.refined_size if number >= self.refine.rounds else self.refine.early_size or self.refined_size
 
     @property
     def largest_size(self) -> int:

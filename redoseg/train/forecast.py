@@ -10,6 +10,7 @@ import torch
 
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.train import distributed
+from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
 from redoseg.train.refine import learn_round, make_targets
 from redoseg.train.refine_state import RefineState, Targets
@@ -23,25 +24,34 @@ CUTS = 4
 
 
 def forecast_second_stage(config: Config, data: RunData) -> Forecast:
-    """Time a few targets and steps of the second stage. PyTorch's random state stays what it was."""
+    """Time a few targets and steps of each round's size. PyTorch's random state stays what it was."""
     if not config.has_second_stage or distributed.world_size() > 1:  # the main process alone has that stage
-        return Forecast(0.0, 0.0, 0.0)
-    fine = data.second.bank
+        return Forecast(0.0, (), ())
+    numbers = range(1, config.refine.rounds + 1)
+    kinds = [(config.refine.cut_in(number), config.round_size(number)) for number in numbers]
+    timed = {kind: _time_round(config, data.rounds[kinds.index(kind)].bank, kinds.index(kind) + 1) for kind in kinds}
+    return Forecast(0.0, tuple(timed[kind][0] for kind in kinds), tuple(timed[kind][1] for kind in kinds))
+
+
+def _time_round(config: Config, fine: ImageStore, number: int) -> tuple[float, float]:
+    """Seconds of one target and of one step of that round."""
     few = np.resize(np.arange(len(fine)), CUTS)
-    disc = StartMasks(RefineConfig(start="disc"))
+    disc, cut = StartMasks(RefineConfig(start="disc")), config.refine.cut_in(number)
     started = time.monotonic()
-    made = make_targets(disc, fine, fine, few, cut=config.refine.cut_in(1), config=config.refine, stop=lambda: False)
+    made = make_targets(disc, fine, fine, few, cut=cut, config=config.refine, stop=lambda: False)
     target = (time.monotonic() - started) / CUTS
     assert made is not None
-    short = replace(config, refine=replace(config.refine, steps=STEPS), watch=replace(config.watch, log_every=1))
-    at = RefineState(short, 0, CUTS, fine.device)
+    short = replace(
+        config, refine=replace(config.refine, steps=STEPS, rate=0.0), watch=replace(config.watch, log_every=1)
+    )
+    at = RefineState(short, 0, CUTS, fine.device, round=number)
     at.targets = Targets(made[0], CUTS, np.arange(CUTS))
     times = [time.monotonic()]
     with torch.random.fork_rng(devices=[]):
         learn_round(
             at, 0, fine, few, stop=lambda: False, log=lambda _: times.append(time.monotonic()), save=lambda _: None
         )
-    return Forecast(0.0, target, (times[-1] - times[1]) / (STEPS - 1))
+    return target, (times[-1] - times[1]) / (STEPS - 1)
 
 
 def forecast(config: Config, data: RunData) -> Forecast:
@@ -58,7 +68,8 @@ def forecast(config: Config, data: RunData) -> Forecast:
         checkpoint_every=never,
         collapse_every=never,
     )
-    short = replace(config, steps=never, watch=watch, speed=replace(config.speed, compile="off"))
+    still = replace(config.optim, extractor_rate=0.0, generator_rate=0.0, encoder_rate=0.0, discriminator_rate=0.0)
+    short = replace(config, steps=never, watch=watch, optim=still, speed=replace(config.speed, compile="off"))
     times = [time.monotonic()]
     hooks = Hooks(
         log=lambda _: times.append(time.monotonic()),

@@ -85,7 +85,7 @@ def _least(regions: UInt8[np.ndarray, "p h w"]) -> float:
 def refine(
     state: TrainState,
     bank: ImageStore,
-    fine: ImageStore,
+    rounds: Sequence[ImageStore],
     *,
     report: Callable[[Entry, nn.Module], None],
     stop: Callable[[], bool],
@@ -96,8 +96,8 @@ def refine(
 ) -> MaskExtractor | UNet | None:
     """The extractor after the configured rounds, or None if asked to `stop`; `state` is not changed.
 
-    `bank` has the pictures at the size of the first stage, whose masks teach the first round, `fine` the same ones
-    at the size that the second stage works at. `start` gives other masks for the first round than the first stage's.
+    `bank` has the pictures at the size of the first stage, whose masks teach the first round, `rounds` the same ones
+    at the size that each round works at. `start` gives other masks for the first round than the first stage's.
     `at` is where the stage continues, and is changed; without it the stage begins.
     `report` is called after each round with a log entry and the extractor that the round gave, `log` with entries on
     the way, and `save` when `at` should be saved, with whether its targets have changed since.
@@ -106,9 +106,11 @@ def refine(
     images = evenly_spaced(len(bank), config.pictures)
     at = at or RefineState(state.config, state.restarts, len(images), device)
     while not at.done:
+        fine = rounds[at.round - 1]
         if at.targets.kept is None:
             source = start if at.round == 1 and start is not None else at.teacher or state.average.nets["extractor"]
-            if not _choose_targets(at, state, source, bank, fine, images, stop=stop, log=log, save=save):
+            seen = bank if at.round == 1 else rounds[at.round - 2]
+            if not _choose_targets(at, state, source, seen, fine, images, bank=bank, stop=stop, log=log, save=save):
                 save(True)
                 return None
             save(True)
@@ -130,15 +132,19 @@ def _choose_targets(
     at: RefineState,
     state: TrainState,
     source: StartMasks | nn.Module,
-    bank: ImageStore,
+    seen: ImageStore,
     fine: ImageStore,
     images: Int[np.ndarray, " p"],
     *,
+    bank: ImageStore,
     stop: Callable[[], bool],
     log: Callable[[Entry], None],
     save: Callable[[bool], None],
 ) -> bool:
-    """Make the targets of the round and choose those to learn from; whether it was not asked to `stop`."""
+    """Make the targets of the round and choose those to learn from; whether it was not asked to `stop`.
+
+    `seen` has the images as `source` sees them, `bank` as the first stage's generators do.
+    """
     config, cut = state.config.refine, state.config.refine.cut_in(at.round)
     due = Due()
 
@@ -148,7 +154,6 @@ def _choose_targets(
         if due():
             save(True)
 
-    seen = bank if at.round == 1 else fine
     pair = make_targets(source, seen, fine, images, cut=cut, config=config, stop=stop, targets=at.targets, each=each)
     if pair is None:
         return False

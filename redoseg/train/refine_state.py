@@ -91,14 +91,15 @@ class RefineState:
         return {"rounds_left": self.config.refine.rounds - self.round + 1}
 
     def _no_targets(self) -> Targets:
-        size = self.config.refined_size
+        size = self.config.round_size(self.round)
         return Targets(np.zeros((self.count, size, size), np.uint8))
 
     def end_round(self) -> None:
         """Make the student the teacher of the next round."""
         assert self.student is not None
         self.teacher = self.student.network.eval().requires_grad_(False)
-        self.round, self.student, self.targets = self.round + 1, None, self._no_targets()
+        self.round, self.student = self.round + 1, None
+        self.targets = self._no_targets()
 
     def save(self, folder: RunFolder, also_targets: bool) -> None:
         """Write everything that a resumed second stage needs; targets that have not changed need no second write.

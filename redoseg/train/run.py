@@ -190,12 +190,12 @@ class Run:
             learnt = state.average.nets["extractor"] if config.first_steps else None
             redrawn = self._outcome(state, learnt, first)
             if not config.has_second_stage or redrawn["stopped"] or redrawn["collapsed"]:
-                self._score_images("first stage", state.average.nets["extractor"], redrawn["object_region"])
+                self._score_images("first stage", state.average.nets["extractor"], redrawn["object_region"], first)
                 return self._finish(state, state.average.nets["extractor"], first, redrawn)
             if extractor is None:
                 if learnt is not None:
                     if at.fresh:
-                        self._score_images("first stage", learnt, redrawn["object_region"])
+                        self._score_images("first stage", learnt, redrawn["object_region"], first)
                     self._finish(state, learnt, first, redrawn | at.left())
                 else:
                     self._write_outcome(redrawn | at.left())
@@ -257,7 +257,7 @@ class Run:
     ) -> MaskExtractor | UNet | None:
         """The second stage, from where it is; None where it was stopped."""
         entries = [*self.folder.log.entries(), *at.entries]
-        time_left = SecondStageTime(at.config.refine.rounds, at.count, at.config.refine.steps, self.expected)
+        time_left = SecondStageTime(at.config, at.count, self.expected)
         since = time.monotonic() - (entries[-1].get("seconds", 0.0) if entries else 0.0)
 
         def log(entry: Entry) -> None:
@@ -280,7 +280,7 @@ class Run:
         return refine(
             state,
             data.first.bank,
-            data.second.bank,
+            [stage.bank for stage in data.rounds],
             report=report,
             stop=stop,
             start=data.start,
@@ -364,13 +364,12 @@ class Run:
         self._write_outcome(outcome)
         return outcome
 
-    def _score_images(self, after: str, extractor: nn.Module, region: int) -> None:
+    def _score_images(self, after: str, extractor: nn.Module, region: int, stage: StageData) -> None:
         """Store the IoU of each labelled image, where the settings ask for it; the first stage's come first."""
         config = self.config
         if not config.watch.picture_scores or not config.data.evaluate_on:
             return
-        bank = (self.data.first if after == "first stage" else self.data.second).bank
-        data = config.data
+        bank, data = stage.bank, config.data
         scored = labelled_images(data.evaluate_on, built_in=config.refined_size, mask_values=data.mask_values)
         scores = image_scores(extractor, scored, size=bank.size, region=region, config=config, device=bank.device)
         path = self.folder.picture_scores
@@ -408,13 +407,13 @@ class Run:
 
     def _scores_of_round(self, region: int, number: int, extractor: nn.Module) -> Entry:
         """What the log says of the extractor that a round gave."""
-        found: Entry = {}
-        watched = self.data.second.watched
+        found, stage = Entry(), self.data.rounds[number - 1]
+        watched = stage.watched
         if watched is not None:
             indices = evenly_spaced(len(watched.labelled), self.config.data.evaluate_pictures)
             masks = soft_masks(extractor, watched.bank, indices)
             found = {"object_region": region} | cast(Entry, watched.scores(masks, indices, region))
-        self._score_images(f"round {number}", extractor, region)
+        self._score_images(f"round {number}", extractor, region, stage)
         return found
 
     def _say_round(self, entry: Entry) -> None:

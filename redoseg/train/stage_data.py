@@ -69,10 +69,15 @@ class RunData:
 
     images: ImageSet
     first: StageData
-    second: StageData
-    """The same as `first` where there is no second stage, or one of the same size."""
+    rounds: tuple[StageData, ...]
+    """For each round of the second stage; the same object where sizes are the same."""
     start: StartMasks | None
     """Masks that the second stage starts from; None where they are the first stage's."""
+
+    @property
+    def second(self) -> StageData:
+        """That of the second stage's end; `first` where there is no second stage."""
+        return self.rounds[-1] if self.rounds else self.first
 
     @classmethod
     def open(cls, config: Config, device: torch.device) -> RunData:
@@ -84,7 +89,11 @@ class RunData:
         watched = open_watched_images(config) if distributed.is_main() else None
         start = StartMasks.find(config.refine, images.names) if config.has_second_stage else None
         first = StageData.at(config.data.size, images, watched, config, device)
-        second = first
-        if distributed.is_main() and config.largest_size != config.data.size:
-            second = StageData.at(config.refined_size, images, watched, config, device)
-        return cls(images, first, second, start)
+        sizes = [config.round_size(number) for number in range(1, config.refine.rounds + 1)]
+        if not distributed.is_main():
+            sizes = []
+        at = {config.data.size: first}
+        for size in sizes:
+            if size not in at:
+                at[size] = StageData.at(size, images, watched, config, device)
+        return cls(images, first, tuple(at[size] for size in sizes), start)

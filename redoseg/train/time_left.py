@@ -11,14 +11,14 @@ from redoseg.run_folder import Entry
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds that each part of a run takes; 0 for a part that it does not have."""
+    """Seconds that each part of a run takes; nothing for a part that it does not have."""
 
     step: float
     """Of a step of the first stage."""
-    target: float
-    """Of making one mask that the second stage learns from."""
-    refine_step: float
-    """Of a step of the second stage."""
+    targets: tuple[float, ...]
+    """Of making one mask that the second stage learns from, in each of its rounds."""
+    refine_steps: tuple[float, ...]
+    """Of a step of the second stage, in each of its rounds."""
 
     def first_stage(self, config: Config) -> float:
         """Seconds of the whole first stage."""
@@ -27,41 +27,56 @@ class Forecast:
     def second_stage(self, config: Config, pictures: int) -> float:
         """Seconds of the whole second stage, of a set of so many pictures."""
         refine = config.refine
-        considered = min(pictures, refine.pictures)
-        return refine.rounds * (considered * self.target + refine.steps * self.refine_step)
+        return min(pictures, refine.pictures) * sum(self.targets) + refine.steps * sum(self.refine_steps)
 
 
 class SecondStageTime:
     """How long the second stage will take, by the seconds that its masks and its steps have taken so far.
 
     Args:
-        rounds, targets, steps: how many rounds there are, and how many masks are made and steps done in each.
-        guess: seconds that a mask and a step may take, until some have been timed.
+        config: of the run.
+        targets: how many masks a round makes.
+        expected: what they may take, until some have been timed.
     """
 
-    def __init__(self, rounds: int, targets: int, steps: int, guess: Forecast | None = None) -> None:
-        self.rounds, self.wanted = rounds, {"targets": targets, "refine_step": steps}
-        self.guess = {"targets": guess.target, "refine_step": guess.refine_step} if guess else {}
-        self.seconds = dict.fromkeys(self.wanted, 0.0)
-        self.seen = dict.fromkeys(self.wanted, 0)
+    def __init__(self, config: Config, targets: int, expected: Forecast | None = None) -> None:
+        self.rounds, self.wanted = config.refine.rounds, {"targets": targets, "refine_step": config.refine.steps}
+        self.sizes = [config.round_size(number) for number in range(1, self.rounds + 1)]
+        self.expected = {"targets": expected.targets, "refine_step": expected.refine_steps} if expected else {}
+        self.timed: dict[tuple[str, int], tuple[float, int]] = {}
+        """Seconds and count of what was timed, by kind and by the size of the images."""
         self.last: Entry | None = None
 
     def left(self, entry: Entry) -> float | None:
-        """Seconds left after this entry of the log; None while no mask, or no step, has been timed or guessed."""
+        """Seconds left after this entry of the log; None while nothing has been timed, or is expected."""
         last, self.last = self.last, entry
+        number = entry["refining"]
         done = {"targets": entry.get("targets", self.wanted["targets"]), "refine_step": entry.get("refine_step", 0)}
         for kind in self.wanted:
-            if last is not None and kind in last and kind in entry and last["refining"] == entry["refining"]:
-                self.seen[kind] += entry[kind] - last[kind]  # type: ignore[literal-required]
-                self.seconds[kind] += entry["seconds"] - last["seconds"]
-        if not all(self.seen[kind] or kind in self.guess for kind in self.wanted):
-            return None
-        rounds = self.rounds - entry["refining"]
-        return sum(
-            (self.wanted[kind] * (rounds + 1) - done[kind])
-            * (self.seconds[kind] / self.seen[kind] if self.seen[kind] else self.guess[kind])
-            for kind in self.wanted
-        )
+            if last is not None and kind in last and kind in entry and last["refining"] == number:
+                seconds, count = self.timed.get((kind, self.sizes[number - 1]), (0.0, 0))
+                count += entry[kind] - last[kind]  # type: ignore[literal-required]
+                self.timed[kind, self.sizes[number - 1]] = seconds + entry["seconds"] - last["seconds"], count
+        left = 0.0
+        for kind, wanted in self.wanted.items():
+            for later in range(number, self.rounds + 1):
+                each = self._seconds_of_one(kind, later)
+                if each is None:
+                    return None
+                left += (wanted - (done[kind] if later == number else 0)) * each
+        return left
+
+    def _seconds_of_one(self, kind: str, number: int) -> float | None:
+        """Of one mask or step of that round: as timed at its size, else as expected, else as timed at another size."""
+        size = self.sizes[number - 1]
+        timed = {at: seconds / count for (of, at), (seconds, count) in self.timed.items() if of == kind and count}
+        if size in timed:
+            return timed[size]
+        if kind in self.expected:
+            return self.expected[kind][number - 1]
+        for at, seconds in timed.items():
+            return seconds * (size / at) ** 2 if kind == "refine_step" else seconds
+        return None
 
 
 def second_stage_left(config: Config, pictures: int, entries: Sequence[Entry]) -> float | None:
@@ -69,10 +84,8 @@ def second_stage_left(config: Config, pictures: int, entries: Sequence[Entry]) -
 
     `pictures` is the number of images that the run learns from.
     """
-    refine = config.refine
-    time = SecondStageTime(refine.rounds, min(pictures, refine.pictures), refine.steps)
-    left = None
+    time, left = SecondStageTime(config, min(pictures, config.refine.pictures)), None
     for entry in entries:
-        if "refining" in entry:
+        if 1 <= entry.get("refining", 0) <= config.refine.rounds:
             left = time.left(entry)
     return left

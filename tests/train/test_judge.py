@@ -96,7 +96,7 @@ def test_the_judge_decides_what_teaches(judge: str, tiny: Tiny, monkeypatch: pyt
         return images, masks
 
     monkeypatch.setattr(refine, "augment", look)
-    refine.refine(state, bank, bank, report=lambda *_: None, stop=lambda: False)
+    refine.refine(state, bank, [bank] * 3, report=lambda *_: None, stop=lambda: False)
     expected = {tuple(mask.ravel()) for mask in ((wrong if judge == "agreement" else truth) == 0).astype(np.float32)}
     assert {tuple(mask.ravel()) for batch in taught for mask in batch} <= expected
 

@@ -102,7 +102,7 @@ def test_the_first_round_is_cut_by_one_and_later_ones_by_another(
     monkeypatch.setattr(refine, "mean_field", first_half("mean-field"))
     rounds: list[int] = []
     state = TrainState.fresh(config, torch.device("cpu"))
-    refine.refine(state, bank, bank, report=lambda *_: rounds.append(len(calls)), stop=lambda: False)
+    refine.refine(state, bank, [bank] * 3, report=lambda *_: rounds.append(len(calls)), stop=lambda: False)
     per_round = [calls[i:j] for i, j in zip([0, *rounds], rounds, strict=False)]
     expected = ["grabcut"] * 3 if later == "same" else ["grabcut", "mean-field", "mean-field"]
     assert [set(names) for names in per_round] == [{name} for name in expected]

@@ -32,7 +32,7 @@ from redoseg.train import refine, run
 from redoseg.train.checkpoint import load_checkpoint, save_checkpoint
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import soft_masks
-from redoseg.train.stage_data import open_training_images
+from redoseg.train.stage_data import RunData, open_training_images
 from redoseg.train.state import TrainState
 from tests.conftest import Trained
 
@@ -87,7 +87,7 @@ def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
 
     monkeypatch.setattr(refine, "_cut_by_colour", cut_anew)
     assert refine.refine(
-        TrainState.fresh(config, torch.device("cpu")), bank, bank, report=lambda *_: None, stop=lambda: False
+        TrainState.fresh(config, torch.device("cpu")), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False
     )
     assert set(bank.asked) == set(range(5, 11))
 
@@ -127,7 +127,7 @@ def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
         state = TrainState.fresh(config, torch.device("cpu"))
-        student = refine.refine(state, bank, bank, report=lambda *_: None, stop=lambda: False)
+        student = refine.refine(state, bank, [bank] * 3, report=lambda *_: None, stop=lambda: False)
     assert student is not None
     masks = soft_masks(student, bank, np.arange(64))
     before = metrics.score(wrong[::2] > 0, labels[::2]).iou
@@ -157,7 +157,7 @@ def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(tiny: Tiny, mo
         with monkeypatch.context() as patch:
             patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
             state = TrainState.fresh(config, torch.device("cpu"))
-            net = refine.refine(state, bank, bank, report=lambda *_: None, stop=lambda: False)
+            net = refine.refine(state, bank, [bank] * 3, report=lambda *_: None, stop=lambda: False)
         assert net is not None
         found[student] = metrics.score(soft_masks(net, bank, np.arange(32))[:, 1] > 0.5, labels).iou
     assert found["unet"] > 0.9, found
@@ -203,7 +203,8 @@ def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monke
     rounds: list[Any] = []
     state = TrainState.fresh(config, torch.device("cpu"))
     assert (
-        refine.refine(state, bank, bank, report=lambda entry, _: rounds.append(entry), stop=lambda: False) is not None
+        refine.refine(state, bank, [bank] * 3, report=lambda entry, _: rounds.append(entry), stop=lambda: False)
+        is not None
     )
     assert set(bank.asked) == {3, *range(2, 24, 3)}
     assert [e["kept"] for e in rounds] == [9, 9]
@@ -216,7 +217,7 @@ def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch
     monkeypatch.setattr(refine, "soft_masks", given_masks(np.full((24, 16, 16), kind)))
     with pytest.raises(RunError) as caught:
         refine.refine(
-            TrainState.fresh(config, torch.device("cpu")), bank, bank, report=lambda *_: None, stop=lambda: False
+            TrainState.fresh(config, torch.device("cpu")), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False
         )
     assert str(caught.value) == (
         "no training picture shows every region, so the second stage has no masks to learn from; "
@@ -453,12 +454,37 @@ def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkey
 
     monkeypatch.setattr(refine, "soft_masks", given)
     monkeypatch.setattr(refine, "augment", recorded)
-    student = refine.refine(TrainState.fresh(config, cpu), bank, fine, report=lambda *_: None, stop=lambda: False)
+    student = refine.refine(TrainState.fresh(config, cpu), bank, [fine], report=lambda *_: None, stop=lambda: False)
     assert student is not None
     assert asked_of == [bank]
     assert targets[0].shape[-2:] == (32, 32)
     assert (targets[0][0, 1].numpy() != large).mean() < 0.03
     assert student(fine(np.arange(2))).shape == (2, 2, 32, 32)
+
+
+def test_only_the_last_round_is_at_the_full_size(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(SECOND | {"refine.rounds": 3, "refine.size": 32, "refine.early_size": 16, "refine.start": "disc"})
+    data = RunData.open(config, torch.device("cpu"))
+    assert [stage.bank.size for stage in data.rounds] == [16, 16, 32]
+    assert data.rounds[0] is data.rounds[1] is data.first
+    learnt_at, asked_of, real, given = [], [], refine.augment, refine.soft_masks
+
+    def augmenting(seen: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        learnt_at.append(seen.shape[-1])
+        return real(seen, *rest)
+
+    def asking(network: Any, bank: ImageStore, indices: np.ndarray) -> np.ndarray:
+        asked_of.append(bank.size)
+        return given(network, bank, indices)
+
+    monkeypatch.setattr(refine, "augment", augmenting)
+    monkeypatch.setattr(refine, "soft_masks", asking)
+    monkeypatch.setattr(refine, "LEAST_SHARE", 0.0)  # so short a run may find no object
+    state, banks = TrainState.fresh(config, torch.device("cpu")), [stage.bank for stage in data.rounds]
+    student = refine.refine(state, data.first.bank, banks, report=lambda *_: None, stop=lambda: False, start=data.start)
+    assert student is not None
+    assert learnt_at == [16] * 40 + [32] * 20
+    assert asked_of == [16, 16]  # each round's masks are those of the network before, at the size that it learnt at
 
 
 def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,7 +508,7 @@ def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
             return real(seen, masks, *rest)
 
         monkeypatch.setattr(refine, "augment", recorded)
-        refine.refine(TrainState.fresh(config, cpu), bank, bank, report=lambda *_: None, stop=lambda: False)
+        refine.refine(TrainState.fresh(config, cpu), bank, [bank], report=lambda *_: None, stop=lambda: False)
     assert np.array_equal(targets["off"][0, 1].numpy(), off)
     for target in targets["grabcut"]:
         assert (target[1].numpy() != truth).mean() < 0.01

@@ -86,7 +86,7 @@ class Stage:
             return refine.refine(
                 self.state,
                 self.bank,
-                self.bank,
+                [self.bank] * 2,
                 report=lambda entry, _: did(f"round {entry['refine_round']}"),
                 stop=lambda: asked,
                 start=StartMasks.find(self.config.refine, ()),

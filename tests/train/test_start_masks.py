@@ -144,7 +144,7 @@ def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest
     monkeypatch.setattr(refine, "augment", recorded)
     start = StartMasks.find(RefineConfig(start="square", start_size=0.25), pictures.names)
     assert refine.refine(
-        TrainState.fresh(config, CPU), bank, bank, report=lambda *_: None, stop=lambda: False, start=start
+        TrainState.fresh(config, CPU), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False, start=start
     )
     square = torch.zeros(16, 16)
     square[4:12, 4:12] = 1
@@ -169,7 +169,7 @@ def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monke
             refine.refine(
                 TrainState.fresh(config, CPU),
                 bank,
-                bank,
+                [bank] * 2,
                 report=lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
                 stop=lambda: False,
                 start=start,
@@ -192,7 +192,9 @@ def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monke
     pictures = open_training_images(config)
     bank = ImageStore(pictures, config, CPU)
     start = StartMasks.find(RefineConfig(start="disc"), pictures.names)
-    refine.refine(TrainState.fresh(config, CPU), bank, bank, report=lambda *_: None, stop=lambda: False, start=start)
+    refine.refine(
+        TrainState.fresh(config, CPU), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False, start=start
+    )
     assert set(sides) == {24}
 
 

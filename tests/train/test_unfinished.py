@@ -85,15 +85,16 @@ def test_a_forecast_times_both_stages_and_changes_nothing(tiny: Tiny) -> None:
     before = torch.get_rng_state()
     found = forecast(config, data)
     assert torch.equal(torch.get_rng_state(), before)
-    assert min(found.step, found.target, found.refine_step) > 0
+    assert min(found.step, *found.targets, *found.refine_steps) > 0
+    assert len(found.targets) == len(found.refine_steps) == 2
     alone = forecast(tiny({"refine.rounds": 1, "refine.start": "disc", "refine.steps": 20}), data)
     assert alone.step == 0
-    assert alone.refine_step > 0
+    assert alone.refine_steps[0] > 0
 
 
 def test_the_whole_time_of_a_stage(tiny: Tiny) -> None:
     config = tiny({"refine.rounds": 2, "refine.pictures": 10, "refine.steps": 30})
-    found = Forecast(step=2.0, target=0.5, refine_step=1.0)
+    found = Forecast(step=2.0, targets=(0.5, 0.25), refine_steps=(1.0, 4.0))
     assert found.first_stage(config) == 12 * 2.0
-    assert found.second_stage(config, 24) == 2 * (10 * 0.5 + 30 * 1.0)
-    assert found.second_stage(config, 4) == 2 * (4 * 0.5 + 30 * 1.0)
+    assert found.second_stage(config, 24) == 10 * 0.75 + 30 * 5.0
+    assert found.second_stage(config, 4) == 4 * 0.75 + 30 * 5.0

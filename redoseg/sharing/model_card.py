@@ -89,8 +89,11 @@ def _facts(config: Config, about: About, sizes: dict[str, int], statements: Stat
         first = f"{about['step']} of {config.first_steps} steps of {config.batch} pictures"
     if about.get("refined"):
         second = f"{config.refine.rounds} rounds of {config.refine.steps} steps of the second stage"
-        if about["mask_size"] != config.data.size:
-            second += f" at {about['mask_size']} px"
+        early = config.round_size(1)
+        if early != about["mask_size"]:
+            second += f" at {early} px, the last at {about['mask_size']} px"
+        elif early != config.data.size:
+            second += f" at {early} px"
         if not config.first_steps:
             second += (
                 f", started from {_STARTS.get(config.refine.start, 'masks that were given, one for each picture')}"

@@ -283,16 +283,18 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
 
 @pytest.fixture
 def here(world: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, as the current one; of its runs and sets only those that the command names.
+    """A copy of that folder, as the current one; of its folders only those that the command names.
 
-    What trains may find the name of its set in a recipe.
+    What trains may find the name of its set in a recipe, and `prepare` reads the official layouts.
     """
     (command,) = request.node.callspec.params.values()
     trains = isinstance(command, Command) and heavy(command)
 
     def unnamed(folder: str, names: list[str]) -> list[str]:
-        of_many = Path(folder).name == "runs" or (Path(folder).name == "prepared" and not trains)
-        return [name for name in names if of_many and name not in command.text]
+        kept = {"runs", "prepared", *(["official"] if "prepare " in command.text else [])}
+        if Path(folder).name not in ("runs", *([] if trains else ["prepared"])) and Path(folder) != world:
+            return []
+        return [n for n in names if n not in command.text and n not in kept and Path(folder, n).is_dir()]
 
     shutil.copytree(world, tmp_path / "here", symlinks=True, ignore=unnamed)
     monkeypatch.chdir(tmp_path / "here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from redoseg.config.recipe import to_toml
 from redoseg.config.schema import Config
 from redoseg.run_folder import RunFolder
 from redoseg.train import refine
@@ -18,6 +20,7 @@ from redoseg.train.refine_state import RefineState
 from redoseg.train.stage_data import open_training_images
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
+from tests.conftest import Start
 
 Tiny = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -179,3 +182,31 @@ def test_the_learning_rate_is_that_of_one_cycle(steps: int) -> None:
         assert refine.one_cycle(step, steps, 2e-3) == optimiser.param_groups[0]["lr"]
         optimiser.step()
         schedule.step()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_process_that_is_killed_within_a_round(number: int, start: Start, tiny: Tiny, tmp_path: Path) -> None:
+    """SIGKILL to the command itself; the next one continues within that round, and ends with the same bits."""
+    settings = SECOND | {"refine.steps": 400, "refine.size": 32, "refine.early_size": 16, "watch.log_every": 1}
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(tiny(settings)))
+    command = ["-m", "redoseg", "train", recipe, "--device", "cpu", "--out"]
+    killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
+    training = start(*command, killed.path)
+    under_way = f'"refining": {number}, "refine_step": 40'
+    deadline = time.monotonic() + 120
+    while not (killed.log.path.exists() and under_way in killed.log.path.read_text()):
+        assert training.poll() is None, training.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    training.kill()
+    training.communicate(timeout=60)
+    assert not killed.refined.exists()
+    for arguments in (
+        ["-m", "redoseg", "train", "--resume", "--device", "cpu", "--out", killed.path],
+        [*command, whole.path],
+    ):
+        process = start(*arguments)
+        assert process.wait(timeout=300) == 0, process.communicate()
+    assert killed.refined.read_bytes() == whole.refined.read_bytes()

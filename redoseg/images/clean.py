@@ -119,16 +119,27 @@ def clean(mask: Bools, cleaning: Cleaning) -> Bools:
     Pixels of one part touch at a side or a corner, those of one hole at a side.
     """
     mask = np.array(mask, bool, order="C")
+    clean_in_place(mask, cleaning)
+    return mask
+
+
+def clean_in_place(mask: Bools, cleaning: Cleaning) -> bool:
+    """Do to a mask (H, W) in C's order what `clean` does; whether that changed it."""
+    changed = False
     if cleaning.smallest_part > 0 and (runs := _Runs.of(mask, True)) is not None and len(runs.row):
         part = runs.parts(corners=True)
         pixels = np.bincount(part, runs.lengths, len(part))
-        runs.paint(mask, (pixels < cleaning.smallest_part * pixels.max())[part], False)
+        crumbs = (pixels < cleaning.smallest_part * pixels.max())[part]
+        runs.paint(mask, crumbs, False)
+        changed = bool(crumbs.any())
     if cleaning.largest_hole > 0 and (runs := _Runs.of(mask, False)) is not None and len(runs.row):
         part = runs.parts(corners=False)
         pixels = np.bincount(part, runs.lengths, len(part))
         pixels[part[runs.at_border(mask.shape[0])]] = np.inf
-        runs.paint(mask, (pixels < cleaning.largest_hole * np.count_nonzero(mask))[part], True)
-    return mask
+        holes = (pixels < cleaning.largest_hole * np.count_nonzero(mask))[part]
+        runs.paint(mask, holes, True)
+        changed |= bool(holes.any())
+    return changed
 
 
 def count_parts(mask: Bools) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageChops, ImageFile
 
+from redoseg.images.decoding_cost import segments
 from redoseg.images.photo import LARGE, parts
 
 _MISSING = 0.05  # the largest share of pixels that may be missing
@@ -79,20 +80,13 @@ def _decoded(content: bytes, size: int | None = None, grey: bool = False) -> Ima
 
 def _lacks_passes(content: bytes) -> bool:
     """Whether a progressive JPEG ends before each of its frequencies has begun its last pass."""
-    at, channels, seen = 2, 0, set[tuple[int, int]]()
+    channels, seen = 0, set[tuple[int, int]]()
     progressive = False
-    while (at := content.find(b"\xff", at)) >= 0 and at + 4 <= len(content):
-        kind = content[at + 1]
-        if kind in (0, 0xFF) or 0xD0 <= kind <= 0xD9:  # within the pixels
-            at += 1 if kind == 0xFF else 2
-            continue
-        end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-        body = content[at + 4 : end]
+    for kind, body in segments(content):
         if kind == 0xC2 and len(body) > 5:
             progressive, channels = True, body[5]
         elif kind == 0xDA and len(body) >= 4 and progressive:
             count, first, last, low = body[0], body[-3], body[-2], body[-1] & 15
             if low == 0:
                 seen.update((body[1 + 2 * i], f) for i in range(count) for f in range(first, last + 1))
-        at = end
     return progressive and len(seen) < 64 * channels

@@ -25,6 +25,7 @@ from redoseg.errors import DataError
 from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
 from redoseg.images import cut_short
 from redoseg.images.colour import MAX_EXIF
+from redoseg.images.decoding_cost import MOST_BYTES, advice, bytes_to_decode
 from redoseg.images.kinds import HEAD, is_heic, listed, register_heif, what_it_is
 from redoseg.images.libtiff import silence_libtiff
 from redoseg.images.photo import UPRIGHT, Box, Photo, eight_bit, is_deep, to_photo
@@ -229,6 +230,19 @@ def _refuse_scans(file: IO[bytes], pixels: int) -> None:
         raise OSError(f"{scans} passes over {pixels // 10**6} million pixels")
 
 
+def _memory_of(image: ImageFile.ImageFile, file: IO[bytes], pixels: int, path: Path) -> int:
+    """How many bytes decoding takes. Raises DataError for more than are used for a picture."""
+    needed = bytes_to_decode(image, file, pixels)
+    if needed <= MOST_BYTES:
+        return needed
+    kind = image.format or ""
+    name = {"HEIF": "HEIC", "MPO": "JPEG", "WEBP": "WebP"}.get(kind, kind)
+    raise DataError(
+        f"{printable(path)}: decoding it takes {needed // 10**6:,} MB, as it is a {name} of {pixels // 10**6} million "
+        f"pixels, but at most {MOST_BYTES // 10**6} MB are used; {advice(kind)}"
+    )
+
+
 def read_numbers(path: str | Path) -> Image.Image:
     """An image file, upright, in the mode that it has: for a mask, whose numbers count. Raises DataError."""
     path = Path(path)
@@ -255,13 +269,15 @@ def _decode(
             raise Image.DecompressionBombError
         if image.width * image.height == 0:
             raise OSError("no pixels")
+        pixels = image.width * image.height
         if image.format in ("JPEG", "MPO"):
-            _refuse_scans(file, image.width * image.height)
+            _refuse_scans(file, pixels)
         _refuse_planes(image)
         _scale_key(image)
         reduced = None if size is None else image.draft(None, (2 * size, 2 * size))
+        needed = _memory_of(image, file, pixels, path)
         if take is not None:
-            take(image.width * image.height)
+            take(max(image.width * image.height, needed * MAX_PIXELS // MOST_BYTES))
         missing, cut = -1, False
         try:
             image.load()
@@ -352,7 +368,8 @@ def read_photo(
     With `size` [pixels] a large JPEG is decoded reduced, its shorter side still at least 2 * size.
     `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.
     `content` is what the file contains, if it is in memory; `path` is then only its name in messages.
-    `take` is called with the number of pixels before they are decoded, and may wait until there is room for them.
+    `take` is called with the number of pixels before they are decoded, and may wait until there is room for them. Of a
+    file that takes more memory than others it is called with more.
     Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
     """
     path = Path(path)

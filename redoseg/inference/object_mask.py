@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError
-from redoseg.images.clean import Cleaning, clean
+from redoseg.images.clean import Cleaning, clean_in_place
 from redoseg.images.photo import Part, Photo, SoftMask, parts
 
 HALF = 0.5  # the threshold of a mask, unless a call asks for another
@@ -36,11 +36,9 @@ def cleaned(photo: Photo, soft: SoftMask, threshold: float = HALF, cleaning: Cle
     """
     if cleaning is None:
         return soft
-    found = object_of(photo, soft, threshold)
-    wanted = clean(found, cleaning)
-    if np.array_equal(found, wanted):
+    wanted = object_of(photo, soft, threshold)
+    if not clean_in_place(wanted, cleaning):
         return soft
-    del found
 
     def make(part: Part) -> NDArray[np.float32]:
         left, top, right, bottom = part

@@ -172,3 +172,18 @@ def test_a_copy_in_another_process_gives_the_same(segmenter: Segmenter, path: Pa
         assert (other.threads, other.edges, other.name) == (2, "guided", "bright")
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         assert np.array_equal(pool.submit(segmenter.soft, path).result(), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_the_soft_mask_of_a_huge_picture_is_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made in another way, of two bytes a pixel."""
+    image = bright_square().convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    ours = Segmenter("flowers")
+    plain = ours.predict(image)
+    monkeypatch.setattr("redoseg.inference.segmenter._HUGE", 100)
+    huge = ours.predict(image)
+    assert huge.soft.dtype == np.float32
+    assert huge.confidence == plain.confidence
+    np.testing.assert_allclose(huge.soft, plain.soft, atol=1e-5)

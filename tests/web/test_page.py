@@ -453,6 +453,87 @@ def test_the_page_works_behind_a_proxy(
             server.shutdown()
 
 
+NGINX = """
+worker_processes 1;
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        {location}
+    }}
+}}
+"""
+
+
+def documented_location() -> str:
+    """What docs/segmenting.md says for nginx."""
+    page = (Path(__file__).parents[2] / "docs" / "segmenting.md").read_text()
+    found = re.search(r"```text\n(location .*?)```", page, re.S)
+    assert found
+    return found[1]
+
+
+@pytest.fixture(params=["as documented", "path left", "host passed on"])
+def behind_nginx(request: pytest.FixtureRequest, proxied: Page, tmp_path: Path) -> Iterator[Page]:
+    """The page below a path of nginx, at the name photos.example."""
+    nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if nginx is None:
+        pytest.skip("no nginx on this machine")
+    location = documented_location()
+    assert "proxy_pass http://127.0.0.1:7860/;" in location
+    location = location.replace("127.0.0.1:7860/", f"127.0.0.1:{proxied.port}/")
+    if request.param == "path left":
+        location = location.replace(f":{proxied.port}/;", f":{proxied.port};")
+    if request.param == "host passed on":
+        location = location.replace("proxy_buffering", "proxy_set_header Host $host;\n    proxy_buffering")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, port=port, location=location))
+    process = subprocess.Popen([nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")])
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield replace(proxied, address=f"http://127.0.0.1:{port}/redoseg/")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_page_works_behind_nginx(behind_nginx: Page, photograph: Path, expected: dict[str, bytes]) -> None:
+    seen = behind_nginx
+    headers = {"Host": "photos.example", "Origin": "http://photos.example"}
+    assert b"gradio" in answer(seen, "", **headers)[1]
+    assert json.loads(answer(seen, "config", **headers)[1])["root"] == "http://photos.example/redoseg"
+    body, kind = form(photograph.name, photograph.read_bytes())
+    status, said = answer(seen, "gradio_api/upload", body, **headers, **{"Content-Type": kind})
+    assert status == 200, said
+    assert segmented(seen, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
+    assert answer(seen, "config", Host="photos.example", Origin="https://evil.example")[0] == 403
+
+
+def test_a_browser_behind_nginx(behind_nginx: Page, browser: Any, photograph: Path, expected: dict[str, bytes]) -> None:
+    """To which the host has the name that is allowed."""
+    port = urllib.parse.urlsplit(behind_nginx.address).port
+    context = browser.new_context(accept_downloads=True)
+    tab = context.new_page()
+    tab.goto(f"http://photos.example:{port}/redoseg/")
+    drop(tab, photograph)
+    tab.wait_for_selector("#mask img")
+    assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
+    context.close()
+
+
 @pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/upload/", "/redoseg/gradio_api/upload"])
 def test_each_upload_is_followed_by_a_sweep(path: str, tmp_path: Path) -> None:
     swept: list[str] = []
@@ -602,7 +683,14 @@ def browser() -> Iterator[Any]:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("no Chromium on this machine")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet = [
+        "--host-resolver-rules=MAP photos.example 127.0.0.1",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(
             executable_path=chromium, args=[*quiet, "--disable-component-update", "--disable-sync"]

@@ -1,0 +1,163 @@
+"""Peak memory of the largest pictures of each kind that are read, in `segment`, the library, `prepare` and the page.
+
+    python tools/measure_memory.py
+
+The pictures are made, of 127.7 million pixels or what their kind may have (WebP and AVIF 52). Each line is a process of
+its own; the peak is VmHWM of /proc, in MB of 10^6 bytes, with the program itself (about 75 MB, the page's 190 MB).
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+SIDE, SMALL = 11_300, 7_200
+VERBS = {
+    "segment": "segment_paths(s, path, out + '.png', overwrite=True)",
+    "cut-out": "segment_paths(s, path, out + '.png', kind='cutout', overwrite=True)",
+    "soft()": "s.soft(path)",
+    "s()": "s(path)",
+}
+ALL_VERBS = ("PNG, transparent", "JPEG", "WebP, 7,200 px")  # of other kinds only decoding differs
+FEW_VERBS = ("segment", "soft()")
+PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+START = (
+    "import sys; path, out = sys.argv[1:]\n"
+    "from redoseg.inference.segmenter import Segmenter\n"
+    "from redoseg.inference.segment_files import segment_paths\n"
+    "s = Segmenter('flowers')\n"
+)
+PREPARE = (
+    "import sys; path, out = sys.argv[1:]\n"
+    "from pathlib import Path\n"
+    "from redoseg.data.decoding import decode_item\n"
+    "from redoseg.data.listing import Item\n"
+    "assert decode_item(Item('x', Path(path)), 128).image is not None\n"
+)
+
+
+def smooth(side: int) -> Image.Image:
+    few = np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype(np.uint8)
+    return Image.fromarray(few).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def transparent(side: int) -> Image.Image:
+    image = smooth(side)
+    image.putalpha(Image.radial_gradient("L").resize(image.size))
+    return image
+
+
+ON_ITS_SIDE = Image.Exif()
+ON_ITS_SIDE[0x0112] = 6
+KINDS: dict[str, tuple[Callable[[], Image.Image], str, dict[str, Any]]] = {
+    "PNG": (lambda: smooth(SIDE), "png", {"compress_level": 1}),
+    "PNG, transparent": (lambda: transparent(SIDE), "png", {"compress_level": 1}),
+    "PNG, 16 bits": (
+        lambda: Image.fromarray((np.arange(SIDE * SIDE, dtype=np.uint32) // 2000).astype("u2").reshape(SIDE, SIDE)),
+        "png",
+        {"compress_level": 1},
+    ),
+    "PNG, profile": (
+        lambda: smooth(SIDE),
+        "png",
+        {"compress_level": 1, "icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()},
+    ),
+    "JPEG": (lambda: smooth(SIDE), "jpg", {}),
+    "JPEG, turned by EXIF": (
+        lambda: smooth(SIDE),
+        "jpg",
+        {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"},
+    ),
+    "JPEG, CMYK": (lambda: smooth(SIDE).convert("CMYK"), "jpg", {}),
+    "JPEG, cut short": (lambda: smooth(SIDE), "jpg", {"subsampling": 0}),
+    "JPEG, progressive, 4:2:0, 11,000 px a side": (lambda: smooth(11_000), "jpg", {"progressive": True}),
+    "JPEG, progressive, 4:4:4, 9,200 px": (lambda: smooth(9_200), "jpg", {"progressive": True, "subsampling": 0}),
+    "TIFF": (lambda: smooth(SIDE), "tif", {}),
+    "TIFF, packed": (lambda: smooth(SIDE), "tif", {"compression": "tiff_deflate"}),
+    "WebP, 7,200 px": (lambda: smooth(SMALL), "webp", {"quality": 20, "method": 0}),
+    "WebP, transparent, 7,200 px": (lambda: transparent(SMALL), "webp", {"quality": 20, "method": 0}),
+    "AVIF, 4:4:4, transparent, 7,200 px": (lambda: transparent(SMALL), "avif", {"speed": 10, "subsampling": "4:4:4"}),
+    "GIF": (lambda: smooth(SIDE).convert("L").convert("P"), "gif", {}),
+    "BMP": (lambda: smooth(SIDE), "bmp", {}),
+}
+
+
+def main() -> None:
+    columns = [*VERBS, "prepare", "page"]
+    print(f"{'MB':44} {'  '.join(f'{verb:>8}' for verb in columns)}", flush=True)
+    most = dict.fromkeys(columns, 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (make, suffix, settings) in KINDS.items():
+            path = Path(folder) / f"x.{suffix}"
+            make().save(path, **settings)
+            if "cut short" in name:
+                path.write_bytes(path.read_bytes()[:-3000])
+            found = {}
+            for verb in columns if name in ALL_VERBS else FEW_VERBS:
+                if verb == "page":
+                    found[verb] = peak_of_page(path)
+                else:
+                    found[verb] = peak((PREPARE if verb == "prepare" else START + VERBS[verb] + "\n") + PEAK, path)
+            most = {verb: max(most[verb], found.get(verb, 0)) for verb in columns}
+            print(
+                f"{name:44} {'  '.join(f'{found[v]:8.0f}' if v in found else '       -' for v in columns)}", flush=True
+            )
+            path.unlink()
+    print(f"{'most':44} {'  '.join(f'{value:8.0f}' for value in most.values())}")
+
+
+def peak(code: str, path: Path) -> float:
+    command = [sys.executable, "-c", code, str(path), str(path.with_suffix("")) + "-out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{path}: {done.stderr[-500:]}")
+    return int(done.stdout) * 1024 / 1e6
+
+
+def peak_of_page(path: Path) -> float:
+    """Of the page, after this photograph was uploaded and segmented twice, at two thresholds."""
+    command = [sys.executable, "-m", "redoseg", "serve", "--port", "0", "--max-mb", "1024", "--max-megapixels", "128"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http\S+/", process.stdout.readline())
+            assert found is not None
+            page_uses(found[0], path)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1024 / 1e6
+        finally:
+            process.terminate()
+
+
+def page_uses(address: str, path: Path) -> None:
+    def asked(route: str, body: bytes | None = None, kind: str = "application/json") -> str:
+        request = urllib.request.Request(address + route, body, {"Content-Type": kind})
+        with urllib.request.urlopen(request, timeout=600) as response:
+            return response.read().decode()
+
+    head = f'--e\r\nContent-Disposition: form-data; name="files"; filename="{path.name}"\r\n\r\n'.encode()
+    place = json.loads(
+        asked("gradio_api/upload", head + path.read_bytes() + b"\r\n--e--\r\n", "multipart/form-data; boundary=e")
+    )[0]
+    for threshold in (0.5, 0.7):
+        data = {"data": [{"path": place, "meta": {"_type": "gradio.FileData"}}, threshold]}
+        event = json.loads(asked("gradio_api/call/segment", json.dumps(data).encode()))["event_id"]
+        events = asked(f"gradio_api/call/segment/{event}")
+        assert "event: complete" in events, events
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("no_proxy", "127.0.0.1,localhost")
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    Image.MAX_IMAGE_PIXELS = None
+    main()

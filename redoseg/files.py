@@ -188,9 +188,7 @@ def write_atomic(path: str | Path, data: bytes | Iterable[bytes], key: str = "")
     FullError where no other could be either.
     """
     path = Path(path)
-    pieces = iter([data] if isinstance(data, bytes) else data)
-    head = next(pieces, b"")
-    start, at = _marked_start(head, key)
+    pieces = marked(data, key)
     if os.path.abspath(path.parent) not in _swept:
         sweep(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -199,8 +197,6 @@ def write_atomic(path: str | Path, data: bytes | Iterable[bytes], key: str = "")
             with open(temporary, "xb") as file:
                 with contextlib.suppress(OSError):  # locked until it has its name, so that nobody sweeps it
                     _lock(file)
-                file.write(start)
-                file.write(memoryview(head)[at:])
                 file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
@@ -214,6 +210,16 @@ def write_atomic(path: str | Path, data: bytes | Iterable[bytes], key: str = "")
         raise _unwritable(error)(
             f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error, path)}"
         ) from error
+
+
+def marked(data: bytes | Iterable[bytes], key: str = "") -> Iterator[bytes | memoryview]:
+    """What a file contains, in pieces, with the mark and the key where it is a picture; as for `write_atomic`."""
+    pieces = iter([data] if isinstance(data, bytes) else data)
+    head = next(pieces, b"")
+    start, at = _marked_start(head, key)
+    yield start
+    yield memoryview(head)[at:]
+    yield from pieces
 
 
 def _unwritable(error: OSError) -> type[DataError]:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 
@@ -32,6 +32,17 @@ class Output:
             except (OSError, ValueError) as error:  # ValueError where it has been closed
                 self._drop(error)
         return len(text)
+
+    def write_bytes(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write what a file contains, piece by piece, and nothing else."""
+        for piece in pieces:
+            if self.lost is None:
+                try:
+                    self._stream.flush()
+                    self._stream.buffer.write(piece)
+                except (OSError, ValueError) as error:
+                    self._drop(error)
+        self.flush()
 
     def flush(self) -> None:
         """Write what is buffered."""

@@ -198,7 +198,9 @@ def test_every_command_is_placed(command: Command) -> None:
     assert words[0] in PROGRAMS, f"{command.where}: {words[0]!r} is no program; is the block one of ```text?"
     if words[0] == "redoseg" and len(words) > 1:
         assert words[1] in verbs.VERBS or words[1] in ("--help", "--version"), command
-    left = [word for word in words if re.fullmatch(r"[A-Z]{2,}|.*[<>()].*|\.\.\.", word) and word not in ("DIR",)]
+    left = [
+        word for word in words if re.fullmatch(r"[A-Z]{2,}|.*[<>()].+|.+[<>()]|\.\.\.", word) and word not in ("DIR",)
+    ]
     assert not left or words[0] == "eval" or "TORCH=" in command.text, f"{command}: put {left} into WORDS"
 
 
@@ -332,6 +334,19 @@ def said_by(arguments: list[str]) -> tuple[int, str]:
     return code, out.getvalue()
 
 
+def piped(arguments: list[str]) -> int:
+    """Exit code of a command that ends in `< FILE > FILE`."""
+    at = arguments.index("<")
+    with (
+        open(arguments[at + 1]) as stdin,
+        open(arguments[at + 3], "w") as stdout,
+        redirect_stdout(stdout),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("sys.stdin", stdin)
+        return main.run_command(arguments[:at])
+
+
 # --------------------------------------------------------------------------------------------------- running
 
 
@@ -353,7 +368,7 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(
             "redoseg.sharing.push.push_to_hub", lambda folder, *_: (Path(folder) / "config.json").read_text()
         )
-        assert said_by(arguments)[0] == 0
+        assert (piped(arguments) if "<" in arguments else said_by(arguments)[0]) == 0
     elif bare(command):
         pass
     elif words[0] == "make":  # takes the network and many minutes: the parts of its targets are tested by themselves

@@ -32,10 +32,10 @@ def new_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
-def say(message: str) -> None:
+def say(message: str, stderr: bool = False) -> None:
     """Print a line, or several; what a terminal would obey in a file's name is escaped."""
     lines = "\n".join(printable(line) for line in message.split("\n"))
-    new_console().print(lines, markup=False, highlight=False, soft_wrap=True)
+    new_console(stderr).print(lines, markup=False, highlight=False, soft_wrap=True)
 
 
 def note_unfinished(model: str | Path) -> None:

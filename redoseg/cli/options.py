@@ -76,6 +76,8 @@ class Evaluate:
     """Values of masks that are the object: auto, nonzero (anything but 0), or numbers as in 1,2 [name or numbers]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
+    threads: int = 0
+    """Threads, each of which works on one picture; 0 takes one for each core [threads]"""
     picture: Path | None = None
     """Also write a before/after picture of some of them here [file ending in .png]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -89,9 +91,10 @@ class Segment:
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
     source: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures, folders whose sub-folders are mirrored, and patterns as in "photos/*.jpg" [paths]"""
+    """Pictures, folders whose sub-folders are mirrored, and patterns as in "photos/*.jpg"; - is the picture that comes
+    through standard input [paths]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Folder to write to; for one picture also a file ending in .png [path]"""
+    """Folder to write to; for one picture also a file ending in .png, or - for standard output [path]"""
     kind: Annotated[Literal["mask", "soft", "cutout", "overlay", "coco"], tyro.conf.arg(name="as")] = "mask"
     """mask: 0 and 255; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture; coco: one JSON
     file of run-length codes and boxes [name]"""
@@ -116,6 +119,8 @@ class Segment:
     of object and ground move the edge, which is better where these differ, and slower [name]"""
     label: str = ""
     """What the object is called in coco.json; the model's name if not given [name]"""
+    threads: int = 0
+    """Threads, each of which works on one picture; 0 takes one for each core [threads]"""
     overwrite: bool = False
     """Replace results that exist already; pictures given are never replaced [true/false]"""
     skip_existing: bool = False

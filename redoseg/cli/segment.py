@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from redoseg import signals
-from redoseg.cli.console import IN_PART, STOPPED, list_failed, note_unfinished, progress, say
+from redoseg.cli.console import IN_PART, STOPPED, list_failed, note_unfinished, progress
+from redoseg.cli.console import say as print_lines
 from redoseg.cli.options import Segment
 from redoseg.files import printable
 from redoseg.images.clean import Cleaning
@@ -13,13 +15,14 @@ from redoseg.inference import segment_files
 from redoseg.inference.doubt import DOUBTFUL, mostly_doubtful
 from redoseg.inference.object_mask import check_threshold
 from redoseg.inference.segmenter import Segmenter
+from redoseg.inference.sources import STREAM
 
 
 def segment(command: Segment) -> int:
     """Segment the pictures of a command; returns the exit code."""
     check_threshold(command.threshold)
     cleaning = Cleaning(command.smallest_part, command.largest_hole) if command.clean else None
-    segmenter = Segmenter(command.model, edges=command.edges, trust=command.trust)
+    segmenter = Segmenter(command.model, command.threads or None, command.edges, trust=command.trust)
     note_unfinished(command.model)
     with progress("segmenting") as advance:
         try:
@@ -51,9 +54,12 @@ def segment(command: Segment) -> int:
 
 
 def _say_done(command: Segment, report: segment_files.SegmentReport, model: str) -> None:
+    piped = str(command.out) == STREAM  # then standard output has the result and nothing else
+    say = partial(print_lines, stderr=piped)
     total = report.done + report.skipped + len(report.differing) + len(report.failed)
     there = f"; {report.skipped:,} were there already" if report.skipped else ""
-    say(f"{report.done} of {total} pictures segmented into {command.out}{there}")
+    if not piped:
+        say(f"{report.done} of {total} pictures segmented into {command.out}{there}")
     if report.differing:
         say(
             f"{len(report.differing):,} results were made with other settings, or their pictures have changed since "

@@ -56,7 +56,9 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         if c.size is not None or c.picture:
             raise ConfigError("--own-size cannot be combined with --size or --picture.")
         with progress("scoring") as advance:
-            own = evaluate_own_size(c.model, c.data, split, advance, c.mask_values, cleaning)
+            own = evaluate_own_size(
+                c.model, c.data, split, advance, mask_values=c.mask_values, cleaning=cleaning, threads=c.threads or None
+            )
         if c.as_json:
             print(json.dumps(own))
         else:
@@ -73,6 +75,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         edges=c.edges,
         mask_values=c.mask_values,
         cleaning=cleaning,
+        threads=c.threads or None,
     )
     if c.as_json:
         print(json.dumps(result))
@@ -100,7 +103,13 @@ def _evaluate_on_grounds(command: Evaluate) -> int:
 
     c = command
     result = evaluate_grounds(
-        c.model, c.data, split=c.split or None, seed=c.seed, size=c.size, mask_values=c.mask_values
+        c.model,
+        c.data,
+        split=c.split or None,
+        seed=c.seed,
+        size=c.size,
+        mask_values=c.mask_values,
+        threads=c.threads or None,
     )
     if c.as_json:
         print(json.dumps(result))

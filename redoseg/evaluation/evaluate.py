@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from PIL import Image
 from redoseg import metrics
 from redoseg.data import ImageSet, labelled_images, originals
 from redoseg.data.decoding import other_proportions
+from redoseg.data.listing import Item
 from redoseg.errors import DataError, MissingError, RunError
 from redoseg.evaluation import baselines
 from redoseg.evaluation.results import (
@@ -38,9 +40,10 @@ from redoseg.inference.object_mask import CLEANING, HALF, cleaned, object_of
 from redoseg.inference.results import opacity_of
 from redoseg.inference.segmenter import Edges, Segmenter, cleaning_for
 from redoseg.metrics import Scores, boundary_f
-from redoseg.system import opencv
+from redoseg.system import in_order, opencv
 
 SHOWN = 8  # images in the before/after sheet
+_EDGES: tuple[Edges, ...] = ("plain", "guided", "grabcut")
 
 
 def evaluate(
@@ -55,6 +58,7 @@ def evaluate(
     edges: Edges = "plain",
     mask_values: str = "auto",
     cleaning: Cleaning | None = CLEANING,
+    threads: int | None = None,
 ) -> Evaluation:
     """The model's figures on the labelled images of a set, and those of methods without training.
 
@@ -74,10 +78,11 @@ def evaluate(
         edges: how masks are brought to the scored size. "plain" scores the network itself.
         mask_values: which values of a folder's masks are the object: "auto", "nonzero", or numbers as in "1,2".
         cleaning: what is cleaned from masks of two regions whose edges are not plain; None to leave them.
+        threads: each works on images of its own; as many as this process may use if None.
 
     Raises ModelError, DataError (no masks), RedosegError (unknown method), RunError (`image` cannot be written).
     """
-    segmenter = Segmenter(model, edges=edges)
+    segmenter = Segmenter(model, threads, edges)
     images = labelled_images(
         data, size, split=split, seed=seed, regions=segmenter.regions, built_in=segmenter.size, mask_values=mask_values
     )
@@ -147,8 +152,10 @@ def evaluate_own_size(
     data: str,
     split: str | None = None,
     on_item: Callable[[int, int], None] | None = None,
+    *,
     mask_values: str = "auto",
     cleaning: Cleaning | None = CLEANING,
+    threads: int | None = None,
 ) -> OwnSizeEvaluation:
     """The model's figures on the labelled images of a set at their own size, with each kind of edges.
 
@@ -156,46 +163,33 @@ def evaluate_own_size(
     95 % interval over the images; and how clean masks are: parts beyond one, holes, and `haze`, the pixels of a cut-out
     that are 5 to 95 % opaque for each pixel of the mask's edge. `gain` has the intervals of the difference between
     guided or grabcut edges and plain ones, image by image. `on_item` is called with the number of images done and their
-    total. `mask_values` and `cleaning` are as for `evaluate`. An image or a mask that cannot be used is in `skipped`.
+    total. `mask_values`, `cleaning` and `threads` are as for `evaluate`. An image or a mask that cannot be used is in
+    `skipped`.
 
     Raises ModelError, DataError (no masks, more than two regions), MissingError (no OpenCV).
     """
-    segmenter = Segmenter(model)
+    segmenter = Segmenter(model, threads)
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions. --own-size needs a model of two regions.")
     opencv()  # raises MissingError before the work
     found_set = originals(data, split, mask_values)
     items, bad = found_set.items, list(found_set.bad)
-    kinds: tuple[Edges, ...] = ("plain", "guided", "grabcut")
+    kinds = _EDGES
     ways: dict[Edges, dict[str, list[float]]] = {way: {m: [] for m in (*MEASURES, *CLEANNESS)} for way in kinds}
     sides, sure, noted = [], [], []
-    for done, item in enumerate(items, 1):
-        try:
-            mask, photo = item.labels(), read_photo(item.image)
-        except DataError as error:
-            bad.append((printable(item.image), str(error)))
-            continue
-        if other_proportions(mask, photo.size):
-            bad.append((printable(item.mask or ""), f"mask of {mask.shape[1]}x{mask.shape[0]} beside another picture"))
-            continue
-        labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
-        if not (labels >= 0).any():
-            continue
-        sides.append(min(photo.size))
-        if photo.note:
-            noted.append((printable(item.name), photo.note))
-        for way in kinds:
-            soft, confidence = segmenter.soft_mask(photo, way)
-            shown = replace(photo, transparent=False)  # labels do not know what is transparent
-            soft = cleaned(shown, soft, HALF, cleaning_for(way, cleaning))
-            objects = _objects(shown, soft, labels.shape[::-1])
-            scores = metrics.score(objects[None], labels[None])
-            figures = (scores.accuracy, scores.iou, boundary_f(objects, labels), *_cleanness(shown, soft))
-            for measure, figure in zip((*MEASURES, *CLEANNESS), figures, strict=True):
-                ways[way][measure].append(figure)
-        sure.append(confidence)  # the network's, the same for all edges
-        if on_item is not None:
-            on_item(done, len(items))
+    with closing(in_order(lambda item: _scored(segmenter, item, cleaning), items, segmenter.threads)) as results:
+        for done, (item, result) in enumerate(zip(items, results, strict=True), 1):
+            if isinstance(result, _Scored):
+                sides.append(result.side)
+                noted += [(printable(item.name), result.note)] if result.note else []
+                for way in kinds:
+                    for measure, figure in zip((*MEASURES, *CLEANNESS), result.figures[way], strict=True):
+                        ways[way][measure].append(figure)
+                sure.append(result.confidence)
+            elif result is not None:
+                bad.append(result)
+            if on_item is not None:
+                on_item(done, len(items))
     if not sides:
         first = f" ({bad[0][0]}: {bad[0][1]})" if bad else ""
         raise DataError(f"None of the {len(items)} masks of {data} can be used{first}. Choose another set.")
@@ -217,6 +211,41 @@ def evaluate_own_size(
         "confidence": _confidence(np.array(sure), values["guided"]["iou"]),
         **about_set(data, bad, (*found_set.notes, *notes_of(noted))),
     }
+
+
+class _Scored(NamedTuple):
+    """What one labelled image gave."""
+
+    side: int
+    """Its shorter side [pixels]."""
+    note: str
+    figures: dict[Edges, tuple[float, ...]]
+    """MEASURES and CLEANNESS with each kind of edges."""
+    confidence: float
+    """The network's, the same for all edges."""
+
+
+def _scored(segmenter: Segmenter, item: Item, cleaning: Cleaning | None) -> _Scored | tuple[str, str] | None:
+    """The figures of a labelled image; or which file cannot be used and why; None where nothing is labelled."""
+    try:
+        mask, photo = item.labels(), read_photo(item.image)
+    except DataError as error:
+        return printable(item.image), str(error)
+    if other_proportions(mask, photo.size):
+        return printable(item.mask or ""), f"mask of {mask.shape[1]}x{mask.shape[0]} beside another picture"
+    labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
+    if not (labels >= 0).any():
+        return None
+    figures: dict[Edges, tuple[float, ...]] = {}
+    confidence = 0.0
+    shown = replace(photo, transparent=False)  # labels do not know what is transparent
+    for way in _EDGES:
+        soft, confidence = segmenter.soft_mask(photo, way)
+        soft = cleaned(shown, soft, HALF, cleaning_for(way, cleaning))
+        objects = _objects(shown, soft, labels.shape[::-1])
+        scores = metrics.score(objects[None], labels[None])
+        figures[way] = (scores.accuracy, scores.iou, boundary_f(objects, labels), *_cleanness(shown, soft))
+    return _Scored(min(photo.size), photo.note, figures, confidence)
 
 
 def _objects(photo: Photo, soft: SoftMask, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -73,15 +73,16 @@ def evaluate_grounds(
     seed: int = 0,
     size: int | None = None,
     mask_values: str = "auto",
+    threads: int | None = None,
 ) -> Grounds:
     """The model's IoU on the objects of a labelled set on each ground, with the network's own masks (plain edges).
 
     Everything is scored at `size` [pixels], by default the size that `evaluate` takes. Images without an object are
-    skipped. `mask_values` is as for `evaluate`.
+    skipped. `mask_values` and `threads` are as for `evaluate`.
 
     Raises ModelError, and DataError for a model of more than two regions and for a set without objects.
     """
-    segmenter = Segmenter(model)
+    segmenter = Segmenter(model, threads)
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions, but --grounds needs a model of two regions")
     images = labelled_images(

@@ -80,6 +80,8 @@ def what_it_is(head: bytes) -> str | None:
         return "a Git LFS pointer, not the picture itself; replace it with git lfs pull, or remove it"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text:
         return "a web page (HTML), not a picture; replace it with the picture itself, or remove it"
+    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
+        return "an archive of files, not a picture; unpack it and choose its folder"
     for name, starts in _KNOWN:
         if head.startswith(starts):
             return f"{name}, {_EXPORT}"
@@ -104,7 +106,14 @@ _KNOWN: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("a PostScript file", (b"%!PS",)),
     ("a camera's raw picture", (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"FOVb")),
 )
-_DOCUMENTS = ("a web page", "a PDF", "a PostScript", "an SVG")  # not taken for pictures unless they are named so
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"BZh", b"\xfd7zXZ\0")
+_DOCUMENTS = (
+    "an archive",
+    "a web page",
+    "a PDF",
+    "a PostScript",
+    "an SVG",
+)  # not taken for pictures unless they are named so
 
 
 def listed(path: Path) -> bool | str:

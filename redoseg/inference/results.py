@@ -83,7 +83,7 @@ def as_png(image: Image.Image) -> bytes:
 
 def result_key(
     segmenter: object,
-    image: Path,
+    image: Path | bytes,
     kind: Kind,
     *,
     threshold: float = HALF,
@@ -94,7 +94,7 @@ def result_key(
 ) -> str:
     """What a result is made of (model, settings and the picture's bytes), as 32 hexadecimal digits; "" if unreadable.
 
-    A result that has this key need not be made again.
+    `image` is the picture's file, or what that contains. A result that has this key need not be made again.
     """
     settings = [
         getattr(segmenter, "identity", ""),  # stand-ins for a segmenter have none
@@ -106,6 +106,9 @@ def result_key(
         None if kind == "soft" and not crop else float(threshold),
     ]
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    if isinstance(image, bytes):
+        digest.update(hashlib.blake2b(image).digest())
+        return digest.hexdigest()
     try:
         if not image.is_file():  # a FIFO is never waited for
             return ""

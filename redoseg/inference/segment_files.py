@@ -13,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import DataError, FullError, RedosegError
-from redoseg.files import alone, at_home, check_writable, key_of, make_folder, printable, why_not_write, write_atomic
+from redoseg.files import (
+    alone,
+    at_home,
+    check_writable,
+    key_of,
+    make_folder,
+    marked,
+    printable,
+    why_not_write,
+    write_atomic,
+)
 from redoseg.images.clean import Cleaning
 from redoseg.images.coco import Annotated, annotated, bounding_box
 from redoseg.images.crashes import DecodingNotes
@@ -22,12 +32,13 @@ from redoseg.images.draw import encoded, tile_of
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
 from redoseg.images.read import MAX_PIXELS, note_results, read_photo
+from redoseg.inference import streams
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.object_mask import CLEANING, HALF, check_threshold, cleaned, object_of
 from redoseg.inference.results import FEATHER, KINDS, Kind, check_feather, png_of, result_key
 from redoseg.inference.segmenter import Segmenter, cleaning_for
-from redoseg.inference.shared_files import COCO_FILE, TILE, Reviewed, SharedFiles
-from redoseg.inference.sources import Pictures, expand_patterns, list_pictures
+from redoseg.inference.shared_files import COCO_FILE, TILE, Reviewed, SharedFiles, coco_content
+from redoseg.inference.sources import STREAM, Pictures, expand_patterns, list_pictures
 from redoseg.system import Room, in_order
 
 _MARGIN = 0.02  # around a crop, as a share of its longer side
@@ -109,8 +120,9 @@ def segment_paths(
     Args:
         kind: "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA), "overlay" (drawn on the picture), all of the
             picture's own size; or "coco", one file `coco.json` for all pictures.
-        source: a picture, a folder, a pattern as in `photos/*.jpg`, or several of these.
-        out: a folder; for one picture also a file ending in .png (.json for "coco").
+        source: a picture, a folder, a pattern as in `photos/*.jpg`, or several of these; "-" for the picture that
+            comes through standard input.
+        out: a folder; for one picture also a file ending in .png (.json for "coco"), or "-" for standard output.
         overwrite: whether files that are there may be replaced; a picture to segment never is.
         crop: cut the results to the box around the object, which must be there then.
         keep_hidden: leave the photograph below what is transparent in a cut-out; otherwise it is black there.
@@ -156,20 +168,32 @@ def segment_paths(
     sources = expand_patterns(given)
     if not sources:
         raise DataError("no picture is given; name a picture, a folder or a pattern")
-    if len(sources) > 1 or sources[0].is_dir():
+    piped = str(sources[0]) == STREAM
+    if str(out) == STREAM and (len(sources) > 1 or (sources[0].is_dir() and not piped)):
+        what = "a folder" if len(sources) == 1 else f"the first of {len(sources):,} pictures"
+        raise DataError(
+            f"-o - takes the result of one picture, but {printable(sources[0])} is {what}; choose one picture, or a "
+            "folder for the results"
+        )
+    if not piped and (len(sources) > 1 or sources[0].is_dir()):
         return _segment_many(segmenter, sources, out, wanted, on_item)
     if review:
         raise RedosegError(
             f"a review sheet (--review) shows the pictures of a folder, but {printable(sources[0])} is one picture; "
             "remove --review"
         )
+    if str(out) == STREAM:
+        return _send_one(segmenter, sources[0], wanted)
     return _segment_one(segmenter, sources[0], out, wanted, on_item)
 
 
 def _segment_one(
     segmenter: Segmenter, source: Path, out: Path, wanted: _Wanted, on_item: OnItem | None
 ) -> SegmentReport:
-    target, inputs = _target(source, out, wanted.kind), {os.path.realpath(source)}
+    content = streams.received() if str(source) == STREAM else None
+    source = Path(streams.NAME) if content is not None else source
+    target = _target(source, out, wanted.kind)
+    inputs = {os.path.realpath(source)} if content is None else set()
     check_writable(target.parent)
     with contextlib.ExitStack() as stack:
         shared = None
@@ -177,14 +201,14 @@ def _segment_one(
             stack.enter_context(alone(target.parent))
             shared = SharedFiles(target.parent, target, False, wanted.label, inputs)
             shared.begin(1, wanted.overwrite, wanted.skip_existing)
-        key = _key_of_one(segmenter, source, wanted)
+        key = _key_of_one(segmenter, source if content is None else content, wanted)
         there = _there(shared, target, source.name, key, wanted)
         if there is not None:
             return SegmentReport(0, (), skipped=int(there.current), differing=() if there.current else (source,))
         problem = None if shared else why_not_write(target, inputs, wanted.overwrite)
         if problem:
             raise RedosegError(f"{printable(target)} {problem}")
-        result = _segmented(segmenter, read_photo(source), source, source.name, wanted, key)
+        result = _segmented(segmenter, read_photo(source, content=content), source, source.name, wanted, key)
         if result.png is not None:
             write_atomic(target, result.png, key)
         elif shared is not None:
@@ -196,7 +220,23 @@ def _segment_one(
     return SegmentReport(1, (), (target,), notes, doubtful=int(is_doubtful(result.confidence)))
 
 
-def _key_of_one(segmenter: Segmenter, image: Path, wanted: _Wanted) -> str:
+def _send_one(segmenter: Segmenter, source: Path, wanted: _Wanted) -> SegmentReport:
+    """The result of one picture, to standard output."""
+    if wanted.skip_existing:
+        raise DataError("-o - writes to standard output, where no result is kept; remove --skip-existing")
+    streams.check_sendable()
+    content = streams.received() if str(source) == STREAM else None
+    source = Path(streams.NAME) if content is not None else source
+    key = _key_of_one(segmenter, source if content is None else content, wanted)
+    result = _segmented(segmenter, read_photo(source, content=content), source, source.name, wanted, key)
+    png = coco_content([result.coco], wanted.label) if result.coco is not None else result.png
+    assert png is not None
+    streams.send(marked(png, key))
+    notes = notes_of([(printable(source), result.note)] if result.note else [])
+    return SegmentReport(1, (), (), notes, doubtful=int(is_doubtful(result.confidence)))
+
+
+def _key_of_one(segmenter: Segmenter, image: Path | bytes, wanted: _Wanted) -> str:
     return result_key(
         segmenter,
         image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import NamedTuple
 from redoseg.errors import DataError
 from redoseg.files import is_result, printable, why_not_there
 from redoseg.images.read import list_images
+
+STREAM = "-"
+"""Standard input as a picture, or standard output as the place of a result."""
+_ADDRESS = re.compile(r"(?:https?|ftps?|s3|gs|data):", re.I)
 
 
 class Pictures(NamedTuple):
@@ -31,22 +36,34 @@ class Pictures(NamedTuple):
 def expand_patterns(sources: Sequence[str | Path]) -> list[Path]:
     """Paths with ~ and the patterns among them replaced by what they mean, such as photos/*.jpg.
 
-    Raises DataError for a path that does not exist, and for a pattern without a match.
+    Raises DataError for a path that does not exist, for an address, and for a pattern without a match.
     """
     paths = []
     for source in sources:
         text = os.path.expanduser(source)
+        if text == STREAM:
+            paths.append(Path(text))
+            continue
         seen = why_not_there(text)
         if os.path.lexists(text) and seen.startswith("is "):
             paths.append(Path(text))
             continue
         if not glob.has_magic(text) or not seen.startswith("does not"):
+            if _ADDRESS.match(text):
+                raise DataError(
+                    f"{printable(text)} is an address, but expected a picture or a folder of pictures; download "
+                    "it, and choose the file"
+                )
             fix = "check the name" if seen.startswith("does not") else "change its permissions or repair it"
             raise DataError(f"{printable(text)} {seen}; expected a picture or a folder of pictures; {fix}")
         found = sorted(glob.glob(text, recursive=True))
         if not found:
             raise DataError(f"no file matches the pattern {printable(text)}; correct it")
         paths += map(Path, found)
+    if Path(STREAM) in paths and len(paths) > 1:
+        raise DataError(
+            f"- (standard input) is one picture, but {len(paths):,} are given; choose either - or files and folders"
+        )
     return list({os.path.abspath(path): path for path in paths}.values())
 
 

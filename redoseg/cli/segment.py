@@ -12,7 +12,7 @@ from redoseg.cli.options import Segment
 from redoseg.files import printable
 from redoseg.images.clean import Cleaning
 from redoseg.inference import segment_files
-from redoseg.inference.doubt import DOUBTFUL, mostly_doubtful
+from redoseg.inference.doubt import DOUBTFUL, many_doubtful
 from redoseg.inference.object_mask import check_threshold
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.sources import STREAM
@@ -70,7 +70,7 @@ def _say_done(command: Segment, report: segment_files.SegmentReport, model: str)
         if total == 1:
             first = "check it"
         say(f"{report.doubtful:,} of {report.done:,} masks look doubtful (confidence below {DOUBTFUL:g}); {first}")
-    if mostly_doubtful(report.doubtful, report.done):
-        say(f"note: most masks look doubtful, so {model} may not be a model for pictures of this kind")
+    if many_doubtful(report.doubtful, report.done):
+        say(f"note: many masks look doubtful, so {model} may not be a model for pictures of this kind")
     for note in report.notes:
         say(f"note: {note}")

@@ -36,18 +36,18 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 pictures of 300x200 in sub-folders, two of them broken, most with masks, one of those broken."""
+    """120 pictures of 90x60 in sub-folders, two of them broken, most with masks, one of those broken."""
     folder = tmp_path_factory.mktemp("source")
     rng = np.random.default_rng(0)
     for i in range(120):
         picture = folder / "images" / f"{i % 3}" / f"{i:03}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         small = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
-        Image.fromarray(small).resize((300, 200), Image.Resampling.BICUBIC).save(picture, compress_level=1)
+        Image.fromarray(small).resize((90, 60), Image.Resampling.BICUBIC).save(picture, compress_level=1)
         if i % 4:
             mask = folder / "masks" / f"{i % 3}" / f"{i:03}.png"
             mask.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(((small[..., 0] > 128) * 255).astype(np.uint8)).resize((300, 200), 0).save(mask)
+            Image.fromarray(((small[..., 0] > 128) * 255).astype(np.uint8)).resize((90, 60), 0).save(mask)
     (folder / "images" / "0" / "060.png").write_bytes(b"not a picture")
     whole = (folder / "images" / "1" / "061.png").read_bytes()
     (folder / "images" / "1" / "061.png").write_bytes(whole[: len(whole) // 2])

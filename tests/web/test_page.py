@@ -35,6 +35,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from redoseg.cli.main import run_command
 from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError
 from redoseg.files import MARK
@@ -379,10 +380,12 @@ serve.find_redraw = lambda *_, **__: redraw
 
 
 @pytest.fixture(scope="module")
-def proxied(start_once: Start, tmp_path_factory: pytest.TempPathFactory) -> Page:
+def proxied(start_once: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page below a path, with a model that redraws."""
     allowed = ("--allow-host", "photos.example", "--root-path", "/redoseg")
-    return started(start_once, "flowers", *allowed, temporary=tmp_path_factory.mktemp("proxied"), code=REDRAW)
+    page = started(start_once, "flowers", *allowed, temporary=tmp_path_factory.mktemp("proxied"), code=REDRAW)
+    yield page
+    assert ends_at_once(page, signal.SIGTERM) == 143
 
 
 @pytest.mark.parametrize("host", ["", "photos.example", "PHOTOS.example:443"])
@@ -1033,8 +1036,23 @@ def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
         pass
 
 
-def test_an_open_page_warns_and_ends_at_once(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_only_an_open_page_warns(
+    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve, "serving", lambda **_: contextlib.nullcontext(f"http://{host}:1/"))
+    monkeypatch.setattr("threading.Event.wait", lambda *_: None)
+    assert run_command(["serve", "flowers", "--host", host]) == 0
+    said = capsys.readouterr()
+    warned = said.err.startswith("redoseg: every computer that reaches 0.0.0.0 can use the page, without a password;")
+    assert warned == (host == "0.0.0.0")
+    assert said.out == f"the page is at http://{host}:1/ (Ctrl-C ends it)\n"
+
+
+@pytest.mark.slow  # a third server: the two above show how they end
+def test_an_open_page_answers_warns_and_ends_at_once(start: Start, tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     page = started(start, "flowers", "--host", "0.0.0.0", temporary=tmp_path / "served")
+    assert answer(page, "config", Host="photos.example")[0] == 200
     assert ends_at_once(page, signal.SIGTERM) == 143
     assert page.log.read_text().startswith("redoseg: every computer that reaches 0.0.0.0")

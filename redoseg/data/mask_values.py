@@ -13,7 +13,7 @@ from redoseg.data.listing import Item
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.crashes import DecodingNotes
-from redoseg.images.masks import Form, form_of, mask_numbers, read_mask, shown
+from redoseg.images.masks import Form, mask_numbers, read_mask, shown
 from redoseg.images.read import OBJECT
 from redoseg.system import cores, in_order
 
@@ -90,7 +90,7 @@ def _look(item: Item, notes: DecodingNotes | None) -> _Seen:
         with notes.decoding(item.mask) if notes else nullcontext():
             numbers = mask_numbers(item.mask, colours=item.values == NONZERO)
             seen = numbers.seen()
-            form = form_of(seen, numbers.palette)
+            form = numbers.form
             has_object = bool((item.labels() == OBJECT).any()) if item.values else form != "empty"
         return _Seen(item, form, frozenset(seen), numbers.palette, has_object)
     except DataError:  # listed when it is read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ _OPEN = range(126, 130)  # grey that is not labelled
 _WHITE = 230  # grey from here on is white
 _CLASSES = 64  # numbers up to this beside white look like classes, not like a blurred edge
 _NOISE = 0.02  # share of the object's pixels that may have odd values
+_LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
 _SOFT = 128  # so many values are a soft mask
 
 Form = Literal["empty", "ones", "half", "grey", "numbers"]
@@ -35,6 +36,13 @@ class MaskNumbers:
     """(H, W): grey of 0 to 255, opacity, entries of a coloured palette, or the numbers of a deeper file."""
     palette: bool = False
     """Whether they are entries of a coloured palette."""
+    lossy: bool = False
+    """Whether the file's format has changed the numbers a little, as JPEG does."""
+
+    @property
+    def form(self) -> Form:
+        """What form the values have."""
+        return form_of(self.seen(), self.palette, self.lossy)
 
     def seen(self) -> dict[int, int]:
         """Each value with the number of its pixels."""
@@ -52,11 +60,11 @@ def mask_numbers(path: str | Path, colours: bool = False) -> MaskNumbers:
     `read_image`, and without `colours` for a mask in colour, which does not say what is the object.
     """
     with one_line(Path(path)):
-        return _numbers(path, colours)
+        image = read_numbers(path)
+        return replace(_numbers(path, image, colours), lossy=image.format in _LOSSY)
 
 
-def _numbers(path: str | Path, colours: bool) -> MaskNumbers:
-    image = read_numbers(path)
+def _numbers(path: str | Path, image: Image.Image, colours: bool) -> MaskNumbers:
     if image.mode == "F" or image.mode.startswith("I"):
         return MaskNumbers(_whole(np.asarray(image)))
     if image.mode == "P" and "transparency" not in image.info:
@@ -78,13 +86,16 @@ def _numbers(path: str | Path, colours: bool) -> MaskNumbers:
                 return MaskNumbers(np.where(pixels.any(-1), np.uint8(255), np.uint8(0)))
             raise DataError(
                 f"{printable(path)}: the mask is in colour, but must be grey (0 background, 255 object); save "
-                "it as grey, or remove it"
+                "it as grey, use --mask-values nonzero if all but black is the object, or remove it"
             )
     return MaskNumbers(np.asarray(image.convert("L")))
 
 
-def form_of(seen: Mapping[int, int], palette: bool = False) -> Form:
-    """The form of a mask with these values and numbers of pixels; entries of a coloured `palette` are numbers."""
+def form_of(seen: Mapping[int, int], palette: bool = False, lossy: bool = False) -> Form:
+    """The form of a mask with these values and numbers of pixels; entries of a coloured `palette` are numbers.
+
+    A `lossy` file with white in it is not a map of classes, whatever other values it has.
+    """
     values = sorted(value for value in seen if value)
     if values == [1]:
         return "ones"
@@ -94,6 +105,8 @@ def form_of(seen: Mapping[int, int], palette: bool = False) -> Form:
         return "empty"
     if palette or values[-1] > 255 or values[-1] < _WHITE:
         return "numbers"
+    if lossy:
+        return "grey"
     if _classes_beside_white(seen):
         return "numbers"
     between = [value for value in values if value < _WHITE and value not in _OPEN]
@@ -120,8 +133,7 @@ def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
     classes or instances.
     """
     numbers = mask_numbers(path)
-    seen = numbers.seen()
-    form = form_of(seen, numbers.palette)
+    seen, form = numbers.seen(), numbers.form
     values = numbers.values
     if numbers.palette or form in ("ones", "half"):
         mask = np.where(values > 0, np.uint8(OBJECT), np.uint8(BACKGROUND))

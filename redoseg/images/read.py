@@ -248,7 +248,11 @@ def read_numbers(path: str | Path) -> Image.Image:
     path = Path(path)
     with one_line(path):
         image, _, turn, _ = _decode(path, None, deep=True)
-        return image if turn is None else image.transpose(turn)
+        if turn is None:
+            return image
+        upright = image.transpose(turn)
+        upright.format = image.format
+        return upright
 
 
 def _decode(

@@ -82,6 +82,19 @@ def jpeg(path: Path, truth: NDArray[np.bool_], number: int) -> None:
     Image.fromarray(truth).convert("L").save(path.with_suffix(".jpg"), quality=80)
 
 
+def poor(suffix: str, mode: str = "RGB", **options: object) -> Save:
+    """Of a format that changes values, by much."""
+
+    def save(path: Path, truth: NDArray[np.bool_], number: int) -> None:
+        Image.fromarray(truth).convert("L").convert(mode).save(path.with_suffix(suffix), **options)
+
+    return save
+
+
+def grey_and_opaque(path: Path, truth: NDArray[np.bool_], number: int) -> None:
+    Image.merge("LA", (Image.fromarray(truth).convert("L"), Image.new("L", truth.shape[::-1], 255))).save(path)
+
+
 def deep(path: Path, truth: NDArray[np.bool_], number: int) -> None:
     Image.fromarray(truth * np.int32(9)).save(path.with_suffix(".tif"))
 
@@ -116,6 +129,12 @@ BINARY = {
     "opaque RGBA": opaque,
     "smoothed": smoothed,
     "jpeg": jpeg,
+    "poor jpeg": poor(".jpg", quality=25),
+    "poor grey jpeg": poor(".jpg", "L", quality=10),
+    "poor webp": poor(".webp", quality=5),
+    "avif": poor(".avif", quality=30),
+    "gif": poor(".gif", "L"),
+    "grey and opaque": grey_and_opaque,
     "bits": bits,
     "floats": floats,
 }

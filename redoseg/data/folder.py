@@ -26,9 +26,12 @@ _MASKS = (
 )  # fmt: skip
 _SPLIT_FOLDERS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "dev",
-    "test": "test", "testing": "test",
+    "test": "test", "testing": "test", "tr": "train", "te": "test",
 }  # fmt: skip
 _OF_SPLIT = ("_masks", "_mask", "_labels", "_label", "masks", "annot")  # train/ and train_masks/
+# Words in the names of such folders, as in ISIC_Training_Input and ISIC_Training_GroundTruth.
+_MASK_WORD = re.compile(r"(masks?|labels?|gt|groundtruth|seg|segmentations?|annotations?|annot|trimaps?|mattes?)$")
+_IMAGE_WORD = re.compile(r"(images?|imgs?|im|photos?|pictures?|inputs?|rgb)$")
 _MASK_ENDING = re.compile(r"[_\-. ](mask|masks|seg|segmentation|label|labels|gt|matte)$", re.I)
 
 
@@ -85,6 +88,7 @@ def _without_splits(source: Path) -> Listing:
     if not os.path.isdir(images):
         pictures, problems, results = list_images(source)
         items, notes = _masks_beside(_items(pictures, source), source)
+        notes += _twin_folders(source)
         return Listing(tuple(items), shown_problems(problems, source), notes, results)
     pictures, problems, results = list_images(images)
     beside = 0
@@ -168,6 +172,7 @@ def _find_pairs(source: Path) -> list[_Pair]:
             pair = _Pair(path, masks) if masks is not None else _pair_of(path, _folders(path))
             if pair is not None:
                 found.append(replace(pair, split=_SPLIT_FOLDERS[name]))
+    found = found or _named_alike(inside)
     if not found and len(inside) == 1:
         only = next(iter(inside.values()))
         pair = _pair_of(only, _folders(only))
@@ -184,8 +189,46 @@ def _pair_of(folder: Path, inside: dict[str, Path]) -> _Pair | None:
         return None
     for name in _MASKS:
         if name in inside and _has_pictures(inside[name]):
-            return _Pair(images, inside[name])
+            return _Pair(images, _inner(inside[name], images))
     return None
+
+
+def _inner(masks: Path, images: Path) -> Path:
+    """The only folder in one of masks that has pictures, as `annotations/trimaps`, unless the images have it too."""
+    with contextlib.suppress(OSError):
+        inside = _folders(masks)
+        direct = any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in masks.iterdir())
+        if not direct and not inside.keys() & _folders(images).keys():
+            with_pictures = [path for path in inside.values() if _has_pictures(path)]
+            return with_pictures[0] if len(with_pictures) == 1 else masks
+    return masks
+
+
+def _named_alike(inside: dict[str, Path]) -> list[_Pair]:
+    """Folders whose names differ by a word for masks, as DUTS-TR-Image and DUTS-TR-Mask, and that share names."""
+    groups: dict[tuple[str, ...], list[tuple[bool, Path]]] = defaultdict(list)
+    for name, path in inside.items():
+        words = re.findall(r"[a-z]+|\d+", name)
+        rest = (_IMAGE_WORD.sub("", _MASK_WORD.sub("", word)) for word in words)
+        groups[tuple(filter(None, rest))].append((any(map(_MASK_WORD.search, words)), path))
+    found = []
+    for about, folders in groups.items():
+        if sorted(is_mask for is_mask, _ in folders) == [False, True]:
+            images, masks = (path for _, path in sorted(folders))
+            if _share_names(images, masks):
+                split = next((_SPLIT_FOLDERS[word] for word in about if word in _SPLIT_FOLDERS), "")
+                found.append(_Pair(images, masks, split))
+    return found
+
+
+def _share_names(images: Path, masks: Path) -> bool:
+    """Whether most pictures of the second folder, which redoseg did not write, are called like those of the first."""
+    try:
+        names = {_stem(path, images) for path in list_images(images).images}
+        stems = [_stem(path, masks) for path in list_images(masks).images]
+    except DataError:
+        return False
+    return 2 * sum(stem in names or _MASK_ENDING.sub("", stem) in names for stem in stems) > len(stems)
 
 
 def _folders(source: Path) -> dict[str, Path]:
@@ -206,6 +249,15 @@ def _not_masks(source: Path) -> tuple[str, ...]:
     """A note on a folder that is called like one of masks and has no pictures, only boxes or polygons."""
     named = [path for name, path in _folders(source).items() if name in _MASKS and not _has_pictures(path)]
     return tuple(f"{printable(path.name)}/ has no pictures; masks are read from pictures alone" for path in named)
+
+
+def _twin_folders(source: Path) -> tuple[str, ...]:
+    """A note where two folders have pictures of the same names, one of which may be their masks."""
+    inside = [path for path in _folders(source).values() if _has_pictures(path)]
+    if len(inside) != 2 or not (_share_names(*inside) and _share_names(*reversed(inside))):
+        return ()
+    names = " and ".join(f"{printable(path.name)}/" for path in inside)
+    return (f"{names} have pictures of the same names; if one has the masks, call them images/ and masks/",)
 
 
 def _masks_beside(items: list[Item], source: Path) -> tuple[list[Item], tuple[str, ...]]:

@@ -158,7 +158,9 @@ def _why_no_masks(data: str, images: ImageSet) -> str:
         why = [f"{path}: {reason}{more}"]
     if why:
         return f"{data} has no mask that can be used: {why[0]}"
-    return f"{data} has no masks; expected pictures with masks; add a folder masks/ beside images/"
+    about = [note for note in images.notes if "masks" in note]
+    seen = f" ({about[0]})" if about else ""
+    return f"{data} has no masks{seen}; expected pictures with masks; add a folder masks/ beside images/"
 
 
 class Originals(NamedTuple):

@@ -31,11 +31,16 @@ LAYOUTS = {
     "train and train_masks": ("{s}/{n}.jpg", "{s}_masks/{n}_mask.png", ("train",)),
     "one folder around": ("data/images/{n}.jpg", "data/masks/{n}.png", ("",)),
     "names end in _mask": ("images/{n}.jpg", "masks/{n}_mask.png", ("",)),
+    "ISIC": ("ISIC_Training_Input/{n}.jpg", "ISIC_Training_GroundTruth/{n}_segmentation.png", ("training",)),
+    "DUTS": ("DUTS-{s}-Image/{n}.jpg", "DUTS-{s}-Mask/{n}.png", ("TR", "TE")),
+    "Oxford pets": ("images/{n}.jpg", "annotations/trimaps/{n}.png", ("",)),
+    "photos and photo_masks": ("photos/{n}.jpg", "photo_masks/{n}.png", ("",)),
+    "leaves and leaves-gt": ("leaves/{n}.jpg", "leaves-gt/{n}.png", ("",)),
     "beside": ("{n}.jpg", "{n}_mask.png", ("",)),
     "beside, below": ("a/{n}.jpg", "a/{n}-seg.png", ("",)),
     "beside, in splits": ("{s}/{n}.jpg", "{s}/{n}_gt.png", ("train", "dev")),
 }
-MEANT = {"training": "train", "validation": "val"}
+MEANT = {"training": "train", "validation": "val", "TR": "train", "TE": "test"}
 
 
 def make(folder: Path, layout: str, skip: tuple[int, ...] = ()) -> Path:
@@ -110,6 +115,10 @@ def test_voc_lists_are_the_splits(tmp_path: Path) -> None:
             ["images/{n}.jpg", "annotations/{n}.json"],
             "annotations/ has no pictures; masks are read from pictures alone",
         ),
+        (
+            ["train2017/{n}.jpg", "stuff/{n}.png"],
+            "stuff/ and train2017/ have pictures of the same names; if one has the masks, call them images/ and masks/",
+        ),
         (["{n}.jpg", "{n}.png"], "each name has two pictures, one a .png; masks are only found in a folder masks/"),
     ],
 )
@@ -123,3 +132,14 @@ def test_what_is_not_read_is_recognised(files: list[str], note: str, tmp_path: P
             else:
                 path.write_text("{}")
     assert note in prepare("folder", tmp_path / "set", tmp_path / "out", 16).notes
+
+
+def test_folders_of_pictures_alone_stay_pictures(tmp_path: Path) -> None:
+    for number in range(PICTURES):
+        for name in ("cats", "dogs", "left", "labels and logos"):
+            path = tmp_path / "set" / name / f"{name}{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 20), (number, 9, 9)).save(path)
+    found = open_data(tmp_path / "set", 16)
+    assert len(found) == 4 * PICTURES
+    assert found.notes == ()

@@ -570,6 +570,7 @@ def test_own_size_scores_both_ways_and_confidence(call: Call, trained: Any, tmp_
         assert word in table.out
 
 
+@pytest.mark.usefixtures("no_cuts")
 def test_own_size_finds_what_a_set_was_prepared_from(call: Call, photos: Path, trained: Any, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(photos, source)

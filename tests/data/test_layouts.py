@@ -76,6 +76,7 @@ def test_masks_are_found(layout: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["images and labels", "splits outside", "train and train_masks", "beside"])
 @pytest.mark.parametrize("verb", ["evaluate", "own size", "compare", "prepare"])
+@pytest.mark.usefixtures("no_cuts")
 def test_every_verb_finds_them_and_says_what_is_missing(
     layout: str, verb: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

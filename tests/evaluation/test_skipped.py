@@ -16,6 +16,7 @@ from redoseg.errors import DataError
 from tests.bright import write_model
 
 PICTURES = 9
+pytestmark = pytest.mark.usefixtures("no_cuts")
 
 
 def in_colour(folder: Path) -> None:
@@ -78,12 +79,6 @@ VERBS = {
     "grounds": ["evaluate", "MODEL", "DATA", "--grounds"],
     "compare": ["compare", "DATA", "MODEL", "--methods", "square", "--edges", "plain"],
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No score is looked at here, and `evaluate --own-size` cuts each picture."""
-    monkeypatch.setattr("cv2.grabCut", lambda _, mask, *__: (mask, None, None))
 
 
 @pytest.fixture(scope="module")

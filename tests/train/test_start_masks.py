@@ -80,7 +80,7 @@ def test_masks_in_a_folder_are_found_by_name(tmp_path: Path) -> None:
 def test_a_run_from_a_disc_has_no_first_stage(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     settings = {"data.evaluate_on": str(photos), "refine.start": "disc", "data.size": 32, "watch.picture_scores": True}
     out = tmp_path / "run"
-    outcome = train(tiny(SECOND | settings | {"refine.rounds": 2, "refine.steps": 50}), out)
+    outcome = train(tiny(SECOND | settings | {"refine.rounds": 2, "refine.steps": 30}), out)
     assert [e["refine_round"] for e in log_of(out) if "refining" not in e] == [1, 2]  # no step of redrawing
     assert (outcome["step"], outcome["stopped"]) == (0, False)
     assert "scores_before_refining" not in outcome
@@ -93,7 +93,7 @@ def test_a_run_from_a_disc_has_no_first_stage(tiny: Tiny, photos: Path, tmp_path
     export_run(out, tmp_path / "model")
     assert not (tmp_path / "model" / "redraw.onnx").exists()
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "2 rounds of 50 steps of the second stage, started from one constant disc" in card
+    assert "2 rounds of 30 steps of the second stage, started from one constant disc" in card
     for folder in (out, tmp_path / "model"):
         with pytest.raises(ModelError, match=r"refine.start was disc, run expected|redraw.onnx"):
             RedrawModel(folder)
@@ -119,7 +119,12 @@ def test_pictures_are_scored_after_each_stage_without_changing_it(tiny: Tiny, ph
         (tmp_path / "set" / kind).symlink_to(photos / kind)
     split = "".join(f"{n:02},{'test' if n % 3 == 0 else 'dev'}\n" for n in range(12))
     (tmp_path / "set" / "splits.csv").write_text(split)
-    base = SECOND | {"data.evaluate_on": str(tmp_path / "set"), "data.evaluate_split": "dev", "data.size": 32}
+    base = SECOND | {
+        "data.evaluate_on": str(tmp_path / "set"),
+        "data.evaluate_split": "dev",
+        "data.size": 32,
+        "steps": 3,
+    }
     plain = train(tiny(base), tmp_path / "plain")
     stored = train(tiny(base | {"watch.picture_scores": True}), tmp_path / "stored")
     assert stored == plain
@@ -200,16 +205,16 @@ def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monke
 
 def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    first = {"watch.collapse_share": 0.0}
+    first = {"watch.collapse_share": 0.0, "steps": 3}
     train(tiny(first), out)
     steps = [e for e in log_of(out) if "sizes" in e]
-    train(tiny(SECOND | {"refine.keep": 0.5}), out, resume=True)
+    train(tiny(SECOND | first | {"refine.keep": 0.5}), out, resume=True)
     assert [e for e in log_of(out) if "sizes" in e] == steps  # the first stage was not made again
     assert [e["refine_round"] for e in log_of(out) if "refine_round" in e] == [1]
     with pytest.raises(RunError, match=r"trained with other settings \(refine.keep: 0.5 -> 0.25\)"):
-        train(tiny(SECOND | {"refine.keep": 0.25}), out, resume=True)
+        train(tiny(SECOND | first | {"refine.keep": 0.25}), out, resume=True)
     with pytest.raises(RunError, match=r"trained with other settings \(objective.floor: 0.0 -> 0.1\)"):
-        train(tiny(SECOND | {"refine.keep": 0.5, "objective.floor": 0.1}), out, resume=True)
+        train(tiny(SECOND | first | {"refine.keep": 0.5, "objective.floor": 0.1}), out, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,15 @@ def by_page(source: Path, segmenter: Knowing, out: Path) -> Path:
     return next(path for path in Cuts(segmenter, 10**9).files(source, 0.5, out) if path.stem.endswith("cutout"))
 
 
-@pytest.mark.parametrize("verb", [by_file, by_folder, by_page])
-@pytest.mark.parametrize("make", CASES, ids=lambda case: case.__name__)
+EDGES = [
+    # a large one is made by the same code as by_file, and folders are tried with the others
+    pytest.param(make, verb, marks=pytest.mark.slow if make is large and verb is by_folder else ())
+    for make in CASES
+    for verb in (by_file, by_folder, by_page)
+]
+
+
+@pytest.mark.parametrize(("make", "verb"), EDGES)
 def test_the_edge_has_the_colour_of_the_object(
     make: Callable[[], Composite], verb: Callable[[Path, Knowing, Path], Path], tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ MARK = {"Software": "redoseg result"}
 """What stands in a comment of every picture that redoseg writes. `info` of a PIL image takes it along into a PNG."""
 _MARK = MARK["Software"].encode()
 _KEY = b"tEXtredoseg key\0"
+_KEYS = re.compile(rb'(?:tEXtredoseg key\0|^\{"redoseg_key": ")([0-9a-f]{32})')
 _HEAD = 1024  # bytes; the mark and the key are within them
 _OWN_FOLDERS = (  # files that only a folder made by redoseg has together
     {"config.json", "log.jsonl"},
@@ -254,8 +255,8 @@ def is_result(path: str | os.PathLike[str]) -> bool:
 
 
 def key_of(path: str | os.PathLike[str]) -> str | None:
-    """The key with which a PNG file was written; "" without one, None where no such file can be read."""
-    found = re.search(re.escape(_KEY) + rb"([0-9a-f]{32})", head := _head(path))
+    """The key in the head of a PNG or JSON file; "" without one, None where no such file can be read."""
+    found = _KEYS.search(head := _head(path))
     return found[1].decode() if found else "" if head else None
 
 

@@ -19,9 +19,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from numpy.typing import NDArray
 from PIL import Image
 
+from redoseg.config.kinds import DRAWN
 from redoseg.images.photo import fit_square
 from redoseg.images.read import read_image
-from redoseg.inference.results import Kind
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 
@@ -29,7 +29,6 @@ OUT = Path(__file__).parents[1] / "docs" / "pictures"
 INK, PLAYER, JUDGE, THING = "#222222", "#dbe9f6", "#fbdcc4", "#eeeeee"
 
 Pixels = NDArray[np.uint8]
-KINDS: tuple[Kind, ...] = ("mask", "soft", "cutout", "overlay")
 
 
 def labelled(
@@ -173,14 +172,14 @@ def kinds(flowers: Path, stems: list[str]) -> None:
         for stem in stems:
             photo = next((flowers / "images").glob(f"{stem}.*"))
             row = [np.asarray(fit_square(read_image(photo), 256))]
-            for kind in KINDS:
+            for kind in DRAWN:
                 segment_paths(Segmenter("flowers"), photo, Path(folder) / kind, kind=kind)
                 with Image.open(next((Path(folder) / kind).glob(f"{stem}*.png"))) as opened:
                     image = opened.convert("RGBA")
                     paper = Image.new("RGBA", image.size, "white")
                     row.append(np.asarray(fit_square(Image.alpha_composite(paper, image).convert("RGB"), 256)))
             rows.append(row)
-    heads = ["photograph", *(f"--as {kind}" for kind in KINDS)]
+    heads = ["photograph", *(f"--as {kind}" for kind in DRAWN)]
     labelled(rows, [""] * len(rows), OUT / "tutorial-kinds.jpg", 1.4, heads)
 
 

@@ -16,6 +16,9 @@ MOST_USED = (  # of the settings of a training, in this order
     "steps", "seed", "data.size", "batch", "refine.rounds", "data.evaluate-on", "refine.start", "refine.student",
     "refine.size", "refine.sharpen", "refine.steps", "refine.select", "refine.composites",
 )  # fmt: skip
+MOST_USED_OF_SEGMENT = (
+    "out", "as", "crop", "ground", "label", "threshold", "edges", "review", "threads", "overwrite", "skip-existing",
+)  # fmt: skip
 _NAMES = {"source": "PHOTO", "photo": "PHOTO"}  # of operands; others are called like their field
 _INDENT, _MARGIN = 26, 2
 
@@ -41,6 +44,8 @@ def help_of(kind: type[Any], verb: str, default: Any = None, everything: bool = 
 def _most_used(options: list[Setting], kind: type[Any]) -> list[Setting]:
     """A verb's own options, and settings of a training up to a dozen."""
     own = [setting for setting in options if setting.owner is kind]
+    if len(own) > MANY:
+        return [setting for setting in own if setting.name in MOST_USED_OF_SEGMENT]
     named = {setting.name: setting for setting in options if setting.owner is not kind}
     names = [name for name in MOST_USED if name in named]
     if "refine" in kind.__name__.lower():  # the first stage stays
@@ -88,6 +93,8 @@ def _entry(names: str, setting: Setting, default: Any, width: int) -> Iterator[s
 def _shown(value: Any) -> str:
     if value == "":
         return "''"
+    if value == ():
+        return "none"
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

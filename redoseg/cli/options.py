@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from redoseg.config.kinds import Kind
 from redoseg.config.schema import Config
 
 
@@ -95,9 +96,11 @@ class Segment:
     through standard input [paths]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write to; for one picture also a file ending in .png, or - for standard output [path]"""
-    kind: Annotated[Literal["mask", "soft", "cutout", "overlay", "coco"], tyro.conf.arg(name="as")] = "mask"
-    """mask: 0 and 255; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture; coco: one JSON
-    file of run-length codes and boxes [name]"""
+    kind: Annotated[tuple[Kind, ...], tyro.conf.arg(name="as"), tyro.conf.UseAppendAction] = ()
+    """mask: 0 and 255, if none is given; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture;
+    for labelling tools coco, yolo, labelme, labelstudio. Given several times, each kind has a sub-folder [name]"""
+    polygons: bool = False
+    """Masks in coco.json are polygons, as Ultralytics and detectron2 need them, not run-length codes [true/false]"""
     crop: bool = False
     """Cut each result to the box around the object [true/false]"""
     threshold: float = 0.5
@@ -118,7 +121,7 @@ class Segment:
     """guided: a mask takes its edges from the photograph; plain: it is the network's, enlarged; grabcut: the colours
     of object and ground move the edge, which is better where these differ, and slower [name]"""
     label: str = ""
-    """What the object is called in coco.json; the model's name if not given [name]"""
+    """What the object is called in files of labelling tools; the model's name if not given [name]"""
     threads: int = 0
     """Threads, each of which works on one picture; 0 takes one for each core [threads]"""
     overwrite: bool = False

@@ -41,6 +41,7 @@ def segment(command: Segment) -> int:
                 skip_existing=command.skip_existing,
                 cleaning=cleaning,
                 feather=command.feather,
+                polygons=command.polygons,
             )
         except KeyboardInterrupt:
             print(

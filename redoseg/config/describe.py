@@ -37,8 +37,15 @@ class Setting:
     """True or false: --NAME and --no-NAME."""
     several: bool
     """It takes any number of values."""
+    repeated: bool
+    """It is given once for each of its values."""
     short: tuple[str, ...]
     """Other names, with their dashes."""
+
+
+def _item(hint: Any) -> Any:
+    """What a tuple of any length has, or the type itself."""
+    return get_args(hint)[0] if get_origin(hint) is tuple else hint
 
 
 _docstrings: dict[type, dict[str, str]] = {}
@@ -82,10 +89,11 @@ def settings_of(kind: type[Any], table: str = "") -> Iterator[Setting]:
             about=about,
             unit=unit.removesuffix("]"),
             default=field.default,
-            choices=get_args(hint) if get_origin(hint) is Literal else (),
+            choices=get_args(_item(hint)) if get_origin(_item(hint)) is Literal else (),
             positional=_POSITIONAL in marks,
             number=(get_args(hint) or (hint,))[0] in (int, float),
             flag=hint is bool,
-            several=get_origin(hint) is tuple,
+            several=get_origin(hint) is tuple and tyro.conf.UseAppendAction not in marks,
+            repeated=tyro.conf.UseAppendAction in marks,
             short=tuple(short),
         )

@@ -42,7 +42,7 @@ class Cleaning:
 
 
 @dataclass(frozen=True)
-class _Runs:
+class Runs:
     """Pixels of one value that lie side by side, in the order of rows."""
 
     row: Ints
@@ -51,7 +51,7 @@ class _Runs:
     width: int
 
     @classmethod
-    def of(cls, mask: Bools, value: bool) -> _Runs | None:
+    def of(cls, mask: Bools, value: bool) -> Runs | None:
         """The runs of a mask (H, W) that have this value; None if they are too many."""
         height, width = mask.shape
         rows, starts, ends, count = [], [], [], 0
@@ -126,13 +126,13 @@ def clean(mask: Bools, cleaning: Cleaning) -> Bools:
 def clean_in_place(mask: Bools, cleaning: Cleaning) -> bool:
     """Do to a mask (H, W) in C's order what `clean` does; whether that changed it."""
     changed = False
-    if cleaning.smallest_part > 0 and (runs := _Runs.of(mask, True)) is not None and len(runs.row):
+    if cleaning.smallest_part > 0 and (runs := Runs.of(mask, True)) is not None and len(runs.row):
         part = runs.parts(corners=True)
         pixels = np.bincount(part, runs.lengths, len(part))
         crumbs = (pixels < cleaning.smallest_part * pixels.max())[part]
         runs.paint(mask, crumbs, False)
         changed = bool(crumbs.any())
-    if cleaning.largest_hole > 0 and (runs := _Runs.of(mask, False)) is not None and len(runs.row):
+    if cleaning.largest_hole > 0 and (runs := Runs.of(mask, False)) is not None and len(runs.row):
         part = runs.parts(corners=False)
         pixels = np.bincount(part, runs.lengths, len(part))
         pixels[part[runs.at_border(mask.shape[0])]] = np.inf
@@ -144,7 +144,7 @@ def clean_in_place(mask: Bools, cleaning: Cleaning) -> bool:
 
 def count_parts(mask: Bools) -> tuple[int, int]:
     """How many parts and how many holes a mask (H, W) has. Raises DataError for a mask that is noise."""
-    objects, ground = _Runs.of(mask, True), _Runs.of(mask, False)
+    objects, ground = Runs.of(mask, True), Runs.of(mask, False)
     if objects is None or ground is None:
         raise DataError("the mask is noise, whose parts are not counted")
     part = ground.parts(corners=False)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from redoseg.config.kinds import Kind
 from redoseg.errors import DataError
-from redoseg.images.clean import Cleaning
 from redoseg.images.draw import cutout, line_radius, outline
 from redoseg.images.foreground import EdgeColours
 from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts
 from redoseg.images.png import png_chunks
-from redoseg.inference.object_mask import CLEANING, HALF
-
-Kind = Literal["mask", "soft", "cutout", "overlay", "coco"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from redoseg.inference.object_mask import HALF
 
 FEATHER = 0.0  # over how many pixels a cut-out fades in from its edge
 MOST_FEATHER = 200.0
@@ -79,44 +73,6 @@ def as_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def result_key(
-    segmenter: object,
-    image: Path | bytes,
-    kind: Kind,
-    *,
-    threshold: float = HALF,
-    crop: bool = False,
-    keep_hidden: bool = False,
-    feather: float = FEATHER,
-    cleaning: Cleaning | None = CLEANING,
-) -> str:
-    """What a result is made of (model, settings and the picture's bytes), as 32 hexadecimal digits; "" if unreadable.
-
-    `image` is the picture's file, or what that contains. A result that has this key need not be made again.
-    """
-    settings = [
-        getattr(segmenter, "identity", ""),  # stand-ins for a segmenter have none
-        kind,
-        crop and kind != "coco",
-        keep_hidden and kind == "cutout",
-        float(feather) if kind == "cutout" else None,
-        None if kind == "soft" and not crop else cleaning,
-        None if kind == "soft" and not crop else float(threshold),
-    ]
-    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
-    if isinstance(image, bytes):
-        digest.update(hashlib.blake2b(image).digest())
-        return digest.hexdigest()
-    try:
-        if not image.is_file():  # a FIFO is never waited for
-            return ""
-        with open(image, "rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    except OSError:
-        return ""
-    return digest.hexdigest()
 
 
 def check_feather(feather: float) -> None:

@@ -1,26 +1,27 @@
-"""The files that all pictures of a folder share: coco.json, and the review with its table."""
+"""The files that all pictures of a folder share: those of labelling tools, and the review with its table."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-import json
 import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from redoseg.config.kinds import Kind
 from redoseg.errors import RedosegError
 from redoseg.files import make_folder, printable, why_not_write, write_atomic
-from redoseg.images.coco import Annotated, document, pictures_of
 from redoseg.images.draw import captioned, encoded, grid
+from redoseg.images.labels.entry import Entry
+from redoseg.inference.labelling import OneFile
 
-COCO_FILE = "coco.json"
 REVIEW_TABLE = "review.csv"
 TILE = 128  # a picture's side on a page of the review [pixels]
 
@@ -46,18 +47,29 @@ class SharedFiles:
     """What all pictures of a folder share, collected and written.
 
     Args:
-        out: the folder.
-        coco: the path of coco.json; None if there is none.
+        out: the folder of the review.
+        formats: the file of each kind that has one for all pictures, and its format.
+        beside: small files with what they contain, which are written with the others.
         review: whether there is a review.
-        label: what the object is called in coco.json.
+        label: what the object is called.
         inputs: real paths of what is read, which is never replaced.
     """
 
-    def __init__(self, out: Path, coco: Path | None, review: bool, label: str, inputs: set[str]) -> None:
-        self.out, self.coco_file, self.review, self.label, self.inputs = out, coco, review, label, inputs
-        self.coco: dict[str, Annotated] = {}
+    def __init__(
+        self,
+        out: Path,
+        formats: Mapping[Kind, tuple[Path, OneFile]],
+        beside: Mapping[Path, bytes],
+        *,
+        review: bool,
+        label: str,
+        inputs: set[str],
+    ) -> None:
+        self.out, self.formats, self.beside = out, formats, beside
+        self.review, self.label, self.inputs = review, label, inputs
+        self.entries: dict[Kind, dict[str, Entry]] = {kind: {} for kind in formats}
         self.reviewed: dict[str, Reviewed] = {}
-        self._changed, self._next = False, time.monotonic() + _EVERY
+        self._any, self._changed, self._next = False, False, time.monotonic() + _EVERY
 
     def begin(self, pictures: int, overwrite: bool, keep: bool) -> None:
         """Look at what is there, before the work on so many pictures; with `keep` its entries are kept.
@@ -68,7 +80,8 @@ class SharedFiles:
             self._read()
             overwrite = overwrite or not self._foreign()
         names = [self.out / name for name in self._review_names(pictures)] if self.review else []
-        for target in [*([self.coco_file] if self.coco_file else []), *names]:
+        other = [path for path, content in self.beside.items() if not _contains(path, content)]
+        for target in [*(path for path, _ in self.formats.values()), *other, *names]:
             problem = why_not_write(target, self.inputs, overwrite)
             if problem:
                 raise RedosegError(f"{printable(target)} {problem}")
@@ -77,61 +90,63 @@ class SharedFiles:
         return [REVIEW_TABLE, *(_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS))))]
 
     def _read(self) -> None:
-        if self.coco_file is not None:
-            try:
-                found = pictures_of(json.loads(self.coco_file.read_bytes()))
-                self.coco = {picture.file_name: picture for picture in found}
-            except (OSError, ValueError, RecursionError):
-                pass
+        for kind, (path, form) in self.formats.items():
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                self.entries[kind] = {entry.name: entry for entry in form.entries_of(path.read_bytes())}
         if self.review:
             self.reviewed = {one.name: one for one in _earlier_review(self.out)}
 
     def _foreign(self) -> bool:
         """Whether one of the files exists that no earlier run has written."""
-        if self.coco_file is not None and self.coco_file.exists() and not self.coco:
+        if any(path.exists() and not self.entries[kind] for kind, (path, _) in self.formats.items()):
             return True
         return self.review and (self.out / REVIEW_TABLE).exists() and not self.reviewed
 
-    def add(self, coco: Annotated | None, reviewed: Reviewed | None) -> None:
+    def add(self, entries: Mapping[Kind, Entry], reviewed: Reviewed | None) -> None:
         """Take in what one picture gave; now and then all is written."""
-        if coco is not None:
-            self.coco[coco.file_name] = coco
+        for kind, entry in entries.items():
+            self.entries[kind][entry.name] = entry
         if reviewed is not None:
             self.reviewed[reviewed.name] = reviewed
-        self._changed = True
-        if (self.coco or self.reviewed) and time.monotonic() >= self._next:
+        self._any = True
+        self._changed |= bool(entries) or reviewed is not None
+        if (any(self.entries.values()) or self.reviewed) and time.monotonic() >= self._next:
             before = time.monotonic()
             self.write()
             self._next = time.monotonic() + max(_EVERY, 20 * (time.monotonic() - before))
 
     def write(self) -> list[Path]:
         """Write those for which there is something; returns their paths."""
-        if not self._changed or not (self.coco or self.reviewed):
-            return []
-        make_folder(self.out)
-        files: dict[Path, bytes] = {}
-        if self.coco and self.coco_file is not None:
-            files[self.coco_file] = coco_content(
-                [self.coco[name] for name in sorted(self.coco, key=_parts)], self.label
-            )
-        if self.reviewed:
-            entries = sorted(self.reviewed.values(), key=lambda one: (one.confidence, _parts(one.name)))
-            size = _COLUMNS * _ROWS
-            pages = [entries[i : i + size] for i in range(0, len(entries), size)]
-            files |= {self.out / _page(number): _page_content(page) for number, page in enumerate(pages, 1)}
-            for name in _pages_of(self.out / REVIEW_TABLE):  # of an earlier, longer review
-                if self.out / name not in files and os.path.realpath(self.out / name) not in self.inputs:
-                    (self.out / name).unlink(missing_ok=True)
-            files[self.out / REVIEW_TABLE] = _table_content(pages)
-        for path, data in files.items():
-            write_atomic(path, data)
+        files = {path: data for path, data in self.beside.items() if self._any and not _contains(path, data)}
+        for kind, (path, form) in self.formats.items():
+            if self._changed and (entries := self.entries[kind]):
+                files[path] = form.content([entries[name] for name in sorted(entries, key=_parts)], self.label)
+        if self._changed and self.reviewed:
+            files |= self._review()
+        for path, content in files.items():
+            make_folder(path.parent)
+            write_atomic(path, content)
         self._changed = False
         return list(files)
 
+    def _review(self) -> dict[Path, bytes]:
+        """The pages of the review and its table. Pages of an earlier, longer one are removed."""
+        entries = sorted(self.reviewed.values(), key=lambda one: (one.confidence, _parts(one.name)))
+        size = _COLUMNS * _ROWS
+        pages = [entries[i : i + size] for i in range(0, len(entries), size)]
+        files = {self.out / _page(number): _page_content(page) for number, page in enumerate(pages, 1)}
+        for name in _pages_of(self.out / REVIEW_TABLE):
+            if self.out / name not in files and os.path.realpath(self.out / name) not in self.inputs:
+                (self.out / name).unlink(missing_ok=True)
+        files[self.out / REVIEW_TABLE] = _table_content(pages)
+        return files
 
-def coco_content(pictures: Sequence[Annotated], label: str) -> bytes:
-    """What coco.json contains."""
-    return json.dumps(document(pictures, label)).encode()
+
+def _contains(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -25,12 +25,14 @@ class Pictures(NamedTuple):
     images: list[Path]
     names: list[str]
     """Below the folder that all have in common, with slashes."""
-    results: list[str]
-    """Where the result of each goes, below the folder of the results."""
+    stems: list[str]
+    """Where the result of each goes, below the folder of the results, without its suffix."""
     problems: list[tuple[Path, str]]
     """What cannot be segmented, each with its reason."""
     own: int
     """How many pictures are not among them, since redoseg made them."""
+    root: str
+    """The name of the folder that all have in common."""
 
 
 def expand_patterns(sources: Sequence[str | Path]) -> list[Path]:
@@ -109,15 +111,15 @@ def list_pictures(sources: Sequence[Path], out: Path) -> Pictures:
         ) from None
     order = sorted(images.values()) if len(sources) == 1 else [images[key] for key in sorted(images, key=Path)]
     below = [Path(os.path.relpath(path, common)) for path in order]
-    return Pictures(order, [path.as_posix() for path in below], result_names(below), problems, own)
+    return Pictures(order, [path.as_posix() for path in below], result_stems(below), problems, own, Path(common).name)
 
 
-def result_names(paths: Sequence[Path]) -> list[str]:
-    """A result's name for each picture: what differs from another in case or suffix alone keeps its suffix."""
+def result_stems(paths: Sequence[Path]) -> list[str]:
+    """A result's name without its suffix for each picture: what differs in case or suffix alone keeps its suffix."""
     whole: set[Path] = set()  # pictures that keep their suffix
 
     def name(path: Path) -> str:
-        return str(path.with_name((path.name if path in whole else path.stem) + ".png"))
+        return str(path.with_name(path.name if path in whole else path.stem))
 
     while True:
         names = [name(p) for p in paths]

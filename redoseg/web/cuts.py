@@ -12,6 +12,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from redoseg.config.kinds import DrawnKind
 from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
 from redoseg.images.draw import checkerboard
@@ -19,13 +20,14 @@ from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import MAX_PIXELS, read_photo
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.object_mask import CLEANING, cleaned, object_of
-from redoseg.inference.results import Kind, drawn, png_of, result_key
+from redoseg.inference.request import Request, digest_of
+from redoseg.inference.results import drawn, png_of
 from redoseg.inference.segmenter import cleaning_for
 from redoseg.system import Room
 
 PREVIEW = 1024  # the longer side of what the page shows [pixels]; downloads have the photograph's size
 
-SAVED: tuple[tuple[Kind, str], ...] = (("mask", ""), ("cutout", "-cutout"), ("soft", "-soft"))
+SAVED: tuple[tuple[DrawnKind, str], ...] = (("mask", ""), ("cutout", "-cutout"), ("soft", "-soft"))
 """The kinds of files to download, each with what is added to the photograph's name."""
 
 
@@ -107,9 +109,10 @@ class Cuts:
             target_folder = folder / secrets.token_hex(16)
             target_folder.mkdir(parents=True)
             written = []
+            request, digest = Request(threshold=threshold, cleaning=self._cleaning), digest_of(path)
             for kind, suffix in SAVED:
                 target = target_folder / f"{path.stem}{suffix}.png"
-                key = result_key(self.segmenter, path, kind, threshold=threshold, cleaning=self._cleaning)
+                key = request.key(self.segmenter, kind, digest)
                 write_atomic(target, png_of(cut.photo, cut.soft if kind == "soft" else mask, kind, threshold), key)
                 written.append(target)
             return written

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +12,37 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from redoseg.images.coco import annotated, bounding_box, document
+from redoseg.images.labels.coco import content, entry, run_length_code
+from redoseg.images.objects import Described, bounding_box, objects_of
 
 
 @given(arrays(np.bool_, st.tuples(st.integers(1, 70), st.integers(1, 70))))
 def test_codes_are_those_of_pycocotools(mask: np.ndarray) -> None:
-    ours = annotated("x.jpg", mask, 0.5)
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    assert ours.counts == theirs["counts"].decode()
-    assert ours.area == int(coco_mask.area(theirs))
-    assert ours.size == mask.shape[::-1]
+    assert run_length_code(mask) == theirs["counts"].decode()
     if mask.any():
-        assert list(bounding_box(mask) or ()) == coco_mask.toBbox(theirs).tolist()
+        (found,) = objects_of(mask)
+        assert found.area == int(coco_mask.area(theirs))
+        assert list(bounding_box(mask) or ()) == list(found.box) == coco_mask.toBbox(theirs).tolist()
     else:
-        assert ours.box is None
+        assert objects_of(mask) == []
 
 
 def test_long_runs_and_large_masks() -> None:
     mask = np.zeros((3000, 2000), bool)
     mask[5:2900, 700:1500] = True
     mask[:, 1900] = True
-    ours = annotated("x.jpg", mask, 0.5)
-    assert ours.counts == coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    assert run_length_code(mask) == coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
 
 
 def test_the_whole_file_loads(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     masks = [rng.random((40, 30)) > 0.7, np.zeros((8, 9), bool), rng.random((21, 64)) > 0.2]
-    whole = document([annotated(f"sub/{i}.jpg", mask, 0.9 - i / 10) for i, mask in enumerate(masks)], "flower")
-    (tmp_path / "coco.json").write_text(json.dumps(whole))
+    seen = [
+        Described(f"sub/{i}.jpg", mask.shape[::-1], tuple(objects_of(mask)), "flower", "model", 0.9 - i / 10)
+        for i, mask in enumerate(masks)
+    ]
+    (tmp_path / "coco.json").write_bytes(content([entry(one) for one in seen], "flower"))
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(tmp_path / "coco.json")
     assert [entry["file_name"] for entry in coco.loadImgs([1, 2, 3])] == ["sub/0.jpg", "sub/1.jpg", "sub/2.jpg"]

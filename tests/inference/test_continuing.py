@@ -30,6 +30,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "mask and review": {"review": True},
     "coco and review": {"kind": "coco", "review": True},
     "another threshold": {"threshold": 0.8},
+    "yolo": {"kind": "yolo"},
+    "labelme": {"kind": "labelme", "label": "lamp"},
+    "several": {"kind": ["cutout", "coco", "yolo", "labelstudio"], "review": True, "polygons": True},
 }
 
 
@@ -56,7 +59,9 @@ def stop_after(count: int) -> Callable[[Path, int, int, str | None], None]:
 
 def times(folder: Path) -> dict[str, int]:
     return {
-        name: (folder / name).stat().st_mtime_ns for name in tree(folder) if not name.startswith(("coco", "review"))
+        name: (folder / name).stat().st_mtime_ns
+        for name in tree(folder)
+        if not name.startswith(("coco", "review", ".redoseg-keys"))
     }
 
 
@@ -68,6 +73,8 @@ def table(out: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_stopped_run_is_completed(way: str, segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     how, out, straight = WAYS[way], tmp_path / "out", tmp_path / "straight"
+    if "yolo" in how.get("kind", "") and how["kind"] != "labelme":  # of a.jpg and a.png it has but one file
+        (photos / "a.jpg").rename(photos / "e.jpg")
     segment_paths(segmenter, photos, straight, **how)
     with pytest.raises(KeyboardInterrupt):
         segment_paths(segmenter, photos, out, on_item=stop_after(3), **how)
@@ -79,7 +86,8 @@ def test_a_stopped_run_is_completed(way: str, segmenter: Segmenter, photos: Path
         assert before.items() <= times(out).items()  # nothing was written again
     assert tree(out) == tree(straight)
     for name in tree(straight):
-        if not name.endswith(".jpg"):  # the tiles of a page are packed again
+        # the tiles of a page are packed again, and a picture may be noted twice
+        if not name.endswith((".jpg", ".redoseg-keys")):
             assert (out / name).read_bytes() == (straight / name).read_bytes(), name
     again = segment_paths(segmenter, photos, out, skip_existing=True, **how)
     assert (again.done, again.skipped, again.written) == (0, len(NAMES), ())
@@ -123,6 +131,23 @@ def test_what_differs_is_named_and_replaced_on_request(
     assert (report.done, report.skipped) == (1, 5)
     with Image.open(photos / "b.png") as photo, Image.open(out / "b.png") as mask:
         assert mask.size == photo.size
+
+
+@pytest.mark.parametrize("kind", ["yolo", "labelme"])
+def test_labels_that_a_person_corrected_stay(kind: Any, segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+    out, name = tmp_path / "out", {"yolo": "labels/b.txt", "labelme": "b.json"}[kind]
+    segment_paths(segmenter, photos / "b.png", out, kind=kind)
+    assert segment_paths(segmenter, photos / "b.png", out, kind=kind, skip_existing=True).skipped == 1
+    (out / name).write_text("mine")
+    with pytest.raises(RedosegError, match="exists: choose another path"):
+        segment_paths(segmenter, photos / "b.png", out, kind=kind)
+    report = segment_paths(segmenter, photos / "b.png", out, kind=kind, skip_existing=True)
+    assert (report.skipped, report.differing) == (0, (photos / "b.png",))
+    assert (out / name).read_text() == "mine"
+    segment_paths(segmenter, photos / "b.png", out, kind=kind, skip_existing=True, overwrite=True)
+    assert segment_paths(segmenter, photos / "b.png", out, kind=kind, skip_existing=True, label="x").differing == (
+        photos / "b.png",
+    )
 
 
 @pytest.mark.parametrize("how", [{"kind": "soft"}, {"crop": True}, {"threshold": 0.9}], ids=str)

@@ -18,11 +18,12 @@ from bright import bright_square, tree, write_model
 from PIL import Image
 from pycocotools.coco import COCO
 
+from redoseg.config.kinds import DRAWN, Kind
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.draw import before_after
 from redoseg.images.read import Photo, read_photo
-from redoseg.inference import segment_files, shared_files
-from redoseg.inference.segment_files import KINDS, Kind, segment_paths
+from redoseg.inference import one_picture, segment_files, shared_files
+from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 
 
@@ -245,7 +246,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(
     def broken(*_: object) -> None:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(segment_files, "write_atomic", broken)
+    monkeypatch.setattr(one_picture, "write_atomic", broken)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         segment_paths(segmenter, photos, tmp_path / "out")
 
@@ -355,7 +356,7 @@ def test_one_picture_as_coco(segmenter: Segmenter, photos: Path, tmp_path: Path)
         segment_paths(segmenter, photos, tmp_path / "out", kind="coco", crop=True)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "coco"])
+@pytest.mark.parametrize("kind", DRAWN)
 def test_a_crop_is_the_box_around_the_object(segmenter: Segmenter, photos: Path, kind: Kind, tmp_path: Path) -> None:
     segment_paths(segmenter, photos / "b.jpg", tmp_path / "whole.png", kind=kind)
     segment_paths(segmenter, photos / "b.jpg", tmp_path / "crop.png", kind=kind, crop=True)

@@ -33,7 +33,7 @@ MARK = {"Software": "redoseg result"}
 """What stands in a comment of every picture that redoseg writes. `info` of a PIL image takes it along into a PNG."""
 _MARK = MARK["Software"].encode()
 _KEY = b"tEXtredoseg key\0"
-_KEYS = re.compile(rb'(?:tEXtredoseg key\0|^\{"redoseg_key": ")([0-9a-f]{32})')
+_KEYS = re.compile(rb'(?:redoseg key\0|^\{"redoseg_key": ")([0-9a-f]{32})')
 _HEAD = 1024  # bytes; the mark and the key are within them
 _OWN_FOLDERS = (  # files that only a folder made by redoseg has together
     {"config.json", "log.jsonl"},
@@ -233,7 +233,7 @@ def _chunk(body: bytes) -> bytes:
 
 
 def _marked_start(picture: bytes, key: str) -> tuple[bytes, int]:
-    """The start of a PNG, JPEG or GIF file with the mark, and where the file continues; nothing of another file."""
+    """The start of a PNG, JPEG, GIF or WebP file with the mark, and where the file continues; nothing of another."""
     at, mark = 0, b""
     if picture.startswith(b"\x89PNG\r\n\x1a\n"):
         at, mark = 33, _chunk(b"tEXtSoftware\0" + _MARK)  # after the header
@@ -241,7 +241,13 @@ def _marked_start(picture: bytes, key: str) -> tuple[bytes, int]:
     elif picture.startswith(b"\xff\xd8"):
         # JFIF wants its own segment to be the first
         at = 4 + int.from_bytes(picture[4:6], "big") if picture[2:4] == b"\xff\xe0" else 2
-        mark = b"\xff\xfe" + struct.pack(">H", len(_MARK) + 2) + _MARK
+        comments = [_MARK, b"redoseg key\0" + key.encode()] if key else [_MARK]
+        mark = b"".join(b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text for text in comments)
+    elif picture[:4] == b"RIFF" and picture[8:16] == b"WEBPVP8X":
+        text = _MARK + (b" redoseg key\0" + key.encode() if key else b"")
+        chunk = b"RDSG" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)  # readers pass over it
+        size = struct.unpack("<I", picture[4:8])[0] + len(chunk)
+        return picture[:4] + struct.pack("<I", size) + picture[8:] + chunk, len(picture)
     elif picture.startswith((b"GIF87a", b"GIF89a")):
         at = 13 + (3 * (2 << (picture[10] & 7)) if picture[10] & 0x80 else 0)  # after the palette
         mark = b"!\xfe" + bytes([len(_MARK)]) + _MARK + b"\0"
@@ -255,7 +261,7 @@ def is_result(path: str | os.PathLike[str]) -> bool:
 
 
 def key_of(path: str | os.PathLike[str]) -> str | None:
-    """The key in the head of a PNG or JSON file; "" without one, None where no such file can be read."""
+    """The key of a picture or in the head of a JSON file; "" without one, None where no such file can be read."""
     found = _KEYS.search(head := _head(path))
     return found[1].decode() if found else "" if head else None
 
@@ -264,7 +270,11 @@ def _head(path: str | os.PathLike[str]) -> bytes:
     try:
         # without blocking: it may be a FIFO
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            return file.read(_HEAD)
+            head: bytes = file.read(_HEAD)
+            if head[:4] == b"RIFF" and head[8:12] == b"WEBP":  # whose mark is at the end
+                file.seek(max(len(head), os.fstat(file.fileno()).st_size - _HEAD))
+                head += file.read(_HEAD)
+            return head
     except OSError:
         return b""
 

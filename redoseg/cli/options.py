@@ -102,7 +102,19 @@ class Segment:
     polygons: bool = False
     """Masks in coco.json are polygons, as Ultralytics and detectron2 need them, not run-length codes [true/false]"""
     crop: bool = False
-    """Cut each result to the box around the object [true/false]"""
+    """Cut each picture to the box around the object [true/false]"""
+    margin: float | None = None
+    """Around the object of a crop or square, as a share of its longer side; 0.02 if not given [0 to 1]"""
+    square: int = 0
+    """Make cut-outs squares of this side with the object in the middle; 0 leaves it as in the photograph [pixels]"""
+    parts: bool = False
+    """Each connected part is an object of its own: NAME-1.png, ..., the largest first; in labels too [true/false]"""
+    ground: str = ""
+    """Put cut-outs on a colour (white, "#ff8800"), their own ground blurred (blur), or a picture [name or file]"""
+    picture_format: Annotated[Literal["auto", "png", "jpg", "webp"], tyro.conf.arg(name="format")] = "auto"
+    """Format of cut-outs and overlays; auto goes by the name of --out, else png [name]"""
+    quality: int | None = None
+    """How much JPEG and WebP keep; 90 if not given [1 to 100]"""
     threshold: float = 0.5
     """How sure the network must be that a pixel is of the object; soft ignores it [0 to 1]"""
     clean: bool = True

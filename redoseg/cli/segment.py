@@ -42,6 +42,12 @@ def segment(command: Segment) -> int:
                 cleaning=cleaning,
                 feather=command.feather,
                 polygons=command.polygons,
+                parts=command.parts,
+                ground=command.ground,
+                margin=command.margin,
+                square=command.square,
+                picture_format=None if command.picture_format == "auto" else command.picture_format,
+                quality=command.quality,
             )
         except KeyboardInterrupt:
             print(

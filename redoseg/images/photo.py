@@ -148,7 +148,7 @@ class Photo:
         """`rgb` within `box` at `size`, as by Pillow's `resize` with this filter and `reducing_gap`."""
         if self.pixels <= LARGE or self._is_rgb:
             return self.rgb.resize(size, resample, box=box, reducing_gap=gap)
-        return _resized(self.size, "RGB", self.rgb_of, size, box, gap, resample)
+        return resized_by_parts(self.size, "RGB", self.rgb_of, size, box, gap, resample)
 
     def shrunk(self, size: tuple[int, int]) -> Photo:
         """The whole photograph in sRGB at `size` (width, height): colours and opacity each by Pillow's `resize`."""
@@ -160,10 +160,10 @@ class Photo:
             assert alpha is not None
             return alpha
 
-        colours = _resized(
+        colours = resized_by_parts(
             self.size, "RGB", lambda part: convert_colours(self._values(part)[0], self.described).srgb, size
         )
-        colours.putalpha(_resized(self.size, "L", opacity, size))
+        colours.putalpha(resized_by_parts(self.size, "L", opacity, size))
         return Photo(colours, transparent=True)
 
     def square(self, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
@@ -223,7 +223,7 @@ def to_photo(
     return asked if any(least(part) < 255 for part in parts(photo.size)) else photo
 
 
-def _resized(
+def resized_by_parts(
     whole: tuple[int, int],
     mode: str,
     of: Callable[[Part], Image.Image],
@@ -386,5 +386,5 @@ class SoftMask:
         if self.size[0] * self.size[1] <= LARGE:
             small = Image.fromarray(self.whole()).resize(size, Image.Resampling.BILINEAR)
         else:
-            small = _resized(self.size, "F", lambda part: Image.fromarray(self.part(part)), size)
+            small = resized_by_parts(self.size, "F", lambda part: Image.fromarray(self.part(part)), size)
         return SoftMask.of(np.asarray(small).clip(0, 1))

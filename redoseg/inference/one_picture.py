@@ -16,16 +16,16 @@ from redoseg.errors import DataError
 from redoseg.files import key_of, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import encoded, tile_of
 from redoseg.images.labels.entry import Entry
-from redoseg.images.objects import Described, bounding_box, objects_of
+from redoseg.images.objects import Described, Found, objects_of
 from redoseg.images.photo import Part, Photo, SoftMask
 from redoseg.inference.labelling import FileEach, Journal, OneFile
 from redoseg.inference.object_mask import cleaned, object_of
 from redoseg.inference.request import Request, digest_of
-from redoseg.inference.results import png_of
+from redoseg.inference.results import picture_of, png_of
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.shared_files import TILE, Reviewed, SharedFiles
 
-_MARGIN = 0.02  # around a crop, as a share of its longer side
+_MOST_PARTS = 999
 
 
 class Job(NamedTuple):
@@ -88,11 +88,18 @@ class Places:
             return None
         return self.folder(kind) / form.beside, form.content_beside(label)
 
-    def own(self, kind: Kind, stem: str) -> Path:
-        """The file of one photograph."""
+    def own(self, kind: Kind, stem: str, number: int = 0) -> Path:
+        """The file of one photograph, or of a part of it by its number from 1."""
         form = self.request.format_of(kind)
         below = form.folder if isinstance(form, FileEach) else ""
-        return self.only or self.folder(kind) / below / f"{stem}{self.request.suffix(kind)}"
+        numbered = f"-{number}" if number else ""
+        if self.only is not None:
+            return self.only.with_stem(self.only.stem + numbered)
+        return self.folder(kind) / below / f"{stem}{numbered}{self.request.suffix(kind)}"
+
+    def first(self, kind: Kind, stem: str) -> Path:
+        """The file by which it is known whether all of a photograph are there: the last one that is written."""
+        return self.own(kind, stem, 1 if self.request.parts and kind in DRAWN else 0)
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ class Work:
         if isinstance(form, OneFile):
             entry = self.shared.entries[kind].get(job.name) if self.shared is not None else None
             return None if entry is None else entry.key
-        target = self.places.own(kind, job.stem)
+        target = self.places.first(kind, job.stem)
         return self.journal.key_of(target) if form is not None and not form.keeps_key else key_of(target)
 
     def refused(self, job: Job, plan: Plan) -> str | None:
@@ -150,7 +157,7 @@ class Work:
             name = Path(job.name)
             if isinstance(form, FileEach) and form.by_stem and name.suffix and Path(job.stem).name == name.name:
                 return f"another picture differs from it in its suffix alone, which {kind} does not allow; rename it"
-            target = self.places.own(kind, job.stem)
+            target = self.places.first(kind, job.stem)
             problem = why_not_write(target, self.inputs, self.request.overwrite)
             if problem:
                 return f"{printable(target)} {problem}"
@@ -161,47 +168,61 @@ class Work:
         request, threshold = self.request, self.request.threshold
         soft, confidence = self.segmenter.soft_mask(photo)
         made = Made(confidence, photo.note, plan.differs)
-        if plan.kinds == ["soft"] and not (plan.review or request.crop):
-            made.files.append(self._drawn("soft", photo, soft, job, plan))
+        boxed = request.crop or bool(request.square)
+        if plan.kinds == ["soft"] and not (plan.review or boxed):
+            made.files.append((self.places.own("soft", job.stem), png_of(photo, soft, "soft"), plan.keys["soft"]))
             return made
         object_soft = cleaned(photo, soft, threshold, request.cleaning)
-        box = None
         labels = [kind for kind in plan.kinds if kind not in DRAWN]
-        if plan.review or request.crop or labels:
+        drawn = [kind for kind in plan.kinds if kind in DRAWN]
+        objects: list[Found | None] = [None]  # all of the photograph
+        if plan.review or boxed or labels or request.parts:
             mask = object_of(photo, object_soft, threshold)
-            box = _crop_of(mask, job.image) if request.crop else None
             reviewed = _reviewed(photo, mask, confidence, job, plan) if plan.review else None
             made = Made(confidence, photo.note, plan.differs, reviewed=reviewed)
-            self._describe(made, labels, mask, job, plan)
-        for kind in plan.kinds:
-            if kind in DRAWN:
-                made.files.append(self._drawn(kind, photo, soft if kind == "soft" else object_soft, job, plan, box))
+            found = objects_of(mask, request.parts) if labels or boxed or request.parts else []
+            self._describe(made, labels, found, photo.size, job, plan)
+            if drawn and (boxed or request.parts):
+                objects = list(_some(found, job.image))
+        # the first part last: where it is there, all are
+        for number, one in reversed(list(enumerate(objects, 1 if request.parts else 0))):
+            of_one = _only(photo, object_soft, one, threshold) if request.parts and one is not None else object_soft
+            for kind in drawn:
+                picture = self._drawn(kind, photo, soft if kind == "soft" else of_one, one)
+                made.files.append((self.places.own(kind, job.stem, number), picture, plan.keys[kind]))
         return made
 
-    def _drawn(
-        self, kind: Kind, photo: Photo, soft: SoftMask, job: Job, plan: Plan, box: Part | None = None
-    ) -> tuple[Path, Iterable[bytes], str]:
+    def _drawn(self, kind: Kind, photo: Photo, soft: SoftMask, one: Found | None) -> Iterable[bytes]:
+        """The file of one kind, of all of a photograph or of one object in it."""
         request = self.request
-        png = png_of(
+        look = request.look_of(kind)
+        about = _part_of(one, photo.size, 0) if one is not None else None
+        return picture_of(
             photo,
             soft,
             kind,
-            request.threshold,
+            look,
             keep_hidden=request.keep_hidden,
-            feather=request.feather,
-            box=box,
+            box=_part_of(one, photo.size, look.margin) if one is not None and request.crop else None,
+            square_about=about,
         )
-        return self.places.own(kind, job.stem), png, plan.keys[kind]
 
-    def _describe(self, made: Made, labels: Sequence[Kind], mask: NDArray[np.bool_], job: Job, plan: Plan) -> None:
+    def _describe(
+        self,
+        made: Made,
+        labels: Sequence[Kind],
+        objects: Sequence[Found],
+        size: tuple[int, int],
+        job: Job,
+        plan: Plan,
+    ) -> None:
         """Add what labelling tools read."""
-        objects = tuple(objects_of(mask)) if labels else ()
         for kind in labels:
             form, target = self.request.format_of(kind), self.places.own(kind, job.stem)
             seen = Described(
                 name=job.name,
-                size=(mask.shape[1], mask.shape[0]),
-                objects=objects,
+                size=size,
+                objects=tuple(objects),
                 label=self.label,
                 model=self.segmenter.name,
                 confidence=made.confidence,
@@ -217,6 +238,8 @@ class Work:
     def write(self, made: Made) -> list[Path]:
         """Write the files of one photograph alone; returns their paths. Raises DataError."""
         for target, pieces, key in made.files:
+            if self.request.parts and not self.request.overwrite and target.exists():
+                raise DataError(f"{printable(target)} {why_not_write(target, self.inputs, False)}")
             make_folder(target.parent)
             if target.suffix == ".txt" and key:
                 content = b"".join(pieces)
@@ -239,16 +262,46 @@ def _path_from(folder: Path, image: Path) -> str:
         return image.absolute().as_posix()
 
 
-def _crop_of(mask: NDArray[np.bool_], path: Path) -> Part:
-    """Left, top, right and bottom of what is kept of a picture. Raises DataError where there is no object."""
-    box = bounding_box(mask)
-    if box is None:
-        raise DataError(f"{printable(path)}: no object was found to crop to; segment this picture without --crop")
-    left, top, width, height = box
-    margin = round(_MARGIN * max(width, height))
+def _some(found: Sequence[Found], path: Path) -> Sequence[Found]:
+    """The objects of a picture. Raises DataError where there is none, or more than anybody wants as files."""
+    if not found:
+        raise DataError(
+            f"{printable(path)}: no object was found to crop to; segment this picture without --crop, --square and "
+            "--parts"
+        )
+    if len(found) > _MOST_PARTS:
+        raise DataError(
+            f"{printable(path)}: its mask has {len(found):,} parts, but at most {_MOST_PARTS} are written; remove "
+            "--no-clean, or choose a larger --smallest-part"
+        )
+    return found
+
+
+def _part_of(one: Found, size: tuple[int, int], margin: float) -> Part:
+    """Left, top, right and bottom of an object's box in a picture of this size, with a margin."""
+    left, top, width, height = one.box
+    more = round(margin * max(width, height))
     return (
-        max(left - margin, 0),
-        max(top - margin, 0),
-        min(left + width + margin, mask.shape[1]),
-        min(top + height + margin, mask.shape[0]),
+        max(left - more, 0),
+        max(top - more, 0),
+        min(left + width + more, size[0]),
+        min(top + height + more, size[1]),
     )
+
+
+def _only(photo: Photo, soft: SoftMask, one: Found, threshold: float) -> SoftMask:
+    """The soft mask with 0 where another object is."""
+    x, y, width, height = one.box
+
+    def make(part: Part) -> NDArray[np.float32]:
+        left, top, right, bottom = part
+        values = soft.part(part)
+        inside = photo.within(values, part) > threshold
+        own = np.zeros(values.shape, bool)
+        first_x, first_y, last_x, last_y = max(left, x), max(top, y), min(right, x + width), min(bottom, y + height)
+        if first_x < last_x and first_y < last_y:
+            here = one.mask[first_y - y : last_y - y, first_x - x : last_x - x]
+            own[first_y - top : last_y - top, first_x - left : last_x - left] = here
+        return np.where(inside & ~own, np.float32(0), values)
+
+    return SoftMask(soft.size, make)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from redoseg.config.kinds import DRAWN, KINDS, LABELS, Kind
 from redoseg.errors import RedosegError
+from redoseg.images.backdrop import Ground
 from redoseg.images.clean import Cleaning
+from redoseg.images.packing import QUALITY, PictureFormat
 from redoseg.inference.labelling import FileEach, OneFile, format_of
 from redoseg.inference.object_mask import CLEANING, HALF, check_threshold
-from redoseg.inference.results import FEATHER, check_feather
+from redoseg.inference.results import FEATHER, MARGIN, Look, check_feather
+
+MOST_SQUARE = 4096  # pixels
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,16 @@ class Request:
     crop: bool = False
     keep_hidden: bool = False
     feather: float = FEATHER
+    parts: bool = False
+    """Each connected part is an object of its own."""
+    ground: Ground | None = None
+    margin: float | None = None
+    """Around the object of a crop or square, as a share of its longer side; MARGIN if None."""
+    square: int = 0
+    """Side of a square cut-out [pixels]; 0 for none."""
+    form: PictureFormat = "png"
+    quality: int | None = None
+    """Of JPEG and WebP, 1 to 100; QUALITY if None."""
     polygons: bool = False
     """Masks in coco.json are polygons rather than run-length codes."""
     review: bool = False
@@ -38,12 +52,12 @@ class Request:
                 raise RedosegError(f"kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
         check_threshold(self.threshold)
         check_feather(self.feather)
-        without = next((kind for kind in self.kinds if kind not in DRAWN), None)
-        if self.crop and without is not None:
+        if self.crop and not set(self.kinds) & set(DRAWN):
             raise RedosegError(
-                f"crop cannot be combined with kind {without}, whose masks and boxes are of whole pictures; remove one "
-                "of them"
+                f"crop cannot be combined with kind {self.kinds[0]}, whose masks and boxes are of whole pictures; "
+                "remove one of them"
             )
+        self._check_look()
         if self.label and not set(self.kinds) & set(LABELS):
             raise RedosegError(
                 f"a label cannot be combined with kind {self.kinds[0]}; remove the label, or choose kind coco"
@@ -54,6 +68,58 @@ class Request:
                 "--polygons"
             )
 
+    def _check_look(self) -> None:
+        """Raises RedosegError for options of pictures that the kinds do not have."""
+        kinds = ", ".join(self.kinds)
+        for given, option in ((self.ground is not None, "--ground"), (self.square, "--square")):
+            if given and "cutout" not in self.kinds:
+                raise RedosegError(f"{option} is for cut-outs, but the kind is {kinds}; add --as cutout, or remove it")
+        if self.ground is not None and self.keep_hidden:
+            raise RedosegError("--keep-hidden is for what is transparent, which --ground covers; remove one of them")
+        if self.square and not 16 <= self.square <= MOST_SQUARE:
+            raise RedosegError(
+                f"--square is {self.square}, but must be from 16 to {MOST_SQUARE} pixels; choose another"
+            )
+        if self.margin is not None and not 0 <= self.margin <= 1:
+            raise RedosegError(f"--margin is {self.margin:g}, but must be from 0 to 1; choose another")
+        if self.margin is not None and not (self.crop or self.square):
+            raise RedosegError("--margin is for crops and squares; add --crop or --square, or remove it")
+        if self.parts and "soft" in self.kinds:
+            raise RedosegError("--parts needs a mask that is cut, but soft is not; remove one of them")
+        if self.form == "png":
+            if self.quality is not None:
+                raise RedosegError(
+                    "--quality is for JPEG and WebP, but PNG loses nothing; add --format jpg or webp, or remove it"
+                )
+            return
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise RedosegError(f"--quality is {self.quality}, but must be from 1 to 100; choose another")
+        exact = [kind for kind in self.kinds if kind in ("mask", "soft")]
+        if exact or not set(self.kinds) & set(DRAWN):
+            raise RedosegError(
+                f"--format {self.form} is for cut-outs and overlays, but the kind is {exact[0] if exact else kinds}; "
+                "remove one of them"
+            )
+        if self.form == "jpg" and "cutout" in self.kinds and self.ground is None:
+            raise RedosegError("JPEG has no transparency, which cut-outs need; add --ground white, or --format webp")
+
+    @property
+    def look(self) -> Look:
+        """How pictures are drawn and packed."""
+        return Look(
+            threshold=float(self.threshold),
+            feather=float(self.feather),
+            ground=self.ground,
+            form=self.form,
+            quality=QUALITY if self.quality is None else self.quality,
+            square=self.square,
+            margin=MARGIN if self.margin is None else float(self.margin),
+        )
+
+    def look_of(self, kind: Kind) -> Look:
+        """The same for one kind: only cut-outs have a ground and squares."""
+        return self.look if kind == "cutout" else replace(self.look, ground=None, square=0)
+
     def format_of(self, kind: Kind) -> OneFile | FileEach | None:
         """The format of a kind of labels; None for pictures."""
         return format_of(kind, self.polygons)
@@ -63,7 +129,7 @@ class Request:
         form = self.format_of(kind)
         if isinstance(form, OneFile):
             return Path(form.file).suffix
-        return form.suffix if form is not None else ".png"
+        return form.suffix if form is not None else f".{self.form}"
 
     def key(self, segmenter: object, kind: Kind, digest: bytes | None) -> str:
         """What a result is made of: model, settings, and the picture by its `digest`; "" if that is None.
@@ -86,6 +152,13 @@ class Request:
             settings += [self.polygons] if self.polygons else []
         elif kind in LABELS:
             settings.append(self.label)
+        if self.parts:
+            settings.append("parts")
+        if kind in DRAWN and not (look := self.look_of(kind)).plain:
+            ground = look.ground.identity if look.ground is not None else None
+            settings += [ground, look.square, look.form, look.quality if look.form != "png" else None]
+        if kind in DRAWN and self.margin is not None:
+            settings.append(float(self.margin))
         made_of = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         made_of.update(digest)
         return made_of.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,40 @@ from PIL import Image, ImageFilter
 
 from redoseg.config.kinds import Kind
 from redoseg.errors import DataError
+from redoseg.images.backdrop import Ground
+from redoseg.images.colour import in_srgb
 from redoseg.images.draw import cutout, line_radius, outline
 from redoseg.images.foreground import EdgeColours
-from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts
+from redoseg.images.packing import QUALITY, PictureFormat, check_packable, packed
+from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts, resized_by_parts
 from redoseg.images.png import png_chunks
 from redoseg.inference.object_mask import HALF
 
+MARGIN = 0.02  # around a crop, as a share of its object's longer side
 FEATHER = 0.0  # over how many pixels a cut-out fades in from its edge
 MOST_FEATHER = 200.0
 _BAND = 4  # times PART: pixels of the rows that are drawn before they are packed
+
+
+@dataclass(frozen=True)
+class Look:
+    """How results are drawn and packed."""
+
+    threshold: float = HALF
+    feather: float = FEATHER
+    ground: Ground | None = None
+    """What cut-outs are put on; transparent if None."""
+    form: PictureFormat = "png"
+    quality: int = QUALITY
+    square: int = 0
+    """Side of a square cut-out [pixels]; 0 for the size in the photograph."""
+    margin: float = MARGIN
+    """Around the object of a crop or square, as a share of its longer side."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is no ground, square or other format."""
+        return self.ground is None and self.form == "png" and not self.square
 
 
 def drawn(
@@ -61,11 +86,42 @@ def png_of(
     if size[0] * size[1] <= LARGE:
         return [as_png(drawing.within(box or photo.whole))]
 
-    def bands() -> Iterator[Image.Image]:
-        for l, t, r, b in parts(size, _BAND * PART):  # noqa: E741
-            yield drawing.within((left + l, top + t, left + r, top + b))
+    return png_chunks(size, drawing.mode, drawing.bands((left, top, right, bottom)), drawing.profile)
 
-    return png_chunks(size, _mode(kind), bands(), drawing.profile)
+
+def picture_of(
+    photo: Photo,
+    soft: SoftMask,
+    kind: Kind,
+    look: Look,
+    *,
+    keep_hidden: bool = False,
+    box: Part | None = None,
+    square_about: Part | None = None,
+) -> Iterable[bytes]:
+    """The file of what is drawn, in pieces; `look` says how.
+
+    `box` is the part to draw, all of it if None. `square_about` is the object's box, for a square picture.
+    Raises DataError for a picture that the format cannot have.
+    """
+    if look.plain:
+        return png_of(photo, soft, kind, look.threshold, keep_hidden=keep_hidden, feather=look.feather, box=box)
+    drawing = _Drawing.of(photo, soft, kind, look.threshold, keep_hidden, look.feather)
+    if look.ground is not None and kind == "cutout":
+        drawing = replace(drawing, ground=look.ground.behind(photo, soft, look.threshold))
+    left, top, right, bottom = box or photo.whole
+    size = right - left, bottom - top
+    if look.square:
+        size = look.square, look.square
+    if look.form != "png":
+        check_packable(size, look.form)
+    if square_about is not None and look.square:
+        image = drawing.square(square_about, look.square, look.margin)
+    elif look.form == "png" and size[0] * size[1] > LARGE:
+        return png_chunks(size, drawing.mode, drawing.bands((left, top, right, bottom)), drawing.profile)
+    else:
+        image = drawing.within((left, top, right, bottom))
+    return [as_png(image) if look.form == "png" else packed(image, look.form, look.quality)]
 
 
 def as_png(image: Image.Image) -> bytes:
@@ -143,6 +199,8 @@ class _Drawing:
     feather: float
     edge: EdgeColours | None
     """The colours at the edge of a cut-out; None of other kinds, and where they cannot be guessed."""
+    ground: Ground | None = None
+    """What a cut-out is put on; transparent if None."""
 
     @classmethod
     def of(
@@ -156,12 +214,56 @@ class _Drawing:
     @property
     def profile(self) -> bytes | None:
         """The ICC profile of what is drawn: that of the file's own colours."""
-        return self.photo.profile if self.kind in ("cutout", "overlay") else None
+        return self.photo.profile if self.kind in ("cutout", "overlay") and self.ground is None else None
+
+    @property
+    def mode(self) -> str:
+        """Of the image that is drawn, as Pillow calls it."""
+        return "RGB" if self.ground is not None else _mode(self.kind)
+
+    def bands(self, box: Part) -> Iterator[Image.Image]:
+        """The parts of a box from above, none of them large."""
+        left, top, right, bottom = box
+        for l, t, r, b in parts((right - left, bottom - top), _BAND * PART):  # noqa: E741
+            yield self.within((left + l, top + t, left + r, top + b))
+
+    def square(self, box: Part, side: int, margin: float) -> Image.Image:
+        """What is in a box, in the middle of a square of `side` [pixels]; `margin` is a share of its longer side."""
+        left, top, right, bottom = box
+        width, height = right - left, bottom - top
+        scale = side / (max(width, height) * (1 + 2 * margin))
+        fit = max(1, round(width * scale)), max(1, round(height * scale))
+        cut = resized_by_parts(
+            (width, height),
+            "RGBA",
+            lambda part: self._cut((left + part[0], top + part[1], left + part[2], top + part[3])),
+            fit,
+            resample=Image.Resampling.LANCZOS,
+        )
+        place = (side - fit[0]) // 2, (side - fit[1]) // 2
+        if self.ground is not None:
+            whole = self.ground.part((side, side), (0, 0, side, side))
+            whole.paste(cut.convert("RGB"), place, cut.getchannel("A"))
+        else:
+            whole = Image.new("RGBA", (side, side))
+            whole.paste(cut, place)
+        if self.profile is not None:
+            whole.info["icc_profile"] = self.profile
+        return whole
+
+    def _cut(self, part: Part) -> Image.Image:
+        """A part of the cut-out (RGBA); for another ground in sRGB."""
+        share = _bytes(_share(self.soft.part(part), self.threshold))
+        colours = self.photo.own_of(part) if self.edge is None else self.edge.taken_off(self.photo, share, part)
+        if self.ground is not None:
+            colours = in_srgb(colours, self.photo.profile)
+        opacity = opacity_of(self.soft, part, self.threshold, self.feather)
+        return cutout(colours, self.photo.dimmed(opacity, part), keep_hidden=self.keep_hidden)
 
     def within(self, box: Part) -> Image.Image:
         """The part in this box, drawn piece by piece."""
         left, top, right, bottom = box
-        result = Image.new(_mode(self.kind), (right - left, bottom - top))
+        result = Image.new(self.mode, (right - left, bottom - top))
         for piece in _tiles(box):
             result.paste(self._piece(piece), (piece[0] - left, piece[1] - top))
         if self.profile is not None:
@@ -170,10 +272,12 @@ class _Drawing:
 
     def _piece(self, part: Part) -> Image.Image:
         if self.kind == "cutout":
-            share = _bytes(_share(self.soft.part(part), self.threshold))
-            colours = self.photo.own_of(part) if self.edge is None else self.edge.taken_off(self.photo, share, part)
-            opacity = opacity_of(self.soft, part, self.threshold, self.feather)
-            return cutout(colours, self.photo.dimmed(opacity, part), keep_hidden=self.keep_hidden)
+            cut = self._cut(part)
+            if self.ground is None:
+                return cut
+            below = self.ground.part(self.photo.size, part)
+            below.paste(cut.convert("RGB"), mask=cut.getchannel("A"))
+            return below
         if self.kind == "mask":
             inside = self.photo.within(self.soft.part(part), part) > self.threshold
             return Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))

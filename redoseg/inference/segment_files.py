@@ -12,10 +12,12 @@ from pathlib import Path
 from redoseg.config.kinds import Kind
 from redoseg.errors import DataError, FullError, RedosegError
 from redoseg.files import alone, at_home, check_writable, marked, printable
+from redoseg.images.backdrop import ground_of
 from redoseg.images.clean import Cleaning
 from redoseg.images.crashes import DecodingNotes
 from redoseg.images.cut_short import notes_of
 from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.packing import SUFFIXES, PictureFormat
 from redoseg.images.read import MAX_PIXELS, note_results, read_photo
 from redoseg.inference import streams
 from redoseg.inference.doubt import is_doubtful
@@ -71,6 +73,12 @@ def segment_paths(
     cleaning: Cleaning | None = CLEANING,
     feather: float = FEATHER,
     polygons: bool = False,
+    parts: bool = False,
+    ground: str = "",
+    margin: float | None = None,
+    square: int = 0,
+    picture_format: PictureFormat | None = None,
+    quality: int | None = None,
 ) -> SegmentReport:
     """Segment one picture, or several and folders, into files of the same names and sub-folders under `out`.
 
@@ -95,6 +103,14 @@ def segment_paths(
             None for none.
         feather: over how many pixels a cut-out fades in from its edge inwards, 0 to 200.
         polygons: masks in `coco.json` are polygons rather than run-length codes.
+        parts: each connected part of a mask is an object of its own: a picture `NAME-1.png`, ... with the largest
+            first, and an object in files of labelling tools.
+        ground: what cut-outs are put on: a colour as "white" or "#ff8800", "blur" for the photograph's own ground
+            blurred, or the path of a picture; transparent if empty.
+        margin: around a crop or square, as a share of the object's longer side, 0 to 1; 0.02 if None.
+        square: side of square cut-outs with the object in the middle [pixels]; 0 for the photograph's pixels.
+        picture_format: "png", "jpg" or "webp" for cut-outs and overlays; if None, by the suffix of `out`, else PNG.
+        quality: of JPEG and WebP, 1 to 100; 90 if None.
 
     Results of several sources have the sub-folders below the folder that all sources have in common. Pictures that
     would give the same name keep their suffix in it (`a.jpg.png`). The rest continues after a picture that fails;
@@ -102,8 +118,15 @@ def segment_paths(
     fails, or if `out` cannot be used; FullError, a DataError, at the first result for which the disk is full.
     """
     out = at_home(out)
+    kinds: tuple[Kind, ...] = (kind,) if isinstance(kind, str) else tuple(dict.fromkeys(kind)) or ("mask",)
     request = Request(
-        kinds=(kind,) if isinstance(kind, str) else tuple(dict.fromkeys(kind)) or ("mask",),
+        kinds=kinds,
+        parts=parts,
+        ground=ground_of(ground),
+        margin=margin,
+        square=square,
+        form=picture_format or _format_of(out, kinds),
+        quality=quality,
         threshold=threshold,
         cleaning=cleaning_for(getattr(segmenter, "edges", "guided"), cleaning),  # stand-ins have none
         crop=crop,
@@ -135,6 +158,18 @@ def segment_paths(
     return _send(segmenter, job, request) if str(out) == STREAM else _segment_one(segmenter, job, out, request, on_item)
 
 
+def _format_of(out: Path, kinds: Sequence[Kind]) -> PictureFormat:
+    """The format that the name of a result asks for."""
+    may_lose = set(kinds) <= {"cutout", "overlay"} and not out.is_dir()
+    return SUFFIXES.get(out.suffix.lower(), "png") if may_lose else "png"
+
+
+def _inputs_of(images: Sequence[Path], request: Request) -> set[str]:
+    """Real paths of what is read, which is never replaced."""
+    ground = [request.ground.path] if request.ground is not None and request.ground.path is not None else []
+    return {os.path.realpath(path) for path in (*images, *ground)}
+
+
 def _check_sent(sources: Sequence[Path], several: bool, request: Request) -> None:
     """Raises DataError where the result cannot go to standard output."""
     if several:
@@ -143,6 +178,8 @@ def _check_sent(sources: Sequence[Path], several: bool, request: Request) -> Non
             f"-o - takes the result of one picture, but {printable(sources[0])} is {what}; choose one picture, or a "
             "folder for the results"
         )
+    if request.parts:
+        raise DataError("-o - takes one result, but --parts makes several; choose a folder, or remove --parts")
     if len(request.kinds) > 1:
         raise DataError(f"-o - takes one result, but the kinds are {', '.join(request.kinds)}; choose one of them")
     if request.skip_existing:
@@ -189,7 +226,7 @@ def _shared(places: Places, request: Request, label: str, inputs: set[str]) -> S
 
 def _segment_one(segmenter: Segmenter, job: Job, out: Path, request: Request, on_item: OnItem | None) -> SegmentReport:
     places = _places_of_one(out, request)
-    inputs = {os.path.realpath(job.image)} if job.content is None else set()
+    inputs = _inputs_of([job.image] if job.content is None else [], request)
     shared = _shared(places, request, request.label or segmenter.name, inputs)
     work = Work(segmenter, request, places, inputs, shared, job.image.absolute().parent.name)
     check_writable(places.out)
@@ -222,7 +259,7 @@ def _places_of_one(out: Path, request: Request) -> Places:
             f"{printable(out)} is the name of one file, but the kinds are {', '.join(request.kinds)}; choose a folder"
         )
     right = request.suffix(request.kinds[0])
-    if out.suffix.lower() != right:
+    if out.suffix.lower() != right and SUFFIXES.get(out.suffix.lower(), "") != right[1:]:
         raise RedosegError(
             f"{printable(out)}: the result is a {right} file; choose a name that ends in {right}, or a folder"
         )
@@ -239,7 +276,7 @@ def _segment_many(
     if any(source.is_dir() and source.resolve() == out.resolve() for source in sources):
         raise RedosegError(f"{printable(out)} is the folder of the pictures; choose another folder for the results")
     found = list_pictures(sources, out)
-    inputs = {os.path.realpath(image) for image in found.images}
+    inputs = _inputs_of(found.images, request)
     places = Places(out, request)
     shared = _shared(places, request, request.label or segmenter.name, inputs)
     work = _Many(Work(segmenter, request, places, inputs, shared, found.root), shared, found, on_item)

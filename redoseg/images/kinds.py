@@ -78,6 +78,8 @@ def what_it_is(head: bytes) -> str | None:
         return 'a HEIC picture, which needs pillow-heif; export it as JPEG or PNG, or run pip install "redoseg[heic]"'
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the picture itself; replace it with git lfs pull, or remove it"
+    if head.lstrip(b"./").startswith((b"annex/objects/", b"git/annex/objects/")):
+        return "a git-annex pointer, not the picture itself; replace it with git annex get, or remove it"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text:
         return "a web page (HTML), not a picture; replace it with the picture itself, or remove it"
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
@@ -89,6 +91,13 @@ def what_it_is(head: bytes) -> str | None:
         return f"an SVG drawing, {_EXPORT}"
     if head[4:8] == b"ftyp" and head[8:11] == b"crx":
         return f"a camera's raw picture, {_EXPORT}"
+    if head[4:8] in (b"ftyp", b"moov") or head.startswith((b"\x1a\x45\xdf\xa3", b"FLV\x01")) or head[8:12] == b"AVI ":
+        return "a film, not a picture; export a picture of it, or remove it"
+    if head.startswith((b"\0\0\x01\0", b"\0\0\x02\0")) and head[5:6] == b"\0":
+        return f"an icon, {_EXPORT}"
+    if text.startswith((b"<?xml", b'{"', b'[{"')):
+        what = "XML" if text.startswith(b"<") else "JSON"
+        return f"a text in {what}, perhaps a server's error, not a picture; replace it with the picture, or remove it"
     return None
 
 
@@ -113,6 +122,9 @@ _DOCUMENTS = (
     "a PDF",
     "a PostScript",
     "an SVG",
+    "a film",
+    "an icon",
+    "a text",
 )  # not taken for pictures unless they are named so
 
 

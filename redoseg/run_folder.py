@@ -98,7 +98,7 @@ class Outcome(TypedDict, total=False):
     stopped: bool
     """Whether somebody stopped it before its end."""
     rounds_left: int
-    """Rounds of the second stage that are not done; missing where there are none. Masks are then those before it."""
+    """Rounds of the second stage that are not done; missing where there are none."""
     restarts: int
     object_region: int
     sizes: list[float]

@@ -83,6 +83,7 @@ CHANGED = {  # verb -> added to it; the last of two values counts
     "bench train": [*as_options(TINY_NETS | {"batch": 4, "data.size": 16}), "--rounds", "1", "--turn", "1"],
     "bench prepare": ["--pictures", "2", "--rounds", "1", "--size", "64"],
     "bench segment": ["--pictures", "5", "--rounds", "1", "--size", "32", "--starts", "1", "--folder", "3"],
+    "bench photos": ["--rounds", "1"],
     "bench scaling": [
         *as_options(TINY_NETS | {"batch": 4, "threads": 1}),
         *("--sizes", "16", "32", "--regions", "2", "3", "--pictures", "50", "100"),

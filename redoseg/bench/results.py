@@ -180,3 +180,15 @@ class ScalingResult(TypedDict):
     pictures: dict[str, dict[str, float]]
     processes: Processes
     devices: Devices
+
+
+class PhotosResult(TypedDict):
+    """`redoseg bench photos`."""
+
+    seconds: dict[str, list[float]]
+    """Of a whole training, by recipe and number of pictures; one figure a round."""
+    ratio: dict[str, Ratio]
+    """How many times as fast as the first recipe, for the same number of pictures."""
+    each: dict[str, dict[str, list[float]]]
+    """By recipe: median seconds of a step of the first stage, and of a target and a step in each round."""
+    hardware: Hardware

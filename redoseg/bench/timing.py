@@ -6,13 +6,13 @@ import contextlib
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from redoseg import __version__
-from redoseg.bench.results import Hardware, Timed
+from redoseg.bench.results import Hardware, Ratio, Timed
 from redoseg.system import cores
 
 Package = Literal["numpy", "pillow", "torch", "onnxruntime"]
@@ -28,18 +28,16 @@ def side_by_side(ways: dict[str, Callable[[], object]], count: int, rounds: int)
             ways[name]()
             speeds[name].append(count / (time.perf_counter() - started))
     reference, *others = ways
-    ratios = {name: [a / b for a, b in zip(speeds[name], speeds[reference], strict=True)] for name in others}
     return {
         "per_second": {name: [digits(v) for v in values] for name, values in speeds.items()},
-        "ratio": {
-            name: {
-                "median": digits(statistics.median(values)),
-                "least": digits(min(values)),
-                "most": digits(max(values)),
-            }
-            for name, values in ratios.items()
-        },
+        "ratio": {name: ratios(speeds[name], speeds[reference]) for name in others},
     }
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> Ratio:
+    """The quotients of figures that were measured in the same rounds."""
+    values = [a / b for a, b in zip(above, below, strict=True)]
+    return {"median": digits(statistics.median(values)), "least": digits(min(values)), "most": digits(max(values))}
 
 
 def digits(value: float) -> float:

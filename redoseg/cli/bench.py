@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redoseg.cli.console import DONE, listed, say
-from redoseg.cli.options import BenchPrepare, BenchScaling, BenchSegment, BenchTrain
+from redoseg.cli.options import BenchPhotos, BenchPrepare, BenchScaling, BenchSegment, BenchTrain
 from redoseg.cli.parse import HELPS, parse
 from redoseg.errors import ConfigError, did_you_mean
 
@@ -89,6 +89,16 @@ def _bench_train(command: BenchTrain) -> Mapping[str, Any]:
     )
 
 
+def _bench_photos(command: BenchPhotos) -> Mapping[str, Any]:
+    import torch
+
+    from redoseg.bench.photos import bench_photos
+
+    if command.threads:
+        torch.set_num_threads(command.threads)
+    return bench_photos(recipes=command.recipes, data=command.data, pictures=command.pictures, rounds=command.rounds)
+
+
 def _bench_scaling(command: BenchScaling) -> Mapping[str, Any]:
     import torch
 
@@ -124,5 +134,6 @@ BENCHES: dict[str, tuple[type[Any], Callable[[Any], Mapping[str, Any]]]] = {
     "prepare": (BenchPrepare, _bench_prepare),
     "segment": (BenchSegment, _bench_segment),
     "train": (BenchTrain, _bench_train),
+    "photos": (BenchPhotos, _bench_photos),
     "scaling": (BenchScaling, _bench_scaling),
 }

@@ -39,14 +39,14 @@ def say(message: str, stderr: bool = False) -> None:
 
 
 def note_unfinished(model: str | Path) -> None:
-    """Say on stderr if a model is a run whose second stage is not finished: its masks are then those before it."""
+    """Say on stderr if a model is a run whose second stage is not finished."""
     from redoseg.run_folder import RunFolder
 
     left = RunFolder(at_home(model)).read_outcome().get("rounds_left")
     if left:
         new_console(stderr=True).print(
-            f"note: the second stage of {printable(model)} is not finished ({left} rounds left), so the masks are "
-            f"those of its first stage. To continue it: redoseg train --resume --out {printable(model)}",
+            f"note: the second stage of {printable(model)} is not finished ({left} rounds left): its masks should get "
+            f"better. To continue it: redoseg train --resume --out {printable(model)}",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -394,6 +394,24 @@ class BenchTrain:
 
 
 @dataclass(frozen=True)
+class BenchPhotos:
+    """Whole trainings of a recipe on a folder of photographs, against another recipe, from their timed steps."""
+
+    recipes: tuple[str, ...] = ("photos-redrawing", "photos")
+    """Recipes to compare; the first is the reference [files or names]"""
+    data: str = "shapes-hard"
+    """What is learnt from; a few pictures are enough [folder or name]"""
+    pictures: tuple[int, ...] = (416, 4899)
+    """Sizes of the sets that times are given for [pictures]"""
+    rounds: int = 3
+    """Times that the recipes take turns [rounds]"""
+    threads: int = 0
+    """Threads to compute with; 0 takes one for each core [threads]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object and nothing else [true/false]"""
+
+
+@dataclass(frozen=True)
 class BenchScaling:
     """How training's cost grows with resolution, regions, pictures and processes, on a CPU; many devices as a model."""
 

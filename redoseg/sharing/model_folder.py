@@ -103,8 +103,8 @@ def read_run(folder: Path) -> TrainedNets:
     saved_at = (saved["restarts"], saved["step"])
     entries = [e for e in files.log.entries() if (e["restarts"], e["step"]) <= saved_at]
     outcome = files.read_outcome()
-    if (outcome.get("restarts"), outcome.get("step")) != saved_at:
-        outcome = {}
+    if (outcome.get("restarts"), outcome.get("step")) != saved_at or "rounds_left" in outcome:
+        outcome = {}  # of other weights, or of a round of a second stage that is not finished
     regions = [e["object_region"] for e in entries if "object_region" in e and 0 <= e["object_region"] < nets.regions]
     if 0 <= outcome.get("object_region", -1) < config.nets.regions:
         regions.append(outcome["object_region"])

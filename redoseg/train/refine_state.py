@@ -82,6 +82,11 @@ class RefineState:
         return self.round > self.config.refine.rounds
 
     @property
+    def between_rounds(self) -> bool:
+        """Whether a round has just been finished, and the next one, which there is, has not begun."""
+        return not self.fresh and not self.done and self.student is None and not self.targets.made
+
+    @property
     def fresh(self) -> bool:
         """Whether no round is finished."""
         return self.round == 1

@@ -20,12 +20,18 @@ NAMES = {
 }
 
 
+_SO_FAR = (
+    "- The second stage is not finished: the masks here are those of its last finished round, or of the first stage. "
+    "They should get better."
+)
+
+
 def ending(outcome: Outcome) -> str:
     """How the run ended, in a few words."""
     if outcome["collapsed"]:
         return "collapsed: a region has all but vanished"
     if not outcome["stopped"]:
-        return "first stage finished, second stage under way" if outcome.get("rounds_left") else "finished"
+        return "second stage under way" if outcome.get("rounds_left") else "finished"
     if outcome["step"] == outcome["steps"]:
         return "stopped by hand in the second stage"
     return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
@@ -47,11 +53,7 @@ def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
         f"# {folder.path.name}",
         "",
         f"- {'State' if under_way else 'Ended'}: {ending(outcome)}, {first}",
-        *(
-            ["- The masks here are those of the first stage: they get better in the second."]
-            if outcome.get("rounds_left") and config.first_steps
-            else []
-        ),
+        *([_SO_FAR] if outcome.get("rounds_left") else []),
         *([f"- Health at the end: {outcome['health']}."] if config.first_steps else []),
         f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",
         "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",

@@ -193,17 +193,14 @@ class Run:
                 self._score_images("first stage", state.average.nets["extractor"], redrawn["object_region"], first)
                 return self._finish(state, state.average.nets["extractor"], first, redrawn)
             if extractor is None:
-                if learnt is not None:
-                    if at.fresh:
-                        self._score_images("first stage", learnt, redrawn["object_region"], first)
-                    self._finish(state, learnt, first, redrawn | at.left())
-                else:
-                    self._write_outcome(redrawn | at.left())
-                    if at.fresh:
-                        folder.picture_scores.unlink(missing_ok=True)
-                extractor = self._refine(state, at, stop, redrawn["object_region"])
+                if at.fresh and learnt is not None:
+                    self._score_images("first stage", learnt, redrawn["object_region"], first)
+                elif at.fresh:
+                    folder.picture_scores.unlink(missing_ok=True)
+                self._finish_so_far(state, at, redrawn)
+                extractor = self._refine(state, at, stop, redrawn)
                 if extractor is None:
-                    return self._finish(state, learnt, first, redrawn | at.left() | {"stopped": True})
+                    return self._finish_so_far(state, at, redrawn | {"stopped": True})
                 save_refined(folder.refined, extractor, config, state.restarts)
                 at.remove(folder)
             return self._end(state, extractor, redrawn)
@@ -219,9 +216,7 @@ class Run:
             self.again = True
             self.expected = forecast_second_stage(config, self.data)
             at = self._refining_before(state)
-            extractor = self._refine(
-                state, at, lambda: bool(asked) or why_output_lost() is not None, redrawn["object_region"]
-            )
+            extractor = self._refine(state, at, lambda: bool(asked) or why_output_lost() is not None, redrawn)
             if extractor is None:
                 return redrawn | {"stopped": True}
             _write_config(folder, config, self.data)
@@ -238,6 +233,18 @@ class Run:
             outcome["scores_before_refining"] = redrawn["scores"]
         return self._finish(state, extractor, self.data.second, outcome)
 
+    def _finish_so_far(self, state: TrainState, at: RefineState, redrawn: Outcome) -> Outcome:
+        """What is written while the second stage is not finished: the masks of the last round that is, if any."""
+        outcome, stage = redrawn | at.left(), self.data.first
+        extractor: nn.Module | None = at.teacher
+        if extractor is not None:
+            stage = self.data.rounds[at.round - 2]
+            found = self._outcome(state, extractor, stage)
+            outcome |= {"object_region": found["object_region"], "sizes": found["sizes"]}
+        elif self.config.first_steps:
+            extractor = state.average.nets["extractor"]
+        return self._finish(state, extractor, stage, outcome)
+
     def _redraw(self, state: TrainState, stop: Callable[[], bool], seconds: float) -> TrainState:
         """The first stage, if the settings have one; returns the state at its end, which is saved."""
         hooks = Hooks(self._log, self._sample, self._save, stop, say=self.status.say)
@@ -253,7 +260,7 @@ class Run:
         return state
 
     def _refine(
-        self, state: TrainState, at: RefineState, stop: Callable[[], bool], region: int
+        self, state: TrainState, at: RefineState, stop: Callable[[], bool], redrawn: Outcome
     ) -> MaskExtractor | UNet | None:
         """The second stage, from where it is; None where it was stopped."""
         entries = [*self.folder.log.entries(), *at.entries]
@@ -270,11 +277,13 @@ class Run:
                 self.status.show_second(at.entries[-1], time_left)
 
         def report(entry: Entry, student: nn.Module) -> None:
-            log(entry | self._scores_of_round(region, entry["refine_round"], student))
+            log(entry | self._scores_of_round(redrawn["object_region"], entry["refine_round"], student))
             self._say_round(at.entries[-1])
 
         def save(also_targets: bool) -> None:
             at.save(self.folder, also_targets)
+            if at.between_rounds and not self.again:
+                self._finish_so_far(state, at, redrawn)
 
         data = self.data
         return refine(

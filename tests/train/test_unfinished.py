@@ -5,6 +5,7 @@ And how long it will take, which is measured before it starts.
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from redoseg.cli.main import run_command
-from redoseg.run_folder import RunFolder
+from redoseg.inference.segmenter import Segmenter
+from redoseg.run_folder import Entry, RunFolder
 from redoseg.train.forecast import forecast
+from redoseg.train.run import Run, run
 from redoseg.train.stage_data import RunData
 from redoseg.train.time_left import Forecast
 from redoseg.web.progress import run_progress
@@ -48,8 +52,8 @@ def unfinished(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tu
 def test_nothing_says_finished_while_the_second_stage_runs(unfinished: tuple[Path, dict[str, Any]]) -> None:
     said = unfinished[1]
     assert said["outcome"]["rounds_left"] == 2
-    assert "State: first stage finished, second stage under way" in said["report"]
-    assert "The masks here are those of the first stage" in said["report"]
+    assert "State: second stage under way" in said["report"]
+    assert "The second stage is not finished" in said["report"]
     assert "second stage, round 1 of 2" in said["page"].lower()
     for words in (said["report"], said["page"]):
         assert "ended:" not in words.lower()
@@ -75,7 +79,32 @@ def test_who_uses_its_masks_is_told_whose_they_are(
         photo = [] if verb == "export" else [tmp_path / "a.png"]
         out = tmp_path / f"{verb}-{unfit}"
         assert run_command([verb, str(folder), *map(str, photo), "--out", str(out)]) == 0
-        assert ("(2 rounds left), so the masks are those of its first stage" in capsys.readouterr().err) == unfit
+        assert ("is not finished (2 rounds left)" in capsys.readouterr().err) == unfit
+
+
+@pytest.mark.parametrize("start", ["run", "disc"])
+def test_each_round_leaves_masks_that_can_be_used(
+    start: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"refine.rounds": 2, "refine.steps": 20, "refine.batch": 4, "refine.start": start, "refine.size": 32}
+    settings |= {"refine.early_size": 16, "watch.collapse_share": 0.0}
+    config, files = tiny(settings), RunFolder(tmp_path / "run")
+    monkeypatch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
+    drawn: list[int] = []
+    monkeypatch.setattr("redoseg.train.run.draw_samples", lambda *_: drawn.append(files.read_outcome() == {}))
+    found, real = [], Run._say_round
+
+    def said(self: Run, entry: Entry) -> None:
+        real(self, entry)
+        if entry["refine_round"] == 2:  # what the first round has left
+            found.append((Segmenter(files.path).size, files.read_outcome()["rounds_left"]))
+
+    monkeypatch.setattr(Run, "_say_round", said)
+    run(config, files.path, False, "cpu", Console(file=io.StringIO()))
+    assert found == [(16, 1)]
+    assert Segmenter(files.path).size == 32
+    assert "rounds_left" not in files.read_outcome()
+    assert len(drawn) == (5 if start == "run" else 2)  # two of the first stage, its end, the first round, the end
 
 
 def test_a_forecast_times_both_stages_and_changes_nothing(tiny: Tiny) -> None:

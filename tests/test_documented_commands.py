@@ -229,6 +229,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
         shutil.copytree(trained.folder, world / name)
     runs = [
         "mine",
+        "redrawn",
         "flowers-cpu-seed1",
         "flowers-seed1",
         "shapes-seed1",

@@ -363,7 +363,10 @@ def _of_open_file(file: IO[bytes]) -> Photo:
     name = getattr(file, "name", "")
     try:
         content = file.read()
-    except (OSError, ValueError) as error:  # ValueError where it has been closed
+        if content == b"" and file.seekable() and file.tell() > 0:  # it was written or read just before
+            file.seek(0)
+            content = file.read()
+    except (OSError, ValueError, AttributeError) as error:  # ValueError where it has been closed
         raise DataError(f"the open file cannot be read ({describe_error(error)}): open it again") from error
     if not isinstance(content, bytes):
         raise DataError('the open file gives text, but must give bytes: open it with mode "rb"')
@@ -373,10 +376,10 @@ def _of_open_file(file: IO[bytes]) -> Photo:
 def _pixels(image: Any) -> NDArray[np.uint8]:
     """An array or tensor as uint8 (H, W), (H, W, 3) or (H, W, 4). Raises DataError."""
     torch = sys.modules.get("torch")  # who passes a tensor has imported it
-    if torch is not None and isinstance(image, torch.Tensor):
-        image = image.detach().cpu()
-        image = image.float() if image.is_floating_point() else image
     try:
+        if torch is not None and isinstance(image, torch.Tensor):
+            image = image.detach().cpu()
+            image = image.float() if image.is_floating_point() else image
         array = np.asarray(image)
     except Exception as error:  # whatever an array of another library raises
         raise DataError(

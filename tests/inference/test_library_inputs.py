@@ -187,3 +187,18 @@ def test_the_soft_mask_of_a_huge_picture_is_the_same(mode: str, monkeypatch: pyt
     assert huge.soft.dtype == np.float32
     assert huge.confidence == plain.confidence
     np.testing.assert_allclose(huge.soft, plain.soft, atol=1e-5)
+
+
+def test_an_open_file_that_stands_at_its_end() -> None:
+    buffer = io.BytesIO()
+    bright_square().save(buffer, "PNG")
+    assert Segmenter("flowers")(buffer).shape == (64, 96)
+
+
+@pytest.mark.parametrize(
+    "tensor", [lambda: torch.empty(3, 4, 4, device="meta"), lambda: torch.ones(4, 4, 3).to_sparse()]
+)
+def test_tensors_without_values_of_their_own(tensor: Callable[[], torch.Tensor]) -> None:
+    with pytest.raises(DataError, match="type Tensor cannot be read") as caught:
+        Segmenter("flowers")(tensor())
+    assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from redoseg.images.photo import parts
 
@@ -31,27 +32,28 @@ class Polygon(NamedTuple):
     holes: list[Ring]
 
 
-def polygons_of(mask: Bools, least_iou: float = LEAST_IOU, inner: bool = False) -> list[Polygon]:
+def polygons_of(mask: Bools, inner: bool = False) -> list[Polygon]:
     """The outlines of a mask (H, W), the largest part first; none of an empty mask.
 
-    Filled by the even-odd rule they give the mask with an IoU of at least `least_iou`. With `inner` they go through the
+    Filled by the even-odd rule they give the mask with an IoU of at least LEAST_IOU. With `inner` they go through the
     middles of the object's pixels at its edge instead, for tools that fill outlines with the pixels on them.
     """
     if not mask.any():
         return []
-    found = _grouped(_simpler(mask, [np.hstack([ring, _inner(ring)]) for ring in exact_rings(mask)], least_iou))
+    found = _grouped(_simpler(mask, [np.hstack([ring, _inner(ring)]) for ring in exact_rings(mask)], inner))
     chosen = slice(2, 4) if inner else slice(0, 2)
     return [Polygon(part.outer[:, chosen], [hole[:, chosen] for hole in part.holes]) for part in found]
 
 
-def _simpler(mask: Bools, rings: list[Ring], least_iou: float) -> list[Ring]:
-    """Rings with fewer corners, of which the first two columns are x and y."""
+def _simpler(mask: Bools, rings: list[Ring], inner: bool) -> list[Ring]:
+    """Rings with fewer corners, of which the first two columns are x and y, the others those of the inner ring."""
+    shape = mask.shape[0], mask.shape[1]
     area = int(np.count_nonzero(mask))
     tolerance = _COARSE
     large = [ring for ring in rings if abs(signed_area(ring)) >= _SMALLEST * area]
     while tolerance > 0.3:
         found = [_simplified(ring, tolerance) for ring in large]
-        if _iou(mask, found) >= least_iou:
+        if _iou(mask, _painted(found, shape) if inner else filled(found, shape)) >= LEAST_IOU:
             return found
         tolerance *= 0.75
     return rings
@@ -207,8 +209,17 @@ def _simplified(ring: Ring, tolerance: float) -> Ring:
     return found if len(found) > 2 else ring
 
 
-def _iou(mask: Bools, rings: Sequence[Ring]) -> float:
-    found = filled(rings, (mask.shape[0], mask.shape[1]))
+def _painted(rings: Sequence[Ring], shape: tuple[int, int]) -> Bools:
+    """The pixels (H, W) within and on inner rings, as tools paint them; large ones first."""
+    picture = Image.new("L", (shape[1], shape[0]))
+    draw = ImageDraw.Draw(picture)
+    for ring in sorted(rings, key=lambda ring: -abs(signed_area(ring))):
+        corners = [(x - 0.5, y - 0.5) for x, y in ring[:, 2:].tolist()]
+        draw.polygon(corners, fill=int(signed_area(ring) > 0), outline=1)
+    return np.asarray(picture) > 0
+
+
+def _iou(mask: Bools, found: Bools) -> float:
     both, either = int(np.count_nonzero(found & mask)), int(np.count_nonzero(found | mask))
     return both / max(1, either)
 

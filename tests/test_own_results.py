@@ -99,6 +99,8 @@ WRITERS: dict[str, Write] = {
     "cut-outs": segmented("--as", "cutout"),
     "overlays and review": segmented("--as", "overlay", "--review"),
     "soft": segmented("--as", "soft", "--crop"),
+    "cut-outs in WebP": segmented("--as", "cutout", "--format", "webp"),
+    "overlays in JPEG": segmented("--as", "overlay", "--format", "jpg"),
     "one cut-out": one_beside,
     "contact sheets": sheet_of_data,
     "evaluate": sheet_of_evaluate,
@@ -125,7 +127,7 @@ def seen_by(reader: str, model: Path, folder: Path, out: Path) -> tuple[int, tup
 @pytest.mark.parametrize("writer", WRITERS)
 def test_results_are_left_out_with_a_line(writer: str, model: Path, own_photos: Path, tmp_path: Path) -> None:
     WRITERS[writer](model, own_photos)
-    there = sum(path.suffix in (".png", ".gif", ".jpg") for path in own_photos.rglob("*")) - PICTURES
+    there = sum(path.suffix in (".png", ".gif", ".jpg", ".webp") for path in own_photos.rglob("*")) - PICTURES
     assert there
     for reader in ("segment", "prepare", "train"):
         pictures, notes = seen_by(reader, model, own_photos, tmp_path)

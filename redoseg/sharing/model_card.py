@@ -42,12 +42,11 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
     lines += [
         f"# {name}",
         "",
-        "Cuts the object out of photographs of one kind of object, and draws object or background again. Learnt from",
-        "pictures alone, without a mask, by redrawing (ReDO, Chen, Artières, Denoyer, NeurIPS 2019), with redoseg.",
+        *_summary(config),
         "",
         "```",
-        "redoseg segment FOLDER photo.jpg -o out/",
-        "redoseg redraw FOLDER photo.jpg -o out/  # FOLDER: this one, or hf://user/name of where you found it",
+        "redoseg segment FOLDER photo.jpg -o out/  # FOLDER: this one, or hf://user/name of where you found it",
+        *(["redoseg redraw FOLDER photo.jpg -o out/"] if config.first_steps else []),
         "```",
         "",
         "| | |",
@@ -61,10 +60,19 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
         for key, value in about["scores"].items():
             lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
         lines += ["", "No label entered training, stopping, or the choice of which region is the object.", ""]
-    seen, drawn = about["mask_size"], config.data.size
+    seen = about["mask_size"]
+    finer = (
+        f"**Limits.** It sees {seen} x {seen} pixels: what is finer is lost or guessed from the photograph's colours"
+    )
+    if config.first_steps:
+        lines += [
+            f"{finer},",
+            f"and drawings have no more than {config.data.size} pixels a side in them. "
+            "It knows only the kind of object that it was",
+        ]
+    else:
+        lines += [f"{finer}.", "It knows only the kind of object that it was"]
     lines += [
-        f"**Limits.** It sees {seen} x {seen} pixels: what is finer is lost or guessed from the photograph's colours,",
-        f"and drawings have no more than {drawn} pixels a side in them. It knows only the kind of object that it was",
         f"shown, large in the picture. {statements.limits}".rstrip(),
         "",
         f"**Licence.** Of the weights: {statements.licence or TO_FILL_IN}. Of the code that made them: Apache-2.0.",
@@ -77,6 +85,23 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
         "",
     ]
     return "\n".join(lines)
+
+
+def _summary(config: Config) -> list[str]:
+    """What the model does, and what its masks were learnt from."""
+    if config.first_steps:
+        return [
+            "Cuts the object out of photographs of one kind of object, and draws object or background again. Learnt",
+            "from pictures alone, without a mask, by redrawing (ReDO, Chen, Artières, Denoyer, NeurIPS 2019),",
+            "with redoseg.",
+        ]
+    start = _STARTS.get(config.refine.start, "masks that were given")
+    cut = " and GrabCut" if config.uses_grabcut else ""
+    without = ", without a mask" if config.refine.start in _STARTS else ""
+    return [
+        "Cuts the object out of photographs of one kind of object. Learnt from pictures" + without + ", with redoseg:",
+        f"from {start}{cut}, then from its own masks. Nothing was redrawn.",
+    ]
 
 
 def _facts(config: Config, about: About, sizes: dict[str, int], statements: Statements) -> dict[str, str]:
@@ -98,9 +123,15 @@ def _facts(config: Config, about: About, sizes: dict[str, int], statements: Stat
             second += (
                 f", started from {_STARTS.get(config.refine.start, 'masks that were given, one for each picture')}"
             )
+    what = (
+        f"mask extractor, region generators and latent encoder of ReDO at {config.data.size} px; {regions}; latents of "
+        f"{nets.latent} numbers"
+    )
+    if not config.first_steps:
+        network = "a small U-Net" if config.refine.student == "unet" else "the mask extractor of ReDO"
+        what = f"{network} at {about['mask_size']} px; {regions}"
     rows = {
-        "what": f"mask extractor, region generators and latent encoder of ReDO at {config.data.size} px; {regions}; "
-        f"latents of {nets.latent} numbers",
+        "what": what,
         "files": ", ".join(f"`{name}` ({size / 1e6:.2f} MB)" for name, size in sizes.items()),
         "learnt from": f"{trained_on['pictures']:,} pictures of {trained_on['name']}, no masks" if trained_on else "",
         "the pictures": statements.data or TO_FILL_IN,

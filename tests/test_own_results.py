@@ -165,7 +165,15 @@ def large_ones(folder: Path, trained: Trained, model: Path) -> None:
             segment_paths(Segmenter(model), folder.parent / "photo.png", folder / f"{kind}.png", kind=kind)
 
 
-@pytest.mark.parametrize("write", [pictures_of_a_run, drawings, page_files, reviews, large_ones])
+def other_forms(folder: Path, trained: Trained, model: Path) -> None:
+    """Other formats, on other grounds, as squares and part by part."""
+    ways = ("--ground white --format jpg", "--ground blur --format webp", "--square 32", "--parts --format webp")
+    for number, way in enumerate(ways):
+        out = ["-o", str(folder / str(number)), "--as", "cutout"]
+        assert run_command(["segment", str(model), str(folder.parent / "photo.png"), *out, *way.split()]) == 0
+
+
+@pytest.mark.parametrize("write", [pictures_of_a_run, drawings, page_files, reviews, large_ones, other_forms])
 def test_every_picture_that_is_written_has_the_mark(
     write: Callable[[Path, Trained, Path], None], trained: Trained, model: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ EXTRAS = {  # optional part of the package -> modules that it brings
     "train": ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping", "requests"),
     "serve": ("gradio",),
     "hub": ("huggingface_hub",),
+    "measure": ("skimage",),
 }
 
 

@@ -98,7 +98,8 @@ class Segment:
     """Folder to write to; for one picture also a file ending in .png, or - for standard output [path]"""
     kind: Annotated[tuple[Kind, ...], tyro.conf.arg(name="as"), tyro.conf.UseAppendAction] = ()
     """mask: 0 and 255, if none is given; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture;
-    for labelling tools coco, yolo, labelme, labelstudio. Given several times, each kind has a sub-folder [name]"""
+    for labelling tools coco, yolo, labelme, labelstudio; measures: a table of areas, lengths and colours. Given several
+    times, each kind has a sub-folder [name]"""
     polygons: bool = False
     """Masks in coco.json are polygons, as Ultralytics and detectron2 need them, not run-length codes [true/false]"""
     crop: bool = False
@@ -127,6 +128,8 @@ class Segment:
     """Over how many pixels more a cut-out fades in, from its edge inwards [pixels]"""
     keep_hidden: bool = False
     """Leave the photograph below what is transparent in a cut-out; otherwise it is black there [true/false]"""
+    mm_per_pixel: float | None = None
+    """Also give lengths and areas of --as measures in mm: how much of the object a pixel shows [mm]"""
     review: bool = False
     """Also write contact sheets of a folder, from the least to the most sure picture, and a table [true/false]"""
     edges: Literal["guided", "plain", "grabcut"] = "guided"

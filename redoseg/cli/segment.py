@@ -48,6 +48,7 @@ def segment(command: Segment) -> int:
                 square=command.square,
                 picture_format=None if command.picture_format == "auto" else command.picture_format,
                 quality=command.quality,
+                mm_per_pixel=command.mm_per_pixel,
             )
         except KeyboardInterrupt:
             print(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.images.clean import Runs
+from redoseg.images.photo import Photo
 from redoseg.images.polygons import Polygon, polygons_of
 
 Bools = NDArray[np.bool_]
@@ -61,6 +62,9 @@ class Described:
     """The name of the folder that all photographs have in common."""
     photograph: str = ""
     """The path of the photograph from the folder of its result, with slashes."""
+    photo: Photo | None = None
+    """Its pixels, where their colours are measured."""
+    mm_per_pixel: float | None = None
 
 
 def bounding_box(mask: Bools) -> Box | None:

@@ -1,4 +1,4 @@
-"""The formats of labelling tools in one table: which file each has, and what writes it and reads it again."""
+"""The formats of labelling tools and of the measures in one table: which file each has, what writes and reads it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from redoseg.files import printable
 from redoseg.images.labels import coco, labelme, labelstudio, yolo
 from redoseg.images.labels.entry import Entry
 from redoseg.images.objects import Described
+from redoseg.inference import measures
 
 _JOURNAL = ".redoseg-keys"
 
@@ -59,6 +60,7 @@ FORMATS: dict[Kind, OneFile | FileEach] = {
         beside="labelstudio.xml",
         content_beside=labelstudio.config,
     ),
+    "measures": OneFile("measures.csv", measures.entry, measures.content, measures.entries_of),
     "labelme": FileEach(".json", labelme.content, keeps_key=True),
     "yolo": FileEach(
         ".txt", yolo.content, folder="labels", by_stem=True, beside="data.yaml", content_beside=yolo.data_yaml

@@ -181,7 +181,7 @@ class Work:
             reviewed = _reviewed(photo, mask, confidence, job, plan) if plan.review else None
             made = Made(confidence, photo.note, plan.differs, reviewed=reviewed)
             found = objects_of(mask, request.parts) if labels or boxed or request.parts else []
-            self._describe(made, labels, found, photo.size, job, plan)
+            self._describe(made, labels, found, photo, job, plan)
             if drawn and (boxed or request.parts):
                 objects = list(_some(found, job.image))
         # the first part last: where it is there, all are
@@ -212,16 +212,16 @@ class Work:
         made: Made,
         labels: Sequence[Kind],
         objects: Sequence[Found],
-        size: tuple[int, int],
+        photo: Photo,
         job: Job,
         plan: Plan,
     ) -> None:
-        """Add what labelling tools read."""
+        """Add what labelling tools and tables read."""
         for kind in labels:
             form, target = self.request.format_of(kind), self.places.own(kind, job.stem)
             seen = Described(
                 name=job.name,
-                size=size,
+                size=photo.size,
                 objects=tuple(objects),
                 label=self.label,
                 model=self.segmenter.name,
@@ -229,6 +229,8 @@ class Work:
                 key=plan.keys[kind],
                 root=self.root,
                 photograph=_path_from(target.parent, job.image),
+                photo=photo,
+                mm_per_pixel=self.request.mm_per_pixel,
             )
             if isinstance(form, OneFile):
                 made.entries[kind] = form.entry(seen)

@@ -6,12 +6,13 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from redoseg.config.kinds import DRAWN, KINDS, LABELS, Kind
+from redoseg.config.kinds import DRAWN, KINDS, LABELS, MEASURES, Kind
 from redoseg.errors import RedosegError
 from redoseg.images.backdrop import Ground
 from redoseg.images.clean import Cleaning
 from redoseg.images.packing import QUALITY, PictureFormat
 from redoseg.inference.labelling import FileEach, OneFile, format_of
+from redoseg.inference.measures import regionprops
 from redoseg.inference.object_mask import CLEANING, HALF, check_threshold
 from redoseg.inference.results import FEATHER, MARGIN, Look, check_feather
 
@@ -40,6 +41,8 @@ class Request:
     """Of JPEG and WebP, 1 to 100; QUALITY if None."""
     polygons: bool = False
     """Masks in coco.json are polygons rather than run-length codes."""
+    mm_per_pixel: float | None = None
+    """How much of the object a pixel shows, for the table of measures [mm]."""
     review: bool = False
     label: str = ""
     """What the object is called; the model's name if empty."""
@@ -57,6 +60,15 @@ class Request:
                 f"crop cannot be combined with kind {self.kinds[0]}, whose masks and boxes are of whole pictures; "
                 "remove one of them"
             )
+        if self.mm_per_pixel is not None and MEASURES not in self.kinds:
+            raise RedosegError(
+                f"--mm-per-pixel is for measures, but the kind is {', '.join(self.kinds)}; add --as measures, or "
+                "remove it"
+            )
+        if self.mm_per_pixel is not None and not 0 < self.mm_per_pixel < 1e6:
+            raise RedosegError(f"--mm-per-pixel is {self.mm_per_pixel:g}, but must be more than 0; choose another")
+        if MEASURES in self.kinds:
+            regionprops()
         self._check_look()
         if self.label and not set(self.kinds) & set(LABELS):
             raise RedosegError(
@@ -152,8 +164,8 @@ class Request:
             settings += [self.polygons] if self.polygons else []
         elif kind in LABELS:
             settings.append(self.label)
-        if self.parts:
-            settings.append("parts")
+        settings += ["parts"] if self.parts else []
+        settings += [self.mm_per_pixel] if kind == MEASURES else []
         if kind in DRAWN and not (look := self.look_of(kind)).plain:
             ground = look.ground.identity if look.ground is not None else None
             settings += [ground, look.square, look.form, look.quality if look.form != "png" else None]

@@ -31,7 +31,7 @@ from redoseg.inference.shared_files import SharedFiles
 from redoseg.inference.sources import STREAM, Pictures, expand_patterns, list_pictures
 from redoseg.system import Room, in_order
 
-_FILES = (".json", ".txt", *IMAGE_SUFFIXES)  # a path that ends so is meant as a file
+_FILES = (".json", ".txt", ".csv", *IMAGE_SUFFIXES)  # a path that ends so is meant as a file
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,14 @@ def segment_paths(
     square: int = 0,
     picture_format: PictureFormat | None = None,
     quality: int | None = None,
+    mm_per_pixel: float | None = None,
 ) -> SegmentReport:
     """Segment one picture, or several and folders, into files of the same names and sub-folders under `out`.
 
     Args:
         kind: "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA), "overlay" (drawn on the picture), all PNG files of
-            the picture's own size; "yolo" or "labelme", a text for each picture; "coco" or "labelstudio", one file
-            for all. Each of several kinds has a sub-folder of its name.
+            the picture's own size; "yolo" or "labelme", a text for each picture; "coco", "labelstudio" or "measures",
+            one file for all. Each of several kinds has a sub-folder of its name.
         source: a picture, a folder, a pattern as in `photos/*.jpg`, or several of these; "-" for the picture that
             comes through standard input.
         out: a folder; for one picture also a file ending in .png (.json or .txt for labels), or "-" for standard
@@ -111,6 +112,7 @@ def segment_paths(
         square: side of square cut-outs with the object in the middle [pixels]; 0 for the photograph's pixels.
         picture_format: "png", "jpg" or "webp" for cut-outs and overlays; if None, by the suffix of `out`, else PNG.
         quality: of JPEG and WebP, 1 to 100; 90 if None.
+        mm_per_pixel: how much of the object a pixel shows, for the table of measures [mm]; only pixels if None.
 
     Results of several sources have the sub-folders below the folder that all sources have in common. Pictures that
     would give the same name keep their suffix in it (`a.jpg.png`). The rest continues after a picture that fails;
@@ -127,6 +129,7 @@ def segment_paths(
         square=square,
         form=picture_format or _format_of(out, kinds),
         quality=quality,
+        mm_per_pixel=mm_per_pixel,
         threshold=threshold,
         cleaning=cleaning_for(getattr(segmenter, "edges", "guided"), cleaning),  # stand-ins have none
         crop=crop,

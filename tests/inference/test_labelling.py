@@ -14,7 +14,7 @@ from bright import bright_square, tree, write_model
 from PIL import Image
 
 from redoseg.cli.main import run_command
-from redoseg.config.kinds import KINDS, LABELS
+from redoseg.config.kinds import DRAWN, KINDS, LABELS, MEASURES
 from redoseg.errors import RedosegError
 from redoseg.inference.labelling import FORMATS
 from redoseg.inference.segment_files import segment_paths
@@ -38,7 +38,8 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_every_kind_is_known_everywhere() -> None:
-    assert set(FORMATS) == set(LABELS)
+    assert set(FORMATS) == {*LABELS, MEASURES}
+    assert set(KINDS) == {*DRAWN, *FORMATS}
     page = (ROOT / "docs" / "segmenting.md").read_text()
     assert [kind for kind in KINDS if f"| `{kind}` |" not in page] == []
 

@@ -525,18 +525,6 @@ def test_the_page_works_behind_nginx(behind_nginx: Page, photograph: Path, expec
     assert answer(seen, "config", Host="photos.example", Origin="https://evil.example")[0] == 403
 
 
-def test_a_browser_behind_nginx(behind_nginx: Page, browser: Any, photograph: Path, expected: dict[str, bytes]) -> None:
-    """To which the host has the name that is allowed."""
-    port = urllib.parse.urlsplit(behind_nginx.address).port
-    context = browser.new_context(accept_downloads=True)
-    tab = context.new_page()
-    tab.goto(f"http://photos.example:{port}/redoseg/")
-    drop(tab, photograph)
-    tab.wait_for_selector("#mask img")
-    assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
-    context.close()
-
-
 @pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/upload/", "/redoseg/gradio_api/upload"])
 def test_each_upload_is_followed_by_a_sweep(path: str, tmp_path: Path) -> None:
     swept: list[str] = []
@@ -706,6 +694,18 @@ def browser() -> Iterator[Any]:
 def context(browser: Any) -> Any:
     """Tabs share what they have fetched: the page's scripts are large."""
     return browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+
+
+def test_a_browser_behind_nginx(behind_nginx: Page, browser: Any, photograph: Path, expected: dict[str, bytes]) -> None:
+    """To which the host has the name that is allowed."""
+    port = urllib.parse.urlsplit(behind_nginx.address).port
+    context = browser.new_context(accept_downloads=True)
+    tab = context.new_page()
+    tab.goto(f"http://photos.example:{port}/redoseg/")
+    drop(tab, photograph)
+    tab.wait_for_selector("#mask img")
+    assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
+    context.close()
 
 
 def test_redrawings_where_the_model_makes_them(proxied: Page, context: Any, photograph: Path) -> None:

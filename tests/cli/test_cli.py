@@ -129,7 +129,7 @@ def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -
         assert where >= 0, f"{name}: {about}"
         if field.default is MISSING or name == "methods":
             continue
-        shown = {"": "''", (): ""}.get(field.default, str(field.default))
+        shown = {"": "''", (): "none"}.get(field.default, str(field.default))
         assert text[where + len(about) :].startswith(squeezed(f"(default: {shown})")), name
     if verb == "train":
         assert len(listed) > 50

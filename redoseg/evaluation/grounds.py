@@ -75,7 +75,7 @@ def evaluate_grounds(
     mask_values: str = "auto",
     threads: int | None = None,
 ) -> Grounds:
-    """The model's IoU on the objects of a labelled set on each ground, with the network's own masks (plain edges).
+    """The model's IoU on the objects of a labelled set on each ground, with guided edges, not cleaned.
 
     Everything is scored at `size` [pixels], by default the size that `evaluate` takes. Images without an object are
     skipped. `mask_values` and `threads` are as for `evaluate`.

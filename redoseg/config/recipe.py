@@ -169,7 +169,7 @@ def check(config: Config, where: str = "settings") -> None:
     if start != "run" and not config.has_second_stage:
         raise ConfigError(
             f"{where}: refine.start {start} needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
-            "remove refine.start"
+            "--refine.start run"
         )
     for key, net, place, pixels in (
         ("nets.extractor", config.nets.extractor, "data.size", config.data.size),

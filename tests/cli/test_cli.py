@@ -392,7 +392,8 @@ def test_dry_run_prints_the_settings_and_stops(call: Call, photos: Path) -> None
 
 def test_a_dry_run_for_people(call: Call, photos: Path, tmp_path: Path) -> None:
     small = ["--batch", "2", "--refine.batch", "2", "--refine.pictures", "6", "--refine.sharpen-size", "1"]
-    said = call("train", "--data", photos, *small, "--dry-run", "--sheet", tmp_path / "sheet.png")
+    recipe = "photos-redrawing"
+    said = call("train", recipe, "--data", photos, *small, "--dry-run", "--sheet", tmp_path / "sheet.png")
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     assert lines[0].startswith("would train on 12 pictures of photos")
@@ -402,7 +403,7 @@ def test_a_dry_run_for_people(call: Call, photos: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 500
     assert not Path("runs").exists()
-    alone = call("train", "--data", photos, *small, "--refine.start", "disc", "--dry-run").out
+    alone = call("train", recipe, "--data", photos, *small, "--refine.start", "disc", "--dry-run").out
     assert "first stage" not in alone
     assert "2 rounds from one disc for all" in alone
 
@@ -662,12 +663,15 @@ def test_training_takes_the_part_called_train(call: Call, photos: Path) -> None:
     Path("pics/splits.csv").write_text("".join(f"{i:02},{'test' if i < 3 else 'train'}\n" for i in range(12)))
     Path("pics/images/broken.png").write_bytes(b"no picture")
     assert call("prepare", "folder", "--source", "pics", "--out", "set", "--size", "32").code == 1
-    said = call("train", *TINY, "--watch.collapse-share=0", "--data", "set", "--refine.rounds=0", "--out", "run")
+    recipe = "photos-redrawing"
+    said = call(
+        "train", recipe, *TINY, "--watch.collapse-share=0", "--data", "set", "--refine.rounds=0", "--out", "run"
+    )
     # what was left out was said when the set was prepared
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[0] == "training on 9 pictures of pics (train)"
     command = ["--watch.collapse-share=0", "--data.split=", "--data", "set", "--refine.rounds=0", "--out", "run2"]
-    said = call("train", *TINY, *command)
+    said = call("train", recipe, *TINY, *command)
     assert said.out.splitlines()[0] == "training on 12 pictures of pics (test, train)"
 
 

@@ -249,7 +249,7 @@ def test_whatever_is_here_comes_first(hub: Hub, folder: Path, tmp_path: Path, mo
     assert Segmenter.from_pretrained(folder).name == "birds"
     assert Segmenter.from_pretrained(str(folder)).name == "birds"
     assert RedrawModel.from_pretrained(folder).latent == 4
-    assert Segmenter.from_pretrained("flowers").size == 64
+    assert Segmenter.from_pretrained("flowers").size == 128
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder, tmp_path / "me" / "birds")
     assert Segmenter.from_pretrained("me/birds").name == "birds"

@@ -47,6 +47,7 @@ def test_every_kind_is_known_everywhere() -> None:
 def test_a_set_for_yolo(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     report = segment_paths(segmenter, photos, out, kind="yolo", label="lamp")
+    assert report.failed == ()
     assert report.done == 4
     labels = ["labels/a.txt", "labels/b.txt", "labels/black.txt", "labels/sub/a.txt"]
     assert tree(out) == [".redoseg-keys", "data.yaml", *labels]
@@ -93,6 +94,7 @@ def test_tasks_for_label_studio(segmenter: Segmenter, photos: Path, tmp_path: Pa
 def test_several_kinds_each_have_a_folder(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = segment_paths(segmenter, photos, out, kind=["mask", "coco", "yolo", "mask"], review=True)
+    assert report.failed == ()
     assert report.done == 4
     assert {name.split("/")[0] for name in tree(out)} == {
         ".redoseg-keys", "coco", "mask", "yolo", "review-1.jpg", "review.csv",

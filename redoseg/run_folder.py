@@ -200,8 +200,7 @@ class RunFolder:
             if self.config.is_file() and self.state.is_file():
                 seen = f"is not a run folder that can be read: its {CONFIG_FILE} is damaged"
             raise RunError(
-                f"{printable(self.path)} {seen}. Expected a folder made by `redoseg train`; choose one, or remove "
-                "--resume"
+                f"{printable(self.path)} {seen}. Expected a folder made by `redoseg train`; choose one"
             ) from None
         return from_values(values, str(self.config))
 

@@ -228,7 +228,7 @@ def train_hint(what: str) -> str:
         ),
         (
             "train --resume --out gone",
-            "gone is not a run folder. Expected a folder made by `redoseg train`; choose one, or remove --resume",
+            "gone is not a run folder. Expected a folder made by `redoseg train`; choose one",
         ),
         (
             "evaluate gone shapes",

@@ -24,7 +24,6 @@ def bench_photos(
     data: str = "shapes-hard",
     pictures: Sequence[int] = (416, 4899),
     rounds: int = 3,
-    precision: str = "",
 ) -> PhotosResult:
     """Seconds of whole trainings, without scores, exports and the preparation of photographs.
 

@@ -26,12 +26,17 @@ _SO_FAR = (
 )
 
 
+def is_under_way(outcome: Outcome) -> bool:
+    """Whether the second stage is still running, or was killed."""
+    return bool(outcome.get("rounds_left")) and not outcome["stopped"]
+
+
 def ending(outcome: Outcome) -> str:
     """How the run ended, in a few words."""
     if outcome["collapsed"]:
         return "collapsed: a region has all but vanished"
     if not outcome["stopped"]:
-        return "second stage under way" if outcome.get("rounds_left") else "finished"
+        return "second stage under way" if is_under_way(outcome) else "finished"
     if outcome["step"] == outcome["steps"]:
         return "stopped by hand in the second stage"
     return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
@@ -48,11 +53,10 @@ def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
     )
     if not config.first_steps:
         first = f"{seconds / 60:.1f} minutes, second stage alone, started from {config.refine.start}."
-    under_way = bool(outcome.get("rounds_left")) and not outcome["stopped"]
     lines = [
         f"# {folder.path.name}",
         "",
-        f"- {'State' if under_way else 'Ended'}: {ending(outcome)}, {first}",
+        f"- {'State' if is_under_way(outcome) else 'Ended'}: {ending(outcome)}, {first}",
         *([_SO_FAR] if outcome.get("rounds_left") else []),
         *([f"- Health at the end: {outcome['health']}."] if config.first_steps else []),
         f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",

@@ -14,7 +14,7 @@ from redoseg.files import describe_error, printable
 from redoseg.images.read import read_image
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_object
 from redoseg.train.health import ADVICE
-from redoseg.train.report import ending
+from redoseg.train.report import ending, is_under_way
 from redoseg.train.time_left import second_stage_left
 
 
@@ -91,8 +91,7 @@ def _reached(files: RunFolder, outcome: Outcome, entries: Sequence[Entry], train
     last = entries[-1]
     if outcome.get("health") == "diverged":
         return f"**Diverged** at step {outcome['step']:,}."
-    under_way = bool(outcome.get("rounds_left")) and not outcome["stopped"]
-    if outcome and outcome["step"] >= last["step"] and not under_way:
+    if outcome and outcome["step"] >= last["step"] and not is_under_way(outcome):
         return f"**{ending(outcome).capitalize()}**, {last['step']:,} steps in {_minutes(last['seconds'])}."
     about = read_object(files.config)
     try:

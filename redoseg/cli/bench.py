@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from redoseg.cli.bench_options import BenchPhotos, BenchPrepare, BenchScaling, BenchSegment, BenchTrain
 from redoseg.cli.console import DONE, listed, say
-from redoseg.cli.options import BenchPhotos, BenchPrepare, BenchScaling, BenchSegment, BenchTrain
 from redoseg.cli.parse import HELPS, parse
 from redoseg.errors import ConfigError, did_you_mean
 

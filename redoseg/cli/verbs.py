@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from redoseg import signals
 from redoseg.cli.bench import BENCHES, run_bench
+from redoseg.cli.bench_options import Bench
 from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, note_unfinished, progress, say
 from redoseg.cli.options import (
-    Bench,
     Compare,
     Completion,
     Data,

@@ -1,26 +1,32 @@
-"""Whether a run may continue: with the settings and the pictures that it had, wherever the pictures lie now."""
+"""config.json: what it says of a run, and whether that run may continue, wherever its pictures lie now."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from rich.console import Console
 
-from redoseg.config.recipe import anywhere, differences
+from redoseg import __version__
+from redoseg.config.recipe import anywhere, differences, to_values
 from redoseg.config.schema import Config
 from redoseg.data import BUILT_IN, ImageSet
 from redoseg.errors import RunError
-from redoseg.files import printable
-from redoseg.run_folder import Contents, RunFolder, read_object
+from redoseg.files import printable, write_atomic
+from redoseg.run_folder import About, Contents, RunFolder, read_object
+from redoseg.train.compute import describe_device
 from redoseg.train.stage_data import RunData, open_training_images, open_watched_images
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
+FORMAT = 1
 _What = Literal["pictures", "watched", "start"]
 _READS: tuple[tuple[_What, str], ...] = (
     ("pictures", "data.source"),
@@ -151,3 +157,23 @@ def _refuse_changes(before: Config, config: Config, folder: RunFolder, refine_ag
             f"{printable(folder.path)} was to run {before.steps} steps, and --steps {config.steps} is less; remove "
             "--steps or raise it"
         )
+
+
+def write_config(folder: RunFolder, config: Config, data: RunData) -> None:
+    """Write settings, pictures and versions, of which the first two are checked where the run continues."""
+    images = data.images
+    about: About = {
+        "format": FORMAT,
+        "config": to_values(config),
+        "trained_on": {"name": images.name, "pictures": len(images), "size": images.size},
+        "contents": contents(config, data),
+        "made_with": {
+            "redoseg": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "device": describe_device(data.first.bank.device),
+            "threads": torch.get_num_threads(),
+        },
+    }
+    write_atomic(folder.config, (json.dumps(about, indent=2) + "\n").encode())

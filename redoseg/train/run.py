@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from redoseg import __version__, metrics
+from redoseg import metrics
 from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.data import labelled_images
@@ -27,12 +26,12 @@ from redoseg.nets.unet import UNet, student_extractor
 from redoseg.onnx_export.generators import export_redrawer
 from redoseg.onnx_export.mask_extractor import export_extractor
 from redoseg.output import why_output_lost
-from redoseg.run_folder import About, Entry, Outcome, RunFolder, read_lines, write_lines
+from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines, write_lines
 from redoseg.system import opencv
 from redoseg.train import distributed, health
 from redoseg.train.checkpoint import restore
-from redoseg.train.compute import computing_dtype, describe_device
-from redoseg.train.continuing import check_contents, check_folder, contents
+from redoseg.train.compute import computing_dtype
+from redoseg.train.continuing import check_contents, check_folder, write_config
 from redoseg.train.forecast import forecast_second_stage
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
@@ -47,8 +46,6 @@ from redoseg.train.state import SEEDS_APART, TrainState
 from redoseg.train.status import StatusLine
 from redoseg.train.stopping import asked_to_stop
 from redoseg.train.time_left import Forecast, SecondStageTime
-
-FORMAT = 1
 
 
 def run(
@@ -94,7 +91,7 @@ def run(
             _follow(config, folder, data.first.bank, resume)
             return {}
         if not refine_again:
-            _write_config(folder, config, data)
+            write_config(folder, config, data)
         _announce(config, data, console)
         session_of_run = Run(config, folder, data, StatusLine(console, config.steps))
         outcome = session_of_run.refine_again() if refine_again else session_of_run.go(resume)
@@ -219,7 +216,7 @@ class Run:
             extractor = self._refine(state, at, lambda: bool(asked) or why_output_lost() is not None, redrawn)
             if extractor is None:
                 return redrawn | {"stopped": True}
-            _write_config(folder, config, self.data)
+            write_config(folder, config, self.data)
             state.save(folder.state)
             save_refined(folder.refined, extractor, config, state.restarts)
             folder.log.rewind(state.restarts, state.step, at.entries)
@@ -441,22 +438,3 @@ class Run:
 
     def _save(self, state: TrainState) -> None:
         state.save(self.folder.state)
-
-
-def _write_config(folder: RunFolder, config: Config, data: RunData) -> None:
-    images = data.images
-    about: About = {
-        "format": FORMAT,
-        "config": to_values(config),
-        "trained_on": {"name": images.name, "pictures": len(images), "size": images.size},
-        "contents": contents(config, data),
-        "made_with": {
-            "redoseg": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "device": describe_device(data.first.bank.device),
-            "threads": torch.get_num_threads(),
-        },
-    }
-    write_atomic(folder.config, (json.dumps(about, indent=2) + "\n").encode())

@@ -345,7 +345,7 @@ def run_study(arguments: Sequence[str]) -> int:
     def report(result: Result, done: int, total: int) -> None:
         iou = result["outcome"].get("scores", {}).get("iou")
         figure = "diverged" if iou is None else f"iou {iou:.3f}"
-        say(f"{done}/{total}  {result['row']}, seed {result['seed']}: {figure}, {result['seconds']:.0f} s")
+        say(f"run {done} of {total}: {result['row']}, seed {result['seed']}: {figure}, {result['seconds']:.0f} s")
 
     try:
         results, missing = run_study(

@@ -340,8 +340,8 @@ def _unpack(path: Path, makes: str) -> None:
             ) from error
         if not os.path.lexists(partial / makes):
             raise DataError(
-                f"{printable(path)} does not contain {makes}, so it is not the official archive; "
-                "remove it if it is still there, and run the same command again"
+                f"{printable(path)} does not contain {makes}, so it is not the archive that its makers publish; "
+                "delete it, and run the same command again"
             )
         # what marks the archive as unpacked comes last
         for entry in sorted(partial.iterdir(), key=lambda entry: entry.name == makes):

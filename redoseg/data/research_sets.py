@@ -95,7 +95,7 @@ def flowers17(source: str | Path) -> Listing:
         return labelled_folder(source)
     expected = "expected images/ and masks/, or jpg/image_0001.jpg and trimaps/; name the folder that contains them"
     if not os.path.isdir(source / "jpg"):
-        raise DataError(f"{_seen(source, 'images and no jpg')}; {expected}")
+        raise DataError(f"{_seen(source, 'images folder and no jpg folder')}; {expected}")
     listing = _named(source / "jpg", r"image_\d{4}\.jpg", source)
     if not listing.items:
         raise DataError(f"{printable(source / 'jpg')} has no image_0001.jpg; {expected}")

@@ -134,4 +134,7 @@ def print_grounds(result: Grounds, console: Console) -> None:
         cells = (f"{100 * row['iou']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{100 * row['failures']:.0f}")
         table.add_row(name, *cells)
     console.print(table)
-    console.print(f"worst ground: {result['worst_ground']}, iou {100 * result['worst_iou']:.1f}", highlight=False)
+    console.print(
+        f"the background with the lowest score: {result['worst_ground']}, iou {100 * result['worst_iou']:.1f} %",
+        highlight=False,
+    )

@@ -136,8 +136,8 @@ class Network:
                 check_cost(found.content)
             except UnsafeModel as error:
                 raise ModelError(
-                    f"{where} {error}. It may use any memory and time. If you trust its author, use --trust "
-                    "of segment or serve, or Segmenter(..., trust=True)."
+                    f"{where} {error}. Such a model can take all memory and never end. Choose another, or, if you "
+                    "trust its author, add --trust to segment or serve, or trust=True to Segmenter."
                 ) from None
             except ValueError:
                 raise ModelError(f"{where} is not an ONNX model: choose {_MODELS} or an .onnx file") from None

@@ -97,7 +97,9 @@ class Request:
         if self.margin is not None and not (self.crop or self.square):
             raise RedosegError("--margin is for crops and squares; add --crop or --square, or remove it")
         if self.parts and "soft" in self.kinds:
-            raise RedosegError("--parts needs a mask that is cut, but soft is not; remove one of them")
+            raise RedosegError(
+                "--parts cannot be combined with --as soft, whose values have no clear edge; remove one of them"
+            )
         if self.form == "png":
             if self.quality is not None:
                 raise RedosegError(

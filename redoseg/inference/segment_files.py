@@ -184,7 +184,7 @@ def _check_sent(sources: Sequence[Path], several: bool, request: Request) -> Non
     if request.parts:
         raise DataError("-o - takes one result, but --parts makes several; choose a folder, or remove --parts")
     if len(request.kinds) > 1:
-        raise DataError(f"-o - takes one result, but the kinds are {', '.join(request.kinds)}; choose one of them")
+        raise DataError(f"-o - takes one result, but --as asks for {', '.join(request.kinds)}; choose one of them")
     if request.skip_existing:
         raise DataError("-o - writes to standard output, where no result is kept; remove --skip-existing")
     streams.check_sendable()
@@ -259,7 +259,7 @@ def _places_of_one(out: Path, request: Request) -> Places:
         return Places(out, request)
     if len(request.kinds) > 1:
         raise RedosegError(
-            f"{printable(out)} is the name of one file, but the kinds are {', '.join(request.kinds)}; choose a folder"
+            f"{printable(out)} is the name of one file, but --as asks for {', '.join(request.kinds)}; choose a folder"
         )
     right = request.suffix(request.kinds[0])
     if out.suffix.lower() != right and SUFFIXES.get(out.suffix.lower(), "") != right[1:]:

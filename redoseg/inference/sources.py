@@ -100,7 +100,9 @@ def list_pictures(sources: Sequence[Path], out: Path) -> Pictures:
     if not images:
         first = printable(sources[0])
         if own and not problems:
-            raise DataError(f"{first} has no pictures except {own:,} that redoseg made; choose the photographs")
+            raise DataError(
+                f"{first} has no pictures except {own:,} results of redoseg; choose the folder of the photographs"
+            )
         where = f" ({problems[0][1]})" if problems else f" except the results in {printable(out)}"
         raise DataError(f"{first} has no pictures{where}; choose another folder")
     try:

@@ -173,6 +173,6 @@ def refuse_non_finite(total: Tensor, player: str, step: int) -> None:
     if not math.isfinite(loss):
         rates = "--refine.rate" if player == "second stage" else "--optim.*-rate"
         raise DivergedError(
-            f"training has diverged: the {player}'s loss is {loss} at step {step}; the last good state is kept; "
-            f"lower the learning rates ({rates}) or try another --seed"
+            f"training has diverged: the {player}'s loss is {loss} at step {step}; "
+            f"the run folder keeps the last good state; lower the learning rates ({rates}) or try another --seed"
         )

@@ -128,7 +128,7 @@ class RefineState:
             if not all(p.isfinite().all() for p in student.network.parameters()):
                 raise DivergedError(
                     f"a weight of the second stage is not a finite number after step {student.step} of round "
-                    f"{self.round}; the last good state is kept; lower --refine.rate or try another --seed"
+                    f"{self.round}; the run folder keeps the last good state; lower --refine.rate or try another --seed"
                 )
             tensors |= checkpoint.prefixed("student", student.network.state_dict())
             tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(student.optimiser))
@@ -157,7 +157,7 @@ class RefineState:
             return None
         described = cast(dict[str, Any], about)
         if not isinstance(described.get("round"), int) or not isinstance(described.get("entries"), list):
-            raise ModelError(f"{printable(folder.refining)} is damaged: it does not say its round")
+            raise ModelError(f"{printable(folder.refining)} is damaged: it does not say which round it is of")
         found = cls(config, restarts, count, device, round=described["round"], entries=described["entries"])
         if found.round > 1:
             found.teacher = placed(student_extractor(config), config, device)

@@ -316,7 +316,9 @@ def _photo_input(uploads: Path) -> gr.Image:
         if payload is None:
             return None
         if not payload.path:
-            raise gr.Error("This call names no file. Upload the photograph first, and pass the path that this returns.")
+            raise gr.Error(
+                "The request names no file. Send the photograph to /upload first, then the path from its answer."
+            )
         path = Path(payload.path).resolve()
         if not path.is_relative_to(uploads):
             raise gr.Error(

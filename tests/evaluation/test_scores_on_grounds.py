@@ -80,7 +80,7 @@ def test_a_model_that_finds_what_is_bright_fails_on_bright_grounds(
     assert found[result["worst_ground"]]["iou"] == result["worst_iou"]
     said = io.StringIO()
     print_grounds(result, Console(file=said))
-    assert f"worst ground: {result['worst_ground']}" in said.getvalue()
+    assert f"the background with the lowest score: {result['worst_ground']}" in said.getvalue()
 
 
 def test_sets_without_objects_are_refused(saved: Callable[[ImageSet], str], tmp_path: Path) -> None:

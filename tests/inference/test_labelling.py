@@ -118,8 +118,8 @@ def test_several_kinds_each_have_a_folder(segmenter: Segmenter, photos: Path, tm
     [
         ("--as yolo --crop", "crop cannot be combined with kind yolo, whose masks and boxes are of whole pictures"),
         ("--as mask --polygons", "polygons are a form of coco.json, but the kind is mask; choose coco"),
-        ("--as mask --as soft -o x.png", "is the name of one file, but the kinds are mask, soft; choose a folder"),
-        ("--as mask --as soft -o -", "-o - takes one result, but the kinds are mask, soft; choose one of them"),
+        ("--as mask --as soft -o x.png", "is the name of one file, but --as asks for mask, soft; choose a folder"),
+        ("--as mask --as soft -o -", "-o - takes one result, but --as asks for mask, soft; choose one of them"),
         ("--as yolo -o x.json", "the result is a .txt file; choose a name that ends in .txt"),
         ("--as mask --label lamp", "a label cannot be combined with kind mask"),
         ("--as jolo", "--as is 'jolo', but must be one of mask, soft, cutout, overlay, coco, yolo"),

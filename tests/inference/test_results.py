@@ -226,7 +226,7 @@ def test_the_mark_changes_no_pixel_of_a_webp(mode: str, size: tuple[int, int], t
         ("--format jpg --as cutout", "JPEG has no transparency, which cut-outs need; add --ground white"),
         ("--format webp", "--format webp is for cut-outs and overlays, but the kind is mask"),
         ("--format webp --as yolo", "--format webp is for cut-outs and overlays, but the kind is yolo"),
-        ("--parts --as soft", "--parts needs a mask that is cut, but soft is not"),
+        ("--parts --as soft", "--parts cannot be combined with --as soft"),
         ("--parts -o -", "-o - takes one result, but --parts makes several"),
         ("--as overlay -o x.gif", "the result is a .png file; choose a name that ends in .png"),
     ],

@@ -392,7 +392,7 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
     with pytest.raises(RunError) as caught:
         go(config, folder)
     assert re.fullmatch(
-        r"training has diverged: the second stage's loss is nan at step \d+; the last good state is kept; "
+        r"training has diverged: the second stage's loss is nan at step \d+; the run folder keeps the last good state; "
         r"lower the learning rates \(--refine\.rate\) or try another --seed",
         str(caught.value),
     )

@@ -516,8 +516,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         with pytest.raises(RunError) as caught:
             quick(config, folder)
     assert str(caught.value) == (
-        f"training has diverged: the {player}'s loss is nan at step 5; the last good state is kept; "
-        "lower the learning rates (--optim.*-rate) or try another --seed"
+        f"training has diverged: the {player}'s loss is nan at step 5; "
+        "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another --seed"
     )
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
     assert state.step == 4
@@ -538,8 +538,8 @@ def test_weights_that_are_not_finite_are_not_saved(player: str, value: float, ti
     with pytest.raises(RunError) as caught:
         state.save(path)
     assert str(caught.value) == (
-        "training has diverged: after step 7 a weight is infinite or not a number; the last good state is kept; "
-        "lower the learning rates (--optim.*-rate) or try another --seed"
+        "training has diverged: after step 7 a weight is infinite or not a number; "
+        "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another --seed"
     )
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"state.safetensors": good}
 

@@ -88,8 +88,8 @@ class TrainState:
         nets = (self.redrawer, self.discriminator)
         if not all(p.isfinite().all() for net in nets for p in net.parameters()):
             raise DivergedError(
-                f"training has diverged: after step {self.step} a weight is infinite or not a number; the last good "
-                "state is kept; lower the learning rates (--optim.*-rate) or try another --seed"
+                f"training has diverged: after step {self.step} a weight is infinite or not a number; "
+                "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another --seed"
             )
 
     def save(self, path: Path) -> None:

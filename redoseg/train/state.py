@@ -89,7 +89,8 @@ class TrainState:
         if not all(p.isfinite().all() for net in nets for p in net.parameters()):
             raise DivergedError(
                 f"training has diverged: after step {self.step} a weight is infinite or not a number; "
-                "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another --seed"
+                "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another "
+                "--seed"
             )
 
     def save(self, path: Path) -> None:

@@ -22,6 +22,7 @@ EXTRAS = {  # optional part of the package -> modules that it brings
     "serve": ("gradio",),
     "hub": ("huggingface_hub",),
     "measure": ("skimage",),
+    "matting": ("pymatting",),
 }
 
 

@@ -126,6 +126,9 @@ class Segment:
     """A hole with fewer pixels is filled, as a share of the object; 0 leaves all [0 to 1]"""
     feather: float = 0.0
     """Over how many pixels more a cut-out fades in, from its edge inwards [pixels]"""
+    matting: bool = False
+    """Find how opaque a cut-out is along its edge from the colours there, for hair and petals; slower; needs the part
+    `matting` of redoseg [true/false]"""
     keep_hidden: bool = False
     """Leave the photograph below what is transparent in a cut-out; otherwise it is black there [true/false]"""
     mm_per_pixel: float | None = None

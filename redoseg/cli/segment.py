@@ -43,6 +43,7 @@ def segment(command: Segment) -> int:
                 feather=command.feather,
                 polygons=command.polygons,
                 parts=command.parts,
+                matting=command.matting,
                 ground=command.ground,
                 margin=command.margin,
                 square=command.square,

@@ -10,6 +10,7 @@ from redoseg.config.kinds import DRAWN, KINDS, LABELS, MEASURES, Kind
 from redoseg.errors import RedosegError
 from redoseg.images.backdrop import Ground
 from redoseg.images.clean import Cleaning
+from redoseg.images.matting import closed_form
 from redoseg.images.packing import QUALITY, PictureFormat
 from redoseg.inference.labelling import FileEach, OneFile, format_of
 from redoseg.inference.measures import regionprops
@@ -39,6 +40,8 @@ class Request:
     form: PictureFormat = "png"
     quality: int | None = None
     """Of JPEG and WebP, 1 to 100; QUALITY if None."""
+    matting: bool = False
+    """Whether a cut-out's opacity at its edge is found by matting."""
     polygons: bool = False
     """Masks in coco.json are polygons rather than run-length codes."""
     mm_per_pixel: float | None = None
@@ -83,9 +86,19 @@ class Request:
     def _check_look(self) -> None:
         """Raises RedosegError for options of pictures that the kinds do not have."""
         kinds = ", ".join(self.kinds)
-        for given, option in ((self.ground is not None, "--ground"), (self.square, "--square")):
+        for given, option in (
+            (self.ground is not None, "--ground"),
+            (self.square, "--square"),
+            (self.matting, "--matting"),
+        ):
             if given and "cutout" not in self.kinds:
                 raise RedosegError(f"{option} is for cut-outs, but the kind is {kinds}; add --as cutout, or remove it")
+        if self.matting:
+            closed_form()
+            if self.feather:
+                raise RedosegError(
+                    "--feather cannot be combined with --matting, which finds the edge; remove one of them"
+                )
         if self.ground is not None and self.keep_hidden:
             raise RedosegError("--keep-hidden is for what is transparent, which --ground covers; remove one of them")
         if self.square and not 16 <= self.square <= MOST_SQUARE:
@@ -128,11 +141,12 @@ class Request:
             quality=QUALITY if self.quality is None else self.quality,
             square=self.square,
             margin=MARGIN if self.margin is None else float(self.margin),
+            matting=self.matting,
         )
 
     def look_of(self, kind: Kind) -> Look:
-        """The same for one kind: only cut-outs have a ground and squares."""
-        return self.look if kind == "cutout" else replace(self.look, ground=None, square=0)
+        """The same for one kind: only cut-outs have a ground, squares and matting."""
+        return self.look if kind == "cutout" else replace(self.look, ground=None, square=0, matting=False)
 
     def format_of(self, kind: Kind) -> OneFile | FileEach | None:
         """The format of a kind of labels; None for pictures."""
@@ -171,6 +185,7 @@ class Request:
         if kind in DRAWN and not (look := self.look_of(kind)).plain:
             ground = look.ground.identity if look.ground is not None else None
             settings += [ground, look.square, look.form, look.quality if look.form != "png" else None]
+            settings += ["matting"] if look.matting else []
         if kind in DRAWN and self.margin is not None:
             settings.append(float(self.margin))
         made_of = hashlib.blake2b(repr(settings).encode(), digest_size=16)

@@ -17,6 +17,7 @@ from redoseg.images.backdrop import Ground
 from redoseg.images.colour import in_srgb
 from redoseg.images.draw import cutout, line_radius, outline
 from redoseg.images.foreground import EdgeColours
+from redoseg.images.matting import matte
 from redoseg.images.packing import QUALITY, PictureFormat, check_packable, packed
 from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts, resized_by_parts
 from redoseg.images.png import png_chunks
@@ -42,11 +43,13 @@ class Look:
     """Side of a square cut-out [pixels]; 0 for the size in the photograph."""
     margin: float = MARGIN
     """Around the object of a crop or square, as a share of its longer side."""
+    matting: bool = False
+    """Whether a cut-out's opacity at its edge is found by matting."""
 
     @property
     def plain(self) -> bool:
-        """Whether there is no ground, square or other format."""
-        return self.ground is None and self.form == "png" and not self.square
+        """Whether there is no ground, square, matting or other format."""
+        return self.ground is None and self.form == "png" and not self.square and not self.matting
 
 
 def drawn(
@@ -106,7 +109,8 @@ def picture_of(
     """
     if look.plain:
         return png_of(photo, soft, kind, look.threshold, keep_hidden=keep_hidden, feather=look.feather, box=box)
-    drawing = _Drawing.of(photo, soft, kind, look.threshold, keep_hidden, look.feather)
+    opacity = matte(photo, soft, look.threshold) if look.matting and kind == "cutout" else None
+    drawing = _Drawing.of(photo, soft, kind, look.threshold, keep_hidden, look.feather, opacity)
     if look.ground is not None and kind == "cutout":
         drawing = replace(drawing, ground=look.ground.behind(photo, soft, look.threshold))
     left, top, right, bottom = box or photo.whole
@@ -199,17 +203,28 @@ class _Drawing:
     feather: float
     edge: EdgeColours | None
     """The colours at the edge of a cut-out; None of other kinds, and where they cannot be guessed."""
+    opacity: SoftMask | None = None
+    """How opaque a cut-out is; None where the mask alone says so."""
     ground: Ground | None = None
     """What a cut-out is put on; transparent if None."""
 
     @classmethod
     def of(
-        cls, photo: Photo, soft: SoftMask, kind: Kind, threshold: float, keep_hidden: bool, feather: float
+        cls,
+        photo: Photo,
+        soft: SoftMask,
+        kind: Kind,
+        threshold: float,
+        keep_hidden: bool,
+        feather: float,
+        opacity: SoftMask | None = None,
     ) -> _Drawing:
-        edge = None
-        if kind == "cutout":
-            edge = EdgeColours.guess(photo, lambda part: _bytes(_share(soft.part(part), threshold)))
-        return cls(photo, soft, kind, threshold, keep_hidden, feather, edge)
+        drawing = cls(photo, soft, kind, threshold, keep_hidden, feather, None, opacity)
+        return replace(drawing, edge=EdgeColours.guess(photo, drawing._object_share)) if kind == "cutout" else drawing
+
+    def _object_share(self, part: Part) -> NDArray[np.uint8]:
+        """How much of each pixel of a part is the object, 0 to 255."""
+        return _bytes(_share(self.soft.part(part), self.threshold) if self.opacity is None else self.opacity.part(part))
 
     @property
     def profile(self) -> bytes | None:
@@ -253,11 +268,14 @@ class _Drawing:
 
     def _cut(self, part: Part) -> Image.Image:
         """A part of the cut-out (RGBA); for another ground in sRGB."""
-        share = _bytes(_share(self.soft.part(part), self.threshold))
+        share = self._object_share(part)
         colours = self.photo.own_of(part) if self.edge is None else self.edge.taken_off(self.photo, share, part)
         if self.ground is not None:
             colours = in_srgb(colours, self.photo.profile)
-        opacity = opacity_of(self.soft, part, self.threshold, self.feather)
+        if self.opacity is None:
+            opacity = opacity_of(self.soft, part, self.threshold, self.feather)
+        else:
+            opacity = self.opacity.part(part)
         return cutout(colours, self.photo.dimmed(opacity, part), keep_hidden=self.keep_hidden)
 
     def within(self, box: Part) -> Image.Image:

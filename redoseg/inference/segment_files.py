@@ -74,6 +74,7 @@ def segment_paths(
     feather: float = FEATHER,
     polygons: bool = False,
     parts: bool = False,
+    matting: bool = False,
     ground: str = "",
     margin: float | None = None,
     square: int = 0,
@@ -103,6 +104,7 @@ def segment_paths(
         cleaning: which parts are dropped from masks and which holes are filled, but not in "soft" nor with plain edges;
             None for none.
         feather: over how many pixels a cut-out fades in from its edge inwards, 0 to 200.
+        matting: find how opaque a cut-out is along its edge from the photograph's colours there, for hair and petals.
         polygons: masks in `coco.json` are polygons rather than run-length codes.
         parts: each connected part of a mask is an object of its own: a picture `NAME-1.png`, ... with the largest
             first, and an object in files of labelling tools.
@@ -124,6 +126,7 @@ def segment_paths(
     request = Request(
         kinds=kinds,
         parts=parts,
+        matting=matting,
         ground=ground_of(ground),
         margin=margin,
         square=square,

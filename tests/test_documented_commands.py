@@ -223,6 +223,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
     for name in ("photo.jpg", "other.jpg"):
         shutil.copy(world / "new" / "00.jpg", world / name)
     shutil.copytree(photos, world / "labelled")
+    for name in ("rembg", "sam", "hand"):
+        shutil.copytree(photos / "masks", world / "masks" / name)
     shutil.copy(ROOT / "redoseg" / "weights" / "flowers-int8" / "mask.onnx", world / "int8.onnx")
     shutil.copy(world / "int8.onnx", world / "mask.onnx")
     for name in ("model", "mine"):  # what `export` makes

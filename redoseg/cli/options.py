@@ -287,6 +287,9 @@ class Compare:
     """Run folders, model folders, or names of weights in the package [paths or names]"""
     methods: tuple[str, ...] = ("kmeans", "watershed", "grabcut", "iem", "otsu", "square", "everything")
     """Methods beside them; settings follow a name, as in grabcut:start=disc,size=0.8 [names]"""
+    masks: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Also score masks that another program or a person made, as NAME=FOLDER, named like the pictures and of their
+    proportions. Give it once for each folder [name and folder]"""
     split: str = ""
     """Only this part of the set [name, empty for all]"""
     mask_values: str = "auto"

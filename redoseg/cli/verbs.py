@@ -301,12 +301,14 @@ def run_compare(arguments: Sequence[str]) -> int:
     c = command
     if c.out:
         check_folder(c.out)
+    masks = _named_folders(c.masks)
     try:
         with progress("comparing") as advance:
             result = compare(
                 c.data,
                 models=c.model,
                 methods=c.methods,
+                masks=masks,
                 split=c.split or None,
                 size=c.size,
                 seed=c.seed,
@@ -331,6 +333,19 @@ def run_compare(arguments: Sequence[str]) -> int:
             say(f"table, figures and pictures: {c.out}")
     missing = _report_set(result, c.as_json)
     return IN_PART if result["failed"] else missing
+
+
+def _named_folders(given: Sequence[str]) -> dict[str, str]:
+    """The folders of `--masks NAME=FOLDER` by name."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, sign, folder = one.partition("=")
+        if not (name and sign and folder):
+            raise ConfigError(f"--masks is {one!r}, but needs a name and a folder, as in rembg=masks/rembg.")
+        if name in found:
+            raise ConfigError(f"--masks has the name {name} twice. Choose another name for one of the folders.")
+        found[name] = folder
+    return found
 
 
 def run_study(arguments: Sequence[str]) -> int:

@@ -66,15 +66,15 @@ def _decode_item(
             mask = item.labels()
     except DataError as error:
         return Decoded(picture, None, ((item.mask, _why(error, item.mask) + kept),), photo.note)
-    if other_proportions(mask, photo.size):
+    if other_proportions((mask.shape[1], mask.shape[0]), photo.size):
         why = f"mask of {mask.shape[1]}x{mask.shape[0]} beside a picture of other proportions{kept}"
         return Decoded(picture, None, ((item.mask, why),), photo.note)
     return Decoded(picture, square_mask(mask, size), (), photo.note)
 
 
-def other_proportions(mask: NDArray[np.uint8], size: tuple[int, int]) -> bool:
-    """Whether a mask (H, W) cannot be that of an image of these proportions, width and height, of whatever size."""
-    (height, width), (w, h) = mask.shape, size
+def other_proportions(mask: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a mask of this width and height cannot be that of an image of these proportions, of whatever size."""
+    (width, height), (w, h) = mask, size
     # A JPEG that was decoded reduced is up to a pixel off.
     return bool(abs(np.log(width * h / (height * w))) > max(0.03, 1.5 / min(w, h)))
 

@@ -1,6 +1,7 @@
 """Models beside methods that need no training, on the same labelled images: one table, one grid of masks.
 
-Runs on ONNX Runtime and OpenCV, without torch. Each mask is kept on disk, so a stopped comparison can continue.
+Masks that somebody else made can be scored in the same table. Runs on ONNX Runtime and OpenCV, without torch. Each
+computed mask is kept on disk, so a stopped comparison can continue.
 """
 
 from __future__ import annotations
@@ -12,59 +13,39 @@ import json
 import math
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg import metrics
 from redoseg.data import BUILT_IN, PAPER_SIZE, ImageSet, labelled_images
-from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.errors import DataError, RedosegError
 from redoseg.evaluation import baselines
-from redoseg.evaluation.results import FIGURES, Comparison, Failure, Row, Shown, Tuned, about_set
+from redoseg.evaluation.candidates import (
+    Candidate,
+    ImageArray,
+    Mask,
+    WhichEdges,
+    candidates,
+    given_rows,
+)
+from redoseg.evaluation.results import FIGURES, MISSED, Comparison, Failure, Row, Shown, Tuned, about_set
 from redoseg.evaluation.tables import markdown_table
 from redoseg.files import alone, at_home, cache_dir, describe_error, make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, grid, outlined
-from redoseg.inference.model_file import find_model
-from redoseg.inference.object_mask import CLEANING
-from redoseg.inference.segmenter import Edges, Segmenter, cleaning_for
 from redoseg.metrics import boundary_f
 from redoseg.system import cores, in_order, opencv
 
-WhichEdges = Literal["both", "plain", "guided", "grabcut", "all"]
 TABLE, RESULTS, GRID = "table.md", "results.json", "grid.png"
 
-# Raise it whenever a model's masks change: those on disk are then computed again.
-_VERSION = 1
 _TILE = 128  # side of a tile in the grid [pixels]
 _LETTERS = 23  # in a line of small print over a tile
 _EACH = 2  # images of each sort in it
-
-ImageArray = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A row of the table: a way from an image (H, W, 3) to the object (H, W)."""
-
-    name: str
-    of: str
-    """The model or method behind it: rows of one model are not tested against each other."""
-    key: str
-    """All that its masks depend on, apart from the image."""
-    mask: Callable[[ImageArray], Mask]
-    settings: dict[str, Any]
-    megabytes: float | None = None
-    """Size of the model's file."""
-    side: int = PAPER_SIZE
-    """Side of the image that the network sees [pixels]."""
 
 
 class _Outcome(NamedTuple):
@@ -77,40 +58,6 @@ class _Outcome(NamedTuple):
     """Why there is no mask; None if there is one."""
 
 
-def candidates(methods: Sequence[str], models: Sequence[str], edges: WhichEdges = "both") -> list[Candidate]:
-    """A row for each method and each model, of a model two if `edges` is "both", three if "all".
-
-    Raises RedosegError: nothing named, an unknown method or setting, no such model, one of more than two regions.
-    """
-    if edges not in get_args(WhichEdges):
-        raise ModelError(f"edges is {edges!r}, but must be one of {', '.join(get_args(WhichEdges))}.")
-    rows = []
-    for wanted in dict.fromkeys(methods):
-        method = baselines.method(wanted)
-        key = f"{method.key} OpenCV {opencv().__version__}"
-        rows.append(Candidate(wanted, f"method {wanted}", key, method.mask, method.settings))
-    ways: Sequence[Edges] = {"both": ("plain", "guided"), "all": get_args(Edges)}.get(edges, (edges,))
-    for model in dict.fromkeys(models):
-        _, content = found = find_model(model)
-        segmenter = Segmenter(found, threads=1)
-        if segmenter.regions != 2:
-            raise DataError(
-                f"{model} has {segmenter.regions} regions, but compare needs two. Score it with `redoseg evaluate`."
-            )
-        for way in ways:
-            key = f"model {hashlib.sha256(content).hexdigest()} {way} {_VERSION} {onnxruntime.__version__}"
-            if cleaning_for(way, CLEANING) is not None:
-                key += f" {CLEANING}"
-            if way == "grabcut":
-                key += f" OpenCV {opencv().__version__}"
-            name = model if way == "plain" else f"{model}, {way} edges"
-            about = {"edges": way}, len(content) / 1e6, segmenter.size
-            rows.append(Candidate(name, f"model {model}", key, functools.partial(segmenter, edges=way), *about))
-    if not rows:
-        raise RedosegError("There is no model and no method to compare. Choose at least one.")
-    return rows
-
-
 OnItem = Callable[[int, int, str], None]
 """Called with the masks done, their total, and the name of the row."""
 
@@ -120,6 +67,7 @@ def compare(
     *,
     models: Sequence[str] = (),
     methods: Sequence[str] = tuple(baselines.METHODS),
+    masks: Mapping[str, str | Path] | None = None,
     split: str | None = None,
     size: int | None = None,
     seed: int = 0,
@@ -132,7 +80,7 @@ def compare(
     mask_values: str = "auto",
     on_item: OnItem | None = None,
 ) -> Comparison:
-    """Score models and methods on the labelled images of a set.
+    """Score models, methods and given masks on the labelled images of a set.
 
     Masks are kept in the user's cache: the same call continues a comparison that was stopped. If a method fails on an
     image, `failed` lists it, and its mask counts as empty there.
@@ -141,6 +89,7 @@ def compare(
         data, split, seed, mask_values: as for `evaluate`.
         models: as `Segmenter` takes them; two regions each.
         methods: names of `baselines.METHODS`, with settings or without: "grabcut:inset=0.1".
+        masks: folders of masks that somebody else made, by the name of their row.
         size: side of the scored images [pixels]. None for that of a prepared set, the first model's for built-in
             images, else 128.
         edges: which rows a model gets.
@@ -152,24 +101,26 @@ def compare(
             of `baselines.variants` with the best `iou` there. None for the settings in `methods`, or the defaults.
         on_item: called after each mask; with `tune` the count runs twice.
 
-    Raises RedosegError: nothing to compare, nothing to score on, no OpenCV, results that exist already, or images
-        that are both in the table and in `tune`.
+    Raises RedosegError: nothing to compare, nothing to score on, no OpenCV, results that exist already, images
+        that are both in the table and in `tune`, or given masks that do not fit.
     """
+    if not (models or methods or masks):
+        raise RedosegError("There is no model, no method and no folder of masks to compare. Choose at least one.")
     rows = candidates(methods, models, edges)
     if out is not None:
         out = at_home(out)
         _refuse_results(out, overwrite)
     native = next((row.side for row in rows if row.of.startswith("model ")), PAPER_SIZE)
     images = _labelled(data, size, split=split, seed=seed, native=native, mask_values=mask_values)
-    masks = _Masks(cache_dir() / "compare", jobs or cores(), on_item)
+    given, notes = given_rows(masks or {}, images, mask_values, rows)
+    made = _Masks(cache_dir() / "compare", jobs or cores(), on_item)
     tuned: Tuned | None = None
     if tune is not None:
         others = _images_to_tune_on(data, tune, images, split=split, seed=seed, mask_values=mask_values)
-        best, tuned = _tune(methods, tune, others, masks)
+        best, tuned = _tune(methods, tune, others, made)
         rows = candidates(best, models, edges)
-    outcomes = masks.score(rows, images, fresh)
-    by_iou = sorted(zip(rows, outcomes, strict=True), key=lambda pair: -sum(o.figures[1] for o in pair[1]))
-    rows, outcomes = [row for row, _ in by_iou], [of_row for _, of_row in by_iou]
+    rows += given
+    rows, outcomes = _by_iou(rows, made.score(rows, images, fresh))
     figures = [{f: np.array([o.figures[k] for o in row]) for k, f in enumerate(FIGURES)} for row in outcomes]
     ious = [of["iou"] for of in figures]
     rule, shown = _chosen(rows, ious, images, models)
@@ -183,14 +134,22 @@ def compare(
         "failed": _failures(rows, outcomes, images),
         "rule": rule,
         "shown": shown,
-        **about_set(data, images.bad, images.notes),
+        **about_set(data, images.bad, [*images.notes, *notes]),
     }
     if out is not None:
-        sheet = _grid(result, rows, ious, images, masks)
+        sheet = _grid(result, rows, ious, images, made)
         with alone(out):
             _refuse_results(out, overwrite)  # another comparison may have written them since
             _write(out, result, images, ious, sheet)
     return result
+
+
+def _by_iou(
+    rows: Sequence[Candidate], outcomes: Sequence[Sequence[_Outcome]]
+) -> tuple[list[Candidate], list[Sequence[_Outcome]]]:
+    """The rows with their outcomes, the best mean `iou` first."""
+    pairs = sorted(zip(rows, outcomes, strict=True), key=lambda pair: -sum(o.figures[1] for o in pair[1]))
+    return [row for row, _ in pairs], [of_row for _, of_row in pairs]
 
 
 def _failures(rows: Sequence[Candidate], outcomes: Sequence[Sequence[_Outcome]], images: ImageSet) -> list[Failure]:
@@ -296,7 +255,7 @@ class _Masks:
         def work(item: tuple[int, int]) -> _Outcome:
             r, i = item
             image, labels = np.ascontiguousarray(images.pixels[i]), images.labels([i])
-            mask, seconds, why = self.mask(rows[r], image, fresh)
+            mask, seconds, why = self.mask(rows[r], image, i, fresh)
             scores = metrics.score(mask[None], labels)
             edge = boundary_f(mask, labels[0])
             return _Outcome((scores.accuracy, scores.iou, scores.iou_oracle_flip, edge), seconds, why)
@@ -314,9 +273,19 @@ class _Masks:
             cv2.setNumThreads(before)
         return found
 
-    def mask(self, row: Candidate, image: ImageArray, fresh: bool = False) -> tuple[Mask, float | None, str | None]:
-        """A row's mask (H, W), the seconds to compute it (None if it was on disk), and why it failed (None if not)."""
+    def mask(
+        self, row: Candidate, image: ImageArray, number: int, fresh: bool = False
+    ) -> tuple[Mask, float | None, str | None]:
+        """A row's mask (H, W) of the image of this number, and why it failed (None if not).
+
+        Between them the seconds to compute it, None if it was on disk.
+        """
         height, width = image.shape[:2]
+        if row.kind == "given":
+            try:
+                return row.mask(number), None, None
+            except DataError as error:
+                return np.zeros((height, width), bool), None, str(error)
         key = hashlib.sha256(f"{row.key} {image.shape} ".encode() + image.tobytes()).hexdigest()
         path = self.cache / key[:2] / key  # some file systems are slow with many files in one folder
         if not fresh:
@@ -349,19 +318,21 @@ def _row(
     rows: Sequence[Candidate], r: int, figures: Sequence[dict[str, NDArray[np.float64]]], outcomes: Sequence[_Outcome]
 ) -> Row:
     row = rows[r]
-    result: dict[str, Any] = {"method": row.name, "settings": row.settings}
+    result: dict[str, Any] = {"method": row.name, "kind": row.kind, "settings": row.settings}
     for figure, values in figures[r].items():
         result[figure] = float(values.mean())
         result[f"{figure}_interval"] = metrics.bootstrap_interval(values)
+    ious = figures[r]["iou"]
+    result |= {"iou_median": float(np.median(ious)), "missed": float((ious < MISSED).mean())}
     other = _best_other(rows, r)
     result |= {"against": None, "difference": None, "difference_interval": None, "p": None}
     if other is not None:
-        test = metrics.paired(figures[r]["iou"], figures[other]["iou"])
+        test = metrics.paired(ious, figures[other]["iou"])
         result |= {"against": rows[other].name, "difference": test.difference}
         result |= {"difference_interval": test.interval, "p": test.p}
     seconds = [outcome.seconds for outcome in outcomes if outcome.seconds is not None]
     result["computed"] = len(seconds)
-    result["pictures_per_second"] = len(seconds) / sum(seconds) if sum(seconds) > 0 else None
+    result["seconds"] = sum(seconds) / len(seconds) if seconds else None
     result["megabytes"] = row.megabytes
     result["failed"] = sum(outcome.why is not None for outcome in outcomes)
     return cast(Row, result)
@@ -419,7 +390,7 @@ def _grid(
             captioned(outlined(photo, labels > 0, _TILE, labels < 0), images.names[i]),
         ]
         for row, values in zip(rows, ious, strict=True):
-            mask, _, why = masks.mask(row, image)
+            mask, _, why = masks.mask(row, image, i)
             line.append(captioned(outlined(photo, mask, _TILE), "failed" if why else f"{100 * values[i]:.1f}"))
         lines.append(line)
     heads = [textwrap.wrap(title, _LETTERS, break_on_hyphens=True) for title in titles]

@@ -231,7 +231,7 @@ def _scored(segmenter: Segmenter, item: Item, cleaning: Cleaning | None) -> _Sco
         mask, photo = item.labels(), read_photo(item.image)
     except DataError as error:
         return printable(item.image), str(error)
-    if other_proportions(mask, photo.size):
+    if other_proportions((mask.shape[1], mask.shape[0]), photo.size):
         return printable(item.mask or ""), f"mask of {mask.shape[1]}x{mask.shape[0]} beside another picture"
     labels = np.where(mask == UNLABELLED, np.int8(-1), (mask >= OBJECT - 1).astype(np.int8))
     if not (labels >= 0).any():

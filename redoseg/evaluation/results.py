@@ -11,6 +11,8 @@ FIGURES = ("accuracy", "iou", "iou_oracle_flip", "boundary_f")
 """The figures of `compare`."""
 MEASURES = ("accuracy", "iou", "boundary_f")
 """The figures at the size of each image."""
+MISSED = 0.2
+"""A mask with a smaller `iou` has not found the object."""
 CLEANNESS = ("parts_beyond_one", "holes", "haze")
 """How clean masks are there."""
 
@@ -122,14 +124,19 @@ class OwnSizeEvaluation(AboutSet):
 
 
 class Row(TypedDict):
-    """One model or method in a comparison."""
+    """One model, method or folder of given masks in a comparison."""
 
     method: str
+    kind: str
+    """model, method, or given: masks that somebody else made."""
     settings: dict[str, Any]
     accuracy: float
     accuracy_interval: Interval
     iou: float
     iou_interval: Interval
+    iou_median: float
+    missed: float
+    """Share of the images with an `iou` under `MISSED`."""
     iou_oracle_flip: float
     iou_oracle_flip_interval: Interval
     boundary_f: float
@@ -142,8 +149,8 @@ class Row(TypedDict):
     p: float | None
     computed: int
     """Masks that were not on disk."""
-    pictures_per_second: float | None
-    """None if all masks were on disk."""
+    seconds: float | None
+    """Mean for one image; None if all masks were on disk, or given."""
     megabytes: float | None
     failed: int
 
@@ -177,7 +184,7 @@ class Shown(TypedDict):
 
 
 class Comparison(AboutSet):
-    """Models and methods on one labelled set."""
+    """Models, methods and given masks on one labelled set."""
 
     data: str
     split: str

@@ -9,7 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from redoseg.evaluation import baselines
-from redoseg.evaluation.results import FIGURES, MEASURES, Comparison, Evaluation, Interval, OwnSizeEvaluation, Row
+from redoseg.evaluation.results import (
+    FIGURES,
+    MEASURES,
+    MISSED,
+    Comparison,
+    Evaluation,
+    Interval,
+    OwnSizeEvaluation,
+    Row,
+)
 
 # ------------------------------------------------------------------------------------------------------ evaluate
 
@@ -86,8 +95,8 @@ def _add_rows(table: Table, keys: Sequence[str], rows: Mapping[str, Mapping[str,
 
 def markdown_table(result: Comparison) -> str:
     """The comparison as Markdown, in per cent: the table, what its columns mean, settings, and missing masks."""
-    heads = ["", "accuracy", "`iou`", "`iou_oracle_flip`", "edge's F-score", "pictures a second", "model [MB]"]
-    heads += ["`iou` less the best other's", "p"]
+    heads = ["", "kind", "accuracy", "`iou`", "median `iou`", f"`iou` under {MISSED:g}", "`iou_oracle_flip`"]
+    heads += ["edge's F-score", "seconds a picture", "model [MB]", "`iou` less the best other's", "p"]
     lines = [
         f"{_where(result)}, {result['pictures']} pictures at {result['size']} px. Means in % (95 % intervals).",
         "",
@@ -96,8 +105,9 @@ def markdown_table(result: Comparison) -> str:
         *(_line(_cells(row)) for row in result["rows"]),
         "",
         "The best other is the row with the best `iou` that is not of the same model; p is that of a paired "
-        "sign-flip test, for one pair, not for the many that a table has. Pictures a second are those of one core, "
+        "sign-flip test, for one pair, not for the many that a table has. Seconds a picture are those of one core, "
         "over what was computed this time, and rough.",
+        *_given(result),
         *_settings(result),
         *_failures(result),
     ]
@@ -106,14 +116,28 @@ def markdown_table(result: Comparison) -> str:
 
 def _cells(row: Row) -> list[str]:
     values: Mapping[str, Any] = row
-    cells = [row["method"].replace("|", "\\|")]
-    cells += [f"{100 * values[f]:.1f} {_span(values[f + '_interval'])}" for f in FIGURES]
-    cells.append(_speed(row["pictures_per_second"]) if row["computed"] else "cached")
-    cells.append("-" if row["megabytes"] is None else f"{row['megabytes']:.2f}")
+    mean = {f: f"{100 * values[f]:.1f} {_span(values[f + '_interval'])}" for f in FIGURES}
+    given = row["kind"] == "given"
+    cells = [row["method"].replace("|", "\\|"), row["kind"], mean["accuracy"], mean["iou"]]
+    cells += [f"{100 * row['iou_median']:.1f}", f"{100 * row['missed']:.1f}"]
+    cells += [mean["iou_oracle_flip"], mean["boundary_f"]]
+    cells.append(_duration(row["seconds"]) if row["computed"] else "" if given else "cached")
+    cells.append("" if given else "-" if row["megabytes"] is None else f"{row['megabytes']:.2f}")
     if row["difference"] is None or row["difference_interval"] is None:
         return [*cells, "-", "-"]
     ahead = f"{100 * row['difference']:+.1f} {_span(row['difference_interval'], '+')}"
     return [*cells, f"{ahead} ({row['against']})".replace("|", "\\|"), f"{row['p']:.4f}"]
+
+
+def _given(result: Comparison) -> list[str]:
+    """What is not known of given masks."""
+    if not any(row["kind"] == "given" for row in result["rows"]):
+        return []
+    return [
+        "",
+        "Masks of the kind `given` are files that somebody else made: a pre-trained network, another program or a "
+        "person. What they learnt from, their time and their size are not known here.",
+    ]
 
 
 def _settings(result: Comparison) -> list[str]:
@@ -154,8 +178,8 @@ def _span(interval: Interval, sign: str = "") -> str:
     return f"({100 * interval[0]:{sign}.1f} to {100 * interval[1]:{sign}.1f})"
 
 
-def _speed(per_second: float | None) -> str:
+def _duration(seconds: float | None) -> str:
     """Two significant digits: a timing on a busy machine is no more exact."""
-    if not per_second:
+    if seconds is None:
         return "-"
-    return f"{per_second:.2g}" if per_second < 10 else f"{float(f'{per_second:.2g}'):,.0f}"
+    return f"{seconds:.2g}" if seconds >= 0.001 else "under 0.001"

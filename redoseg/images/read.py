@@ -297,12 +297,7 @@ def _decode(
             image, missing = cut_short.complete(content, size)
             if deep and missing:  # the numbers of a mask cannot be guessed
                 raise OSError(f"the file is truncated: its last {missing} rows are missing")
-        try:
-            if len(image.info.get("exif", b"")) > MAX_EXIF:
-                raise ValueError("too long")
-            how = int(image.getexif().get(0x0112, 1))
-        except Exception:  # broken EXIF: the pixels are good all the same
-            how = 1
+        how = _orientation(image)
         as_it_is = deep and getattr(image, "tag_v2", {}).get(262) != 0
         found: Image.Image = image
         if is_deep(image) and not as_it_is:
@@ -325,6 +320,23 @@ def _image(path: Path, file: IO[bytes]) -> ImageFile.ImageFile:
         if known is None:
             raise
         raise DataError(f"{printable(path)}: {known}") from None
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the file is to be turned, by its EXIF data; 1 is not at all."""
+    try:
+        if len(image.info.get("exif", b"")) > MAX_EXIF:
+            raise ValueError("too long")
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # broken EXIF: the pixels are good all the same
+        return 1
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file [pixels], upright, without decoding it. Raises DataError."""
+    with one_line(path), _opened(path) as file, _image(path, _defused(file)) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
 def _extent(size: tuple[int, int], stored: tuple[float, float], how: int) -> Box:

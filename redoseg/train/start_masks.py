@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from redoseg.config.schema import RefineConfig
+from redoseg.data.mask_folder import match_masks
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.grabcut import constant_mask
 from redoseg.images.masks import read_mask
-from redoseg.images.read import OBJECT, list_images
+from redoseg.images.read import OBJECT
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,7 @@ class StartMasks:
                 f"refine.start is {printable(folder)}, which is not a folder; choose run, disc, square or a folder of "
                 "masks"
             )
-        found: dict[str, list[Path]] = {}
-        for path in list_images(folder, with_results=True).images:
-            relative = PurePosixPath(path.relative_to(folder).as_posix()).with_suffix("")
-            for name in {str(relative), relative.name}:
-                found.setdefault(name, []).append(path)
-        files = [_only(found.get(name) or found.get(PurePosixPath(name).name)) for name in map(_without_suffix, names)]
+        files = match_masks(folder, names).files
         missing = [name for name, path in zip(names, files, strict=True) if path is None]
         if missing:
             raise DataError(
@@ -63,14 +59,3 @@ class StartMasks:
             one = constant_mask(size, size, kind, self.refine.start_size)
             return np.repeat(~one[None], len(indices), 0).astype(np.uint8)
         return np.stack([read_mask(self.files[i], size) != OBJECT for i in indices]).astype(np.uint8)
-
-
-def _only(paths: list[Path] | None) -> Path | None:
-    """The one path among them; None for two masks of one name, either of which could be meant."""
-    return paths[0] if paths and len(paths) == 1 else None
-
-
-def _without_suffix(name: str) -> str:
-    """A picture's name as sets have it; a suffix of a file type is taken off, other dots stay."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return name[: -len(suffix)] if suffix in (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp") else name

@@ -183,11 +183,11 @@ def test_the_command_names_every_method() -> None:
 def test_a_second_run_computes_nothing(photos: Path, trained: Any, calls: list[str]) -> None:
     first = compare(str(photos), models=[str(trained.folder)], methods=QUICK, size=32)
     assert len(calls) == 3 * 12
-    assert all(row["pictures_per_second"] > 0 for row in first["rows"] if row["method"] not in ("square", "everything"))
+    assert all(row["seconds"] > 0 for row in first["rows"] if row["method"] not in ("square", "everything"))
     again = compare(str(photos), models=[str(trained.folder)], methods=QUICK, size=32)
     assert len(calls) == 3 * 12
     assert figures(again) == figures(first)
-    assert {(row["computed"], row["pictures_per_second"]) for row in again["rows"]} == {(0, None)}
+    assert {(row["computed"], row["seconds"]) for row in again["rows"]} == {(0, None)}
     assert markdown_table(again).count("| cached |") == 5
     fresh = compare(str(photos), methods=QUICK, size=32, fresh=True)
     assert len(calls) == 6 * 12
@@ -349,7 +349,7 @@ def test_mistakes_are_one_line(
     for arguments, text in (
         ((photos, "--methods", "snakes"), "Method 'snakes' does not exist. Choose one of kmeans"),
         ((photos, "--methods", "square:margin=2"), "margin is '2', but must be a share between 0 and 0.5."),
-        ((photos, "--methods"), "There is no model and no method to compare"),
+        ((photos, "--methods"), "There is no model, no method and no folder of masks"),
         ((photos, "gone", *quick), "model gone does not exist: choose a run folder"),
         ((tmp_path / "gone", *quick), "gone does not exist; expected a prepared set, a folder of pictures"),
         ((photos / "images", *quick, "--size", "32"), "has no masks; expected pictures with masks"),
@@ -490,7 +490,7 @@ def test_the_table_and_the_grid(photos: Path, trained: Any, tmp_path: Path, caps
     assert [line.split(" | ")[0] for line in lines] == [f"| {row['method']}" for row in result["rows"]]
     for line, row in zip(lines, result["rows"], strict=True):
         low, high = row["iou_interval"]
-        assert line.split(" | ")[2] == f"{100 * row['iou']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+        assert line.split(" | ")[3] == f"{100 * row['iou']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
         assert line in out
     assert "Settings: square margin 0.125." in written
     with Image.open(tmp_path / "out" / "grid.png") as grid:

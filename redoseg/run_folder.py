@@ -86,7 +86,11 @@ class Entry(TypedDict, total=False):
     refine_round: int
     """Number of the round, from 1."""
     kept: int
-    """Images whose masks were learnt from in this round."""
+    """Images whose masks were learnt from in this round; corrected ones are not among them."""
+    corrected: int
+    """Masks that a person gave or accepted, which were learnt from too: labels."""
+    refused: int
+    """Images that were not learnt from, since a person refused their masks."""
 
 
 class Outcome(TypedDict, total=False):
@@ -108,6 +112,10 @@ class Outcome(TypedDict, total=False):
     scores: dict[str, float | int]
     """Figures on the labelled images, as `redoseg evaluate --json` names them."""
     scores_before_refining: dict[str, float | int]
+    corrected: int
+    """Masks that a person gave or accepted, which the second stage learnt from: labels. Missing without them."""
+    refused: int
+    """Images that it did not learn from, since a person refused their masks."""
     left_out: int
     """Images that could not be read. Not in the file."""
 
@@ -132,6 +140,17 @@ class Contents(TypedDict):
     """Of the labelled images, their masks included."""
     start: NotRequired[str]
     """Of the files of masks that the second stage starts from."""
+    corrected: NotRequired[str]
+    """Of the corrected masks and their pictures."""
+
+
+class Labels(TypedDict):
+    """What a person decided and a run learnt from."""
+
+    corrected: int
+    """Masks that were given or accepted."""
+    refused: int
+    """Training images that were left out, since their masks were refused."""
 
 
 class About(TypedDict, total=False):
@@ -144,6 +163,10 @@ class About(TypedDict, total=False):
     contents: Contents
     made_with: dict[str, str | int]
     """Versions, device and threads."""
+    labels: Labels
+    """What the second stage learns from beside its own masks, where there is any."""
+    earlier_labels: Labels
+    """The same of the run that the mask extractor comes from (`nets.extractor_from`)."""
 
     step: int
     restarts: int

@@ -80,6 +80,7 @@ def as_options(settings: dict[str, Any]) -> list[str]:
 
 CHANGED = {  # verb -> added to it; the last of two values counts
     "train": as_options(TINY),
+    "refine": as_options({"refine.start": "disc"} | TINY_SECOND),
     "bench train": [*as_options(TINY_NETS | {"batch": 4, "data.size": 16}), "--rounds", "1", "--turn", "1"],
     "bench prepare": ["--pictures", "2", "--rounds", "1", "--size", "64"],
     "bench segment": ["--pictures", "5", "--rounds", "1", "--size", "32", "--starts", "1", "--folder", "3"],
@@ -222,9 +223,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
                 image.save(world / folder / f"{path.stem}.jpg")
     for name in ("photo.jpg", "other.jpg"):
         shutil.copy(world / "new" / "00.jpg", world / name)
-    shutil.copytree(photos, world / "labelled")
     for name in ("rembg", "sam", "hand"):
         shutil.copytree(photos / "masks", world / "masks" / name)
+    for name in ("labelled", "corrected", "checked"):
+        shutil.copytree(photos, world / name)
+    table = "picture,verdict,file,mask\n00.png,accept,images/00.png,masks/00.png\n01.png,refuse,,\n"
+    (world / "checked" / "review.csv").write_text(table)
     shutil.copy(ROOT / "redoseg" / "weights" / "flowers-int8" / "mask.onnx", world / "int8.onnx")
     shutil.copy(world / "int8.onnx", world / "mask.onnx")
     for name in ("model", "mine"):  # what `export` makes
@@ -317,7 +321,7 @@ def arguments_of(text: str) -> list[str]:
     made: list[str] = []
     if words[:1] == ["train"] and "--resume" not in words:
         made = ["runs"]  # its default is in there too
-    elif words[:1] in (["prepare"], ["quantize"], ["export"]):
+    elif words[:1] in (["prepare"], ["quantize"], ["export"]) or "--review" in words:
         made = [after for word, after in pairwise(words) if word in ("--out", "-o")]
     for path in map(Path, made):
         if path.is_dir():
@@ -359,6 +363,7 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
     words = shlex.split(command.text)
     if words[0] == "redoseg":
         arguments = [*words[1:], "--help"] if bare(command) else arguments_of(command.text)
+        arguments += CHANGED["refine"] if words[1:2] == ["refine"] and not bare(command) else []
         # a page that would be served for ever, and an upload: tests/web/test_page.py and tests/sharing/test_hub.py
         served = contextlib.nullcontext("http://127.0.0.1:1")
         monkeypatch.setattr("redoseg.web.page.serving", lambda **_: served)

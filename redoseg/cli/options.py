@@ -44,6 +44,8 @@ class Refine:
 
     run: tyro.conf.Positional[Path]
     """Run folder, whose first stage is finished; its second stage is replaced [folder]"""
+    corrected: str | None = None
+    """Masks that you repaired or accepted, to learn from too, as --refine.corrected [folder or review.csv]"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes a GPU if there is one [name]"""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)

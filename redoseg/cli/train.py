@@ -78,6 +78,8 @@ def _rehearse(command: Train, folder: Path) -> int:
     data = RunData.open(config, device)
     for line in plan(config, data.images, forecast(config, data)):
         say(line)
+    if data.corrections is not None:
+        say(data.corrections.in_words())
     say(f"measured on {describe_device(device)} with {torch.get_num_threads()} threads, in a few seconds, so roughly")
     if command.sheet:
         buffer = io.BytesIO()
@@ -200,6 +202,8 @@ def run_refine(arguments: Sequence[str]) -> int:
     if not helping:
         first = parse(Refine, "refine", arguments)
         base = RunFolder(first.run).read_config()
+        if first.corrected is not None:
+            base = replace(base, refine=replace(base.refine, corrected=first.corrected))
     command = parse(Refine, "refine", arguments, default=None if helping else Refine(run=first.run, config=base))
     check(command.config)
     return _train(command.config, command.run, True, command.device, refine_again=True)

@@ -128,11 +128,12 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def anywhere(config: Config) -> Config:
     """The settings without where pictures and masks lie, to compare runs whose folders were moved."""
-    data, start = config.data, config.refine.start
+    data, refine = config.data, config.refine
+    start = refine.start if refine.start in ("run", "disc", "square") else "a folder"
     return replace(
         config,
         data=replace(data, source="", evaluate_on="a set" if data.evaluate_on else ""),
-        refine=replace(config.refine, start=start if start in ("run", "disc", "square") else "a folder"),
+        refine=replace(refine, start=start, corrected="corrections" if refine.corrected else ""),
     )
 
 
@@ -171,6 +172,11 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: refine.start {start} needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
             "--refine.start run"
         )
+    if config.refine.corrected and not config.has_second_stage:
+        raise ConfigError(
+            f"{where}: refine.corrected needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
+            "remove refine.corrected"
+        )
     for key, net, place, pixels in (
         ("nets.extractor", config.nets.extractor, "data.size", config.data.size),
         (
@@ -196,6 +202,7 @@ def check(config: Config, where: str = "settings") -> None:
         )
     for key, wanted in (
         ("refine.start", start != "run"),
+        ("refine.corrected", config.refine.corrected != ""),
         ("refine.composites", config.refine.composites > 0),
         ("objective.move", config.objective.move > 0),
         ("nets.extractor_from", config.nets.extractor_from != ""),

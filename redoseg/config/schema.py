@@ -219,6 +219,13 @@ class RefineConfig:
     """The same in the rounds after the first, whose masks come from a network of this stage [name]"""
     sharpen_size: int = ranged(256, 1, 2048)
     """Pictures with a smaller side are enlarged to this one for GrabCut; 1 never enlarges [pixels]"""
+    corrected: str = ""
+    """Masks that a person repaired or accepted, which each round also learns from, as labels: a folder with images/ and
+    masks/, or a review.csv with verdicts [folder or file, empty for none]"""
+    corrected_share: float = ranged(0.25, 0.01, 1)
+    """Least share of each batch that these take, so that a few of them count [share]"""
+    corrected_values: str = "auto"
+    """Values of masks in that folder that are the object, as data.mask_values [name or numbers]"""
     composites: float = ranged(0.0, 0, 1)
     """Share of a batch whose objects are shown on other grounds: plain ones, or those of other images [share]"""
     closest: float = ranged(0.7, 0.1, 1.5)

@@ -1,5 +1,6 @@
 """Pictures to train and to score on: prepared sets, folders, research sets and the built-in pictures."""
 
+from redoseg.data.corrected import Corrected, open_corrected, same_pictures
 from redoseg.data.download import ARCHIVES, cache_folder, fetch
 from redoseg.data.listing import Item, Listing
 from redoseg.data.open import BUILT_IN, PAPER_SIZE, labelled_images, open_data, open_shapes, originals, prepare
@@ -14,6 +15,7 @@ __all__ = [
     "BUILT_IN",
     "PAPER_SIZE",
     "READERS",
+    "Corrected",
     "ImageSet",
     "Item",
     "Listing",
@@ -23,6 +25,7 @@ __all__ = [
     "fetch",
     "is_prepared",
     "labelled_images",
+    "open_corrected",
     "open_data",
     "open_prepared",
     "open_shapes",
@@ -30,5 +33,6 @@ __all__ = [
     "parts_of",
     "prepare",
     "read_splits",
+    "same_pictures",
     "write_prepared",
 ]

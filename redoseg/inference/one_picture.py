@@ -178,7 +178,7 @@ class Work:
         objects: list[Found | None] = [None]  # all of the photograph
         if plan.review or boxed or labels or request.parts:
             mask = object_of(photo, object_soft, threshold)
-            reviewed = _reviewed(photo, mask, confidence, job, plan) if plan.review else None
+            reviewed = self._reviewed(photo, mask, confidence, job, plan) if plan.review else None
             made = Made(confidence, photo.note, plan.differs, reviewed=reviewed)
             found = objects_of(mask, request.parts) if labels or boxed or request.parts else []
             self._describe(made, labels, found, photo, job, plan)
@@ -250,10 +250,19 @@ class Work:
             write_atomic(target, pieces, key)
         return [target for target, _, _ in made.files]
 
-
-def _reviewed(photo: Photo, mask: NDArray[np.bool_], confidence: float, job: Job, plan: Plan) -> Reviewed:
-    tile = encoded(tile_of(photo, mask, TILE), "JPEG", quality=80)
-    return Reviewed(confidence, float(mask.mean()), printable(job.name), tile, next(iter(plan.keys.values())))
+    def _reviewed(self, photo: Photo, mask: NDArray[np.bool_], confidence: float, job: Job, plan: Plan) -> Reviewed:
+        out, drawn = self.places.out, ""
+        if "mask" in self.request.kinds and not self.request.parts:  # a part is no mask of its picture
+            drawn = _path_from(out, self.places.own("mask", job.stem))
+        return Reviewed(
+            confidence,
+            float(mask.mean()),
+            printable(job.name),
+            encoded(tile_of(photo, mask, TILE), "JPEG", quality=80),
+            next(iter(plan.keys.values())),
+            _path_from(out, job.image),
+            drawn,
+        )
 
 
 def _path_from(folder: Path, image: Path) -> str:

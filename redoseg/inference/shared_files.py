@@ -41,6 +41,12 @@ class Reviewed:
     tile: bytes
     """A JPEG of TILE x TILE pixels."""
     key: str = ""
+    file: str = ""
+    """The picture's path from the folder of the review."""
+    mask: str = ""
+    """That of its mask; empty where none is written."""
+    verdict: str = ""
+    """What a person wrote into the table: accept or refuse."""
 
 
 class SharedFiles:
@@ -159,7 +165,7 @@ def _page(number: int) -> str:
 
 def _rows_of(table: Path) -> list[dict[str, str]]:
     try:
-        return list(csv.DictReader(io.StringIO(table.read_text("utf-8"))))
+        return list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig"))))
     except (OSError, ValueError, csv.Error):
         return []
 
@@ -179,6 +185,7 @@ def _earlier_review(out: Path) -> list[Reviewed]:
         try:
             with Image.open(out / page, formats=["JPEG"]) as file:
                 sheet = file.convert("RGB")
+            rows.sort(key=lambda row: float(row["confidence"]))  # somebody may have sorted the table otherwise
             for place, row in enumerate(rows):
                 left = _GAP + place % _COLUMNS * (TILE + _GAP)
                 top = _GAP + place // _COLUMNS * (TILE + _CAPTION + _GAP)
@@ -186,7 +193,8 @@ def _earlier_review(out: Path) -> list[Reviewed]:
                     raise ValueError("the page is too small")
                 tile = encoded(sheet.crop((left, top, left + TILE, top + TILE)), "JPEG", quality=95)
                 figures = float(row["confidence"]), float(row["object_share"])
-                found.append(Reviewed(*figures, row["picture"], tile, row["key"]))
+                more = [row.get(column) or "" for column in ("file", "mask", "verdict")]
+                found.append(Reviewed(*figures, row["picture"], tile, row["key"], *more))
         except (OSError, ValueError, KeyError, TypeError, Image.DecompressionBombError):
             continue
     return found
@@ -195,10 +203,11 @@ def _earlier_review(out: Path) -> list[Reviewed]:
 def _table_content(pages: Sequence[Sequence[Reviewed]]) -> bytes:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["picture", "confidence", "object_share", "page", "key"])
+    rows.writerow(["picture", "verdict", "confidence", "object_share", "page", "file", "mask", "key"])
     for number, entries in enumerate(pages, 1):
         for one in entries:
-            rows.writerow([one.name, f"{one.confidence:.4f}", f"{one.share:.4f}", _page(number), one.key])
+            figures = f"{one.confidence:.4f}", f"{one.share:.4f}"
+            rows.writerow([one.name, one.verdict, *figures, _page(number), one.file, one.mask, one.key])
     return text.getvalue().encode()
 
 

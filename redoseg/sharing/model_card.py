@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from redoseg.config.schema import Config
 from redoseg.run_folder import About
+from redoseg.train.corrections import labels_in_words
 from redoseg.train.report import NAMES
 
 TO_FILL_IN = "not stated"
@@ -38,11 +39,14 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
         "pipeline_tag": "image-segmentation",
         "tags": ["redoseg", "onnx", "unsupervised", "image-segmentation", "foreground-segmentation"],
     }
+    labels = _labels_of(about)
+    if labels:
+        header["tags"] = [tag for tag in header["tags"] if tag != "unsupervised"]
     lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()), "---", ""]
     lines += [
         f"# {name}",
         "",
-        *_summary(config),
+        *_summary(config, labels),
         "",
         "```",
         "redoseg segment FOLDER photo.jpg -o out/  # FOLDER: this one, or hf://user/name of where you found it",
@@ -59,7 +63,8 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
         lines += [f"## Scores on {_last(config.data.evaluate_on)}{part}", "", "| figure | value |", "|---|---|"]
         for key, value in about["scores"].items():
             lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
-        lines += ["", "No label entered training, stopping, or the choice of which region is the object.", ""]
+        other = f"Beside {labels}, no" if labels else "No"
+        lines += ["", f"{other} label entered training, stopping, or the choice of which region is the object.", ""]
     seen = about["mask_size"]
     finer = (
         f"**Limits.** It sees {seen} x {seen} pixels: what is finer is lost or guessed from the photograph's colours"
@@ -87,17 +92,26 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
     return "\n".join(lines)
 
 
-def _summary(config: Config) -> list[str]:
+def _labels_of(about: About) -> str:
+    """What a person corrected and the weights were learnt from, in words; empty where there is nothing."""
+    own = about.get("labels") if about.get("refined") else None
+    parts = [labels_in_words(labels) for labels in (about.get("earlier_labels"), own) if labels]
+    return ", then ".join(parts)
+
+
+def _summary(config: Config, labels: str) -> list[str]:
     """What the model does, and what its masks were learnt from."""
     if config.first_steps:
+        alone = f"and {labels}," if labels else "alone, without a mask,"
         return [
             "Cuts the object out of photographs of one kind of object, and draws object or background again. Learnt",
-            "from pictures alone, without a mask, by redrawing (ReDO, Chen, Artières, Denoyer, NeurIPS 2019),",
+            f"from pictures {alone} by redrawing (ReDO, Chen, Artières, Denoyer, NeurIPS 2019),",
             "with redoseg.",
         ]
     start = _STARTS.get(config.refine.start, "masks that were given")
     cut = " and GrabCut" if config.uses_grabcut else ""
     without = ", without a mask" if config.refine.start in _STARTS else ""
+    without = f" and {labels}" if labels else without
     return [
         "Cuts the object out of photographs of one kind of object. Learnt from pictures" + without + ", with redoseg:",
         f"from {start}{cut}, then from its own masks. Nothing was redrawn.",
@@ -130,10 +144,11 @@ def _facts(config: Config, about: About, sizes: dict[str, int], statements: Stat
     if not config.first_steps:
         network = "a small U-Net" if config.refine.student == "unet" else "the mask extractor of ReDO"
         what = f"{network} at {about['mask_size']} px; {regions}"
+    masks = _labels_of(about) or "no masks"
     rows = {
         "what": what,
         "files": ", ".join(f"`{name}` ({size / 1e6:.2f} MB)" for name, size in sizes.items()),
-        "learnt from": f"{trained_on['pictures']:,} pictures of {trained_on['name']}, no masks" if trained_on else "",
+        "learnt from": f"{trained_on['pictures']:,} pictures of {trained_on['name']}, {masks}" if trained_on else "",
         "the pictures": statements.data or TO_FILL_IN,
         "length": ", then ".join(part for part in (first, second) if part),
         "seed": f"{config.seed}" + (f", restarted {about['restarts']} times" if about["restarts"] else ""),

@@ -195,7 +195,7 @@ def shareable(config: Config) -> Config:
         return PurePath(place).name if PurePath(place).is_absolute() or ".." in PurePath(place).parts else place
 
     data, refine = config.data, config.refine
-    refine = replace(refine, start=name(refine.start))
+    refine = replace(refine, start=name(refine.start), corrected=name(refine.corrected))
     return replace(
         config, refine=refine, data=replace(data, source=name(data.source), evaluate_on=name(data.evaluate_on))
     )

@@ -8,7 +8,7 @@ import os
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,18 +20,18 @@ from redoseg.config.schema import Config
 from redoseg.data import BUILT_IN, ImageSet
 from redoseg.errors import RunError
 from redoseg.files import printable, write_atomic
-from redoseg.run_folder import About, Contents, RunFolder, read_object
+from redoseg.run_folder import About, Contents, Labels, RunFolder, read_object
 from redoseg.train.compute import describe_device
 from redoseg.train.stage_data import RunData, open_training_images, open_watched_images
-from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
 FORMAT = 1
-_What = Literal["pictures", "watched", "start"]
+_What = Literal["pictures", "watched", "start", "corrected"]
 _READS: tuple[tuple[_What, str], ...] = (
     ("pictures", "data.source"),
     ("watched", "data.evaluate_on"),
     ("start", "refine.start"),
+    ("corrected", "refine.corrected"),
 )
 """What a run reads, and the setting that says where it lies."""
 
@@ -56,7 +56,7 @@ def check_folder(folder: RunFolder, config: Config, resume: bool, console: Conso
 def contents(config: Config, data: RunData) -> Contents:
     """Hashes of what a run reads, at the larger of both stages' sizes."""
     watched = None if data.second.watched is None else data.second.watched.labelled
-    return _contents(data.images, watched, data.start)
+    return _contents(data.images, watched, data)
 
 
 def check_contents(folder: RunFolder, config: Config, data: RunData, refine_again: bool) -> None:
@@ -71,7 +71,7 @@ def check_contents(folder: RunFolder, config: Config, data: RunData, refine_agai
     if found["size"] != stored.get("size"):
         before = folder.read_config()
         there = replace(before, data=config.data, refine=replace(before.refine, start=config.refine.start))
-        found = _contents(open_training_images(there), open_watched_images(there), data.start)
+        found = _contents(open_training_images(there), open_watched_images(there), data)
     for what, setting in _reads(config, folder, refine_again):
         if what in stored and stored[what] != found.get(what, stored[what]):
             raise RunError(
@@ -80,20 +80,22 @@ def check_contents(folder: RunFolder, config: Config, data: RunData, refine_agai
             )
 
 
-def _contents(images: ImageSet, watched: ImageSet | None, start: StartMasks | None) -> Contents:
+def _contents(images: ImageSet, watched: ImageSet | None, data: RunData) -> Contents:
     found: Contents = {"size": images.size, "pictures": images.digest()}
     if watched is not None:
         found["watched"] = watched.digest()
-    if start is not None and start.files:
+    if data.corrections is not None:
+        found["corrected"] = data.labels_digest
+    if data.start is not None and data.start.files:
         digest = hashlib.sha256()
-        for path in start.files:
+        for path in data.start.files:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         found["start"] = digest.hexdigest()
     return found
 
 
 def _reads(config: Config, folder: RunFolder, refine_again: bool) -> tuple[tuple[_What, str], ...]:
-    """What must stay the same; the masks that the second stage starts from only once it has begun."""
+    """What must stay the same; what the second stage alone reads only once it has begun."""
     return _READS[:2] if _refining_is_free(config, folder, refine_again) else _READS
 
 
@@ -176,4 +178,24 @@ def write_config(folder: RunFolder, config: Config, data: RunData) -> None:
             "threads": torch.get_num_threads(),
         },
     }
+    if data.corrections is not None:
+        about["labels"] = data.corrections.labels
+    earlier = _earlier_labels(config, folder)
+    if earlier is not None:
+        about["earlier_labels"] = earlier
     write_atomic(folder.config, (json.dumps(about, indent=2) + "\n").encode())
+
+
+def _earlier_labels(config: Config, folder: RunFolder) -> Labels | None:
+    """The labels behind the masks that this run began with; as it noted them, where that run is gone."""
+    if not config.nets.extractor_from:
+        return None
+    there = RunFolder(Path(config.nets.extractor_from).expanduser())
+    about: Any = read_object(there.config)
+    if not about:
+        return cast(About, read_object(folder.config)).get("earlier_labels")
+    counts = [about.get("earlier_labels"), about.get("labels") if there.refined.exists() else None]
+    found = [one for one in counts if one]
+    if not found:
+        return None
+    return {"corrected": sum(one["corrected"] for one in found), "refused": sum(one["refused"] for one in found)}

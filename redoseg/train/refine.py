@@ -34,6 +34,7 @@ from redoseg.run_folder import Entry
 from redoseg.system import in_order
 from redoseg.train.composites import on_other_grounds
 from redoseg.train.compute import autocast
+from redoseg.train.corrections import Corrections, Given
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import refuse_non_finite
 from redoseg.train.losses import region_error, whitening
@@ -90,6 +91,7 @@ def refine(
     report: Callable[[Entry, nn.Module], None],
     stop: Callable[[], bool],
     start: StartMasks | None = None,
+    corrections: Corrections | None = None,
     at: RefineState | None = None,
     log: Callable[[Entry], None] = lambda _: None,
     save: Callable[[bool], None] = lambda _: None,
@@ -98,6 +100,7 @@ def refine(
 
     `bank` has the pictures at the size of the first stage, whose masks teach the first round, `rounds` the same ones
     at the size that each round works at. `start` gives other masks for the first round than the first stage's.
+    `corrections` are targets of each round beside these, and leave out some of these.
     `at` is where the stage continues, and is changed; without it the stage begins.
     `report` is called after each round with a log entry and the extractor that the round gave, `log` with entries on
     the way, and `save` when `at` should be saved, with whether its targets have changed since.
@@ -110,25 +113,32 @@ def refine(
         if at.targets.kept is None:
             source = start if at.round == 1 and start is not None else at.teacher or state.average.nets["extractor"]
             seen = bank if at.round == 1 else rounds[at.round - 2]
-            if not _choose_targets(at, state, source, seen, fine, images, bank=bank, stop=stop, log=log, save=save):
+            found = _find_targets(at, state, source, seen, fine, images, bank=bank, stop=stop, log=log, save=save)
+            if found is None:
                 save(True)
                 return None
+            regions, doubt = found
+            kept = _kept(doubt, config, number=at.round, seed=state.seed, corrections=corrections, images=images)
+            at.targets = Targets(regions, len(images), kept)
             save(True)
-        if not learn_round(at, state.seed, fine, images, stop=stop, log=log, save=save):
+        given = corrections.at(fine.size) if corrections is not None else None
+        if not learn_round(at, state.seed, fine, images, given=given, stop=stop, log=log, save=save):
             save(False)
             return None
-        student, kept = at.student, at.targets.kept
+        student = at.student
         assert student is not None
-        assert kept is not None
+        assert at.targets.kept is not None
         student.network.eval().requires_grad_(False)
-        figures: Entry = {"refine_loss": round(student.loss.item(), 5), "kept": len(kept)}
+        figures: Entry = {"refine_loss": round(student.loss.item(), 5), "kept": len(at.targets.kept)}
+        if corrections is not None:
+            figures |= cast(Entry, corrections.labels)
         report({"refine_round": at.round, **figures}, student.network)
         at.end_round()
         save(False)
     return cast(MaskExtractor | UNet, at.teacher)
 
 
-def _choose_targets(
+def _find_targets(
     at: RefineState,
     state: TrainState,
     source: StartMasks | nn.Module,
@@ -140,8 +150,8 @@ def _choose_targets(
     stop: Callable[[], bool],
     log: Callable[[Entry], None],
     save: Callable[[bool], None],
-) -> bool:
-    """Make the targets of the round and choose those to learn from; whether it was not asked to `stop`.
+) -> tuple[UInt8[np.ndarray, "p s s"], Float[np.ndarray, " p"]] | None:
+    """Make the targets of the round; these and how doubtful each is, or None if asked to `stop`.
 
     `seen` has the images as `source` sees them, `bank` as the first stage's generators do.
     """
@@ -156,14 +166,11 @@ def _choose_targets(
 
     pair = make_targets(source, seen, fine, images, cut=cut, config=config, stop=stop, targets=at.targets, each=each)
     if pair is None:
-        return False
+        return None
     if config.judge == "redraw":
-        regions, doubt = best_redrawn(state, bank, images, pair)
-    else:
-        regions = pair[1]
-        doubt = raggedness(regions, state.config.nets.regions) if cut == "off" else disagreement(*pair)
-    at.targets = Targets(regions, len(images), _kept(doubt, config, at.round, state.seed))
-    return True
+        return best_redrawn(state, bank, images, pair)
+    regions = pair[1]
+    return regions, raggedness(regions, state.config.nets.regions) if cut == "off" else disagreement(*pair)
 
 
 def learn_round(
@@ -172,17 +179,23 @@ def learn_round(
     fine: ImageStore,
     images: Int[np.ndarray, " p"],
     *,
+    given: Given | None = None,
     stop: Callable[[], bool],
     log: Callable[[Entry], None],
     save: Callable[[bool], None],
 ) -> bool:
-    """The steps of a round, from where its student is; whether it was not asked to `stop`."""
+    """The steps of a round, from where its student is; whether it was not asked to `stop`.
+
+    Part of each batch are `given` masks, if there are any.
+    """
     config, count, number = at.config.refine, at.config.nets.regions, at.round
     regions, kept = at.targets.regions, at.targets.kept
     assert kept is not None
     precision, due = autocast(at.config.precision, fine.device), Due()
-    one_hot = np.stack([regions[kept] == region for region in range(count)], 1)
+    known = regions[kept] if len(kept) else regions
+    one_hot = np.stack([known == region for region in range(count)], 1)
     inner = metrics.object_region(one_hot.astype(np.float32))
+    more = given.in_batch(config.batch, len(kept), config.corrected_share) if given is not None else 0
     if at.student is None:
         torch.manual_seed(seed + number)
         at.student = Student.fresh(at.config, fine.device)
@@ -193,12 +206,17 @@ def learn_round(
             return False
         step = student.step + 1
         rng = np.random.default_rng([seed, STREAM, number, step])
-        chosen = kept[rng.integers(0, len(kept), config.batch)]
-        target = F.one_hot(torch.from_numpy(regions[chosen]).long().to(fine.device), count)
-        stored = fine.stored(images[chosen])
+        chosen = kept[rng.integers(0, max(1, len(kept)), config.batch)[more:]]
+        drawn, stored = regions[chosen], fine.stored(images[chosen])
+        if given is not None:
+            corrected = given.draw(more, (seed, number, step))
+            drawn = np.concatenate([given.regions(corrected, inner), drawn])
+            stored = torch.cat([given.images(corrected, stored.device), stored])
+        # a pixel that is not labelled is of no region, and counts nothing
+        target = F.one_hot(torch.from_numpy(drawn).long().to(fine.device), count + 1)[..., :count]
         if config.composites:
             draws = np.random.default_rng([seed, STREAM + 1, number, step])
-            stored = on_other_grounds(stored, regions[chosen] == inner, config.composites, draws)
+            stored = on_other_grounds(stored, drawn == inner, config.composites, draws)
         shown, wanted = augment(
             fine.floats(stored.to(fine.device)), target.permute(0, 3, 1, 2).float(), fine.signed, rng, config.closest
         )
@@ -247,13 +265,24 @@ def one_cycle(step: int, steps: int, highest: float) -> float:
     return high + (low - high) / 2.0 * (math.cos(math.pi * share) + 1)
 
 
-def _kept(doubt: Float[np.ndarray, " p"], config: RefineConfig, number: int, seed: int) -> Int[np.ndarray, " k"]:
+def _kept(
+    doubt: Float[np.ndarray, " p"],
+    config: RefineConfig,
+    *,
+    number: int,
+    seed: int,
+    corrections: Corrections | None,
+    images: Int[np.ndarray, " p"],
+) -> Int[np.ndarray, " k"]:
     """The images whose masks are learnt from in round `number`: the least doubtful, or some at random.
 
-    Raises RunError where every mask shows too little of a region.
+    Images that were corrected or refused are not among them. Raises RunError where every mask shows too little of a
+    region, and there are no corrected ones.
     """
+    if corrections is not None:
+        doubt = np.where(corrections.left_out[images], np.inf, doubt)
     whole = int(np.isfinite(doubt).sum())
-    if not whole:
+    if not whole and (corrections is None or not corrections.labels["corrected"]):
         raise RunError(
             "no training picture shows every region, so the second stage has no masks to learn from; "
             "keep the first stage with --resume --refine.rounds 0, or start a new run with another --seed"

@@ -63,6 +63,8 @@ class RefineState:
     count: int
     """Images that are considered."""
     device: torch.device
+    labels: str = ""
+    """Hash of the corrected masks; empty without."""
     round: int = 1
     """The round under way, from 1; one more than there are once all are finished."""
     teacher: MaskExtractor | UNet | None = None
@@ -115,7 +117,7 @@ class RefineState:
             "config": to_values(self.config),
             "restarts": self.restarts,
             "round": self.round,
-        }
+        } | ({"labels": self.labels} if self.labels else {})
         student, tensors = self.student, dict[str, Tensor]()
         if also_targets:
             targets = {"regions": torch.from_numpy(self.targets.regions[: self.targets.made])}
@@ -144,11 +146,18 @@ class RefineState:
 
     @classmethod
     def load(
-        cls, folder: RunFolder, config: Config, *, restarts: int, count: int, device: torch.device
+        cls,
+        folder: RunFolder,
+        config: Config,
+        *,
+        restarts: int,
+        count: int,
+        device: torch.device,
+        labels: str = "",
     ) -> RefineState | None:
         """The state that `save` wrote; None where there is none, or it is of other settings or another attempt.
 
-        Raises ModelError where a file is damaged.
+        Raises ModelError where a file is damaged, or was made with other corrected masks than those of hash `labels`.
         """
         if not folder.refining.is_file():
             return None
@@ -156,9 +165,11 @@ class RefineState:
         if not is_of_run(about, config, restarts, folder.refining):
             return None
         described = cast(dict[str, Any], about)
+        if described.get("labels", "") != labels:
+            raise ModelError(f"the corrected masks of {printable(config.refine.corrected)} have changed")
         if not isinstance(described.get("round"), int) or not isinstance(described.get("entries"), list):
             raise ModelError(f"{printable(folder.refining)} is damaged: it does not say which round it is of")
-        found = cls(config, restarts, count, device, round=described["round"], entries=described["entries"])
+        found = cls(config, restarts, count, device, labels, round=described["round"], entries=described["entries"])
         if found.round > 1:
             found.teacher = placed(student_extractor(config), config, device)
             checkpoint.restore(found.teacher, checkpoint.part("teacher", tensors), folder.refining)

@@ -8,6 +8,7 @@ from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.files import write_atomic
 from redoseg.run_folder import Outcome, RunFolder
+from redoseg.train.corrections import labels_in_words
 
 NAMES = {
     "iou": "IoU, object region fixed once without labels",
@@ -42,6 +43,14 @@ def ending(outcome: Outcome) -> str:
     return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
 
 
+def _labels_of(config: Config, outcome: Outcome) -> list[str]:
+    """The line on what a person corrected, where the masks were learnt from that too."""
+    if "corrected" not in outcome:
+        return []
+    found = labels_in_words({"corrected": outcome["corrected"], "refused": outcome.get("refused", 0)})
+    return [f"- Labels: {found}, of {config.refine.corrected}, in each round of the second stage."]
+
+
 def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
     """Write `report.md` into a run folder."""
     entries = folder.log.entries()
@@ -60,6 +69,7 @@ def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
         *([_SO_FAR] if outcome.get("rounds_left") else []),
         *([f"- Health at the end: {outcome['health']}."] if config.first_steps else []),
         f"- Mean region sizes: {sizes}. The object is region {outcome['object_region']}, chosen without labels.",
+        *_labels_of(config, outcome),
         "- Resume: `redoseg train --resume --out FOLDER` (add `--steps N` for more steps).",
         "- Use: `redoseg segment FOLDER photo.jpg -o out/`.",
     ]

@@ -113,6 +113,9 @@ def _announce(config: Config, data: RunData, console: Console) -> None:
         say("reading pictures from disk, since they need more than a quarter of the free memory")
     if config.precision == "auto":
         say(f"computing in {str(computing_dtype(config.precision, bank.device)).removeprefix('torch.')}")
+    if data.corrections is not None:
+        say(data.corrections.in_words())
+        images = data.corrections.reported(images)
     for note in images.notes:
         say(f"note: {note}")
     for path, why in images.bad:
@@ -225,7 +228,7 @@ class Run:
 
     def _end(self, state: TrainState, extractor: nn.Module, redrawn: Outcome) -> Outcome:
         """What is written at the end of both stages."""
-        outcome = self._outcome(state, extractor, self.data.second)
+        outcome = self._outcome(state, extractor, self.data.second) | self.data.labels
         if "scores" in redrawn:
             outcome["scores_before_refining"] = redrawn["scores"]
         return self._finish(state, extractor, self.data.second, outcome)
@@ -237,7 +240,7 @@ class Run:
         if extractor is not None:
             stage = self.data.rounds[at.round - 2]
             found = self._outcome(state, extractor, stage)
-            outcome |= {"object_region": found["object_region"], "sizes": found["sizes"]}
+            outcome |= {"object_region": found["object_region"], "sizes": found["sizes"]} | self.data.labels
         elif self.config.first_steps:
             extractor = state.average.nets["extractor"]
         return self._finish(state, extractor, stage, outcome)
@@ -290,6 +293,7 @@ class Run:
             report=report,
             stop=stop,
             start=data.start,
+            corrections=data.corrections,
             at=at,
             log=log,
             save=save,
@@ -299,15 +303,18 @@ class Run:
         """Where an earlier session has left the second stage of this very run, or its beginning."""
         config, folder, device = self.config, self.folder, self.data.second.bank.device
         count = len(evenly_spaced(len(self.data.second.bank), config.refine.pictures))
+        labels = self.data.labels_digest
         if state.step >= config.first_steps:
             try:
-                found = RefineState.load(folder, config, restarts=state.restarts, count=count, device=device)
+                found = RefineState.load(
+                    folder, config, restarts=state.restarts, count=count, device=device, labels=labels
+                )
             except ModelError as error:
                 self.status.say(f"the second stage starts from its beginning, since {error}")
             else:
                 if found is not None:
                     return found
-        return RefineState(config, state.restarts, count, device)
+        return RefineState(config, state.restarts, count, device, labels)
 
     def _refined_before(self, state: TrainState) -> MaskExtractor | UNet | None:
         """The second stage's extractor, where an earlier session has finished both stages of this very run."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 
 from redoseg.config.schema import Config
 from redoseg.data import BUILT_IN, ImageSet, is_prepared, open_data
+from redoseg.run_folder import Outcome
 from redoseg.train import distributed
+from redoseg.train.corrections import Corrections
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import Watched
 from redoseg.train.start_masks import StartMasks
@@ -73,11 +76,23 @@ class RunData:
     """For each round of the second stage; the same object where sizes are the same."""
     start: StartMasks | None
     """Masks that the second stage starts from; None where they are the first stage's."""
+    corrections: Corrections | None = None
+    """Masks that a person corrected; None where the settings name none."""
 
     @property
     def second(self) -> StageData:
         """That of the second stage's end; `first` where there is no second stage."""
         return self.rounds[-1] if self.rounds else self.first
+
+    @property
+    def labels(self) -> Outcome:
+        """How many labels the second stage learns from, as its outcome says it; empty without."""
+        return Outcome() if self.corrections is None else cast(Outcome, self.corrections.labels)
+
+    @property
+    def labels_digest(self) -> str:
+        """A hash of these; empty without."""
+        return "" if self.corrections is None else self.corrections.corrected.digest()
 
     @classmethod
     def open(cls, config: Config, device: torch.device) -> RunData:
@@ -88,6 +103,9 @@ class RunData:
         images = open_training_images(config)
         watched = open_watched_images(config) if distributed.is_main() else None
         start = StartMasks.find(config.refine, images.names) if config.has_second_stage else None
+        corrections = None
+        if config.has_second_stage and distributed.is_main():
+            corrections = Corrections.find(config.refine, config.largest_size, images.names)
         first = StageData.at(config.data.size, images, watched, config, device)
         sizes = [config.round_size(number) for number in range(1, config.refine.rounds + 1)]
         if not distributed.is_main():
@@ -96,4 +114,4 @@ class RunData:
         for size in sizes:
             if size not in at:
                 at[size] = StageData.at(size, images, watched, config, device)
-        return cls(images, first, tuple(at[size] for size in sizes), start)
+        return cls(images, first, tuple(at[size] for size in sizes), start, corrections)

@@ -70,6 +70,29 @@ def table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_verdicts_stay_while_their_masks_do(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+    """Also where a spreadsheet has sorted the table; a mask that is made again has no verdict."""
+    out = tmp_path / "out"
+    segment_paths(segmenter, photos, out, review=True)
+    before = table(out)
+    assert {row["verdict"] for row in before} == {""}
+    assert all((out / row["file"]).samefile(photos / row["picture"]) for row in before)
+    assert all((out / row["mask"]).is_file() for row in before)
+    first, second = before[0], before[1]
+    first["verdict"], second["verdict"] = "refuse", "accept"
+    with open(out / "review.csv", "w", encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictWriter(file, before[0].keys())
+        rows.writeheader()
+        rows.writerows(reversed(before))
+    with Image.open(photos / second["picture"]) as image:
+        changed = Image.eval(image.convert("RGB"), lambda value: 255 - value)
+    changed.save(photos / second["picture"])
+    segment_paths(segmenter, photos, out, review=True, skip_existing=True, overwrite=True)
+    after = {row["picture"]: row for row in table(out)}
+    assert after[first["picture"]] == first
+    assert {row["verdict"] for name, row in after.items() if name != first["picture"]} == {""}
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_stopped_run_is_completed(way: str, segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     how, out, straight = WAYS[way], tmp_path / "out", tmp_path / "straight"

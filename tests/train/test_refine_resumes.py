@@ -15,6 +15,7 @@ from redoseg.config.recipe import to_toml
 from redoseg.config.schema import Config
 from redoseg.run_folder import RunFolder
 from redoseg.train import refine
+from redoseg.train.corrections import Corrections
 from redoseg.train.loader import ImageStore
 from redoseg.train.refine_state import RefineState
 from redoseg.train.stage_data import open_training_images
@@ -48,6 +49,9 @@ class Stage:
         self.config, self.files = config, RunFolder(folder)
         self.bank = ImageStore(open_training_images(config), config, CPU)
         self.state = TrainState.fresh(config, CPU)
+        names = tuple(f"picture-{number}" for number in range(24))
+        self.corrections = Corrections.find(config.refine, config.largest_size, names)
+        self.labels = self.corrections.corrected.digest() if self.corrections is not None else ""
         self.done: list[str] = []
 
     def go(self, end: Callable[[str], bool] | None = None, kill: bool = True) -> torch.nn.Module | None:
@@ -55,8 +59,8 @@ class Stage:
 
         What is to be stopped saves what it can at each moment.
         """
-        at = RefineState.load(self.files, self.config, restarts=0, count=24, device=CPU)
-        at = at or RefineState(self.config, 0, 24, CPU)
+        at = RefineState.load(self.files, self.config, restarts=0, count=24, device=CPU, labels=self.labels)
+        at = at or RefineState(self.config, 0, 24, CPU, self.labels)
         asked = False
 
         def did(what: str) -> None:
@@ -93,6 +97,7 @@ class Stage:
                 report=lambda entry, _: did(f"round {entry['refine_round']}"),
                 stop=lambda: asked,
                 start=StartMasks.find(self.config.refine, ()),
+                corrections=self.corrections,
                 at=at,
                 save=save,
             )

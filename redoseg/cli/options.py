@@ -81,6 +81,8 @@ class Evaluate:
     """Methods to print beside the model: kmeans, watershed, grabcut, iem (slow), otsu, square, everything [names]"""
     threads: int = 0
     """Threads, each of which works on one picture; 0 takes one for each core [threads]"""
+    device: Literal["cpu", "cuda", "coreml", "directml", "openvino"] = "cpu"
+    """Where the network is computed; a device other than cpu needs its own package of ONNX Runtime [name]"""
     picture: Path | None = None
     """Also write a before/after picture of some of them here [file ending in .png]"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -144,6 +146,8 @@ class Segment:
     """What the object is called in files of labelling tools; the model's name if not given [name]"""
     threads: int = 0
     """Threads, each of which works on one picture; 0 takes one for each core [threads]"""
+    device: Literal["cpu", "cuda", "coreml", "directml", "openvino"] = "cpu"
+    """Where the network is computed; a device other than cpu needs its own package of ONNX Runtime [name]"""
     overwrite: bool = False
     """Replace results that exist already; pictures given are never replaced [true/false]"""
     skip_existing: bool = False
@@ -175,6 +179,8 @@ class Serve:
     """Largest file that may be uploaded [MB]"""
     max_megapixels: float = 50.0
     """Largest picture that is decoded [million pixels]"""
+    device: Literal["cpu", "cuda", "coreml", "directml", "openvino"] = "cpu"
+    """Where the network is computed; a device other than cpu needs its own package of ONNX Runtime [name]"""
     trust: bool = False
     """Open a model file with operators that redoseg does not write; it can use any memory and time [true/false]"""
 

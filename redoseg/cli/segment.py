@@ -22,7 +22,9 @@ def segment(command: Segment) -> int:
     """Segment the pictures of a command; returns the exit code."""
     check_threshold(command.threshold)
     cleaning = Cleaning(command.smallest_part, command.largest_hole) if command.clean else None
-    segmenter = Segmenter(command.model, command.threads or None, command.edges, trust=command.trust)
+    segmenter = Segmenter(
+        command.model, command.threads or None, command.edges, trust=command.trust, device=command.device
+    )
     note_unfinished(command.model)
     with progress("segmenting") as advance:
         try:

@@ -57,7 +57,14 @@ def run_evaluate(arguments: Sequence[str]) -> int:
             raise ConfigError("--own-size cannot be combined with --size or --picture.")
         with progress("scoring") as advance:
             own = evaluate_own_size(
-                c.model, c.data, split, advance, mask_values=c.mask_values, cleaning=cleaning, threads=c.threads or None
+                c.model,
+                c.data,
+                split,
+                advance,
+                mask_values=c.mask_values,
+                cleaning=cleaning,
+                threads=c.threads or None,
+                device=c.device,
             )
         if c.as_json:
             print(json.dumps(own))
@@ -76,6 +83,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         mask_values=c.mask_values,
         cleaning=cleaning,
         threads=c.threads or None,
+        device=c.device,
     )
     if c.as_json:
         print(json.dumps(result))
@@ -110,6 +118,7 @@ def _evaluate_on_grounds(command: Evaluate) -> int:
         size=c.size,
         mask_values=c.mask_values,
         threads=c.threads or None,
+        device=c.device,
     )
     if c.as_json:
         print(json.dumps(result))
@@ -143,6 +152,7 @@ def run_serve(arguments: Sequence[str]) -> int:
         max_megapixels=c.max_megapixels,
         examples=c.examples,
         trust=c.trust,
+        device=c.device,
         allow_host=c.allow_host,
         root_path=c.root_path,
     ) as address:

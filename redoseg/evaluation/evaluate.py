@@ -36,6 +36,7 @@ from redoseg.images.draw import before_after
 from redoseg.images.guided import bilinear_upsample
 from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import OBJECT, UNLABELLED, read_photo
+from redoseg.inference.devices import Device
 from redoseg.inference.object_mask import CLEANING, HALF, cleaned, object_of
 from redoseg.inference.results import opacity_of
 from redoseg.inference.segmenter import Edges, Segmenter, cleaning_for
@@ -59,6 +60,7 @@ def evaluate(
     mask_values: str = "auto",
     cleaning: Cleaning | None = CLEANING,
     threads: int | None = None,
+    device: Device = "cpu",
 ) -> Evaluation:
     """The model's figures on the labelled images of a set, and those of methods without training.
 
@@ -79,10 +81,11 @@ def evaluate(
         mask_values: which values of a folder's masks are the object: "auto", "nonzero", or numbers as in "1,2".
         cleaning: what is cleaned from masks of two regions whose edges are not plain; None to leave them.
         threads: each works on images of its own; as many as this process may use if None.
+        device: as `Segmenter` takes it.
 
     Raises ModelError, DataError (no masks), RedosegError (unknown method), RunError (`image` cannot be written).
     """
-    segmenter = Segmenter(model, threads, edges)
+    segmenter = Segmenter(model, threads, edges, device=device)
     images = labelled_images(
         data, size, split=split, seed=seed, regions=segmenter.regions, built_in=segmenter.size, mask_values=mask_values
     )
@@ -156,6 +159,7 @@ def evaluate_own_size(
     mask_values: str = "auto",
     cleaning: Cleaning | None = CLEANING,
     threads: int | None = None,
+    device: Device = "cpu",
 ) -> OwnSizeEvaluation:
     """The model's figures on the labelled images of a set at their own size, with each kind of edges.
 
@@ -163,12 +167,12 @@ def evaluate_own_size(
     95 % interval over the images; and how clean masks are: parts beyond one, holes, and `haze`, the pixels of a cut-out
     that are 5 to 95 % opaque for each pixel of the mask's edge. `gain` has the intervals of the difference between
     guided or grabcut edges and plain ones, image by image. `on_item` is called with the number of images done and their
-    total. `mask_values`, `cleaning` and `threads` are as for `evaluate`. An image or a mask that cannot be used is in
-    `skipped`.
+    total. `mask_values`, `cleaning`, `threads` and `device` are as for `evaluate`. An image or a mask that cannot be
+    used is in `skipped`.
 
     Raises ModelError, DataError (no masks, more than two regions), MissingError (no OpenCV).
     """
-    segmenter = Segmenter(model, threads)
+    segmenter = Segmenter(model, threads, device=device)
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions. --own-size needs a model of two regions.")
     opencv()  # raises MissingError before the work

@@ -14,6 +14,7 @@ from redoseg.data import ImageSet, labelled_images
 from redoseg.errors import DataError
 from redoseg.evaluation.results import AboutSet, about_set
 from redoseg.images.grounds import OTHERS, PLAIN, box_mean, on_ground, own_ground, plain_ground
+from redoseg.inference.devices import Device
 from redoseg.inference.segmenter import Segmenter
 
 SEED = 0  # of the noise on plain grounds: every model is scored on the same pixels
@@ -74,15 +75,16 @@ def evaluate_grounds(
     size: int | None = None,
     mask_values: str = "auto",
     threads: int | None = None,
+    device: Device = "cpu",
 ) -> Grounds:
     """The model's IoU on the objects of a labelled set on each ground, with guided edges, not cleaned.
 
     Everything is scored at `size` [pixels], by default the size that `evaluate` takes. Images without an object are
-    skipped. `mask_values` and `threads` are as for `evaluate`.
+    skipped. `mask_values`, `threads` and `device` are as for `evaluate`.
 
     Raises ModelError, and DataError for a model of more than two regions and for a set without objects.
     """
-    segmenter = Segmenter(model, threads)
+    segmenter = Segmenter(model, threads, device=device)
     if segmenter.regions > 2:
         raise DataError(f"{model} has {segmenter.regions} regions, but --grounds needs a model of two regions")
     images = labelled_images(

@@ -6,6 +6,8 @@ is described in `inference/redraw.py`. The metadata of both say what S, n and th
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redoseg.errors import ModelError, did_you_mean
+from redoseg.errors import ModelError, RedosegError, did_you_mean
 from redoseg.files import describe_error, printable
+from redoseg.inference.devices import ONE_AT_A_TIME, start_session
 from redoseg.inference.hub import HUB, fetch
 from redoseg.inference.model_check import UnsafeModel, check_operators
 from redoseg.inference.model_cost import check_cost
@@ -108,8 +111,10 @@ class Network:
         found: the file.
         values: names of its inputs and outputs with their number of axes.
         trust: take a file with operators that redoseg does not write. Such a file can use any memory and time.
+        device: one of `devices.Device`; what it cannot compute is done by the processor.
 
-    Raises ModelError if it is not an ONNX file of redoseg with these inputs and outputs.
+    Raises MissingError if the device is not there or does not start, ModelError if it is not an ONNX file of redoseg
+    with these inputs and outputs.
     """
 
     name: str
@@ -122,7 +127,7 @@ class Network:
     latent: int
     """Length of a region's latent; 0 for a mask extractor."""
 
-    def __init__(self, found: ModelFile, values: Mapping[str, int], trust: bool = False) -> None:
+    def __init__(self, found: ModelFile, values: Mapping[str, int], trust: bool = False, device: str = "cpu") -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -142,7 +147,9 @@ class Network:
             except ValueError:
                 raise ModelError(f"{where} is not an ONNX model: choose {_MODELS} or an .onnx file") from None
         try:
-            session = onnxruntime.InferenceSession(found.content, options, providers=["CPUExecutionProvider"])
+            session = start_session(found.content, options, device)
+        except RedosegError:
+            raise
         except Exception:  # ONNX Runtime has no error tree of its own
             raise ModelError(f"{where} is not an ONNX model: choose {_MODELS} or an .onnx file") from None
         metadata = dict(session.get_modelmeta().custom_metadata_map)
@@ -174,6 +181,8 @@ class Network:
                 f"{where} is an ONNX file, but not one of redoseg: choose a run folder or its {MODEL_FILE}"
             ) from None
         self._session, self._found, self._values, self._trust = session, found, dict(values), trust
+        self._device = device
+        self._turn = threading.Lock() if device in ONE_AT_A_TIME else contextlib.nullcontext()
         if "masks" in [value.name for value in session.get_outputs()]:  # shapes that are not declared show here
             self.run(["masks"], {"picture": np.zeros((1, *self._shape("picture")), np.float32)})
 
@@ -183,15 +192,16 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: the file, from which it starts a session of its own."""
-        return {"found": self._found, "values": self._values, "trust": self._trust}
+        return {"found": self._found, "values": self._values, "trust": self._trust, "device": self._device}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["found"], state["values"], state["trust"])  # type: ignore[misc]
+        self.__init__(state["found"], state["values"], state["trust"], state["device"])  # type: ignore[misc]
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """These outputs for these inputs. Raises ModelError if the network fails."""
         try:
-            found: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
+            with self._turn:
+                found: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:  # ONNX Runtime has no error tree of its own
             raise ModelError(f"model {self.name} failed ({describe_error(error)}): export it again") from error
         for name, values in zip(outputs, found, strict=True):

@@ -21,6 +21,7 @@ from redoseg.images.clean import Cleaning
 from redoseg.images.guided import bilinear_mask, grabcut_mask, guided_mask
 from redoseg.images.photo import Photo, SoftMask, parts, to_photo
 from redoseg.images.read import read_photo
+from redoseg.inference.devices import Device
 from redoseg.inference.hub import local_or_fetched
 from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import ModelFile, Network, find_model
@@ -57,10 +58,11 @@ class Segmenter:
             the image (`redoseg.images.guided`), "plain", bilinear, or "grabcut", by the colours of both regions,
             slower.
         trust: take a model file with operators that redoseg does not write. Such a file can use any memory and time.
+        device: where the network is computed: "cpu", "cuda", "coreml", "directml" or "openvino".
 
     Raises:
         ModelError: there is no mask extractor there, or one that is not trusted; grabcut with more than two regions.
-        MissingError: grabcut without OpenCV.
+        MissingError: grabcut without OpenCV; a device that ONNX Runtime does not have or cannot start.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Segmenter:
         edges: Edges = "guided",
         *,
         trust: bool = False,
+        device: Device = "cpu",
     ) -> None:
         try:
             threads = None if threads is None else operator.index(threads)
@@ -93,7 +96,7 @@ class Segmenter:
             raise ModelError(f"the number of threads is {threads}, but must be 1 or more: choose another number")
         check_edges(edges)
         found = model if isinstance(model, ModelFile) else find_model(model)
-        self._network = network = Network(found, {"picture": 4, "masks": 4}, trust)
+        self._network = network = Network(found, {"picture": 4, "masks": 4}, trust, device)
         self.name, self.size, self.value_range = network.name, network.size, network.value_range
         self.regions, self.object_region = network.regions, network.object_region
         self.threads = threads or cores()
@@ -110,6 +113,7 @@ class Segmenter:
         cache_dir: str | Path | None = None,
         threads: int | None = None,
         edges: Edges = "guided",
+        device: Device = "cpu",
     ) -> Segmenter:
         """A model from Hugging Face's hub, `user/name`; or any model that `Segmenter` takes.
 
@@ -118,7 +122,12 @@ class Segmenter:
         private model where none is stored. Raises ModelError if there is no such model, MissingError without
         huggingface_hub.
         """
-        return cls(local_or_fetched(model, (CONFIG_FILE, MODEL_FILE), revision, token, cache_dir), threads, edges)
+        return cls(
+            local_or_fetched(model, (CONFIG_FILE, MODEL_FILE), revision, token, cache_dir),
+            threads,
+            edges,
+            device=device,
+        )
 
     def batch(self, images: NDArray[np.uint8], edges: Edges | None = None) -> NDArray[np.float32]:
         """Soft masks (N, n, H, W) of images uint8 (N, H, W, 3), at the images' own size.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from redoseg.errors import ConfigError
 from redoseg.files import describe_error, printable
 from redoseg.images.read import list_images
+from redoseg.inference.devices import Device
 from redoseg.inference.model_file import weights
 from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.segmenter import Segmenter
@@ -63,6 +64,7 @@ def serving(
     max_megapixels: float = 50,
     examples: Path | None = None,
     trust: bool = False,
+    device: Device = "cpu",
     allow_host: Sequence[str] = (),
     root_path: str = "",
 ) -> Iterator[str]:
@@ -76,7 +78,7 @@ def serving(
         max_mb: largest upload [MB, of 2**20 bytes as browsers count them].
         max_megapixels: most pixels of a photograph [millions].
         examples: a folder whose first photographs can be tried with a click.
-        trust: as `Segmenter` takes it.
+        trust, device: as `Segmenter` takes them.
         allow_host: names by which a proxy may call this page, beside its own.
         root_path: the path below which a proxy serves it.
 
@@ -89,7 +91,7 @@ def serving(
             "MB and 128 million pixels."
         )
     port = free_port(host, port)
-    segmenter = Segmenter(model, trust=trust)
+    segmenter = Segmenter(model, trust=trust, device=device)
     for run in runs:
         run_progress(run)
     tries = list_images(examples).images[:EXAMPLES] if examples else []

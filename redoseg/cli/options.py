@@ -75,6 +75,8 @@ class Evaluate:
     grounds: bool = False
     """Instead score the set's objects on other grounds: white, pale grey, wood, grey, blue, black and those of other
     pictures [true/false]"""
+    redraw: bool = False
+    """Instead compare objects that the model draws with real ones, by their texture; needs no masks [true/false]"""
     mask_values: str = "auto"
     """Values of masks that are the object: auto, nonzero (anything but 0), or numbers as in 1,2 [name or numbers]"""
     methods: tuple[str, ...] = ("kmeans", "grabcut")

@@ -52,6 +52,8 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         check_file(c.picture)
     if c.grounds:
         return _evaluate_on_grounds(c)
+    if c.redraw:
+        return _evaluate_drawings(c)
     if c.own_size:
         if c.size is not None or c.picture:
             raise ConfigError("--own-size cannot be combined with --size or --picture.")
@@ -105,8 +107,8 @@ def _report_set(result: AboutSet, as_json: bool) -> int:
 
 
 def _evaluate_on_grounds(command: Evaluate) -> int:
-    if command.own_size or command.picture or command.edges != "plain":
-        raise ConfigError("--grounds cannot be combined with --own-size, --picture or --edges.")
+    if command.redraw or command.own_size or command.picture or command.edges != "plain":
+        raise ConfigError("--grounds cannot be combined with --redraw, --own-size, --picture or --edges.")
     from redoseg.evaluation.grounds import evaluate_grounds, print_grounds
 
     c = command
@@ -124,6 +126,20 @@ def _evaluate_on_grounds(command: Evaluate) -> int:
         print(json.dumps(result))
     else:
         print_grounds(result, new_console())
+    return _report_set(result, c.as_json)
+
+
+def _evaluate_drawings(command: Evaluate) -> int:
+    c = command
+    if c.own_size or c.picture or c.size is not None or c.edges != "plain":
+        raise ConfigError("--redraw cannot be combined with --own-size, --picture, --size or --edges.")
+    from redoseg.evaluation.drawings import evaluate_drawings, print_drawings
+
+    result = evaluate_drawings(c.model, c.data, split=c.split or None, seed=c.seed, threads=c.threads or None)
+    if c.as_json:
+        print(json.dumps(result))
+    else:
+        print_drawings(result, new_console())
     return _report_set(result, c.as_json)
 
 

@@ -45,6 +45,16 @@ class _Scene:
     """(n, H, W)"""
 
 
+@dataclass(frozen=True)
+class Reduced:
+    """Images as the generators see them, S pixels a side."""
+
+    seen: NDArray[np.float32]
+    """(N, 3, S, S)"""
+    masks: NDArray[np.float32]
+    """(N, n, S, S)"""
+
+
 class RedrawModel:
     """Draws the object or the background of photographs again.
 
@@ -113,8 +123,7 @@ class RedrawModel:
 
     def read_latents(self, image: ImageLike) -> Latents:
         """The latents (n, d) that the encoder reads off an image, one a region."""
-        scene = self._scene(as_photo(image).rgb)
-        return self._run(scene, np.zeros((1, self.regions, self.latent), np.float32), read=True)[1][0]
+        return self.latents_of(self.reduced([as_photo(image).rgb]))[0]
 
     def draw(self, image: ImageLike, latents: Latents, what: What = "object") -> list[Image.Image]:
         """The image with regions drawn from `latents` (m, n, d): m images, RGB, at most LARGEST pixels a side.
@@ -139,19 +148,44 @@ class RedrawModel:
         """The photograph with the texture of `like`: drawn from the latents that the encoder reads off `like`."""
         return self.draw(image, self.read_latents(like)[None], what)[0]
 
-    def _scene(self, image: Image.Image) -> _Scene:
-        seen, masks = self.segmenter.network_input([image], self._size)[0], self.segmenter.masks([image])[0]
-        finer = self.segmenter.size // self._size
-        masks = masks.reshape(self.regions, self._size, finer, self._size, finer).mean((2, 4))
-        photo = at_most(image, LARGEST)
-        return _Scene(photo, seen, masks, self.segmenter.batch(np.asarray(photo)[None])[0])
+    def reduced(self, images: Sequence[Image.Image]) -> Reduced:
+        """RGB images of any size as the generators see them."""
+        masks, finer = self.segmenter.masks(images), self.segmenter.size // self._size
+        masks = masks.reshape(len(images), self.regions, self._size, finer, self._size, finer).mean((3, 5))
+        return Reduced(self.segmenter.network_input(images, self._size), masks)
 
-    def _run(self, scene: _Scene, latents: Latents, read: bool = False) -> list[NDArray[np.float32]]:
-        """Drawings (m, n, 3, S, S) and the latents (m, n, d) they were made from."""
+    def object_redrawn(self, images: Reduced, latents: Latents) -> Reduced:
+        """The same images, each with its object drawn from its `latents` (N, n, d)."""
+        own, result = self.segmenter.object_region, images.seen.copy()
+        for i, (seen, masks) in enumerate(zip(images.seen, images.masks, strict=True)):
+            drawing = self._run(seen, masks, latents[i : i + 1])[0][0, own]
+            result[i] += masks[own] * (drawing - seen)
+        return Reduced(result, images.masks)
+
+    def latents_of(self, images: Reduced) -> Latents:
+        """The latents (N, n, d) that the encoder reads off images."""
+        none = np.zeros((1, self.regions, self.latent), np.float32)
+        pairs = zip(images.seen, images.masks, strict=True)
+        return np.concatenate([self._run(seen, masks, none, read=True)[1] for seen, masks in pairs])
+
+    def pixels(self, images: Reduced) -> NDArray[np.uint8]:
+        """The images as bytes (N, S, S, 3)."""
+        factor, offset = self.segmenter.value_range
+        values: NDArray[np.uint8] = ((images.seen - offset) / factor).round().clip(0, 255).astype(np.uint8)
+        return values.transpose(0, 2, 3, 1)
+
+    def _scene(self, image: Image.Image) -> _Scene:
+        reduced, photo = self.reduced([image]), at_most(image, LARGEST)
+        return _Scene(photo, reduced.seen[0], reduced.masks[0], self.segmenter.batch(np.asarray(photo)[None])[0])
+
+    def _run(
+        self, seen: NDArray[np.float32], masks: NDArray[np.float32], latents: Latents, read: bool = False
+    ) -> list[NDArray[np.float32]]:
+        """Drawings (m, n, 3, S, S) and the latents (m, n, d) they were made from, of one image and its masks."""
         count = len(latents)
         inputs = {
-            "picture": np.repeat(scene.seen[None], count, 0),
-            "masks": np.repeat(scene.masks[None], count, 0),
+            "picture": np.repeat(seen[None], count, 0),
+            "masks": np.repeat(masks[None], count, 0),
             "latents": np.ascontiguousarray(latents, np.float32),
             "read": np.full((count, self.regions), float(read), np.float32),
         }
@@ -173,7 +207,7 @@ class RedrawModel:
         kept = (1 - scene.soft[drawn].sum(0)).clip(0, 1)[..., None] * np.asarray(scene.photo, np.float32)
         results = []
         for start in range(0, len(latents), BATCH):
-            for drawings in self._run(scene, latents[start : start + BATCH])[0]:
+            for drawings in self._run(scene.seen, scene.masks, latents[start : start + BATCH])[0]:
                 pixels = kept.copy()
                 for region in drawn:
                     small = ((drawings[region].transpose(1, 2, 0) - offset) / factor).round().clip(0, 255)

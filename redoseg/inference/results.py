@@ -204,7 +204,7 @@ class _Drawing:
     edge: EdgeColours | None
     """The colours at the edge of a cut-out; None of other kinds, and where they cannot be guessed."""
     opacity: SoftMask | None = None
-    """How opaque a cut-out is; None where the mask alone decides."""
+    """How opaque a cut-out is; None where it follows from the mask alone."""
     ground: Ground | None = None
     """What a cut-out is put on; transparent if None."""
 

@@ -394,3 +394,17 @@ def test_the_weights_that_ship_and_draw() -> None:
             assert file.stat().st_size < 6e6
         first, second = RedrawModel(name).redraw(picture(100, 80), 2)
         assert np.abs(np.asarray(first, int) - np.asarray(second, int)).max() > 5
+
+
+def test_only_the_object_of_reduced_images_is_redrawn(three: tuple[Redrawer, Config, Path]) -> None:
+    model = RedrawModel(three[2])
+    images = model.reduced([Image.fromarray(RNG.integers(0, 256, (64, 48, 3), np.uint8)) for _ in range(2)])
+    assert np.array_equal(model.reduced([Image.fromarray(p) for p in model.pixels(images)]).seen, images.seen)
+    latents = model.random_latents(2)
+    redrawn = model.object_redrawn(images, latents)
+    own = images.masks[:, model.segmenter.object_region, None]
+    apart = np.abs(redrawn.seen - images.seen)
+    assert (apart <= 4 * own + 1e-6).all()
+    assert apart[np.broadcast_to(own > 0.9, apart.shape)].mean() > 0.05
+    assert model.latents_of(redrawn).shape == latents.shape
+    assert not np.array_equal(model.latents_of(redrawn), model.latents_of(images))

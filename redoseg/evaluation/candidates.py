@@ -107,7 +107,10 @@ def given_rows(
         if any(row.name == name for row in beside):
             raise DataError(f"--masks has the name {name}, but a model or method has it. Choose another name.")
         folder = at_home(given)
-        matched = match_masks(folder, images.names)
+        try:
+            matched = match_masks(folder, images.names)
+        except DataError as error:
+            raise DataError(f"--masks {name}: {error}") from None
         files = [path for path in matched.files if path is not None]
         odd = [p for p, s in zip(matched.files, sizes, strict=True) if p is not None and s is not None and _odd(p, s)]
         _refuse_unfit(name, folder, images.names, matched.files, odd)

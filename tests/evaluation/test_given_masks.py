@@ -104,7 +104,7 @@ def test_masks_that_do_not_fit_are_one_line(
             "has no mask for 2 of 12 pictures (03 is the first) and 1 masks of other proportions than their pictures "
             "(05.png of 64x48 is the first).",
         ),
-        ([f"mine={given / 'gone'}"], "gone does not exist"),
+        ([f"mine={given / 'gone'}"], "--masks mine: "),
         ([str(given)], "needs a name and a folder, as in rembg=masks/rembg."),
         ([f"square={given}"], "--masks has the name square, but a model or method has it."),
         ([f"a={given}", "--masks", f"a={given}"], "--masks has the name a twice."),

@@ -144,7 +144,8 @@ def _facts(config: Config, about: About, sizes: dict[str, int], statements: Stat
     if not config.first_steps:
         network = "a small U-Net" if config.refine.student == "unet" else "the mask extractor of ReDO"
         what = f"{network} at {about['mask_size']} px; {regions}"
-    masks = _labels_of(about) or "no masks"
+    given = config.refine.start != "run" and config.refine.start not in _STARTS
+    masks = _labels_of(about) or ("a mask of each" if given else "no masks")
     rows = {
         "what": what,
         "files": ", ".join(f"`{name}` ({size / 1e6:.2f} MB)" for name, size in sizes.items()),

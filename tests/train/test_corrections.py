@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,33 @@ def test_refine_with_a_review_of_the_run_itself(
     assert RunFolder(out).read_config().refine.corrected == str(checked / "review.csv")
     assert run_command(["refine", str(out), "--device", "cpu", "--corrected", ""]) == 0
     assert "corrected" not in RunFolder(out).read_outcome()
+
+
+def test_a_stopped_refine_begins_again_where_corrections_changed(
+    tiny: Tiny, pictures: Path, corrected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train(tiny(SECOND | {"data.source": str(pictures)}), out)
+    before = (out / "outcome.json").read_bytes()
+    command = ["refine", str(out), "--device", "cpu", "--corrected", str(corrected)]
+    real, calls = refine.augment, [0]
+
+    def stopping(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 15:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refine, "augment", stopping)
+        assert run_command(command) == 130
+        assert (out / "outcome.json").read_bytes() == before
+        (corrected / "masks" / "mine03.png").unlink()
+        capsys.readouterr()
+        assert run_command(command) == 0
+    assert "starts from its beginning, since the corrected masks of" in capsys.readouterr().out.replace("\n", " ")
+    assert calls == [15 + 3 + 20]  # three are timed before
+    assert RunFolder(out).read_outcome()["corrected"] == 1
 
 
 @pytest.mark.parametrize(

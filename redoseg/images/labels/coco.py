@@ -19,7 +19,8 @@ from redoseg.images.objects import Described, Found
 from redoseg.images.photo import PART
 from redoseg.images.polygons import keyholed
 
-_DESCRIPTION = "masks by redoseg, learnt without labels; score is the network's confidence"
+_MAKER = "masks by redoseg"
+_DESCRIPTION = f"{_MAKER}; score is the network's confidence"
 
 
 def entry(seen: Described) -> Entry:
@@ -80,7 +81,7 @@ def entries_of(data: bytes) -> list[Entry]:
     """What a file has that `content` made. Raises ValueError for anything else."""
     try:
         whole = json.loads(data)
-        if whole["info"]["description"] != _DESCRIPTION:
+        if not str(whole["info"]["description"]).startswith(_MAKER):  # the rest of it was once another
             raise ValueError("redoseg did not write it")
         of_image: dict[Any, list[dict[str, Any]]] = {}
         for annotation in whole["annotations"]:

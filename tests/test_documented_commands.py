@@ -439,7 +439,8 @@ def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.Monkey
         # the paper's nets, counted at full size for minutes: tests/cli/test_cli.py counts small ones
         monkeypatch.setattr(scaling, "devices", dict)
         arguments += CHANGED[verb_of(["redoseg", *arguments])]
-        if "--refine.start" in arguments:
+        from_photos = arguments[0] == "train" and (arguments[1] == "photos" or arguments[1] == "--data")
+        if from_photos or "--refine.start" in arguments:  # no first stage
             arguments += as_options(TINY_SECOND)
     before = {path for path in here.rglob("*") if path.is_file()}
     if "cuda" in arguments and not torch.cuda.is_available():

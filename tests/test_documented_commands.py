@@ -264,6 +264,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
         "flowers102",
         "flowers102-nearest",
         "flowers17",
+        "mixed",
         "lfw",
         "horses",
         "butterflies",
@@ -435,13 +436,16 @@ def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.Monkey
         arguments = [value if before == option else word for before, word in pairwise(["", *arguments])]
     if arguments[0] == "study":
         monkeypatch.setattr(study, "load_study", lambda name, load=study.load_study: one_tiny_run(load(name)))
-    elif not resumed and "--dry-run" not in arguments:
+    elif resumed:  # the run here learnt from built-in pictures
+        arguments = ["shapes" if before == "--data" else word for before, word in pairwise(["", *arguments])]
+    elif "--dry-run" not in arguments:
         # the paper's nets, counted at full size for minutes: tests/cli/test_cli.py counts small ones
         monkeypatch.setattr(scaling, "devices", dict)
         arguments += CHANGED[verb_of(["redoseg", *arguments])]
-        from_photos = arguments[0] == "train" and (arguments[1] == "photos" or arguments[1] == "--data")
-        if from_photos or "--refine.start" in arguments:  # no first stage
+        if verb_of(["redoseg", *arguments]) == "train" and starts_from_masks(arguments):
             arguments += as_options(TINY_SECOND)
+        if "--nets.extractor-from" in arguments:
+            first_run(arguments[arguments.index("--nets.extractor-from") + 1])
     before = {path for path in here.rglob("*") if path.is_file()}
     if "cuda" in arguments and not torch.cuda.is_available():
         with pytest.raises(RunError, match="device cuda is not available"):
@@ -456,9 +460,29 @@ def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.Monkey
         assert {"results.jsonl", "table.md"} <= new
 
 
+def starts_from_masks(arguments: Sequence[str]) -> bool:
+    """Whether a training has no first stage: by its recipe, of which `photos` is the default with --data, or itself."""
+    return "--refine.start" in arguments or arguments[1] == "photos" or arguments[1] == "--data"
+
+
+def first_run(folder: str) -> None:
+    """A run whose extractor another run starts with."""
+    second = TINY_SECOND | {"refine.start": "disc", "refine.size": TINY["data.size"]}
+    assert (
+        said_by(
+            ["train", "photos-redrawing", "--data", "prepared/horses", "--out", folder, *as_options(TINY | second)]
+        )[0]
+        == 0
+    )
+
+
 def one_tiny_run(whole: study.Study) -> study.Study:
     """Of a study the first row and seed, short and small."""
     values = flat(to_values(whole.rows[0].config)) | TINY
+    if values["refine.start"] != "run":
+        values |= TINY_SECOND
+    if values["nets.extractor_from"]:
+        first_run(values["nets.extractor_from"])
     if values["data.evaluate_split"] == "test":  # which has fewer pictures here than training needs
         values["data.evaluate_split"] = "dev"
     config: Config = from_values(nested(values), "tests")

@@ -222,7 +222,7 @@ def test_a_mistake_is_told_once(start: Start, tiny: Tiny, tmp_path: Path) -> Non
         (tiny(), "there", f"{tmp_path / 'there'} already exists; add --resume"),
         (tiny({"batch": 5}), "new", "2 processes cannot share a batch of 5 pictures equally"),
         (tiny({"data.source": str(tmp_path / "no")}), "new", "no"),
-        (replace(tiny(), batch=0), "new", "batch is 0; expected at least 1"),
+        (replace(tiny(), batch=0), "new", "batch is 0, but must be at least 1"),
     ):
         said = both(start, *training(config, tmp_path / folder))
         assert [code for code, _, _ in said] == [2, 0], said
@@ -298,7 +298,7 @@ def test_a_killed_process_ends_the_job_with_one_line(who: int, start: Start, tin
     (line,) = ours(complained)
     assert line.startswith("redoseg: one of the 2 processes of this training has ended too early (")
     assert line.endswith(
-        "); the last saved state is kept; find out what ended it, then give the same command with --resume"
+        "); the last saved state is kept; read the output above for the reason, then run the same command with --resume"
     )
     step = TrainState.load(folder / "state.safetensors", torch.device("cpu")).step
     assert step >= 4

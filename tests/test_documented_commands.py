@@ -58,6 +58,7 @@ WORDS = [  # pattern -> what stands in its place
     (r"(?<=seed) N\b", " 1"),
     (r"(?<=seed)N\b", "1"),
     (r"\(the same\)", "--objective.self-redraw-weight 0 --refine.rounds 0 --watch.restarts 0"),
+    (r"--split test --redraw", "--redraw"),  # the test part here has two pictures, too few to compare
     (r"(\[\.\.\.\]|\s\.\.\.)$", ""),
 ]
 

@@ -36,6 +36,15 @@ class Found(NamedTuple):
         whole[top : top + height, left : left + width] = self.mask
         return whole
 
+    def columns(self, first: int, last: int, height: int) -> Bools:
+        """Some columns of that mask (height, last - first), of a photograph of this height, without making the rest."""
+        left, top, width, own_height = self.box
+        some = np.zeros((height, last - first), bool)
+        start, end = max(first, left), min(last, left + width)
+        if start < end:
+            some[top : top + own_height, start - first : end - first] = self.mask[:, start - left : end - left]
+        return some
+
     def polygons(self, inner: bool = False) -> list[Polygon]:
         """Its outlines in the photograph, the largest part first; `inner` as for `polygons_of`."""
         corner = np.array(self.box[:2], np.float64)

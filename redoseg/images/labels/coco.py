@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from redoseg.images.labels.entry import Entry
 from redoseg.images.objects import Described, Found
@@ -26,7 +25,7 @@ _DESCRIPTION = f"{_MAKER}; score is the network's confidence"
 def entry(seen: Described) -> Entry:
     """A photograph and its objects, with masks as run-length codes."""
     width, height = seen.size
-    coded = [{"size": [height, width], "counts": run_length_code(one.within(seen.size))} for one in seen.objects]
+    coded = [{"size": [height, width], "counts": run_length_code(one, seen.size)} for one in seen.objects]
     return _entry(seen, coded)
 
 
@@ -97,23 +96,17 @@ def entries_of(data: bytes) -> list[Entry]:
     return found
 
 
-def run_length_code(mask: NDArray[np.bool_]) -> str:
-    """A mask (H, W) as COCO's string."""
-    return _string(_runs(mask))
-
-
-def _runs(mask: NDArray[np.bool_]) -> list[int]:
-    """Lengths of runs, of 0 first, down the columns of a mask (H, W)."""
-    height, width = mask.shape
-    changes, last = [np.zeros(1, np.int64)], mask[0, 0]
-    columns = max(1, PART // height)  # at a time, since a copy of each is made
+def run_length_code(one: Found, size: tuple[int, int]) -> str:
+    """The mask of an object in a photograph of this size (width, height) as COCO's string."""
+    width, height = size
+    changes, last = [np.zeros(1, np.int64)], np.bool_(False)  # lengths of runs, of 0 first
+    columns = max(1, PART // height)  # at a time, since the whole mask may be large
     for first in range(0, width, columns):
-        values = mask[:, first : first + columns].ravel(order="F")
+        values = one.columns(first, min(first + columns, width), height).ravel(order="F")
         before = np.concatenate([[last], values[:-1]])
         changes.append(np.flatnonzero(values != before) + first * height)
         last = values[-1]
-    runs = np.diff(np.concatenate([*changes, [mask.size]])).tolist()
-    return [0, *runs] if mask[0, 0] else runs
+    return _string(np.diff(np.concatenate([*changes, [width * height]])).tolist())
 
 
 def _string(runs: list[int]) -> str:

@@ -14,12 +14,12 @@ import numpy as np
 
 from redoseg.data.decoding import decode
 from redoseg.data.listing import Item
+from redoseg.data.mask_folder import without_suffix
 from redoseg.data.open import labelled_images
 from redoseg.data.prepared import ImageSet
 from redoseg.data.splits import read_lines
 from redoseg.errors import DataError
 from redoseg.files import printable
-from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.system import cores
 
 _VERDICTS = {"accept": True, "accepted": True, "refuse": False, "refused": False, "": None}
@@ -66,24 +66,18 @@ def same_pictures(names: tuple[str, ...], others: tuple[str, ...]) -> set[int]:
 
     Without the folder only where one picture alone has that name.
     """
-    whole: dict[str, int] = {_bare(name): number for number, name in enumerate(names)}
+    whole: dict[str, int] = {without_suffix(name): number for number, name in enumerate(names)}
     last: dict[str, list[int]] = {}
     for name, number in whole.items():
         last.setdefault(PurePosixPath(name).name, []).append(number)
     found = set()
-    for other in map(_bare, others):
+    for other in map(without_suffix, others):
         alike = last.get(PurePosixPath(other).name, [])
         if other in whole:
             found.add(whole[other])
         elif len(alike) == 1:
             found.add(alike[0])
     return found
-
-
-def _bare(name: str) -> str:
-    """A picture's name without the suffix of a file type; other dots stay."""
-    suffix = PurePosixPath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name
 
 
 class _Row(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.read import list_images
 
 
@@ -51,11 +52,11 @@ def match_masks(folder: Path, names: Sequence[str]) -> Matched:
 
 def _spellings(name: str) -> list[str]:
     """How a mask of this picture may be called, the most exact first: sets name some pictures with their suffix."""
-    bare = _without_suffix(name)
+    bare = without_suffix(name)
     return list(dict.fromkeys([name, bare, PurePosixPath(name).name, PurePosixPath(bare).name]))
 
 
-def _without_suffix(name: str) -> str:
+def without_suffix(name: str) -> str:
     """A picture's name as sets have it; a suffix of a file type is taken off, other dots stay."""
     suffix = PurePosixPath(name).suffix.lower()
-    return name[: -len(suffix)] if suffix in (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp") else name
+    return name[: -len(suffix)] if suffix in IMAGE_SUFFIXES else name

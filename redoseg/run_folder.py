@@ -101,6 +101,8 @@ class Outcome(TypedDict, total=False):
     """Length of the first stage."""
     stopped: bool
     """Whether somebody stopped it before its end."""
+    computed_in: str
+    """float32 or bfloat16: what `precision` was on the machine where it ended."""
     rounds_left: int
     """Rounds of the second stage that are not done; missing where there are none."""
     restarts: int

@@ -153,9 +153,12 @@ class _Job:
 
     @property
     def key(self) -> str:
-        """Changes with any setting, but not when redoseg gains one that is off."""
+        """Changes with any setting, but not when redoseg gains one that is off.
+
+        `precision` does not count: a study goes on where another is quick. A result's outcome says `computed_in`.
+        """
         plain, mine = flat(to_values(Config())), flat(to_values(self.config))
-        given = {name: value for name, value in mine.items() if value != plain[name]}
+        given = {name: value for name, value in mine.items() if value != plain[name] and name != "precision"}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
     def borrows_from(self, other: _Job) -> bool:

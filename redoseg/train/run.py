@@ -346,6 +346,7 @@ class Run:
             "step": state.step,
             "steps": self.config.first_steps,
             "stopped": state.step < self.config.first_steps,
+            "computed_in": str(computing_dtype(self.config.precision, stage.bank.device)).removeprefix("torch."),
             "restarts": state.restarts,
             "object_region": region,
             "sizes": sizes,

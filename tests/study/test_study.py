@@ -88,6 +88,13 @@ def test_a_study_runs_stops_and_goes_on(smoke: Path, tmp_path: Path) -> None:
     assert "| too fast | 0.0 | 0.0 | 0.0 | 1 | 0 % | 0.0 | 1 diverged | 1 diverged |" in table
     assert "| the report's | IoU: median | worst" in table
 
+    assert {r["outcome"]["computed_in"] for r in results if "sizes" in r["outcome"]} == {"float32"}
+
+    other = SMOKE.replace("[settings]\n", '[settings]\nprecision = "bfloat16"\n')  # the same study on another machine
+    assert other != SMOKE
+    smoke.write_text(other)
+    assert run_study(load_study(str(smoke)), out, on_run=lambda *_: pytest.fail("nothing was left to do"))[1] == 0
+
     smoke.write_text(SMOKE.replace("1e30", "2e30"))  # only what has changed is run again
     again: list[str] = []
     run_study(load_study(str(smoke)), out, on_run=lambda r, *_: again.append(r["row"]))

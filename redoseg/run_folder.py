@@ -55,6 +55,8 @@ class Entry(TypedDict, total=False):
     self_redraw: float
     critic_real: float
     critic_fake: float
+    penalty: float
+    """The discriminator's squared gradient at real images, in a step that takes it."""
     grey: float
     latent_read: float
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from redoseg.config.schema import Config, SpeedConfig
 from redoseg.train import losses
-from redoseg.train.players import Discriminator, Redrawer
+from redoseg.train.players import PENALTY_EVERY, Discriminator, Redrawer
 from redoseg.train.state import TrainState
 
 PLAIN_WAYS = SpeedConfig(channels_last=False, rewrite_convs=False, fused_optimiser=False)
@@ -47,12 +47,19 @@ class PlainDiscriminator(Discriminator):
         real: Float[Tensor, "b 3 h w"],
         fake: Float[Tensor, "m 3 h w"],
         changes: Float[Tensor, "k 5"] | None = None,
+        *,
+        penalised: bool = False,
     ) -> dict[str, Tensor]:
         count = len(real)
         of_fakes = None if changes is None else changes[count:]
-        scores = self.discriminator(self._seen(real, changes)), self.discriminator(self._seen(fake, of_fakes))
+        seen = self._seen(real, changes).detach().requires_grad_(penalised)
+        scores = self.discriminator(seen), self.discriminator(self._seen(fake, of_fakes))
         on_real, on_fake = losses.discriminator_adversarial(*scores, self.config.adversarial)
-        return {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
+        total = on_real + on_fake
+        if penalised:
+            penalty = losses.gradient_penalty(scores[0], seen)
+            total = total + PENALTY_EVERY * self.config.real_penalty * penalty
+        return {"critic_real": on_real, "critic_fake": on_fake, "total": total}
 
 
 def plain_state(config: Config, device: torch.device) -> TrainState:

@@ -224,6 +224,11 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: objective.latent_from composites needs objective.redraw each or object, but it is "
             f"{config.objective.redraw}; set objective.redraw to one of these"
         )
+    if config.objective.real_penalty and config.speed.compile != "off":
+        raise ConfigError(
+            f"{where}: objective.real_penalty cannot be combined with speed.compile {config.speed.compile}, which "
+            "takes no gradient of a gradient; set speed.compile to off, or objective.real_penalty to 0"
+        )
     if config.objective.floor * config.nets.regions > 1:
         raise ConfigError(
             f"{where}: objective.floor is {config.objective.floor:g}, but can be at most "

@@ -69,7 +69,8 @@ class NetConfig:
     extractor: Literal["paper", "unet"] = "paper"
     """The mask extractor of the paper, or a small U-Net that keeps finer edges [name]"""
     extractor_from: str = ""
-    """Run whose masks this one starts with, its object as region 0; empty draws a new extractor [path]"""
+    """Run or model whose masks this one starts with, its object as region 0 (of an ONNX file only a U-Net can be read);
+    empty draws a new extractor [path or name]"""
     extractor_width: int = ranged(16, 1)
     """Channels of the mask extractor's first convolution [channels]"""
     generator_width: int = ranged(32, 1)
@@ -111,6 +112,9 @@ class ObjectiveConfig:
     redrawn ground; of two regions; 0 is off [share]"""
     augment: bool = False
     """The discriminator sees real and redrawn pictures with other colours and shifted, at random [true/false]"""
+    real_penalty: float = ranged(0.0, 0)
+    """Weight of the discriminator's squared gradient at real pictures, taken every fourth step: a flat discriminator
+    there lets drawings settle [factor]"""
     fresh_fakes: bool = True
     """Redraw the discriminator's fakes with the updated networks, else use the redrawer's own [true/false]"""
     same_latents: bool = True

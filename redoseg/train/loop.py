@@ -17,6 +17,7 @@ from redoseg.train import distributed, health
 from redoseg.train.compute import Compiler, autocast, begin_step
 from redoseg.train.loader import BatchLoader, ImageStore
 from redoseg.train.measure import Watched, evaluate_now
+from redoseg.train.players import PENALTY_EVERY
 from redoseg.train.state import Players, TrainState
 
 
@@ -90,8 +91,9 @@ def train(
                 fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
                 with torch.no_grad(), precision:
                     fakes = redraw(images, fresh, chosen, shifts)[0]
+            penalised = bool(objective.real_penalty) and step % PENALTY_EVERY == 0
             with precision:
-                judged = discriminator(batch.real, fakes, changes[1])
+                judged = discriminator(batch.real, fakes, changes[1], penalised=penalised)
             refuse_non_finite(judged["total"], "discriminator", step)
             state.discriminator_optimiser.zero_grad()
             judged["total"].backward()

@@ -68,6 +68,12 @@ def discriminator_adversarial(
     return F.softplus(-real).mean(), F.softplus(fake).mean()
 
 
+def gradient_penalty(scores: Float[Tensor, "b 1"], images: Float[Tensor, "m 3 h w"]) -> Float[Tensor, ""]:
+    """Half the squared gradient of scores of the first b images, their mean (R1; Mescheder et al., ICML 2018)."""
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient[: len(scores)].float().square().sum((1, 2, 3)).mean() / 2
+
+
 def missing_share(masks: Float[Tensor, "b n h w"], floor: float) -> Float[Tensor, ""]:
     """How much each region's share of each picture falls short of `floor`, in floors; 0 when none does."""
     return F.relu(1 - masks.mean((2, 3)) / max(floor, 1e-6)).mean()

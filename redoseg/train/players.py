@@ -20,6 +20,8 @@ from redoseg.nets.unet import first_extractor
 from redoseg.train import distributed, losses
 from redoseg.train.augment import augmented
 
+PENALTY_EVERY = 4  # steps between two of the discriminator's that are penalised, each for all of them
+
 
 class Redrawer(nn.Module):
     """Mask extractor, one generator for each region, and the latent encoder."""
@@ -174,13 +176,25 @@ class Discriminator(nn.Module):
         real: Float[Tensor, "b 3 h w"],
         fake: Float[Tensor, "m 3 h w"],
         changes: Float[Tensor, "k 5"] | None = None,
+        *,
+        penalised: bool = False,
     ) -> dict[str, Tensor]:
-        """The losses on real and on redrawn pictures, their sum as `total`; `changes` augment both."""
+        """The losses on real and on redrawn pictures, their sum as `total`; `changes` augment both.
+
+        With `penalised` the total has the `penalty` of `PENALTY_EVERY` steps.
+        """
         c = self.config
         # one pass over both: half the spectral norms, and the nets have no batch statistics
-        scores = self.discriminator(self._seen(torch.cat([real, fake]), changes))
+        seen = self._seen(torch.cat([real, fake]), changes)
+        if penalised:
+            seen = seen.detach().requires_grad_()
+        scores = self.discriminator(seen)
         on_real, on_fake = losses.discriminator_adversarial(scores[: len(real)], scores[len(real) :], c.adversarial)
-        return {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
+        found = {"critic_real": on_real, "critic_fake": on_fake, "total": on_real + on_fake}
+        if penalised:
+            found["penalty"] = losses.gradient_penalty(scores[: len(real)], seen)
+            found["total"] = found["total"] + PENALTY_EVERY * c.real_penalty * found["penalty"]
+        return found
 
 
 class MovingAverage:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import onnx
 from torch import Tensor, nn
 
 from redoseg.config.recipe import anywhere, from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import ModelError
 from redoseg.files import printable
+from redoseg.inference.model_file import find_model
+from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet
-from redoseg.run_folder import RunFolder
+from redoseg.onnx_export.unet import unet_tensors
+from redoseg.run_folder import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE, About, RunFolder, read_object
 from redoseg.train.checkpoint import Saved, load_saved, part, restore, save_checkpoint
 
 
@@ -42,26 +47,57 @@ def is_of_run(about: Saved, config: Config, restarts: int, path: Path) -> bool:
     return anywhere(then) == anywhere(config) and about.get("restarts") == restarts
 
 
-def take_over(extractor: MaskExtractor | UNet, run: str) -> None:
-    """Load into `extractor` what the run in this folder learnt, with the object in region 0.
+def take_over(extractor: MaskExtractor | UNet, learnt: str) -> None:
+    """Load into `extractor` what a run learnt, with the object in region 0.
 
-    That is the second stage's, if the run has finished one. Raises ModelError where the folder is not a run, has not
-    said yet which region is the object, or has another network.
+    `learnt` is the run's folder, of which the second stage's masks are taken if that has finished; or its model folder;
+    or the file or name of a mask.onnx, of a U-Net. Raises ModelError where it is none of these, has not said yet which
+    region is the object, or has another network.
     """
-    folder = RunFolder(Path(run).expanduser())
-    if not folder.state.is_file():
-        raise ModelError(
-            f"nets.extractor_from is {printable(run)}, which is not a run folder; choose one made by `redoseg train`"
-        )
+    path = Path(learnt).expanduser()
+    if (path / STATE_FILE).is_file():
+        region = _take_over_run(extractor, RunFolder(path))
+    elif (path / WEIGHTS_FILE).is_file():
+        tensors, _ = load_saved(path / WEIGHTS_FILE)
+        restore(extractor, part("extractor", tensors), path)
+        region = cast(About, read_object(path / CONFIG_FILE)).get("object_region", 0)
+    else:
+        region = _take_over_graph(extractor, learnt)
+    if region == 1:  # of two regions the head gives the first one's logit, and the other is the rest
+        for values in extractor.head.parameters():
+            values.data.neg_()
+
+
+def _take_over_run(extractor: MaskExtractor | UNet, folder: RunFolder) -> int:
+    """Load it from a run's checkpoints; returns the object's region."""
     tensors, about = load_saved(folder.state)
     config = from_values(about["config"], str(folder.state))
     found = load_refined(folder.refined, config, step=about.get("step", 0), restarts=about["restarts"])
     seen = folder.read_outcome().get("object_region")
     if seen is None or (found is None and not about.get("step")):
         raise ModelError(
-            f"nets.extractor_from is {printable(run)}, which has no masks yet; choose a run that has finished"
+            f"nets.extractor_from is {printable(folder.path)}, which has no masks yet; choose a run that has finished"
         )
     restore(extractor, found or part("average.extractor", tensors), folder.path)
-    if seen == 1:  # of two regions the head gives the first one's logit, and the other is the rest
-        for values in extractor.head.parameters():
-            values.data.neg_()
+    return seen
+
+
+def _take_over_graph(extractor: MaskExtractor | UNet, model: str) -> int:
+    """Load it from a mask.onnx; returns the object's region."""
+    try:
+        region = Segmenter(model).object_region
+    except ModelError as error:
+        raise ModelError(
+            f"nets.extractor_from is {printable(model)}, which is not a run folder; choose one made by "
+            f"`redoseg train`, or a model ({error})"
+        ) from None
+    try:
+        if not isinstance(extractor, UNet):
+            raise ValueError
+        extractor.load_state_dict(unet_tensors(onnx.load_from_string(find_model(model).content).graph, extractor))
+    except ValueError:
+        raise ModelError(
+            f"nets.extractor_from is {printable(model)}, an ONNX file of another network than the settings'; choose a "
+            "run folder, or set --nets.extractor unet and the --nets.extractor-width of that file (12 in the package)"
+        ) from None
+    return region

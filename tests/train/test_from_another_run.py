@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError, ModelError
 from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import RunFolder
+from redoseg.sharing.model_folder import export_run
 from redoseg.train import losses, run
 from redoseg.train.refined import take_over
 from redoseg.train.state import TrainState
@@ -57,6 +59,9 @@ def test_a_run_starts_with_the_masks_of_another(
     taken = first | net | {"nets.extractor_from": str(tmp_path / "first"), "optim.extractor_wait": 4}
     train(tiny(taken), tmp_path / "waiting")
     assert np.abs(masks(tmp_path / "waiting") - wanted).max() < 1e-5
+    export_run(tmp_path / "first", tmp_path / "model")
+    train(tiny(taken | {"nets.extractor_from": str(tmp_path / "model")}), tmp_path / "from-model")
+    assert np.abs(masks(tmp_path / "from-model") - wanted).max() < 1e-5
 
     # then it learns; and such a run continues without the other one
     train(tiny(taken | {"steps": 6}), tmp_path / "learning")
@@ -64,6 +69,19 @@ def test_a_run_starts_with_the_masks_of_another(
     shutil.rmtree(tmp_path / "first")
     train(tiny(taken | {"steps": 8}), tmp_path / "learning", resume=True)
     assert RunFolder(tmp_path / "learning").read_outcome()["step"] == 8
+
+
+def test_masks_of_a_model_in_the_package_are_taken_over(tiny: Tiny) -> None:
+    taken = {"data.size": 64, "nets.extractor": "unet", "nets.extractor_width": 12, "nets.extractor_from": "flowers"}
+    extractor = TrainState.fresh(tiny(taken), torch.device("cpu")).redrawer.extractor.eval()
+    pictures = [Image.effect_noise((128, 128), spread).convert("RGB") for spread in (20, 60)]
+    model = Segmenter("flowers")
+    with torch.no_grad():
+        found = extractor(torch.from_numpy(model.network_input(pictures))).numpy()
+    assert np.abs(found - model.masks(pictures)).max() < 1e-4
+    for net in ({"nets.extractor_width": 8}, {"nets.extractor": "paper"}):
+        with pytest.raises(ModelError, match="is flowers, an ONNX file of another network than the settings'; choose"):
+            TrainState.fresh(tiny(taken | net), torch.device("cpu"))
 
 
 def test_what_cannot_be_taken_over(tiny: Tiny, tmp_path: Path) -> None:

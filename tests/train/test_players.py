@@ -181,6 +181,7 @@ SWITCHES: dict[str, Case] = {
     "objective.adversarial_weight": (3.0, ("extractor", "generators"), ("encoder",), {}),
     "objective.augment": (True, ("extractor", "generators", "critic"), ("encoder",), {}),
     "objective.move": (0.2, ("extractor", "generators", "critic"), ("encoder",), {}),
+    "objective.real_penalty": (10.0, ("critic",), REDRAWER, {"steps": 4}),  # each fourth step
     "objective.fresh_fakes": (False, ("critic",), REDRAWER, {}),
     "objective.same_latents": (False, ("critic",), REDRAWER, {}),
     "objective.other_real": (False, ("critic",), REDRAWER, {}),
@@ -316,7 +317,8 @@ def test_ways_to_compute_change_rounding_alone(name: str, tiny: Tiny, monkeypatc
 
 def test_the_plain_version_differs_in_power_iterations_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # all in float64
-    config, cpu = tiny({"objective.self_redraw_weight": 5.0}), torch.device("cpu")
+    config = tiny({"objective.self_redraw_weight": 5.0, "objective.real_penalty": 3.0})
+    cpu = torch.device("cpu")
     states = TrainState.fresh(config, cpu), plain_state(plain_settings(config), cpu)
     monkeypatch.setattr(parametrizations._SpectralNorm, "_power_method", lambda *_: None)
     found = []
@@ -327,7 +329,7 @@ def test_the_plain_version_differs_in_power_iterations_alone(tiny: Tiny, monkeyp
         out = state.redrawer(pictures.double(), latents.double(), chosen, state.discriminator)
         out["total"].backward()
         state.discriminator_optimiser.zero_grad()
-        judged = state.discriminator(pictures.flip(0).double(), out["fakes"])
+        judged = state.discriminator(pictures.flip(0).double(), out["fakes"], penalised=True)
         judged["total"].backward()
         nets = (state.redrawer, state.discriminator)
         gradients = [p.grad.abs().sum().item() for net in nets for p in net.parameters()]

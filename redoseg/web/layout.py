@@ -1,170 +1,19 @@
-"""The page's tabs and buttons, and what they answer. Imports gradio."""
+"""The page's tabs, fields and buttons. Imports gradio."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import re
-import traceback
-from abc import ABCMeta
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from redoseg.errors import ConfigError, DataError, RedosegError
-from redoseg.files import MARK, printable
-from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.system import cores
-from redoseg.web.cuts import Cuts
-from redoseg.web.progress import run_names, run_progress
+from redoseg.web.answers import MAX_REDRAWINGS, Answers, in_a_line
+from redoseg.web.inputs import photo_input
 
-MAX_REDRAWINGS = 12
 WAITING = 64  # jobs; a request beyond them gets the answer that the queue is full
 _REFRESH = 10  # seconds between two readings of a run folder
-
-CSS = """
-.gradio-container { width: 100%; max-width: 1400px !important; margin: 0 auto; }
-.gradio-container h1 { margin: 0; }
-#save-mask, #save-cutout, #save-soft { white-space: nowrap; padding-inline: 4px; }
-@media (max-width: 480px) { #save-mask, #save-cutout, #save-soft { font-size: 12px; } }
-#several:empty { display: none; }
-#said { min-height: 1.6em; }
-#photo img, #overlay img, #mask img, #cutout img { width: 100%; height: 100%; object-fit: contain; }
-footer { opacity: .6; }
-"""
-
-# Of several files that are dropped or pasted, gradio takes the first and says nothing. This stands in the page's head,
-# so that it is there before a file can be dropped, and writes again into an element that gradio makes late or again.
-HEAD = """<script>{
-    let text = "";
-    const write = () => {
-        const said = document.getElementById("several");
-        if (said && said.textContent !== text) said.textContent = text;
-    };
-    const seen = data => {
-        if (!data || !data.files.length) return;
-        const count = data.files.length;
-        text = count < 2 ? "" :
-            `${count} photographs were dropped. This page takes one at a time, the first: ${data.files[0].name}. ` +
-            "For several, drop them one after another, or run redoseg segment on their folder.";
-        write();
-    };
-    document.addEventListener("drop", event => seen(event.dataTransfer), true);
-    document.addEventListener("paste", event => seen(event.clipboardData), true);
-    new MutationObserver(write).observe(document, {childList: true, subtree: true});
-}</script>"""
-
-Redraw = Callable[[Image.Image, int, int], Sequence[Image.Image]]
-"""From an RGB image, a number of redrawings and a seed to that many RGB images."""
-
-
-class Answers:
-    """What buttons and endpoints answer. The names of parameters are those of the HTTP interface.
-
-    Args:
-        cuts: the photographs and their masks.
-        redraw: None if the model cannot redraw.
-        runs: run folders that are shown.
-        folder: where uploads are, and files to download are written.
-        sweep: deletes the oldest of them if there are too many.
-    """
-
-    def __init__(
-        self, cuts: Cuts, redraw: Redraw | None, runs: Sequence[Path], folder: Path, sweep: Callable[[], None]
-    ) -> None:
-        self.cuts, self.redraw, self.runs, self.folder = cuts, redraw, run_names(runs), folder
-        self.sweep = sweep
-
-    def show(self, photo: Any, threshold: Any, why: Any) -> Any:
-        """Photograph, why it was refused, overlay, mask, cut-out, words, and the three buttons, which wait for `save`.
-
-        A photograph that cannot be used is removed from the page. The page then asks again, without one, and still
-        shows why.
-        """
-        level = _number(threshold, 0, 1, "The threshold")
-        buttons = itertools.repeat(gr.DownloadButton(value=None, interactive=False), 3)
-        if not photo:
-            return [gr.skip(), "", None, None, None, str(why or ""), *buttons]
-        try:
-            images, words = self.cuts.previews(_uploaded(photo), level)
-            _mark(images)
-        except RedosegError as error:
-            reason = f"**That did not work.** {_plain(str(error))}"
-            return [None, reason, None, None, None, reason, *buttons]
-        return [gr.skip(), "", *images, words, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
-
-    def save(self, photo: Any, threshold: Any) -> Any:
-        """The three files to download, if there is a photograph."""
-        return self.segment(photo, threshold) if photo else [gr.skip()] * 3
-
-    def segment(self, photo: Any, threshold: Any) -> Any:
-        """The three files to download."""
-        written = self.cuts.files(_uploaded(photo), _number(threshold, 0, 1, "The threshold"), self.folder)
-        self.sweep()
-        return [gr.DownloadButton(value=str(path), interactive=True) for path in written]
-
-    def redrawings(self, photo: Any, count: Any, seed: Any) -> Any:
-        """The redrawings, as RGB images."""
-        assert self.redraw is not None
-        found = self.cuts.of(_uploaded(photo)).photo
-        number = int(_number(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
-        drawings = list(self.redraw(found.rgb, number, int(_number(seed, 0, 2**31 - 1, "The seed"))))
-        _mark(drawings)
-        return drawings
-
-    def progress(self, run: Any) -> Any:
-        """How far a run is: words, curves, samples."""
-        if not isinstance(run, str) or run not in self.runs:
-            raise ConfigError(f"This page does not show a run {str(run)[:40]!r}. Choose one from the list.")
-        now = run_progress(self.runs[run])
-        return now.words, now.curves, now.samples
-
-
-def _mark(images: Sequence[Image.Image]) -> None:
-    """Let each have the mark of a result also in the file that gradio makes of it, which a browser can save."""
-    for image in images:
-        image.info.update(MARK)
-
-
-def _plain(text: str) -> str:
-    """A text whose signs Markdown shows instead of following them."""
-    return re.sub(r"([\\\\`*_{}\[\]<>#!|])", r"\\\1", text)
-
-
-def _number(value: Any, least: float, most: float, what: str) -> float:
-    if isinstance(value, (int, float)) and least <= value <= most:
-        return float(value)
-    raise ConfigError(f"{what} is {str(value)[:40]!r}, but must be a number from {least:g} to {most:g}.")
-
-
-def _uploaded(photo: Any) -> Path:
-    if not isinstance(photo, str) or not photo:
-        raise DataError("There is no photograph yet. Drop one on the page first.")
-    path = Path(photo)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError(f"{printable(path.name)} has a format that redoseg does not read. Save it as JPEG or PNG.")
-    return path
-
-
-def _in_a_line(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a user's mistake as one line on the page, without a traceback anywhere."""
-
-    @functools.wraps(function)
-    def answer(*arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except RedosegError as error:
-            raise gr.Error(str(error), title="That did not work", print_exception=False) from None
-        except Exception:
-            traceback.print_exc()
-            raise gr.Error(
-                "Something in redoseg failed. What it was is printed where the page was started.", print_exception=False
-            ) from None
-
-    return answer
 
 
 def build_page(answers: Answers, examples: Sequence[Path]) -> gr.Blocks:
@@ -194,7 +43,7 @@ def _refuse_wrong_values(page: gr.Blocks) -> None:
         except gr.Error as error:
             error.print_exception = False
             raise
-        except Exception:  # gradio's, of many kinds; our own have been reported (`_in_a_line`)
+        except Exception:  # gradio's, of many kinds; our own have been reported (`in_a_line`)
             function: Any = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
             kinds = ", ".join(f"{block.label} ({_kind_of(block)})" for block in function.inputs)
             raise gr.Error(
@@ -214,7 +63,7 @@ def _kind_of(block: Any) -> str:
 def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            photo = _photo_input(answers.folder)
+            photo = photo_input(answers.folder)
             threshold = gr.Slider(
                 0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold",
                 info="How sure the model must be. A lower value makes the object larger, a higher one smaller.",
@@ -239,17 +88,17 @@ def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> None:
     else:
         _redrawings(answers, photo)
     shown_now = gr.on(
-        [photo.change, threshold.change], _in_a_line(answers.show), [photo, threshold, why],
+        [photo.change, threshold.change], in_a_line(answers.show), [photo, threshold, why],
         [photo, why, overlay, mask, cut, words, *downloads],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal",
         show_progress_on=overlay, **_work(),
     )  # fmt: skip
     shown_now.success(
-        _in_a_line(answers.save), [photo, threshold], downloads, api_visibility="private", show_progress="hidden",
+        in_a_line(answers.save), [photo, threshold], downloads, api_visibility="private", show_progress="hidden",
         trigger_mode="always_last", **_work(),
     )  # fmt: skip
     gr.on(
-        gr.Button(visible=False).click, _in_a_line(answers.segment), [photo, threshold], downloads, api_name="segment",
+        gr.Button(visible=False).click, in_a_line(answers.segment), [photo, threshold], downloads, api_name="segment",
         api_description="Mask, cut-out and soft mask of a photograph, as PNG files of its size.", **_work(),
     )  # fmt: skip
 
@@ -261,7 +110,7 @@ def _redrawings(answers: Answers, photo: gr.Image) -> None:
         button = gr.Button("Redraw the object", elem_id="redraw")
     gallery = gr.Gallery(label="Redrawings", columns=4, object_fit="contain", format="png", elem_id="redrawings")
     gr.on(
-        button.click, _in_a_line(answers.redrawings), [photo, count, seed], gallery, api_name="redraw",
+        button.click, in_a_line(answers.redrawings), [photo, count, seed], gallery, api_name="redraw",
         api_description="Redraw the object of a photograph: files.", **_work(),
     )  # fmt: skip
 
@@ -278,7 +127,7 @@ def _training_tab(answers: Answers, page: gr.Blocks) -> None:
         curves = _shown_image("Losses, sizes and scores", "curves")
         grids = _shown_image("Samples", "samples")
     gr.on(
-        [refresh.click, run.change, page.load, gr.Timer(_REFRESH).tick], _in_a_line(answers.progress), run,
+        [refresh.click, run.change, page.load, gr.Timer(_REFRESH).tick], in_a_line(answers.progress), run,
         [words, curves, grids], api_name="progress", show_progress="hidden", trigger_mode="once",
         api_description="How far a run is: words, curves, samples.", concurrency_limit=1,
     )  # fmt: skip
@@ -302,42 +151,3 @@ def _shown_image(label: str, name: str, height: int | None = None) -> gr.Image:
         buttons=["fullscreen"],
         type="pil",
     )
-
-
-def _photo_input(uploads: Path) -> gr.Image:
-    """The upload. It gives the path of an uploaded file, which gradio neither decodes nor fetches from elsewhere."""
-
-    async def local_only(self: gr.Image, path: Any) -> Any:
-        if "://" in str(path):
-            raise gr.Error("The page reads files, not addresses. Upload the photograph.", print_exception=False)
-        return await gr.Image.async_move_resource_to_block_cache(self, path)
-
-    def path_of(_: gr.Image, payload: Any) -> str | None:
-        if payload is None:
-            return None
-        if not payload.path:
-            raise gr.Error(
-                "The request names no file. Send the photograph to /upload first, then the path from its answer."
-            )
-        path = Path(payload.path).resolve()
-        if not path.is_relative_to(uploads):
-            raise gr.Error(
-                "The page opens only photographs that were uploaded to it. Upload this one first.",
-                print_exception=False,
-            )
-        return str(path)
-
-    # A class, since gradio makes a component of the same class again when it changes one. Past its metaclass, which
-    # would write a type stub beside this file.
-    methods = {"async_move_resource_to_block_cache": local_only, "preprocess": path_of}
-    kind: Any = ABCMeta.__new__(type(gr.Image), "Image", (gr.Image,), methods | {"__module__": gr.Image.__module__})
-    photo: gr.Image = kind(
-        label="Photograph",
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        height=360,
-        elem_id="photo",
-        buttons=["fullscreen"],
-    )
-    return photo

@@ -33,7 +33,7 @@ from redoseg.web.progress import run_progress
 if TYPE_CHECKING:
     import gradio as gr
 
-    from redoseg.web.layout import Redraw
+    from redoseg.web.answers import Redraw
 
 EXAMPLES = 8  # photographs to try, at most
 
@@ -106,7 +106,9 @@ def serving(
         for path, copy in zip(tries, samples, strict=True):
             copy.parent.mkdir(parents=True)
             shutil.copyfile(path, copy)
-        from redoseg.web.layout import Answers, build_page  # gradio reads the environment when it is imported
+        # gradio reads the environment when it is imported
+        from redoseg.web.answers import Answers
+        from redoseg.web.layout import build_page
 
         def sweep() -> None:
             tidy(folder, _KEPT, _DISK)
@@ -172,7 +174,7 @@ def _launch(
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from redoseg.web.layout import CSS, HEAD
+    from redoseg.web.head import CSS, HEAD
 
     hosts = frozenset({"localhost", "127.0.0.1", "[::1]", host}) if is_loopback(host) else frozenset()
     others = frozenset(name.lower() for name in allowed)

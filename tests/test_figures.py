@@ -26,7 +26,7 @@ LOGS = ROOT / "results" / "logs"
 PAGES = ("README.md", "docs/results.md")
 NO_FIGURES = r"`[^`]*`|\]\([^)]*\)|Python \d+\.\d+|\d+\.\d+\.\d+"  # code, addresses, versions
 FIGURE = re.compile(r"(?<![\w.-])[+-]?\d[\d,]*\.\d+(?!\w)")
-SHARES = re.compile(r"\b(iou|accuracy|boundary_f|difference)")
+SHARES = re.compile(r"\b(iou|accuracy|boundary_f|difference|stages|interval)")
 MARKS = {"unlogged": ("log not kept", "logs not kept"), "published": ("paper",)}
 
 

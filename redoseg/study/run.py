@@ -155,7 +155,7 @@ class _Job:
     def key(self) -> str:
         """Changes with any setting, but not when redoseg gains one that is off.
 
-        `precision` does not count: a study goes on where another is quick. A result's outcome says `computed_in`.
+        `precision` does not count: a study continues where another one is quick. An outcome says `computed_in`.
         """
         plain, mine = flat(to_values(Config())), flat(to_values(self.config))
         given = {name: value for name, value in mine.items() if value != plain[name] and name != "precision"}
@@ -175,6 +175,7 @@ class StudyFolder:
         self.path = path
         self.results = path / "results.jsonl"
         self.table = path / "table.md"
+        self.scores = path / "scores.json"
         self.figure = path / "figure.png"
         self.masks = path / "masks.png"
         self.course = path / "course.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from PIL import Image
 from redoseg.files import write_atomic
 from redoseg.run_folder import RunFolder
 from redoseg.study.run import Result, Row, Study, StudyFolder
-from redoseg.study.scores import scores_table
+from redoseg.study.scores import row_scores, scores_table
 from redoseg.train.health import GREYNESS
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def floors_of(study: Study) -> dict[str, float]:
 
 
 def write_table(study: Study, results: Sequence[Result], floors: dict[str, float], folder: StudyFolder) -> str:
-    """`table.md` and the four figures of StudyFolder, in the study's folder; returns the table."""
+    """`table.md`, `scores.json` (runs with scores of each image) and the four figures; returns the table."""
     lines = summary(study, results, floors)
     text: list[str] = [f"# {study.title}", ""]
     text += [f"Best trivial IoU on {name}: {100 * floor:.1f}. " for name, floor in floors.items()]
@@ -127,6 +128,9 @@ def write_table(study: Study, results: Sequence[Result], floors: dict[str, float
     text += scores_table(study, results)
     table = "\n".join(text) + "\n"
     write_atomic(folder.table, table.encode())
+    scores = {split: rows for split in study.report if (rows := row_scores(study, results, split))}
+    if scores:
+        write_atomic(folder.scores, (json.dumps(scores, indent=1) + "\n").encode())
     _draw(study, results, floors, lines, folder.figure)
     _draw_masks(study, results, folder)
     _draw_course(study, results, folder)

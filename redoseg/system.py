@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 from redoseg.errors import MissingError
 
+STARTED = time.monotonic()  # about when this process started: nothing of the package is loaded earlier
 UNKNOWN_MEMORY = 8 * 2**30  # bytes, assumed where the system does not say
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what it sets for each process that it starts
 
@@ -31,11 +33,30 @@ class WorldInfo:
 
 
 def world() -> WorldInfo:
-    """What torchrun said when it started this process; rank 0 of 1 where it did not."""
-    try:
-        return WorldInfo(*(int(os.environ[name]) for name in TORCHRUN))
-    except (KeyError, ValueError):
+    """What torchrun said when it started this process; rank 0 of 1 where it did not, or where `world_problem`."""
+    if world_problem() or _number("WORLD_SIZE") in (None, 1):
         return WorldInfo(0, 1, 0, 1)
+    return WorldInfo(*(int(os.environ[name]) for name in TORCHRUN))
+
+
+def world_problem() -> str:
+    """Why the variables of torchrun make no sense; empty if they do, or if they speak of one process."""
+    if not os.environ.get("WORLD_SIZE", "").strip() or _number("WORLD_SIZE") == 1:
+        return ""
+    for name in ("WORLD_SIZE", *TORCHRUN):
+        if not os.environ.get(name, "").strip():
+            return f"{name} is not set, but WORLD_SIZE is"
+        if _number(name) is None:
+            return f"{name} is no whole number"
+    rank, size, local_rank, local_size = (int(os.environ[name]) for name in TORCHRUN)
+    if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
+        return "the numbers that torchrun sets contradict each other"
+    return ""
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "").strip()
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 10 else None
 
 
 def forget_world() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
 from redoseg.files import check_file, check_folder, printable, write_atomic
 from redoseg.output import why_output_lost
-from redoseg.system import world
+from redoseg.system import world, world_problem
 
 if TYPE_CHECKING:
     from redoseg.data import ImageSet
@@ -28,8 +29,10 @@ DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish i
 
 
 def run_train(arguments: Sequence[str]) -> int:
-    if world().size == 1:
+    if world().size == 1 and not world_problem():
         return _train_here(arguments, contextlib.nullcontext())
+    # while one process waits for another, PyTorch would print a trace for each attempt
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from redoseg.train.distributed import all_or_none, process_group
 
     with contextlib.ExitStack() as stack:

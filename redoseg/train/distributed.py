@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +26,12 @@ from torch.nn.parallel import DistributedDataParallel
 from redoseg import signals
 from redoseg.config.schema import Config
 from redoseg.errors import DivergedError, LostRankError, RedosegError, RunError
-from redoseg.system import TORCHRUN, world
+from redoseg.files import printable
+from redoseg.system import STARTED, TORCHRUN, world, world_problem
 from redoseg.train.compute import pick_device
 
-REMIND_AFTER = 30.0  # seconds that this process waits for others in silence
+REMIND_AFTER = 30.0  # seconds after the start of this process that it waits for others in silence
+LEAST_WAIT = 3.0  # seconds, where loading PyTorch has taken as long as that
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(hours=1)  # for a rank that prepares pictures or looks, while the others wait
 STOPPED_QUIETLY, MISTAKE = 0, 2  # exit codes of the ranks that report nothing
@@ -57,7 +60,7 @@ def process_group() -> Iterator[None]:
     The others leave with SystemExit, 0 where the first reports: torchrun would stop it if they failed before it.
     Raises LostRankError where another process has ended. A block within a block changes nothing.
     """
-    if world().size == 1 or dist.is_initialized():
+    if dist.is_initialized() or (world().size == 1 and not world_problem()):
         yield
         return
     _meet()
@@ -93,19 +96,20 @@ def _meet() -> None:
 
     Raises RunError where the variables that say where to meet are missing or wrong.
     """
-    here = world()
-    seen = ", ".join(f"{name}={os.environ[name]}" for name in (*TORCHRUN, *_MEETING) if name in os.environ)
+    seen = ", ".join(f"{name}={printable(os.environ[name])}" for name in (*TORCHRUN, *_MEETING) if name in os.environ)
     names = " ".join((*TORCHRUN, *_MEETING))
     cure = f"{seen} may be left over from torchrun; to train in one process, stop and run: unset {names}"
+    problem = world_problem()
+    if problem:
+        raise RunError(f"{problem}, so this process cannot find the others of its training; {cure}")
     missing = [name for name in _MEETING if not os.environ.get(name)]
-    if missing or not (0 <= here.rank < here.size and 0 <= here.local_rank < here.local_size <= here.size):
-        what = f"{missing[0]} is not set" if missing else "the numbers that torchrun sets contradict each other"
-        raise RunError(f"{what}, so {_others()} cannot be found; {cure}")
+    if missing:
+        raise RunError(f"{missing[0]} is not set, so {_others()} cannot be found; {cure}")
 
     def remind() -> None:
         print(f"redoseg: still waiting for {_others()}; {cure}", file=sys.stderr, flush=True)
 
-    reminder = threading.Timer(REMIND_AFTER, remind)
+    reminder = threading.Timer(max(LEAST_WAIT, STARTED + REMIND_AFTER - time.monotonic()), remind)
     reminder.daemon = True
     reminder.start()
     try:

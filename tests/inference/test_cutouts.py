@@ -96,7 +96,10 @@ def premultiplied(folder: Path) -> Path:
     with Image.open(rgba(folder)) as image:
         shares = np.array(image).astype(float)
     shares[..., :3] = np.rint(shares[..., :3] * shares[..., 3:] / 255)
-    Image.fromarray(shares.astype(np.uint8)).save(folder / "x.tif", tiffinfo={338: (1,)})
+    Image.fromarray(shares.astype(np.uint8)).save(folder / "x.tif")
+    saved, extra_samples = (folder / "x.tif").read_bytes(), b"\x52\x01\3\0\1\0\0\0"
+    assert saved.count(extra_samples + b"\2") == 1
+    (folder / "x.tif").write_bytes(saved.replace(extra_samples + b"\2", extra_samples + b"\1"))
     (folder / "x.png").unlink()
     return folder / "x.tif"
 

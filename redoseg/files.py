@@ -29,6 +29,7 @@ _FULL = {  # errors that every other file would meet too
     if hasattr(errno, name)
 }
 _swept: set[str] = set()
+_HELD = ".redoseg-held"  # in a temporary folder: locked as long as the process that made the folder lives
 MARK = {"Software": "redoseg result"}
 """What stands in a comment of every picture that redoseg writes. `info` of a PIL image takes it along into a PNG."""
 _MARK = MARK["Software"].encode()
@@ -113,6 +114,53 @@ def sweep(folder: Path) -> None:
             with contextlib.suppress(OSError), open(folder / name, "rb") as file:
                 if _lock(file):
                     os.unlink(folder / name)
+
+
+@contextlib.contextmanager
+def temporary_folder(kind: str) -> Iterator[Path]:
+    """An empty folder for the block, which is deleted after it, in the system's folder for temporary files.
+
+    Those of the same kind that killed processes have left there are deleted first. Raises DataError if none can be
+    made.
+    """
+    import shutil
+    import tempfile
+
+    prefix = f"redoseg-{kind}-"
+    try:
+        _remove_left(Path(tempfile.gettempdir()), prefix)
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"a folder for temporary files cannot be made ({describe_error(error)}); set TMPDIR to a folder that can "
+            "be written, or free space"
+        ) from None
+    with made as name, open(Path(name) / _HELD, "xb") as file:
+        with contextlib.suppress(OSError):  # without locks it is never removed by others
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(_HELD.encode())  # only now: before it is locked, nobody may take it for left
+        file.flush()
+        inner = Path(name).resolve() / "files"
+        inner.mkdir()
+        try:
+            yield inner
+        finally:
+            shutil.rmtree(inner, ignore_errors=True)
+
+
+def _remove_left(where: Path, prefix: str) -> None:
+    """Remove the folders of `temporary_folder` that no process holds any more."""
+    import shutil
+
+    if fcntl is None:  # nothing says whether another process still uses one
+        return
+    for name in os.listdir(where):
+        held = where / name / _HELD
+        if name.startswith(prefix) and not (where / name).is_symlink():
+            with contextlib.suppress(OSError), open(held, "rb") as file:
+                if os.fstat(file.fileno()).st_uid == os.getuid() and _lock(file) and file.read() == _HELD.encode():
+                    shutil.rmtree(where / name, ignore_errors=True)
 
 
 def _lock(file: IO[bytes]) -> bool:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from redoseg.cli.main import run_command
 from redoseg.errors import DataError
-from redoseg.files import alone, sweep, write_atomic
+from redoseg.files import alone, sweep, temporary_folder, write_atomic
 from redoseg.train.run import run
 from tests.bright import bright_square, write_model
 from tests.conftest import Start, Trained
@@ -132,3 +132,49 @@ def test_what_another_process_is_writing_stays(tmp_path: Path, start: Start) -> 
     other.stdin.close()
     assert other.wait(20) == 0
     assert (tmp_path / "x").read_bytes() == b"whole"
+
+
+HOLD = (
+    "import sys; from redoseg.files import temporary_folder\n"
+    "with temporary_folder('page') as folder:\n"
+    "    (folder / 'upload').mkdir(); (folder / 'upload' / 'x.jpg').touch()\n"
+    "    print(folder, flush=True); sys.stdin.readline()"
+)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_temporary_folders_of_killed_processes_go(
+    how: signal.Signals, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    held = [start("-c", HOLD, stdin=-1, env=os.environ | {"TMPDIR": str(tmp_path)}) for _ in range(2)]
+    folders = [Path(process.stdout.readline().rstrip()) for process in held if process.stdout]
+    assert all((folder / "upload").is_dir() for folder in folders)
+    held[0].send_signal(how)
+    held[0].wait()
+    assert (folders[0] / "upload" / "x.jpg").exists()
+    kept = [tmp_path / name for name in ("redoseg-page-mine", "redoseg-runs", "redoseg-page-empty")]
+    for path in kept:  # whatever they are, no redoseg has made them
+        path.mkdir()
+    (kept[0] / ".redoseg-held").touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".redoseg-held").write_text(".redoseg-held")
+    (tmp_path / "redoseg-page-link").symlink_to(elsewhere)
+    with temporary_folder("quantize"):
+        assert folders[0].parent.exists()  # another kind
+    with temporary_folder("page") as mine:
+        assert list(mine.iterdir()) == []
+        assert not folders[0].parent.exists()
+        assert (folders[1] / "upload").is_dir()
+    assert not mine.parent.exists()
+    assert all(path.is_dir() for path in kept)
+    assert (elsewhere / ".redoseg-held").exists()
+    held[1].communicate("\n", timeout=20)
+    assert not folders[1].parent.exists()
+
+
+def test_without_a_place_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(DataError, match=r"cannot be made .* set TMPDIR to a folder"), temporary_folder("page"):
+        pass

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import statistics
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from redoseg.data.decoding import decode, decode_item
 from redoseg.data.folder import list_folder
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
-from redoseg.files import printable
+from redoseg.files import printable, temporary_folder
 from redoseg.images.photo import fit_square
 from redoseg.system import cores
 
@@ -58,8 +57,7 @@ def bench_prepare(
     """
     if rounds < 1:
         raise DataError(f"--rounds is {rounds}; choose 1 or more")
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+    with temporary_folder("bench") as place:
         if source is None:
             source = place / "large"
             _make_large(source, images)

@@ -6,7 +6,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from redoseg.config.recipe import check, to_toml
 from redoseg.config.schema import Config
 from redoseg.data import ImageSet, open_shapes
 from redoseg.errors import DataError
+from redoseg.files import temporary_folder
 from redoseg.run_folder import RunFolder
 from redoseg.system import own_memory
 from redoseg.train.loader import BatchLoader, ImageStore
@@ -111,8 +111,8 @@ def _kept(way: Way) -> int:
 
 def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict[str, float]:
     """Batches from a set of `count` pictures: time each in memory and read ahead from disk, and memory of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "images.npy"
+    with temporary_folder("bench") as folder:
+        path = folder / "images.npy"
         images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
         some = open_shapes("shapes", size, regions=2, split="train", count=250).pixels
         for start in range(0, count, len(some)):
@@ -167,8 +167,8 @@ def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -
     speeds: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(rounds):
         for count in counts:
-            with tempfile.TemporaryDirectory() as folder:
-                speeds[count].append(speed(count, Path(folder)))
+            with temporary_folder("bench") as folder:
+                speeds[count].append(speed(count, folder))
     ratios = {c: [a / b for a, b in zip(speeds[c], speeds[counts[0]], strict=True)] for c in counts[1:]}
     return {
         "pictures_per_second": {str(c): [round(v, 1) for v in values] for c, values in speeds.items()},

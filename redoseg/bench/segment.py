@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from redoseg.bench.timing import hardware, side_by_side
 from redoseg.config.schema import Config, DataConfig
 from redoseg.data.shapes import generate
 from redoseg.errors import DataError
+from redoseg.files import temporary_folder
 from redoseg.images.read import list_images
 from redoseg.inference.quantize import quantize
 from redoseg.inference.segment_files import segment_paths
@@ -63,8 +63,7 @@ def bench_segment(
         if number < 1:
             raise DataError(f"{number} {what} cannot be timed; choose 1 or more")
     config = Config(data=DataConfig(size=size))
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
+    with temporary_folder("bench") as place:
         torch.manual_seed(0)
         # the reference's layers are those of the paper
         extractor = placed(MaskExtractor(config.nets), plain_settings(config), torch.device("cpu")).eval()

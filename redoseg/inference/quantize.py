@@ -7,7 +7,6 @@ convolution, of three channels, stay float32. The images need no masks. The resu
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime import quantization
 
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.files import at_home, make_folder, printable, write_atomic
+from redoseg.files import at_home, make_folder, printable, temporary_folder, write_atomic
 from redoseg.images.cut_short import notes_of
 from redoseg.images.read import list_images, note_results, read_photo
 from redoseg.inference.model_file import find_model
@@ -84,8 +83,8 @@ def quantize(model: str | Path, images: str | Path, out: str | Path) -> Quantize
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice on preparing graphs, which this one does not need
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            result = Path(folder) / "int8.onnx"
+        with temporary_folder("quantize") as folder:
+            result = folder / "int8.onnx"
             quantization.quantize_static(
                 proto,
                 str(result),

@@ -11,7 +11,6 @@ import functools
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redoseg.errors import ConfigError
-from redoseg.files import describe_error, printable
+from redoseg.files import describe_error, printable, temporary_folder
 from redoseg.images.read import list_images
 from redoseg.inference.devices import Device
 from redoseg.inference.model_file import weights
@@ -99,8 +98,7 @@ def serving(
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())  # once for all threads: see segment_paths
         warnings.simplefilter("ignore")
-        temporary = tempfile.TemporaryDirectory(prefix="redoseg-", ignore_cleanup_errors=True)
-        folder = Path(stack.enter_context(temporary)).resolve()
+        folder = stack.enter_context(temporary_folder("page"))
         stack.enter_context(_environment(folder))
         samples = [folder / EXAMPLES_FOLDER / str(i) / path.name for i, path in enumerate(tries)]
         for path, copy in zip(tries, samples, strict=True):

@@ -3,6 +3,8 @@
 A message says what was seen, what was expected and what to do, in that order.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 
@@ -13,6 +15,11 @@ def did_you_mean(word: str, known: Iterable[str], start: str = "did") -> str:
     words = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), words, 1, 0.65)
     return f"{start} you mean {words[near[0]]}? " if near else ""
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs the part `extra` of redoseg."""
+    return f'pip install "redoseg[{extra}]"'
 
 
 class RedosegError(Exception):
@@ -37,6 +44,11 @@ class ModelError(RedosegError):
 
 class MissingError(RedosegError):
     """An optional package is not installed."""
+
+    @classmethod
+    def of(cls, what: str, extra: str) -> MissingError:
+        """`what` is not installed; the part `extra` of redoseg has it."""
+        return cls(f"{what} is not installed; run: {pip_install(extra)}")
 
 
 class RunError(RedosegError):

@@ -104,10 +104,8 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError:
-        raise MissingError(
-            "methods to compare with, scores of edges, edges grabcut and refine.sharpen need OpenCV, which is not "
-            'installed; run: pip install "redoseg[grabcut]"'
-        ) from None
+        what = "methods to compare with, scores of edges, edges grabcut and refine.sharpen need OpenCV, which"
+        raise MissingError.of(what, "grabcut") from None
     module: ModuleType = cv2
     return module
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from redoseg import __version__, signals
 from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, forget_odd_widths, listed
 from redoseg.cli.verbs import VERBS
-from redoseg.errors import ConfigError, RedosegError, did_you_mean
+from redoseg.errors import ConfigError, MissingError, RedosegError, did_you_mean
 from redoseg.output import guarded_output, why_output_lost
 from redoseg.system import TORCHRUN, forget_world, world
 
@@ -63,9 +63,7 @@ def run_command(arguments: Sequence[str]) -> int:
         extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
         if extra is None:
             raise
-        raise RedosegError(
-            f'{error.name} is not installed. It is in the part `{extra}` of redoseg: pip install "redoseg[{extra}]"'
-        ) from None
+        raise MissingError.of(str(error.name), extra) from None
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from redoseg.errors import pip_install
+
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
     ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
@@ -75,7 +77,7 @@ def what_it_is(head: bytes) -> str | None:
     """In words what a file that starts so is and what to do with it, if it is a known kind that is not read."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if is_heic(head):
-        return 'a HEIC picture, which needs pillow-heif; export it as JPEG or PNG, or run pip install "redoseg[heic]"'
+        return f"a HEIC picture, which needs pillow-heif; export it as JPEG or PNG, or run: {pip_install('heic')}"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the picture itself; replace it with git lfs pull, or remove it"
     if head.lstrip(b"./").startswith((b"annex/objects/", b"git/annex/objects/")):

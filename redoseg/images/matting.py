@@ -29,9 +29,7 @@ def closed_form() -> Callable[..., Any]:
     try:
         from pymatting.alpha.estimate_alpha_cf import estimate_alpha_cf
     except ImportError:
-        raise MissingError(
-            'matting needs pymatting, which is not installed; run: pip install "redoseg[matting]"'
-        ) from None
+        raise MissingError.of("matting needs pymatting, which", "matting") from None
     found: Callable[..., Any] = estimate_alpha_cf
     return found
 

@@ -72,7 +72,7 @@ def _one_line(repo: str, what: str) -> Iterator[None]:
     except (RedosegError, MemoryError):
         raise
     except ModuleNotFoundError as error:
-        raise MissingError(f'{error.name} is not installed; run: pip install "redoseg[hub]"') from None
+        raise MissingError.of(str(error.name), "hub") from None
     except Exception as error:  # HTTP libraries differ between versions of the client, with no error tree in common
         raise ModelError(f"{repo} on the hub cannot be {what} ({_seen(error)}") from error
 

@@ -30,9 +30,7 @@ def regionprops() -> Callable[..., Any]:
     try:
         from skimage.measure import regionprops
     except ImportError:
-        raise MissingError(
-            'measures need scikit-image, which is not installed; run: pip install "redoseg[measure]"'
-        ) from None
+        raise MissingError.of("measures need scikit-image, which", "measure") from None
     found: Callable[..., Any] = regionprops
     return found
 

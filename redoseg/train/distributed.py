@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -34,8 +34,10 @@ REMIND_AFTER = 30.0  # seconds after the start of this process that it waits for
 LEAST_WAIT = 3.0  # seconds, where loading PyTorch has taken as long as that
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(hours=1)  # for a rank that prepares pictures or looks, while the others wait
+SECOND_STAGE = timedelta(days=7)  # for the first rank's second stage, likewise
 STOPPED_QUIETLY, MISTAKE = 0, 2  # exit codes of the ranks that report nothing
 BROKEN = r"gloo|nccl|connection|socket|broken pipe|timed? ?out"  # what libraries say when a peer has ended
+_others_wait = False  # in the first process: whether the others wait until it leaves the group
 
 
 def rank() -> int:
@@ -49,8 +51,8 @@ def is_main() -> bool:
 
 
 def world_size() -> int:
-    """Processes that train together: 1 outside `joined`, and again once `leave` has been called."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Processes that train together: 1 outside `process_group`, and in the first one after `leave`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _others_wait else 1
 
 
 @contextmanager
@@ -83,6 +85,7 @@ def process_group() -> Iterator[None]:
         ) from None
     finally:
         if dist.is_initialized():
+            _let_others_end()
             dist.destroy_process_group()
 
 
@@ -133,10 +136,32 @@ def _speaks() -> bool:
 
 
 def leave() -> None:
-    """End the group: from here on the processes are independent, and the first may continue alone."""
-    if world_size() > 1:
-        any_rank(False)  # nobody leaves while another one still talks to it
-        dist.destroy_process_group()
+    """End the training together: the first process continues alone, and here the others wait until it has finished.
+
+    They may not end before it: each machine's torchrun waits for the others for five minutes and ends then, and with
+    the one that all have met at, the job ends on every machine.
+    """
+    global _others_wait
+    if world_size() == 1:
+        return
+    if is_main():
+        _others_wait = True
+        return
+    finished = dist.irecv(torch.zeros(1), src=0)
+    assert finished is not None
+    with signals.handling(signal.SIG_DFL):  # Python hears a signal only after the waiting
+        finished.wait(SECOND_STAGE)
+
+
+def _let_others_end() -> None:
+    """Say to the processes that wait in `leave`, if any, that this one has finished."""
+    global _others_wait
+    if not _others_wait:
+        return
+    _others_wait = False
+    for other in range(1, dist.get_world_size()):
+        with suppress(RuntimeError):  # it has gone
+            dist.send(torch.zeros(1), other)
 
 
 @contextmanager

@@ -89,6 +89,8 @@ def run(
                     session.enter_context(alone(out))
         if not distributed.is_main():
             _follow(config, folder, data.first.bank, resume)
+            del data  # the first process may need the memory
+            distributed.leave()
             return {}
         if not refine_again:
             write_config(folder, config, data)
@@ -131,7 +133,6 @@ def _follow(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -
     with asked_to_stop() as asked:
         if config.first_steps:
             train(state, bank, None, hooks).refuse_non_finite()
-        distributed.leave()
 
 
 def _begin(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -> TrainState:

@@ -42,7 +42,8 @@ class SecondStageTime:
     def __init__(self, config: Config, targets: int, expected: Forecast | None = None) -> None:
         self.rounds, self.wanted = config.refine.rounds, {"targets": targets, "refine_step": config.refine.steps}
         self.sizes = [config.round_size(number) for number in range(1, self.rounds + 1)]
-        self.expected = {"targets": expected.targets, "refine_step": expected.refine_steps} if expected else {}
+        given = {"targets": expected.targets, "refine_step": expected.refine_steps} if expected else {}
+        self.expected = {kind: seconds for kind, seconds in given.items() if seconds}
         self.timed: dict[tuple[str, int], tuple[float, int]] = {}
         """Seconds and count of what was timed, by kind and by the size of the images."""
         self.last: Entry | None = None
@@ -60,10 +61,11 @@ class SecondStageTime:
         left = 0.0
         for kind, wanted in self.wanted.items():
             for later in range(number, self.rounds + 1):
-                each = self._seconds_of_one(kind, later)
+                count = wanted - (done[kind] if later == number else 0)
+                each = self._seconds_of_one(kind, later) if count else 0.0
                 if each is None:
                     return None
-                left += (wanted - (done[kind] if later == number else 0)) * each
+                left += count * each
         return left
 
     def _seconds_of_one(self, kind: str, number: int) -> float | None:

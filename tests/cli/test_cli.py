@@ -1030,7 +1030,7 @@ def test_training_without_torch_says_what_to_install(tmp_path: Path) -> None:
     assert said.returncode == 2
     assert said.stdout == ""
     assert re.fullmatch(
-        r'redoseg: \w+ is not installed\. It is in the part `train` of redoseg: pip install "redoseg\[train\]"\n',
+        r'redoseg: \w+ is not installed; run: pip install "redoseg\[train\]"\n',
         said.stderr,
     )
     assert not (tmp_path / "run").exists()

@@ -79,7 +79,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def wait_for_steps(folder: Path, steps: int, process: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
+    for _ in range(4800):  # three minutes on a busy machine are no mistake
         if (folder / "log.jsonl").exists() and (folder / "log.jsonl").read_text().count("\n") >= steps:
             return
         assert process.poll() is None, process.communicate()
@@ -318,6 +318,42 @@ def test_a_killed_process_ends_the_job_with_one_line(who: int, start: Start, tin
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
 
 
+# ------------------------------------------------------------------------------------------ second stage
+
+STAGES = """
+import os, signal, sys, time
+from pathlib import Path
+from redoseg.errors import DivergedError
+from redoseg.train import distributed
+def stages(finished, end):
+    with distributed.process_group():
+        distributed.leave()
+        if not distributed.is_main():
+            sys.exit(0 if finished.exists() else "the other process has not finished")
+        assert distributed.world_size() == 1
+        time.sleep(1)  # in which the other would end
+        finished.touch()
+        if end == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise DivergedError("the second stage's loss is nan")
+try:
+    stages(Path(sys.argv[1]), sys.argv[2])
+except distributed.RedosegError as error:
+    sys.exit(f"redoseg: {error}")
+"""
+
+
+@pytest.mark.parametrize(("end", "codes"), [("diverged", [1, 0]), ("killed", [-signal.SIGKILL, 2])])
+def test_the_others_wait_for_the_second_stage(end: str, codes: list[int], start: Start, tmp_path: Path) -> None:
+    """Where they end before it, torchrun on their machine does too, and the job is lost."""
+    said = both(start, "-c", STAGES, str(tmp_path / "finished"), end)
+    assert [code for code, _, _ in said] == codes, said
+    assert [ours(complaints) for _, _, complaints in said] == [
+        ["redoseg: the second stage's loss is nan"] if end == "diverged" else [],
+        [],  # the store, which says who speaks, has ended with the first
+    ]
+
+
 # ------------------------------------------------------------------------------------------- two machines
 
 
@@ -325,7 +361,7 @@ def test_a_killed_process_ends_the_job_with_one_line(who: int, start: Start, tin
 def test_two_machines_and_a_second_stage(start: Start, tiny: Tiny, tmp_path: Path) -> None:
     """Two torchruns that meet at an address, and a second stage that the first process does alone."""
     folder = tmp_path / "run"
-    config = tiny({"steps": 6, "refine.rounds": 1, "refine.steps": 20, "refine.batch": 4})
+    config = tiny({"steps": 2, "refine.rounds": 1, "refine.steps": 20, "refine.batch": 4})
     meeting = f"--rdzv-endpoint=127.0.0.1:{free_port()}"
     machines = [
         torchrun(

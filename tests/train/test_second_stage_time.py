@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from rich.console import Console
 
 from redoseg.run_folder import Entry
+from redoseg.train import distributed
+from redoseg.train.forecast import forecast_second_stage
+from redoseg.train.stage_data import RunData
 from redoseg.train.status import StatusLine
 from redoseg.train.time_left import Forecast, SecondStageTime, second_stage_left
 from tests.conftest import Tiny
@@ -74,3 +78,13 @@ def test_steps_on_larger_pictures_take_longer(tiny: Tiny) -> None:
         {"refining": 1, "refine_step": 100, "seconds": 150.0},
     ]
     assert second_stage_left(config, 1000, log) == pytest.approx(50 * 0.2 + 100 * 4.0)
+
+
+def test_in_several_processes_nothing_is_expected(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second stage is then not timed beforehand, and what is left is known from its own speed."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    config = tiny(LONG | {"refine.rounds": 1})
+    time = SecondStageTime(config, 50, forecast_second_stage(config, RunData.open(config, torch.device("cpu"))))
+    assert time.left({"refining": 1, "targets": 50, "seconds": 2.0}) is None
+    assert time.left({"refining": 1, "refine_step": 20, "seconds": 7.0}) is None
+    assert time.left({"refining": 1, "refine_step": 40, "seconds": 11.0}) == pytest.approx(60 * 0.2)

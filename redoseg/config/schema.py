@@ -79,6 +79,8 @@ class NetConfig:
     """Channels of the discriminator's first block [channels]"""
     encoder_width: int = ranged(64, 1)
     """Channels of the latent encoder's first block [channels]"""
+    upsampling: Literal["nearest", "bilinear"] = "nearest"
+    """How the region generators double the side: nearest as published, or bilinear, which leaves no grid [name]"""
     generator_attention: bool = True
     """Self-attention in the region generators [true/false]"""
     discriminator_attention: bool = True
@@ -146,7 +148,7 @@ class OptimConfig:
     """Adam, one optimiser a player."""
 
     extractor_rate: float = 1e-5
-    """Learning rate of the mask extractor [per step]"""
+    """Learning rate of the mask extractor; 0 keeps the masks of nets.extractor_from as they are [per step]"""
     extractor_decay: float = 1e-4
     """Weight decay (Adam's own L2) of the mask extractor [factor]"""
     extractor_wait: int = ranged(0, 0)
@@ -298,6 +300,11 @@ class Config:
     def first_steps(self) -> int:
         """Length of the first stage, redrawing; 0 where the second starts from masks that no run made [steps]."""
         return self.steps if self.refine.start == "run" else 0
+
+    @property
+    def masks_stay(self) -> bool:
+        """Whether the masks are those of another run or model, and only drawings are learnt."""
+        return self.nets.extractor_from != "" and self.optim.extractor_rate == 0
 
     @property
     def has_second_stage(self) -> bool:

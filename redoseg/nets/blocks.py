@@ -187,7 +187,11 @@ class UpBlock(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[make.config.activation]
         self.norm1 = ConditionalNorm(make, inputs, latent)
-        self.conv1 = make.upsampled_conv(inputs + 1, outputs, bias=False)
+        self.smooth = make.config.upsampling == "bilinear"
+        if self.smooth:
+            self.conv1 = make.conv(inputs + 1, outputs, 3, bias=False)
+        else:
+            self.conv1 = make.upsampled_conv(inputs + 1, outputs, bias=False)
         self.norm2 = ConditionalNorm(make, outputs, latent)
         self.conv2 = make.conv(outputs, outputs, 3)
         self.shortcut = make.conv(inputs, outputs, 1)
@@ -195,10 +199,17 @@ class UpBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"], mask: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, "b o h2 w2"]:
-        inner = self.conv1(cat_channels([self.activation(self.norm1(x, z)), mask]))
+        inner = cat_channels([self.activation(self.norm1(x, z)), mask])
+        inner = self.conv1(self.doubled(inner) if self.smooth else inner)
         inner = self.conv2(self.activation(self.norm2(inner, z)))
-        # a 1x1 convolution and nearest upsampling commute; this order costs a quarter
-        return inner + F.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
+        # a 1x1 convolution and upsampling commute; this order costs a quarter
+        return inner + self.doubled(self.shortcut(x))
+
+    def doubled(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """Twice the side."""
+        if self.smooth:
+            return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class DownBlock(nn.Module):

@@ -107,6 +107,11 @@ class _Redrawer(Graph):
             "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
         )
 
+    def doubled_smoothly(self, x: str) -> str:
+        """Bilinear x2."""
+        scales = self.constant(torch.tensor([1.0, 1.0, 2.0, 2.0]))
+        return self.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
+
     def pooled(self, x: str, side: int) -> str:
         """Means over squares of `side`."""
         return self.add("AveragePool", x, kernel_shape=[side] * 2, strides=[side] * 2)
@@ -130,9 +135,10 @@ class _Redrawer(Graph):
 
     def up_block(self, x: str, z: str, mask: str, block: UpBlock) -> str:
         inner = self.add("Concat", self.activation(self.conditional_norm(x, z, block.norm1)), mask, axis=1)
-        inner = self.layer(inner, block.conv1)
+        doubled = self.doubled_smoothly if block.smooth else self.doubled
+        inner = self.layer(doubled(inner) if block.smooth else inner, block.conv1)
         inner = self.layer(self.activation(self.conditional_norm(inner, z, block.norm2)), block.conv2)
-        return self.add("Add", inner, self.doubled(self.layer(x, block.shortcut)))
+        return self.add("Add", inner, doubled(self.layer(x, block.shortcut)))
 
     def attention(self, x: str, block: SelfAttention, side: int) -> str:
         def places(values: str, conv: nn.Module) -> str:

@@ -41,6 +41,8 @@ class ImageStore:
         self.layout = memory_layout(config.speed)
         fits = config.data.resident == "auto" and self.pixels.nbytes <= resident_limit(device)
         self.resident = self._copied() if fits else None
+        self.masks: UInt8[Tensor, "p h w"] | None = None
+        """Of each picture how much a pixel is region 0, of two, where masks stay as they are; 255 is wholly."""
 
     def _copied(self) -> UInt8[Tensor, "p h w 3"]:
         """All pictures in the device's memory, part by part: they may be more than the host's can hold."""
@@ -63,6 +65,16 @@ class ImageStore:
     ) -> Float[Tensor, "b 3 h w"]:
         """The pictures of these numbers, mirrored where `flips` is true."""
         return self.floats(self.stored(indices).to(self.device), flips)
+
+    def regions(
+        self, indices: Int[np.ndarray, " b"], flips: Bool[np.ndarray, " b"] | None = None
+    ) -> Float[Tensor, "b 2 h w"]:
+        """The masks that stay as they are, of the pictures of these numbers, mirrored where `flips` is true."""
+        assert self.masks is not None
+        mask = self.masks[torch.from_numpy(indices)].to(self.device).float() / 255
+        if flips is not None:
+            mask = torch.where(torch.from_numpy(flips).to(self.device)[:, None, None], mask.flip(2), mask)
+        return torch.stack([mask, 1 - mask], 1).contiguous(memory_format=self.layout)
 
     def stored(self, indices: Int[np.ndarray, " b"]) -> UInt8[Tensor, "b h w 3"]:
         """The pictures of these numbers as they are stored: on the device if all are, else on the host."""
@@ -91,6 +103,8 @@ class Batch:
     drawn: StepDraws
     images: Float[Tensor, "b 3 h w"]
     real: Float[Tensor, "b 3 h w"]
+    masks: Float[Tensor, "b n h w"] | None
+    """Of the pictures to redraw, where they stay as they are; else the extractor gives them."""
 
 
 class BatchLoader:
@@ -144,7 +158,8 @@ class BatchLoader:
         images = real = self.bank.floats(taken[:count], flips[0])
         if self.config.objective.other_real:
             real = self.bank.floats(taken[count:], flips[1])
-        return Batch(drawn, images, real)
+        masks = None if self.bank.masks is None else self.bank.regions(drawn.redrawn, flips[0])
+        return Batch(drawn, images, real, masks)
 
     def waited_share(self) -> float:
         """Share of the time that `take` waited for bytes to be on the device, since this was last asked.

@@ -79,6 +79,7 @@ def train(
                     centre=centre,
                     colours=colours,
                     shifts=shifts,
+                    masks=batch.masks,
                 )
             refuse_non_finite(redrawn["total"], "redrawer", step)
             state.redrawer_optimiser.zero_grad()
@@ -90,7 +91,7 @@ def train(
             if objective.fresh_fakes:
                 fresh = redrawn["latents"] if objective.same_latents else drawn.fresh_latents.to(device)
                 with torch.no_grad(), precision:
-                    fakes = redraw(images, fresh, chosen, shifts)[0]
+                    fakes = redraw(images, fresh, chosen, shifts, batch.masks)[0]
             penalised = bool(objective.real_penalty) and step % PENALTY_EVERY == 0
             with precision:
                 judged = discriminator(batch.real, fakes, changes[1], penalised=penalised)

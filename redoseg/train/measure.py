@@ -80,11 +80,16 @@ def evenly_spaced(count: int, most: int) -> Int[np.ndarray, " p"]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
+def region_of(config: Config, masks: Float[np.ndarray, "p n h w"]) -> int:
+    """Which region is the object, chosen without labels; where masks stay, the first, as they are taken over."""
+    return 0 if config.masks_stay else metrics.object_region(masks)
+
+
 def evaluate_now(state: TrainState, bank: ImageStore, watched: Watched | None, most: int) -> Entry:
     """Sizes and object region on training pictures, and scores on watched ones, of the moving average."""
     extractor = state.average.nets["extractor"]
     masks = soft_masks(extractor, bank, evenly_spaced(len(bank), LOOKED_AT))
-    region = metrics.object_region(masks)
+    region = region_of(state.config, masks)
     entry: Entry = {
         "object_region": region,
         "average_sizes": [round(float(s), 5) for s in masks.mean((0, 2, 3))],
@@ -115,7 +120,7 @@ def sample_rows(
     source = bank if watched is None else watched.bank
     indices = evenly_spaced(len(source), SAMPLE_IMAGES)
     images = source(indices)
-    masks = extractor(images)
+    masks = extractor(images) if source.masks is None else source.regions(indices)
     shape = (len(indices), config.nets.regions, config.nets.latent)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(images.device)
     rows = [_bytes(images, bank.signed)]

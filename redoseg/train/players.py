@@ -69,12 +69,14 @@ class Redrawer(nn.Module):
         latents: Float[Tensor, "b n d"],
         chosen: Int[Tensor, " b"],
         shifts: Float[Tensor, "b 2"] | None = None,
+        masks: Float[Tensor, "b n h w"] | None = None,
     ) -> tuple[Float[Tensor, "m 3 h w"], Float[Tensor, "b n 3 h w"], Float[Tensor, "b n h w"]]:
         """Redrawn pictures (`losses.compose`), the parts they were made of, and the masks.
 
-        With `shifts`, from -1 to 1, the pictures' own objects on redrawn grounds follow (`losses.moved`).
+        With `shifts`, from -1 to 1, the pictures' own objects on redrawn grounds follow (`losses.moved`). The
+        extractor gives the masks, unless `masks` does.
         """
-        masks = self.extractor(images)
+        masks = self.extractor(images) if masks is None else masks
         parts = drawn = self.draw(latents, masks)
         if self.config.mask_drawings:
             parts = parts * masks.unsqueeze(2)
@@ -95,11 +97,12 @@ class Redrawer(nn.Module):
         centre: Float[Tensor, ""] | None = None,
         colours: Float[Tensor, "3 3"] | None = None,
         shifts: Float[Tensor, "b 2"] | None = None,
+        masks: Float[Tensor, "b n h w"] | None = None,
     ) -> dict[str, Tensor]:
         """The losses and their `total`.
 
         `changes` augment what the discriminator sees; `centre` comes from `centre_pull`, `colours` from
-        `self_redraw_colours`, `shifts` move objects (`redraw`).
+        `self_redraw_colours`, `shifts` move objects and `masks` stand for the extractor's (`redraw`).
 
         Also without gradient: the `fakes`, the `latents` that made them, and the regions' mean `sizes`.
         With several ranks all of that is of this rank's pictures, and its mean over the ranks that of the batch.
@@ -108,7 +111,7 @@ class Redrawer(nn.Module):
         with self.norms():
             if c.self_redraw_weight:
                 read = self.encoder(images).view_as(latents)
-            fakes, parts, masks = self.redraw(images, latents, chosen, shifts)
+            fakes, parts, masks = self.redraw(images, latents, chosen, shifts, masks)
             terms = {
                 "redrawer": losses.redrawer_adversarial(discriminator.score_as_constant(fakes, changes), c.adversarial)
             }

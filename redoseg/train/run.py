@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from redoseg import metrics
 from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.data import labelled_images
@@ -35,7 +34,7 @@ from redoseg.train.continuing import check_contents, check_folder, write_config
 from redoseg.train.forecast import forecast_second_stage
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
-from redoseg.train.measure import LOOKED_AT, evenly_spaced, image_scores, sample_rows, soft_masks
+from redoseg.train.measure import LOOKED_AT, evenly_spaced, image_scores, region_of, sample_rows, soft_masks
 from redoseg.train.plots import draw_curves, draw_samples
 from redoseg.train.refine import refine
 from redoseg.train.refine_state import RefineState
@@ -336,7 +335,7 @@ class Run:
         looked_at = evenly_spaced(len(stage.bank), LOOKED_AT)
         if extractor is not None:
             masks = soft_masks(extractor, stage.bank, looked_at)
-            region = metrics.object_region(masks)
+            region = region_of(self.config, masks)
         elif self.data.start is not None:
             regions, region = self.data.start.regions(looked_at, stage.bank.size), 0
             masks = np.stack([regions == 0, regions == 1], 1).astype(np.float32)
@@ -367,8 +366,9 @@ class Run:
         draw_curves(folder.log.entries(), folder.curves)
         if extractor is not None:
             draw_samples(sample_rows(state, extractor, stage.bank, stage.watched, region), folder.last_sample)
+            size = self.data.kept_size or stage.bank.size
             export_extractor(
-                extractor, self.config, folder.mask, name=folder.path.name, object_region=region, size=stage.bank.size
+                extractor, self.config, folder.mask, name=folder.path.name, object_region=region, size=size
             )
         write_report(folder, self.config, outcome)
         if state.step:

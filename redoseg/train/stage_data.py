@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from redoseg.config.schema import Config
 from redoseg.data import BUILT_IN, ImageSet, is_prepared, open_data
+from redoseg.errors import ModelError
+from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import Outcome
 from redoseg.train import distributed
 from redoseg.train.corrections import Corrections
@@ -16,10 +20,12 @@ from redoseg.train.loader import ImageStore
 from redoseg.train.measure import Watched
 from redoseg.train.start_masks import StartMasks
 
+CHUNK = 256  # pictures whose masks are made at once
 
-def open_training_images(config: Config) -> ImageSet:
-    """The images to learn from, without their masks, at the larger of both stages' sizes. Raises DataError."""
-    data, size = config.data, config.largest_size
+
+def open_training_images(config: Config, size: int = 0) -> ImageSet:
+    """The images to learn from, without their masks, at `size` or the larger of both stages'. Raises DataError."""
+    data, size = config.data, size or config.largest_size
     if data.source in BUILT_IN:
         images = open_data(data.source, size, regions=config.nets.regions, split="train", count=data.pictures)
     else:
@@ -45,6 +51,24 @@ def open_watched_images(config: Config) -> ImageSet | None:
     return open_data(
         data.evaluate_on, config.largest_size, regions=config.nets.regions, split=split, mask_values=data.mask_values
     )
+
+
+def masks_that_stay(segmenter: Segmenter, images: ImageSet, size: int) -> UInt8[torch.Tensor, "p h w"]:
+    """How much each pixel is the model's object, 0 to 255, at `size` [pixels]; of images at the model's own size.
+
+    Raises ModelError where that is smaller than `size`.
+    """
+    side = segmenter.size // size
+    if not side:
+        raise ModelError(
+            f"data.size is {size}, but the masks of nets.extractor_from have {segmenter.size} pixels; set --data.size "
+            f"{segmenter.size} or less"
+        )
+    masks = np.empty((len(images), size, size), np.uint8)
+    for start in range(0, len(images), CHUNK):
+        some = segmenter.batch(np.asarray(images.pixels[start : start + CHUNK]))[:, segmenter.object_region]
+        masks[start : start + CHUNK] = some.reshape(-1, size, side, size, side).mean((2, 4)) * 255 + 0.5
+    return torch.from_numpy(masks)
 
 
 @dataclass(frozen=True)
@@ -78,6 +102,8 @@ class RunData:
     """Masks that the second stage starts from; None where they are the first stage's."""
     corrections: Corrections | None = None
     """Masks that a person corrected; None where the settings name none."""
+    kept_size: int = 0
+    """Side at which the network sees pictures whose masks stay as they are; 0 where masks are learnt [pixels]."""
 
     @property
     def second(self) -> StageData:
@@ -110,8 +136,13 @@ class RunData:
         sizes = [config.round_size(number) for number in range(1, config.refine.rounds + 1)]
         if not distributed.is_main():
             sizes = []
+        kept_size = 0
+        if config.masks_stay:
+            segmenter = Segmenter(config.nets.extractor_from, config.threads or None, edges="plain")
+            kept_size = segmenter.size
+            first.bank.masks = masks_that_stay(segmenter, open_training_images(config, kept_size), config.data.size)
         at = {config.data.size: first}
         for size in sizes:
             if size not in at:
                 at[size] = StageData.at(size, images, watched, config, device)
-        return cls(images, first, tuple(at[size] for size in sizes), start, corrections)
+        return cls(images, first, tuple(at[size] for size in sizes), start, corrections, kept_size)

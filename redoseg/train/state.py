@@ -58,6 +58,7 @@ class TrainState:
         redrawer, discriminator = (placed(player(config), config, device) for player in players)
         if config.nets.extractor_from:
             take_over(redrawer.extractor, config.nets.extractor_from)
+        redrawer.extractor.requires_grad_(not config.masks_stay)
         optim = config.optim
         groups = [
             {
@@ -118,6 +119,7 @@ class TrainState:
         # its weights come from here, so the run that they once came from may be gone
         state = cls.fresh(replace(config, nets=replace(config.nets, extractor_from="")), device, about["restarts"])
         state.config, state.step = config, about["step"]
+        state.redrawer.extractor.requires_grad_(not config.masks_stay)
         for name, module in (
             ("redrawer", state.redrawer),
             ("critic", state.discriminator),

@@ -64,6 +64,10 @@ class Entry(TypedDict, total=False):
     object_region: int
     average_sizes: list[float]
     watched_sizes: list[float]
+    texture: float
+    """Distance of drawn objects to real ones by texture, of training images, in a run whose masks stay."""
+    texture_real: float
+    """The same of other real objects: the floor."""
     iou: float
     accuracy: float
     iou_oracle_flip: float
@@ -107,6 +111,8 @@ class Outcome(TypedDict, total=False):
     """float32 or bfloat16: what `precision` was on the machine where it ended."""
     rounds_left: int
     """Rounds of the second stage that are not done; missing where there are none."""
+    redraw_steps: int
+    """Steps of the third stage that are done; missing where there are none."""
     restarts: int
     object_region: int
     sizes: list[float]
@@ -181,6 +187,10 @@ class About(TypedDict, total=False):
     """Time that training took, where it is known [s]."""
     refined: bool
     """Whether the extractor is that of the second stage."""
+    redraw_steps: int
+    """Steps of the third stage that generators and encoder come from, where they do."""
+    drawing_size: int
+    """Side of its drawings [pixels]."""
     scores: dict[str, float | int]
     """Figures of just these weights, where there are any."""
 
@@ -203,6 +213,8 @@ class RunFolder:
         self.targets = path / "targets.safetensors"
         self.mask = path / MODEL_FILE
         self.redraw = path / REDRAW_FILE
+        self.drawings = path / "drawings"
+        """The third stage: a run folder."""
         self.report = path / "report.md"
         self.outcome = path / "outcome.json"
 

@@ -95,6 +95,8 @@ def _rehearse(command: Train, folder: Path) -> int:
 
 def plan(config: Config, images: ImageSet, expected: Forecast) -> list[str]:
     """What a run does and how long that takes, in lines for people."""
+    from redoseg.train.third_stage import drawing_config
+
     first, second = expected.first_stage(config), expected.second_stage(config, len(images))
     refine = config.refine
     lines = [f"would train on {len(images):,} pictures of {images.name}"]
@@ -116,6 +118,12 @@ def plan(config: Config, images: ImageSet, expected: Forecast) -> list[str]:
         )
     if config.first_steps and config.has_second_stage:
         lines.append(f"both stages: {minutes(first + second)}")
+    if config.redraw.steps:
+        drawing, third = drawing_config(config, ""), config.redraw.steps * expected.drawing_step
+        lines.append(
+            f"third stage: {drawing.steps:,} steps of {drawing.batch} pictures at {drawing.data.size} px, for "
+            f"drawings; {minutes(third)}"
+        )
     return lines
 
 
@@ -156,6 +164,8 @@ def _train(config: Config, folder: Path, resume: bool, device: str, refine_again
     what = "a row a picture: the picture, its mask" + (", each region redrawn" if config.first_steps else "")
     say(f"look at {folder / 'samples' / 'last.png'}: {what}")
     say(f"use it: redoseg segment {folder} photo.jpg -o out/")
+    if "redraw_steps" in outcome:
+        say(f"its drawings: redoseg redraw {folder} photo.jpg -o drawn/")
     return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
 
 

@@ -172,6 +172,17 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: refine.start {start} needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
             "--refine.start run"
         )
+    if config.redraw.steps and not config.has_second_stage:
+        raise ConfigError(
+            f"{where}: redraw.steps needs the masks of a second stage, but refine.rounds is 0; set --refine.rounds 2, "
+            "or remove redraw.steps"
+        )
+    # the recipe `redraw` has no masks yet: those are what its user adds
+    if where == "settings" and config.optim.extractor_rate == 0 and not config.nets.extractor_from:
+        raise ConfigError(
+            f"{where}: optim.extractor_rate 0 keeps the masks of nets.extractor_from, which is empty; set "
+            "--nets.extractor-from to a run or a model, or raise optim.extractor_rate"
+        )
     if config.refine.corrected and not config.has_second_stage:
         raise ConfigError(
             f"{where}: refine.corrected needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
@@ -204,6 +215,7 @@ def check(config: Config, where: str = "settings") -> None:
         ("refine.start", start != "run"),
         ("refine.corrected", config.refine.corrected != ""),
         ("refine.composites", config.refine.composites > 0),
+        ("redraw.steps", config.redraw.steps > 0),
         ("objective.move", config.objective.move > 0),
         ("nets.extractor_from", config.nets.extractor_from != ""),
         ("watch.picture_scores", config.watch.picture_scores),

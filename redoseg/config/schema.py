@@ -243,6 +243,18 @@ class RefineConfig:
 
 
 @dataclass(frozen=True)
+class RedrawConfig:
+    """Third stage: new generators learn to draw the object and the ground of the finished masks, which stay."""
+
+    steps: int = ranged(0, 0)
+    """Length of that stage; 0 is off [steps]"""
+    size: int = ranged(0, 0)
+    """Side of its drawings; 0 is that of the recipe, or of the masks if they are smaller [pixels]"""
+    recipe: str = "redraw"
+    """Recipe whose nets, objective and optim that stage takes [name or path]"""
+
+
+@dataclass(frozen=True)
 class WatchConfig:
     """What is written while training, and what counts as collapse."""
 
@@ -293,6 +305,8 @@ class Config:
     """Ways to compute"""
     refine: RefineConfig = field(default_factory=RefineConfig)
     """Second stage"""
+    redraw: RedrawConfig = field(default_factory=RedrawConfig)
+    """Third stage"""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Logging and collapse"""
 

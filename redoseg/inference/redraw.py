@@ -88,6 +88,8 @@ class RedrawModel:
                 f"{found.where} and the {MODEL_FILE} beside it are of two different models: export them again"
             )
         self.latent, self._size = self._network.latent, self._network.size
+        # a third stage has the object first, wherever the masks have it
+        self._turned = self._network.object_region != ours.object_region
 
     @classmethod
     def from_pretrained(
@@ -183,13 +185,16 @@ class RedrawModel:
     ) -> list[NDArray[np.float32]]:
         """Drawings (m, n, 3, S, S) and the latents (m, n, d) they were made from, of one image and its masks."""
         count = len(latents)
+        if self._turned:
+            masks, latents = masks[::-1], latents[:, ::-1]
         inputs = {
             "picture": np.repeat(seen[None], count, 0),
             "masks": np.repeat(masks[None], count, 0),
             "latents": np.ascontiguousarray(latents, np.float32),
             "read": np.full((count, self.regions), float(read), np.float32),
         }
-        return self._network.run(["drawings", "latents_used"], inputs)
+        found = self._network.run(["drawings", "latents_used"], inputs)
+        return [values[:, ::-1] for values in found] if self._turned else found
 
     def _draw(self, scene: _Scene, latents: Latents, what: What) -> list[Image.Image]:
         latents = np.asarray(latents, np.float32)

@@ -39,18 +39,19 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
         "pipeline_tag": "image-segmentation",
         "tags": ["redoseg", "onnx", "unsupervised", "image-segmentation", "foreground-segmentation"],
     }
-    labels = _labels_of(about)
+    labels, draws = _labels_of(about), bool(config.first_steps or about.get("redraw_steps"))
+    drawn = about.get("drawing_size", config.data.size)
     if labels:
         header["tags"] = [tag for tag in header["tags"] if tag != "unsupervised"]
     lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()), "---", ""]
     lines += [
         f"# {name}",
         "",
-        *_summary(config, labels),
+        *_summary(config, labels, drawn_later=bool(about.get("redraw_steps"))),
         "",
         "```",
         "redoseg segment FOLDER photo.jpg -o out/  # FOLDER: this one, or hf://user/name of where you found it",
-        *(["redoseg redraw FOLDER photo.jpg -o out/"] if config.first_steps else []),
+        *(["redoseg redraw FOLDER photo.jpg -o out/"] if draws else []),
         "```",
         "",
         "| | |",
@@ -69,10 +70,10 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
     finer = (
         f"**Limits.** It sees {seen} x {seen} pixels: what is finer is lost or guessed from the photograph's colours"
     )
-    if config.first_steps:
+    if draws:
         lines += [
             f"{finer},",
-            f"and drawings have no more than {config.data.size} pixels a side in them. "
+            f"and drawings have no more than {drawn} pixels a side in them. "
             "It knows only the kind of object that it was",
         ]
     else:
@@ -99,7 +100,7 @@ def _labels_of(about: About) -> str:
     return ", then ".join(parts)
 
 
-def _summary(config: Config, labels: str) -> list[str]:
+def _summary(config: Config, labels: str, drawn_later: bool) -> list[str]:
     """What the model does, and what its masks were learnt from."""
     if config.first_steps:
         alone = f"and {labels}," if labels else "alone, without a mask,"
@@ -109,12 +110,13 @@ def _summary(config: Config, labels: str) -> list[str]:
             "with redoseg.",
         ]
     start = _STARTS.get(config.refine.start, "masks that were given")
+    drawings = "Drawings were learnt afterwards, for these masks." if drawn_later else "Nothing was redrawn."
     cut = " and GrabCut" if config.uses_grabcut else ""
     without = ", without a mask" if config.refine.start in _STARTS else ""
     without = f" and {labels}" if labels else without
     return [
         "Cuts the object out of photographs of one kind of object. Learnt from pictures" + without + ", with redoseg:",
-        f"from {start}{cut}, then from its own masks. Nothing was redrawn.",
+        f"from {start}{cut}, then from its own masks. {drawings}",
     ]
 
 

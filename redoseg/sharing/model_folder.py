@@ -47,6 +47,7 @@ from redoseg.train.loader import ImageStore
 from redoseg.train.measure import LOOKED_AT, evenly_spaced, soft_masks
 from redoseg.train.refined import load_refined
 from redoseg.train.stage_data import open_training_images
+from redoseg.train.third_stage import finished_drawings
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class TrainedNets:
     mask_size: int
     """Side of the extractor's pictures and masks [pixels]."""
     about: About
+    drawing: Config | None = None
+    """Settings of generators and encoder, where a third stage has others."""
+    drawing_region: int = 0
+    """Which of its generators draws the object."""
 
 
 def read_run(folder: Path) -> TrainedNets:
@@ -118,7 +123,24 @@ def read_run(folder: Path) -> TrainedNets:
     for net in (extractor, generators, encoder):
         net.eval().requires_grad_(False)
     about["mask_size"] = config.data.size if refined is None else config.refined_size
+    if config.masks_stay:
+        about["mask_size"] = Segmenter(folder).size  # that of the model which they come from
     drawn = generators if saved["step"] or config.first_steps else None
+    drawings = finished_drawings(files)
+    if drawings is not None:
+        third = read_run(drawings.path)
+        about["redraw_steps"], about["drawing_size"] = third.about["step"], third.config.data.size
+        return TrainedNets(
+            config,
+            extractor,
+            third.generators,
+            third.encoder,
+            about["object_region"],
+            about["mask_size"],
+            about,
+            drawing=third.config,
+            drawing_region=third.object_region,
+        )
     return TrainedNets(config, extractor, drawn, encoder, about["object_region"], about["mask_size"], about)
 
 
@@ -179,9 +201,9 @@ def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -
     save_checkpoint(folder / WEIGHTS_FILE, tensors, described)
     export_extractor(nets.extractor, config, folder / MODEL_FILE, name=name, object_region=region, size=nets.mask_size)
     if nets.generators is not None:
-        write_atomic(
-            folder / REDRAW_FILE, redrawer_bytes(nets.generators, nets.encoder, config, name=name, object_region=region)
-        )
+        drawing = (config, region) if nets.drawing is None else (nets.drawing, nets.drawing_region)
+        content = redrawer_bytes(nets.generators, nets.encoder, drawing[0], name=name, object_region=drawing[1])
+        write_atomic(folder / REDRAW_FILE, content)
     files = [file for file in (MODEL_FILE, REDRAW_FILE, WEIGHTS_FILE) if (folder / file).exists()]
     sizes = {file: (folder / file).stat().st_size for file in files}
     write_atomic(folder / CARD_FILE, write_card(name, config, about, sizes, statements).encode())

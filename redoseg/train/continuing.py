@@ -148,6 +148,7 @@ def _refuse_changes(before: Config, config: Config, folder: RunFolder, refine_ag
     """Raises RunError where a run cannot continue under new settings; those of a second stage to come are free."""
     free = _refining_is_free(config, folder, refine_again)
     compared = replace(before, steps=0, speed=config.speed, refine=config.refine if free else before.refine)
+    compared = replace(compared, redraw=config.redraw)  # its own folder says what it was
     changes = differences(anywhere(compared), anywhere(replace(config, steps=0)))
     if changes:
         raise RunError(

@@ -17,6 +17,7 @@ from redoseg.train.refine_state import RefineState, Targets
 from redoseg.train.stage_data import RunData
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
+from redoseg.train.third_stage import drawing_config
 from redoseg.train.time_left import Forecast
 
 STEPS = 3  # the first is the slowest, and is left out
@@ -55,10 +56,19 @@ def _time_round(config: Config, fine: ImageStore, number: int) -> tuple[float, f
 
 
 def forecast(config: Config, data: RunData) -> Forecast:
-    """Time a few steps of both stages."""
-    second = forecast_second_stage(config, data)
-    if not config.first_steps:
-        return second
+    """Time a few steps of each stage."""
+    found = forecast_second_stage(config, data)
+    if config.first_steps:
+        found = replace(found, step=_time_step(config, data.first.bank))
+    if config.redraw.steps:
+        third = drawing_config(config, "")
+        bank = ImageStore(data.images.resized(third.data.size), third, data.first.bank.device)
+        found = replace(found, drawing_step=_time_step(third, bank))
+    return found
+
+
+def _time_step(config: Config, bank: ImageStore) -> float:
+    """Seconds of one step of the game."""
     never = 10**9
     watch = replace(
         config.watch,
@@ -78,6 +88,5 @@ def forecast(config: Config, data: RunData) -> Forecast:
         stop=lambda: len(times) > STEPS,
     )
     with torch.random.fork_rng(devices=[]):
-        bank = data.first.bank
         train(TrainState.fresh(short, bank.device), bank, None, hooks)
-    return replace(second, step=(times[-1] - times[1]) / (STEPS - 1))
+    return (times[-1] - times[1]) / (STEPS - 1)

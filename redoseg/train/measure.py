@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from redoseg import metrics
 from redoseg.config.schema import Config
 from redoseg.data import ImageSet
+from redoseg.images.texture import patches_of, texture_distance
 from redoseg.run_folder import Entry
 from redoseg.train.loader import ImageStore
 from redoseg.train.state import TrainState
@@ -29,7 +30,9 @@ SAMPLE_IMAGES = 8
 def soft_masks(
     extractor: torch.nn.Module, bank: ImageStore, indices: Int[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p n h w"]:
-    """Soft masks of these pictures."""
+    """Soft masks of these pictures; those that stay as they are, where the bank has such."""
+    if bank.masks is not None:
+        return bank.regions(indices).cpu().numpy()
     chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
     return np.concatenate([extractor(bank(chunk)).float().cpu().numpy() for chunk in chunks])
 
@@ -100,7 +103,25 @@ def evaluate_now(state: TrainState, bank: ImageStore, watched: Watched | None, m
         entry["watched_sizes"] = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
         scores = watched.scores(masks, indices, region)
         entry |= cast(Entry, {k: round(float(v), 5) for k, v in scores.items() if k != "pictures"})
+    if state.config.masks_stay:
+        entry |= _textures(state, bank)
     return entry
+
+
+@torch.no_grad()
+def _textures(state: TrainState, bank: ImageStore) -> Entry:
+    """How far drawn objects are from real ones by texture, and real ones from other real ones."""
+    looked_at = evenly_spaced(len(bank), LOOKED_AT)
+    first, second = looked_at[::2], looked_at[1::2]
+    images, masks = bank(second), bank.regions(second)[:, :1]
+    latents = torch.randn((len(second), state.config.nets.latent), generator=torch.Generator().manual_seed(0))
+    generator = state.average.nets["generators"].get_submodule("0")
+    drawn = masks * generator(latents.to(images.device), masks) + (1 - masks) * images
+    others = (_bytes(drawn, bank.signed), _bytes(images, bank.signed))
+    inside = soft_masks(generator, bank, looked_at)[:, 0] > 0.5
+    real = patches_of(_bytes(bank(first), bank.signed), inside[::2], 0)
+    redrawn, own = (texture_distance(real, patches_of(other, inside[1::2], 1)) for other in others)
+    return {"texture": round(redrawn, 2), "texture_real": round(own, 2)}
 
 
 def _bytes(batch: Float[Tensor, "k 3 h w"], signed: bool) -> UInt8[np.ndarray, "k h w 3"]:

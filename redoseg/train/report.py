@@ -38,6 +38,8 @@ def ending(outcome: Outcome) -> str:
         return "collapsed: a region has all but vanished"
     if not outcome["stopped"]:
         return "second stage under way" if is_under_way(outcome) else "finished"
+    if "redraw_steps" in outcome:
+        return "stopped by hand in the third stage"
     if outcome["step"] == outcome["steps"]:
         return "stopped by hand in the second stage"
     return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"

@@ -7,6 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -44,6 +45,7 @@ from redoseg.train.stage_data import RunData, StageData
 from redoseg.train.state import SEEDS_APART, TrainState
 from redoseg.train.status import StatusLine
 from redoseg.train.stopping import asked_to_stop
+from redoseg.train.third_stage import forget_drawings, learn_to_draw
 from redoseg.train.time_left import Forecast, SecondStageTime
 
 
@@ -96,6 +98,9 @@ def run(
         _announce(config, data, console)
         session_of_run = Run(config, folder, data, StatusLine(console, config.steps))
         outcome = session_of_run.refine_again() if refine_again else session_of_run.go(resume)
+        if config.redraw.steps and not (outcome["stopped"] or outcome["collapsed"]):
+            console.print(f"third stage: drawings for these masks, in {printable(folder.drawings)}", soft_wrap=True)
+            outcome = learn_to_draw(config, folder, partial(run, device=device, console=console))
         return outcome | {"left_out": len(data.images.bad)}
 
 
@@ -201,6 +206,7 @@ class Run:
                 extractor = self._refine(state, at, stop, redrawn)
                 if extractor is None:
                     return self._finish_so_far(state, at, redrawn | {"stopped": True})
+                forget_drawings(folder)
                 save_refined(folder.refined, extractor, config, state.restarts)
                 at.remove(folder)
             return self._end(state, extractor, redrawn)
@@ -221,6 +227,7 @@ class Run:
                 return redrawn | {"stopped": True}
             write_config(folder, config, self.data)
             state.save(folder.state)
+            forget_drawings(folder)
             save_refined(folder.refined, extractor, config, state.restarts)
             folder.log.rewind(state.restarts, state.step, at.entries)
             at.remove(folder)

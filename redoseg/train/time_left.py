@@ -19,6 +19,8 @@ class Forecast:
     """Of making one mask that the second stage learns from, in each of its rounds."""
     refine_steps: tuple[float, ...]
     """Of a step of the second stage, in each of its rounds."""
+    drawing_step: float = 0.0
+    """Of a step of the third stage."""
 
     def first_stage(self, config: Config) -> float:
         """Seconds of the whole first stage."""

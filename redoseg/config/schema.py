@@ -148,7 +148,7 @@ class OptimConfig:
     """Adam, one optimiser a player."""
 
     extractor_rate: float = 1e-5
-    """Learning rate of the mask extractor; 0 keeps the masks of nets.extractor_from as they are [per step]"""
+    """Learning rate of the mask extractor; 0 does not change the masks of nets.extractor_from [per step]"""
     extractor_decay: float = 1e-4
     """Weight decay (Adam's own L2) of the mask extractor [factor]"""
     extractor_wait: int = ranged(0, 0)

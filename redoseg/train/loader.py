@@ -42,7 +42,7 @@ class ImageStore:
         fits = config.data.resident == "auto" and self.pixels.nbytes <= resident_limit(device)
         self.resident = self._copied() if fits else None
         self.masks: UInt8[Tensor, "p h w"] | None = None
-        """Of each picture how much a pixel is region 0, of two, where masks stay as they are; 255 is wholly."""
+        """Of each picture how much a pixel is region 0, of two, where masks do not change; 255 is wholly."""
 
     def _copied(self) -> UInt8[Tensor, "p h w 3"]:
         """All pictures in the device's memory, part by part: they may be more than the host's can hold."""
@@ -69,7 +69,7 @@ class ImageStore:
     def regions(
         self, indices: Int[np.ndarray, " b"], flips: Bool[np.ndarray, " b"] | None = None
     ) -> Float[Tensor, "b 2 h w"]:
-        """The masks that stay as they are, of the pictures of these numbers, mirrored where `flips` is true."""
+        """The masks that do not change, of the pictures of these numbers, mirrored where `flips` is true."""
         assert self.masks is not None
         mask = self.masks[torch.from_numpy(indices)].to(self.device).float() / 255
         if flips is not None:
@@ -104,7 +104,7 @@ class Batch:
     images: Float[Tensor, "b 3 h w"]
     real: Float[Tensor, "b 3 h w"]
     masks: Float[Tensor, "b n h w"] | None
-    """Of the pictures to redraw, where they stay as they are; else the extractor gives them."""
+    """Of the pictures to redraw, where they do not change; else the extractor gives them."""
 
 
 class BatchLoader:

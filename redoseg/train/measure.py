@@ -30,7 +30,7 @@ SAMPLE_IMAGES = 8
 def soft_masks(
     extractor: torch.nn.Module, bank: ImageStore, indices: Int[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p n h w"]:
-    """Soft masks of these pictures; those that stay as they are, where the bank has such."""
+    """Soft masks of these pictures; those that do not change, where the bank has such."""
     if bank.masks is not None:
         return bank.regions(indices).cpu().numpy()
     chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]

@@ -103,7 +103,7 @@ class RunData:
     corrections: Corrections | None = None
     """Masks that a person corrected; None where the settings name none."""
     kept_size: int = 0
-    """Side at which the network sees pictures whose masks stay as they are; 0 where masks are learnt [pixels]."""
+    """Side at which the network sees pictures whose masks do not change; 0 where masks are learnt [pixels]."""
 
     @property
     def second(self) -> StageData:

@@ -1,7 +1,7 @@
 """Third stage: drawings for masks that are finished.
 
 It is a run of its own, of the recipe `redraw`, in the folder `drawings` of the run: new generators, a new discriminator
-and a new latent encoder play the first stage's game for the masks of the second, which stay as they are.
+and a new latent encoder play the first stage's game for the masks of the second, which do not change.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def test_defaults_are_the_published_runs() -> None:
     assert {key: defaults[key] for key in PUBLISHED} == PUBLISHED
     objective = {key for key in defaults if key.startswith(("objective.", "nets.", "optim."))}
     assert objective - PUBLISHED.keys() == {
-        "optim.average", "optim.extractor_wait", "nets.extractor", "nets.extractor_from", "objective.move"
+        "optim.average", "optim.extractor_wait", "nets.extractor", "nets.extractor_from", "objective.move",
+            "objective.real_penalty", "nets.upsampling",
     }  # fmt: skip
 
 

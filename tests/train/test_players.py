@@ -194,6 +194,7 @@ SWITCHES: dict[str, Case] = {
     "objective.border_weight": (5.0, ("extractor",), ("generators", "encoder"), {}),
     "objective.self_redraw_weight": (5.0, REDRAWER, (), {}),
     "objective.self_redraw_colours": ("whitened", REDRAWER, (), {"objective.self_redraw_weight": 5.0}),
+    "nets.upsampling": ("bilinear", ("extractor", "generators", "critic"), (), {}),
     "nets.regions": (3, ALL, (), {}),
     "nets.latent": (6, ("generators", "encoder"), (), {}),
     "nets.extractor": ("unet", ("extractor",), (), {"data.size": 32}),

@@ -25,6 +25,7 @@ TABLES = {  # after the name of a table of settings, what it is for
     "optim": "Optimisers",
     "speed": "Ways to compute",
     "refine": "Second stage",
+    "redraw": "Third stage",
     "watch": "Logging and collapse",
 }
 RANGES = {key: (least, most) for key, least, most in ranges(Config())}

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import struct
 import zlib
@@ -15,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from redoseg.errors import DataError, FullError
+from redoseg.errors import DataError, FullError, RedosegError
 
 try:
     import fcntl
@@ -341,6 +342,28 @@ def make_folder(folder: Path) -> None:
         if _in_cache(folder) or not isinstance(error, FileExistsError | NotADirectoryError):
             remedy = suggest_fix(error, folder)
         raise _unwritable(error)(f"{printable(folder)} cannot be made ({describe_error(error)}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path, what: str = "folder") -> Iterator[Path]:
+    """A new folder to fill within the block, which then gets the name `out`; a kill leaves none of that name.
+
+    `what` it is, for messages. Raises RedosegError if `out` exists, DataError if it cannot be made.
+    """
+    if out.exists():
+        raise RedosegError(f"{printable(out)} exists; expected a new {what}; choose another path")
+    partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    try:
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            os.rename(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error, out)}"
+        ) from error
 
 
 def check_writable(folder: Path) -> None:

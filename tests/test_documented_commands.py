@@ -27,6 +27,7 @@ import torch
 from PIL import Image
 
 from redoseg.bench import scaling
+from redoseg.browser.runtime import Runtime
 from redoseg.cli import bench, console, main, verbs
 from redoseg.config.recipe import flat, from_values, nested, to_values
 from redoseg.config.schema import Config
@@ -374,6 +375,8 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         )  # minutes otherwise
         # seconds otherwise, and no cut is looked at: tests/evaluation/test_baselines.py
         monkeypatch.setattr("cv2.grabCut", lambda _, mask, *__: (mask, None, None))
+        # fetched from the npm registry otherwise: tests/browser/
+        monkeypatch.setattr("redoseg.browser.site.find_runtime", lambda *_: Runtime("const ort={};", b""))
         if words[1:2] == ["serve"]:
             monkeypatch.setattr("threading.Event.wait", lambda *_: None)
         monkeypatch.setattr(

@@ -40,6 +40,7 @@ ROOMS = {
     "sharing": 7,
     "study": 7,
     "web": 7,
+    "browser": 7,
     "bench": 7,
     "cli": 8,
 }
@@ -57,6 +58,7 @@ FREE_OF_TORCH = {
     "data",
     "inference",
     "evaluation",
+    "browser",
 }
 
 # file -> rooms and packages that it imports against the rules above; rooms within functions alone

@@ -261,18 +261,27 @@ class Redraw:
 
 @dataclass(frozen=True)
 class Export:
-    """Make a model folder of a run, to share: config, weights, mask.onnx, redraw.onnx, and a model card."""
+    """Make a model folder of a run, to share: config, weights, mask.onnx, redraw.onnx, and a model card.
 
-    run: tyro.conf.Positional[Path]
-    """Run folder; its last checkpoint is exported [folder]"""
+    With --web, make a page that segments in a browser, without a network.
+    """
+
+    model: tyro.conf.Positional[str]
+    """Run folder, whose last checkpoint is exported; with --web also a model folder or the name of weights in the
+    package [path or name]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Model folder to make [folder]"""
+    """Folder to make [folder]"""
+    web: bool = False
+    """Make one page, index.html, with the weights and ONNX Runtime Web in it, which is fetched from the npm registry
+    once [true/false]"""
+    runtime: Path | None = None
+    """With --web, a local copy of ONNX Runtime Web: the file that `npm pack` gives, or its folder [path]"""
     licence: str = ""
-    """Licence of the weights for the card, such as apache-2.0 [identifier or text]"""
+    """Licence of the weights for the card or the page, such as apache-2.0 [identifier or text]"""
     data_note: str = ""
-    """Where the pictures come from and what may be done with them, for the card [text]"""
+    """Where the pictures come from and what may be done with them, for the card or the page [text]"""
     limits: str = ""
-    """What the model is bad at, for the card [text]"""
+    """What the model is bad at, for the card or the page [text]"""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from redoseg import signals
 from redoseg.cli.bench import BENCHES, run_bench
 from redoseg.cli.bench_options import Bench
 from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, note_unfinished, progress, say
+from redoseg.cli.export import run_export, run_push
 from redoseg.cli.options import (
     Compare,
     Completion,
@@ -291,31 +292,6 @@ def run_redraw(arguments: Sequence[str]) -> int:
     say(f"animation: {made.files[-1]}" if c.gif else f"{c.count} drawings in {c.out}, all on {made.files[-1]}")
     for note in made.notes:
         say(f"note: {note}")
-    return DONE
-
-
-def run_export(arguments: Sequence[str]) -> int:
-    command = parse(Export, "export", arguments)
-    from redoseg.sharing.model_card import Statements
-    from redoseg.sharing.model_folder import export_run
-
-    check_folder(command.out)
-    note_unfinished(command.run)
-    sizes = export_run(command.run, command.out, Statements(command.licence, command.data_note, command.limits))
-    listed = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
-    say(f"model folder: {command.out} ({listed})")
-    missing = [name for name in ("licence", "data_note") if not getattr(command, name)]
-    if missing:
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
-        say(f"note: the model card, README.md, has gaps that {flags} would fill")
-    return DONE
-
-
-def run_push(arguments: Sequence[str]) -> int:
-    command = parse(Push, "push", arguments)
-    from redoseg.sharing.push import push_to_hub
-
-    say(f"pushed: {push_to_hub(command.folder, command.repo, command.private)}")
     return DONE
 
 

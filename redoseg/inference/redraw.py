@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.inference.hub import HUB
 from redoseg.inference.model_cost import BATCH
-from redoseg.inference.model_file import Network, fetched, find_model
+from redoseg.inference.model_file import Network, expanded, fetched, find_model, weights
 from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, as_photo
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, REDRAW_FILE
 
@@ -30,6 +31,18 @@ _VALUES = {"picture": 4, "masks": 4, "latents": 3, "read": 2, "drawings": 5, "la
 What = Literal["object", "background", "both"]
 WHATS: tuple[What, ...] = ("object", "background", "both")
 Latents = NDArray[np.float32]
+
+
+def can_redraw(model: str | Path) -> bool:
+    """Whether a model, named as for `RedrawModel`, has a redraw.onnx. False too where there is no model."""
+    if str(model).startswith(HUB):
+        try:
+            fetched(model, (CONFIG_FILE, MODEL_FILE, REDRAW_FILE))
+        except ModelError:
+            return False
+        return True
+    path = expanded(model)
+    return (path / REDRAW_FILE).is_file() if path.exists() else str(model) in weights(REDRAW_FILE)
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,11 @@ class RedrawModel:
 
         files = (CONFIG_FILE, MODEL_FILE, REDRAW_FILE)
         return cls(local_or_fetched(model, files, revision, token, cache_dir), threads)
+
+    @property
+    def size(self) -> int:
+        """Side of a drawing before it is enlarged [pixels]."""
+        return self._size
 
     @property
     def regions(self) -> int:

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import cast
@@ -22,8 +19,8 @@ from torch import Tensor, nn
 from redoseg import metrics
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
-from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.files import at_home, describe_error, printable, suggest_fix, write_atomic
+from redoseg.errors import DataError, ModelError
+from redoseg.files import at_home, printable, whole_folder, write_atomic
 from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.image_encoder import latent_encoder
 from redoseg.nets.region_generator import RegionGenerator
@@ -169,22 +166,9 @@ def export_run(run: str | Path, out: str | Path, statements: Statements | None =
     DataError if it cannot be written.
     """
     run, out = at_home(run), at_home(out)
-    if out.exists():
-        raise RedosegError(f"{printable(out)} exists; expected a new model folder; choose another path")
     nets = read_run(run)
-    partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
-    try:
-        try:
-            partial.mkdir(parents=True)
-            sizes = _write(nets, partial, out.resolve().name, statements or Statements())
-            os.rename(partial, out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise DataError(
-            f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error, out)}"
-        ) from error
-    return sizes
+    with whole_folder(out, "model folder") as partial:
+        return _write(nets, partial, out.resolve().name, statements or Statements())
 
 
 def _write(nets: TrainedNets, folder: Path, name: str, statements: Statements) -> dict[str, int]:

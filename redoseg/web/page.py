@@ -21,10 +21,8 @@ from redoseg.errors import ConfigError
 from redoseg.files import describe_error, printable, temporary_folder
 from redoseg.images.read import list_images
 from redoseg.inference.devices import Device
-from redoseg.inference.model_file import weights
-from redoseg.inference.redraw import RedrawModel
+from redoseg.inference.redraw import RedrawModel, can_redraw
 from redoseg.inference.segmenter import Segmenter
-from redoseg.run_folder import REDRAW_FILE
 from redoseg.web.cuts import Cuts
 from redoseg.web.guard import EXAMPLES_FOLDER, Guard, free_port, is_loopback, tidy
 from redoseg.web.progress import run_progress
@@ -43,10 +41,7 @@ _TIDY = 10  # seconds between two searches for files to delete
 
 def find_redraw(model: str, trust: bool = False) -> Redraw | None:
     """What redraws images with this model; None if the model or this installation cannot."""
-    path = Path(model).expanduser()
-    if path.is_file() or (path.is_dir() and not (path / REDRAW_FILE).is_file()):
-        return None
-    if not path.exists() and model in weights() and model not in weights(REDRAW_FILE):
+    if not can_redraw(model):
         return None
     drawing = RedrawModel(model, trust=trust)
     return lambda image, count, seed: drawing.redraw(image, count, seed=seed)

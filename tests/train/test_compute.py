@@ -175,22 +175,19 @@ print(json.dumps([said, [[entry[name] for entry in losses for name in names] for
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective",
     [
         {"self_redraw_colours": "whitened"},
-        pytest.param({"adversarial": "bce", "augment": True, "latent_from": "composites"}, marks=pytest.mark.slow),
+        {"adversarial": "bce", "augment": True, "latent_from": "composites"},
     ],
 )
 @pytest.mark.parametrize(
     "backend",
     [
-        pytest.param("eager", marks=pytest.mark.slow),  # the trace alone
-        pytest.param("aot_eager", marks=pytest.mark.slow),  # and its backward pass, without C++
-        pytest.param(
-            "inductor",
-            marks=[pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")],
-        ),
+        "aot_eager",  # the trace and its backward pass, without C++
+        pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")),
     ],
 )
 def test_compiled_players_trace_whole_and_train_alike(

@@ -47,7 +47,8 @@ def test_wheel_carries_weights_recipes_and_types(wheel: Path) -> None:
         assert str(recipe.relative_to(ROOT)) in names
     weights = [p for p in (ROOT / "redoseg" / "weights").rglob("*") if p.is_file()]
     assert weights
-    for file in weights:
+    scripts = [p for p in (ROOT / "redoseg" / "browser" / "page").iterdir() if p.is_file()]
+    for file in weights + scripts:
         assert str(file.relative_to(ROOT)) in names
 
 

@@ -1,7 +1,8 @@
 """A model as one page that needs no server, no Python and no network: `redoseg export MODEL -o site/ --web`.
 
-index.html contains the style, the scripts of `page/`, ONNX Runtime's WebAssembly and the weights. A browser that opens
-it as a file may load neither modules nor other files, and a phone that gets the one file has all of it.
+index.html contains the style, the scripts of `page/`, ONNX Runtime's WebAssembly, the weights and the licences. A
+browser that opens it as a file may load neither modules nor other files, and a phone that gets the one file has all of
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from redoseg.inference.redraw import RedrawModel, can_redraw
 from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import REDRAW_FILE
 
-PAGE, LICENCES, WORKER = "index.html", "licences.txt", "worker.js"
+PAGE, WORKER = "index.html", "worker.js"
 SCRIPTS = ("resize", "guided", "clean", "photo", "segmenter", "cut", "redraw", "png", "zip", "preview", "page")
 """In the order in which the page runs them."""
 
@@ -55,7 +56,7 @@ def write_site(
         if drawing:
             networks["redraw-model"] = find_model(model, REDRAW_FILE).content
         page = page_of(about(segmenter, drawing), networks, find_runtime(runtime, on_bytes), notes)
-        files = {PAGE: page, LICENCES: _packaged(LICENCES), WORKER: _packaged(WORKER)}
+        files = {PAGE: page, WORKER: _packaged(WORKER)}
         for name, text in files.items():
             write_atomic(partial / name, text.encode())
         return sum((partial / name).stat().st_size for name in files)
@@ -88,6 +89,7 @@ def page_of(about: dict[str, object], networks: dict[str, bytes], runtime: Runti
         "version": redoseg.__version__,
         "runtime": VERSION,
         "notes": "\n  ".join(f"<p>{html.escape(note)}</p>" for note in notes),
+        "licences": html.escape(_packaged("licences.txt")),
         "style": style,
         "data": "\n".join(data),
         "scripts": scripts,

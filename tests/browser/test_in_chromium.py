@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import shutil
 import subprocess
+import threading
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 

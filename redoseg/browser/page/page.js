@@ -67,7 +67,7 @@ async function cutOut(file) {
   const result = { file, stem: freeStem(file.name), mask: maskFile, cutout: cutoutFile };
   result.seconds = (performance.now() - started) / 1000;
   result.card = cardOf(result, addresses, `${photo.size.join(" × ")} pixels; ` +
-    `the object covers ${share.toFixed(1)} %; confidence ${confidence.toFixed(2)}; ${result.seconds.toFixed(1)} s.` +
+    `the object covers ${share.toFixed(1)}\u00a0%; confidence ${confidence.toFixed(2)}; ${result.seconds.toFixed(1)} s.` +
     (confidence < DOUBTFUL ? " This mask looks doubtful." : ""));
   results.push(result);
 }

@@ -169,6 +169,9 @@ class Serve:
     """Run folders whose progress the second tab shows [folders]"""
     examples: Path | None = None
     """Folder whose first pictures are offered to try [folder]"""
+    corrected: Path | None = None
+    """Folder for masks that are corrected on the page, for `refine --corrected`; otherwise they are offered for
+    download [folder]"""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets in every computer of the network [name or address]"""
     port: int = 7860

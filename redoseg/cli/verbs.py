@@ -168,6 +168,7 @@ def run_serve(arguments: Sequence[str]) -> int:
         max_mb=c.max_mb,
         max_megapixels=c.max_megapixels,
         examples=c.examples,
+        corrected=c.corrected,
         trust=c.trust,
         device=c.device,
         allow_host=c.allow_host,

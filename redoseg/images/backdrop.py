@@ -68,9 +68,7 @@ def ground_of(text: str) -> Ground | None:
         return Ground(BLUR)
     path = at_home(text)
     if path.is_file():
-        return Ground(
-            hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), picture=read_photo(path), path=path
-        )
+        return picture_ground(path, read_photo(path))
     try:
         red, green, blue, *more = ImageColor.getrgb(text)
     except ValueError:
@@ -81,3 +79,8 @@ def ground_of(text: str) -> Ground | None:
             "picture; choose one of these"
         )
     return Ground(f"#{red:02x}{green:02x}{blue:02x}", colour=(red, green, blue))
+
+
+def picture_ground(path: Path, picture: Photo) -> Ground:
+    """A picture as a ground, which is read already from this file."""
+    return Ground(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), picture=picture, path=path)

@@ -50,6 +50,22 @@ class Plan(NamedTuple):
     keys: dict[Kind, str]
 
 
+class Frame(NamedTuple):
+    """Which part of a photograph a picture shows."""
+
+    box: Part | None = None
+    """All of it if None."""
+    square_about: Part | None = None
+    """The object's box, for a square picture."""
+
+
+def frame_of(request: Request, one: Found | None, size: tuple[int, int]) -> Frame:
+    """What a request asks for about an object, in a photograph of this size (width, height); all of it without one."""
+    if one is None:
+        return Frame()
+    return Frame(_part_of(one, size, request.look.margin) if request.crop else None, _part_of(one, size, 0))
+
+
 @dataclass(frozen=True)
 class Made:
     """What one photograph gave."""
@@ -194,17 +210,9 @@ class Work:
 
     def _drawn(self, kind: Kind, photo: Photo, soft: SoftMask, one: Found | None) -> Iterable[bytes]:
         """The file of one kind, of all of a photograph or of one object in it."""
-        request = self.request
-        look = request.look_of(kind)
-        about = _part_of(one, photo.size, 0) if one is not None else None
+        framed = frame_of(self.request, one, photo.size)
         return picture_of(
-            photo,
-            soft,
-            kind,
-            look,
-            keep_hidden=request.keep_hidden,
-            box=_part_of(one, photo.size, look.margin) if one is not None and request.crop else None,
-            square_about=about,
+            photo, soft, kind, self.request.look_of(kind), keep_hidden=self.request.keep_hidden, **framed._asdict()
         )
 
     def _describe(

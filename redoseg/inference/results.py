@@ -109,10 +109,7 @@ def picture_of(
     """
     if look.plain:
         return png_of(photo, soft, kind, look.threshold, keep_hidden=keep_hidden, feather=look.feather, box=box)
-    opacity = matte(photo, soft, look.threshold) if look.matting and kind == "cutout" else None
-    drawing = _Drawing.of(photo, soft, kind, look.threshold, keep_hidden, look.feather, opacity)
-    if look.ground is not None and kind == "cutout":
-        drawing = replace(drawing, ground=look.ground.behind(photo, soft, look.threshold))
+    drawing = _Drawing.looking(photo, soft, kind, look, keep_hidden)
     left, top, right, bottom = box or photo.whole
     size = right - left, bottom - top
     if look.square:
@@ -126,6 +123,22 @@ def picture_of(
     else:
         image = drawing.within((left, top, right, bottom))
     return [as_png(image) if look.form == "png" else packed(image, look.form, look.quality)]
+
+
+def image_of(
+    photo: Photo,
+    soft: SoftMask,
+    kind: Kind,
+    look: Look,
+    *,
+    box: Part | None = None,
+    square_about: Part | None = None,
+) -> Image.Image:
+    """The image that `picture_of` makes a file of."""
+    drawing = _Drawing.looking(photo, soft, kind, look, keep_hidden=False)
+    if square_about is not None and look.square:
+        return drawing.square(square_about, look.square, look.margin)
+    return drawing.within(box or photo.whole)
 
 
 def as_png(image: Image.Image) -> bytes:
@@ -221,6 +234,15 @@ class _Drawing:
     ) -> _Drawing:
         drawing = cls(photo, soft, kind, threshold, keep_hidden, feather, None, opacity)
         return replace(drawing, edge=EdgeColours.guess(photo, drawing._object_share)) if kind == "cutout" else drawing
+
+    @classmethod
+    def looking(cls, photo: Photo, soft: SoftMask, kind: Kind, look: Look, keep_hidden: bool) -> _Drawing:
+        """As `of`, with the ground and the opacity that `look` asks for."""
+        opacity = matte(photo, soft, look.threshold) if look.matting and kind == "cutout" else None
+        drawing = cls.of(photo, soft, kind, look.threshold, keep_hidden, look.feather, opacity)
+        if look.ground is not None and kind == "cutout":
+            return replace(drawing, ground=look.ground.behind(photo, soft, look.threshold))
+        return drawing
 
     def _object_share(self, part: Part) -> NDArray[np.uint8]:
         """How much of each pixel of a part is the object, 0 to 255."""

@@ -152,7 +152,7 @@ def segment_paths(
     if str(out) == STREAM:
         _check_sent(sources, several, request)
     elif several:
-        return _segment_many(segmenter, sources, out, request, on_item)
+        return segment_many(segmenter, sources, out, request, on_item)
     if review:
         raise RedosegError(
             f"a review sheet (--review) shows the pictures of a folder, but {printable(sources[0])} is one picture; "
@@ -272,9 +272,21 @@ def _places_of_one(out: Path, request: Request) -> Places:
     return Places(out.parent, request, out)
 
 
-def _segment_many(
-    segmenter: Segmenter, sources: Sequence[Path], out: Path, request: Request, on_item: OnItem | None
+def segment_many(
+    segmenter: Segmenter,
+    sources: Sequence[Path],
+    out: Path,
+    request: Request,
+    on_item: OnItem | None = None,
+    *,
+    most: int = MAX_PIXELS,
+    room: Room | None = None,
 ) -> SegmentReport:
+    """As `segment_paths` of several pictures and folders, which exist.
+
+    `most` is how many pixels a picture may have. `room` is where pixels in memory are counted, so that other work at
+    the same time can share it. Raises RedosegError.
+    """
     if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in _FILES):
         raise RedosegError(
             f"{printable(out)} is the name of a file, but the results of a folder need a folder; choose one"
@@ -285,7 +297,14 @@ def _segment_many(
     inputs = _inputs_of(found.images, request)
     places = Places(out, request)
     shared = _shared(places, request, request.label or segmenter.name, inputs)
-    work = _Many(Work(segmenter, request, places, inputs, shared, found.root), shared, found, on_item)
+    work = _Many(
+        Work(segmenter, request, places, inputs, shared, found.root),
+        shared,
+        found,
+        on_item,
+        most,
+        room or Room(MAX_PIXELS),
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(out))
         shared.begin(len(found.images), request.overwrite, request.skip_existing)
@@ -303,6 +322,10 @@ class _Many:
     shared: SharedFiles
     found: Pictures
     on_item: OnItem | None
+    most: int
+    """Pixels of a picture."""
+    room: Room
+    """So that many large pictures take no more memory than one."""
     done: int = 0
     skipped: int = 0
     doubtful: int = 0
@@ -316,7 +339,6 @@ class _Many:
         images = self.found.images
         self.failed += self.found.problems
         self.notes = DecodingNotes(self.work.places.out / ".decoding")
-        self.room = Room(MAX_PIXELS)  # so that many large pictures take no more memory than one
         jobs = [Job(*job) for job in zip(images, self.found.names, self.found.stems, strict=True)]
         full = False
         try:
@@ -373,7 +395,7 @@ class _Many:
         try:
             with self.room.shared() as take:
                 with self.notes.decoding(job.image):
-                    photo = read_photo(job.image, take=take)
+                    photo = read_photo(job.image, most=self.most, take=take)
                 made = self.work.make(photo, job, plan)
                 self.work.write(made)
         except FullError:

@@ -100,7 +100,7 @@ class SharedFiles:
             with contextlib.suppress(OSError, ValueError, RecursionError):
                 self.entries[kind] = {entry.name: entry for entry in form.entries_of(path.read_bytes())}
         if self.review:
-            self.reviewed = {one.name: one for one in _earlier_review(self.out)}
+            self.reviewed = {one.name: one for one in earlier_review(self.out)}
 
     def _foreign(self) -> bool:
         """Whether one of the files exists that no earlier run has written."""
@@ -175,7 +175,7 @@ def _pages_of(table: Path) -> set[str]:
     return {name for row in _rows_of(table) if re.fullmatch(r"review-\d+\.jpg", name := row.get("page") or "")}
 
 
-def _earlier_review(out: Path) -> list[Reviewed]:
+def earlier_review(out: Path) -> list[Reviewed]:
     """The pictures of the review in a folder, cut out of its pages; none of a page that cannot be read."""
     found = []
     pages: dict[str, list[dict[str, str]]] = {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
+import secrets
+import shlex
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +19,15 @@ from PIL import Image
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import MARK, printable
 from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.inference.request import Request
+from redoseg.web import corrections
+from redoseg.web.cutout import CutOut, number_of
 from redoseg.web.cuts import Cuts
 from redoseg.web.progress import run_names, run_progress
+from redoseg.web.several import request_of, segment_several
 
 MAX_REDRAWINGS = 12
+_PROGRESS = gr.Progress()
 
 Redraw = Callable[[Image.Image, int, int], Sequence[Image.Image]]
 """From an RGB image, a number of redrawings and a seed to that many RGB images."""
@@ -34,48 +42,152 @@ class Answers:
         runs: run folders that are shown.
         folder: where uploads are, and files to download are written.
         sweep: deletes the oldest of them if there are too many.
+        corrected: where corrected masks are saved; offered as an archive if None.
     """
 
     def __init__(
-        self, cuts: Cuts, redraw: Redraw | None, runs: Sequence[Path], folder: Path, sweep: Callable[[], None]
+        self,
+        cuts: Cuts,
+        redraw: Redraw | None,
+        runs: Sequence[Path],
+        folder: Path,
+        sweep: Callable[[], None],
+        corrected: Path | None = None,
     ) -> None:
         self.cuts, self.redraw, self.runs, self.folder = cuts, redraw, run_names(runs), folder
-        self.sweep = sweep
+        self.sweep, self.corrected = sweep, corrected
 
-    def show(self, photo: Any, threshold: Any, why: Any) -> Any:
-        """Photograph, why it was refused, overlay, mask, cut-out, words, and the three buttons, which wait for `save`.
+    def show(self, photo: Any, threshold: Any, why: Any, *look: Any) -> Any:
+        """Photograph, why it was refused, overlay, mask, cut-out, words, and what waits for `compare` and `save`.
 
         A photograph that cannot be used is removed from the page. The page then asks again, without one, and still
-        shows why.
+        shows why. `look` has the fields of `CutOut`.
         """
-        level = _number(threshold, 0, 1, "The threshold")
-        buttons = itertools.repeat(gr.DownloadButton(value=None, interactive=False), 3)
+        level = number_of(threshold, 0, 1, "The threshold")
+        waiting = [gr.skip(), *itertools.repeat(gr.DownloadButton(value=None, interactive=False), 3)]
         if not photo:
-            return [gr.skip(), "", None, None, None, str(why or ""), *buttons]
+            return [gr.skip(), "", None, None, None, str(why or ""), None, *waiting[1:]]
         try:
-            images, words = self.cuts.previews(_uploaded(photo), level)
-            _mark(images)
+            self.cuts.of(_uploaded(photo))
         except RedosegError as error:
             reason = f"**That did not work.** {_plain(str(error))}"
-            return [None, reason, None, None, None, reason, *buttons]
-        return [gr.skip(), "", *images, words, *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
+            return [None, reason, None, None, None, reason, None, *waiting[1:]]
+        try:
+            images, words = self.cuts.previews(_uploaded(photo), level, self._cutout(*look))
+        except RedosegError as error:  # the photograph can stay
+            return [gr.skip(), "", gr.skip(), gr.skip(), None, f"**No cut-out.** {_plain(str(error))}", *waiting]
+        _mark(images)
+        return [gr.skip(), "", *images, words, gr.skip(), *itertools.repeat(gr.DownloadButton(interactive=False), 3)]
 
-    def save(self, photo: Any, threshold: Any) -> Any:
+    def compare(self, photo: Any, threshold: Any, *look: Any) -> Any:
+        """Photograph and cut-out for the slider, if there is a photograph."""
+        if not photo:
+            return None
+        with contextlib.suppress(RedosegError):  # `show` has said why
+            level = number_of(threshold, 0, 1, "The threshold")
+            written = self.cuts.before_after(_uploaded(photo), level, self.folder, self._cutout(*look))
+            return tuple(map(str, written))
+        return gr.skip()
+
+    def save(self, photo: Any, threshold: Any, *look: Any) -> Any:
         """The three files to download, if there is a photograph."""
-        return self.segment(photo, threshold) if photo else [gr.skip()] * 3
+        if not photo:
+            return [gr.skip()] * 3
+        try:
+            return self._files(photo, threshold, self._cutout(*look))
+        except RedosegError:  # `show` has said why
+            return [gr.skip()] * 3
 
     def segment(self, photo: Any, threshold: Any) -> Any:
         """The three files to download."""
-        written = self.cuts.files(_uploaded(photo), _number(threshold, 0, 1, "The threshold"), self.folder)
+        return self._files(photo, threshold, CutOut().request(self.cuts.ground))
+
+    def _files(self, photo: Any, threshold: Any, cutout: Request) -> Any:
+        level = number_of(threshold, 0, 1, "The threshold")
+        written = self.cuts.files(_uploaded(photo), level, self.folder, cutout)
         self.sweep()
         return [gr.DownloadButton(value=str(path), interactive=True) for path in written]
+
+    def _cutout(self, *look: Any) -> Request:
+        return CutOut(*look).request(self.cuts.ground)
+
+    def several(
+        self,
+        photographs: Any,
+        kinds: Any,
+        threshold: Any,
+        parts: Any,
+        label: Any,
+        ground: Any,
+        colour: Any,
+        picture: Any,
+        frame: Any,
+        side: Any,
+        margin: Any,
+        form: Any,
+        progress: gr.Progress = _PROGRESS,
+    ) -> Any:
+        """An archive of the results, small pictures of all, and words."""
+        if not photographs:
+            raise DataError("There are no photographs yet. Drop some on the page first.")
+        level = number_of(threshold, 0, 1, "The threshold")
+        cutout = self._cutout(ground, colour, picture, frame, side, margin, form)
+        request = request_of(cutout, kinds or (), level, bool(parts), str(label or "")[:100])
+        try:
+            batch = segment_several(
+                self.cuts,
+                [Path(path) for path in photographs],
+                request,
+                self.folder,
+                lambda done, total: progress((done, total), unit="photographs"),
+            )
+        finally:
+            self.sweep()
+        return gr.DownloadButton(value=str(batch.archive), interactive=True), batch.tiles, _plain(batch.words)
+
+    def open_mask(self, photo: Any, threshold: Any) -> Any:
+        """What the editor shall show, which is new each time, the button that saves, and words."""
+        level = number_of(threshold, 0, 1, "The threshold")
+        path = _uploaded(photo)
+        self.cuts.of(path)
+        words = (
+            f"{_plain(path.name)}, at a threshold of {level:.2f}. Paint what is missing, and rub out what is too much."
+        )
+        return (str(path), level, secrets.token_hex(4)), gr.Button(interactive=True), words
+
+    def to_paint(self, opened: Any) -> tuple[Image.Image, Image.Image]:
+        """A small copy of the photograph that is open, and its mask as paint."""
+        small, mask, _ = self.cuts.to_correct(Path(opened[0]), opened[1])
+        return small, corrections.painted(mask)
+
+    def correct(self, layer: Any, opened: Any, saved: Any) -> Any:
+        """The corrected mask is saved: an archive of all that this browser has saved, its folder, and words."""
+        if not opened or layer is None:
+            raise DataError("There is no mask in the editor yet. Open one first.")
+        path = Path(opened[0])
+        small, shown, mask = self.cuts.to_correct(path, opened[1])
+        paint = corrections.read_layer(Path(layer), small.size) if layer else None
+        result = corrections.corrected(mask, shown, paint)
+        folder = self.corrected or Path(saved or self.folder / secrets.token_hex(16) / "corrected")
+        count = corrections.save(path, result, folder)
+        said = f"{_plain(path.name)} is saved, with its mask. There {'is 1' if count == 1 else f'are {count}'} now"
+        if self.corrected:
+            where = shlex.quote(printable(folder)).replace("`", "'")
+            return (
+                gr.skip(),
+                None,
+                f"{said} in the folder. To learn from them: `redoseg refine RUN --corrected {where}`",
+            )
+        packed = corrections.archive(folder, folder.parent / "corrected.zip")
+        self.sweep()
+        return gr.DownloadButton(value=str(packed), interactive=True), str(folder), f"{said} in the archive."
 
     def redrawings(self, photo: Any, count: Any, seed: Any) -> Any:
         """The redrawings, as RGB images."""
         assert self.redraw is not None
         found = self.cuts.of(_uploaded(photo)).photo
-        number = int(_number(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
-        drawings = list(self.redraw(found.rgb, number, int(_number(seed, 0, 2**31 - 1, "The seed"))))
+        number = int(number_of(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
+        drawings = list(self.redraw(found.rgb, number, int(number_of(seed, 0, 2**31 - 1, "The seed"))))
         _mark(drawings)
         return drawings
 
@@ -96,12 +208,6 @@ def _mark(images: Sequence[Image.Image]) -> None:
 def _plain(text: str) -> str:
     """A text whose signs Markdown shows instead of following them."""
     return re.sub(r"([\\\\`*_{}\[\]<>#!|])", r"\\\1", text)
-
-
-def _number(value: Any, least: float, most: float, what: str) -> float:
-    if isinstance(value, (int, float)) and least <= value <= most:
-        return float(value)
-    raise ConfigError(f"{what} is {str(value)[:40]!r}, but must be a number from {least:g} to {most:g}.")
 
 
 def _uploaded(photo: Any) -> Path:

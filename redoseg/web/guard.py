@@ -52,7 +52,7 @@ class Guard:
 
     Args:
         app: the application that answers what is passed on.
-        upload: largest file in an upload [bytes].
+        upload: most bytes of the files in an upload.
         hosts: names by which a request may call this host; any name if empty. Without this list, a page elsewhere
             whose name resolves to this computer could read what a loopback address serves.
         others: names that a proxy in front is called by: a request from a page there is not from elsewhere.
@@ -131,7 +131,7 @@ class Guard:
 
 
 def _too_large(most: int) -> str:
-    return f"The request has more than {most / 2**20:.0f} MB. Send a smaller file."
+    return f"The request has more than {most / 2**20:.0f} MB. Send less at a time."
 
 
 def _name(host: str) -> str:

@@ -8,9 +8,25 @@ from typing import Any
 
 import gradio as gr
 
+from redoseg.inference.request import MOST_SQUARE
+from redoseg.inference.results import MARGIN
 from redoseg.system import cores
 from redoseg.web.answers import MAX_REDRAWINGS, Answers, in_a_line
-from redoseg.web.inputs import photo_input
+from redoseg.web.cutout import (
+    BOX,
+    COLOUR,
+    FORMATS,
+    FRAMES,
+    GROUNDS,
+    MOST_MARGIN,
+    PICTURE,
+    SIDE,
+    SQUARE,
+    TRANSPARENT,
+    WHOLE,
+)
+from redoseg.web.inputs import mask_editor, photo_input, photos_input
+from redoseg.web.several import NAMES, kinds_offered
 
 WAITING = 64  # jobs; a request beyond them gets the answer that the queue is full
 _REFRESH = 10  # seconds between two readings of a run folder
@@ -24,7 +40,11 @@ def build_page(answers: Answers, examples: Sequence[Path]) -> gr.Blocks:
             "What you drop here stays on the computer that serves this page."
         )
         with gr.Tab("Cut out"):
-            _cut_out_tab(answers, examples)
+            photo, threshold = _cut_out_tab(answers, examples)
+        with gr.Tab("Several"):
+            _several_tab(answers)
+        with gr.Tab("Correct"):
+            _correct_tab(answers, photo, threshold)
         with gr.Tab("Training"):
             _training_tab(answers, page)
     _refuse_wrong_values(page)
@@ -55,52 +75,164 @@ def _refuse_wrong_values(page: gr.Blocks) -> None:
 
 
 def _kind_of(block: Any) -> str:
-    if isinstance(block, gr.Image):
-        return "an uploaded file"
-    return "a text" if isinstance(block, gr.Dropdown) else "a number"
+    for kind, name in (
+        (gr.Image, "an uploaded file"),
+        (gr.File, "uploaded files"),
+        (gr.CheckboxGroup, "a list of texts"),
+        (gr.Checkbox, "true or false"),
+        ((gr.Dropdown, gr.Radio, gr.Textbox, gr.ColorPicker), "a text"),
+    ):
+        if isinstance(block, kind):
+            return str(name)
+    return "a number"
 
 
-def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> None:
+def _cut_out_tab(answers: Answers, examples: Sequence[Path]) -> tuple[gr.Image, gr.Slider]:
+    """One photograph; returns its field and that of the threshold."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             photo = photo_input(answers.folder)
-            threshold = gr.Slider(
-                0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold",
-                info="How sure the model must be. A lower value makes the object larger, a higher one smaller.",
-            )  # fmt: skip
+            threshold = _threshold("threshold")
             with gr.Row():
                 downloads = [
                     gr.DownloadButton(f"↓ {label}", interactive=False, size="md", min_width=90, elem_id=f"save-{name}")
                     for label, name in (("Mask", "mask"), ("Cut-out", "cutout"), ("Soft mask", "soft"))
                 ]
-            gr.HTML('<p id="several" role="status"></p>')
+            gr.HTML('<p id="several" role="status"></p>', padding=False)
             words = gr.Markdown("", elem_id="said")
+            look = _look_fields(answers, "")
             why = gr.State("")
         with gr.Column(scale=3, min_width=320):
-            overlay = _shown_image("Overlay", "overlay", 360)
+            compare = gr.ImageSlider(
+                label="Before and after", elem_id="compare", height=420, max_height=420, interactive=False,
+                buttons=["fullscreen"], type="filepath",
+            )  # fmt: skip
             with gr.Row():
-                mask = _shown_image("Mask", "mask", 280)
-                cut = _shown_image("Cut-out", "cutout", 280)
+                overlay = _shown_image("Overlay", "overlay", 240)
+                mask = _shown_image("Mask", "mask", 240)
+                cut = _shown_image("Cut-out", "cutout", 240)
     if examples:
         gr.Examples([[str(path)] for path in examples], photo, cache_examples=False, preload=False)
     if answers.redraw is None:
         gr.Markdown("*This model makes no redrawings: it was exported without the part that draws.*")
     else:
         _redrawings(answers, photo)
-    shown_now = gr.on(
-        [photo.change, threshold.change], in_a_line(answers.show), [photo, threshold, why],
-        [photo, why, overlay, mask, cut, words, *downloads],
-        api_visibility="private", trigger_mode="always_last", show_progress="minimal",
-        show_progress_on=overlay, **_work(),
-    )  # fmt: skip
-    shown_now.success(
-        in_a_line(answers.save), [photo, threshold], downloads, api_visibility="private", show_progress="hidden",
-        trigger_mode="always_last", **_work(),
+    quietly: dict[str, Any] = {"api_visibility": "private", "trigger_mode": "always_last"} | _work()
+    gr.on(
+        [field.change for field in (photo, threshold, *look)], in_a_line(answers.show), [photo, threshold, why, *look],
+        [photo, why, overlay, mask, cut, words, compare, *downloads],
+        show_progress="minimal", show_progress_on=overlay, **quietly,
+    ).success(
+        in_a_line(answers.compare), [photo, threshold, *look], compare, show_progress="hidden", **quietly
+    ).success(
+        in_a_line(answers.save), [photo, threshold, *look], downloads, show_progress="hidden", **quietly
     )  # fmt: skip
     gr.on(
         gr.Button(visible=False).click, in_a_line(answers.segment), [photo, threshold], downloads, api_name="segment",
         api_description="Mask, cut-out and soft mask of a photograph, as PNG files of its size.", **_work(),
     )  # fmt: skip
+    return photo, threshold
+
+
+def _threshold(name: str) -> gr.Slider:
+    return gr.Slider(
+        0, 1, 0.5, step=0.01, label="Threshold", elem_id=name,
+        info="How sure the model must be. A lower value makes the object larger, a higher one smaller.",
+    )  # fmt: skip
+
+
+def _look_fields(answers: Answers, prefix: str) -> list[Any]:
+    """The fields of `CutOut`, in its order. Those that a choice makes needless are hidden."""
+    with gr.Accordion("Cut-out: ground, frame, format", open=False, elem_id=f"{prefix}look"):
+        ground = gr.Radio(list(GROUNDS), value=TRANSPARENT, label="Ground", elem_id=f"{prefix}ground")
+        colour = gr.ColorPicker("#ffffff", label="Colour", visible=False, elem_id=f"{prefix}colour")
+        picture = photo_input(answers.folder, "Picture for the ground", f"{prefix}picture", 180, False)
+        frame = gr.Radio(list(FRAMES), value=WHOLE, label="Shows", elem_id=f"{prefix}frame")
+        with gr.Row():
+            side = gr.Number(
+                SIDE, label="Side of the square [pixels]", precision=0, minimum=16, maximum=MOST_SQUARE, visible=False,
+                elem_id=f"{prefix}side", min_width=120,
+            )  # fmt: skip
+            margin = gr.Slider(
+                0, MOST_MARGIN, MARGIN, step=0.01, label="Margin", visible=False, elem_id=f"{prefix}margin",
+                info="A share of the object's longer side.", min_width=160,
+            )  # fmt: skip
+        names = {"png": "PNG", "jpg": "JPEG", "webp": "WebP"}
+        form = gr.Radio([(names[form], form) for form in FORMATS], value="png", label="Format", elem_id=f"{prefix}form")
+    ground.change(
+        lambda chosen: [gr.update(visible=chosen == COLOUR), gr.update(visible=chosen == PICTURE)], ground,
+        [colour, picture], api_visibility="private", show_progress="hidden",
+    )  # fmt: skip
+    frame.change(
+        lambda chosen: [gr.update(visible=chosen == SQUARE), gr.update(visible=chosen in (BOX, SQUARE))], frame,
+        [side, margin], api_visibility="private", show_progress="hidden",
+    )  # fmt: skip
+    return [ground, colour, picture, frame, side, margin, form]
+
+
+def _several_tab(answers: Answers) -> None:
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            photographs = photos_input(answers.folder)
+            kinds = gr.CheckboxGroup(
+                [(NAMES[kind], kind) for kind in kinds_offered()], value=["mask", "cutout"], label="Results",
+                elem_id="kinds", info="Masks and pictures, files for labelling tools, and a table of measures.",
+            )  # fmt: skip
+            threshold = _threshold("several-threshold")
+            parts = gr.Checkbox(
+                label="Each part for itself", elem_id="parts",
+                info="Parts of a mask that do not touch become objects of their own, each with its own file.",
+            )  # fmt: skip
+            label = gr.Textbox(
+                "", label="Name of the object", placeholder="flower", elem_id="label", max_length=100,
+                info="For labelling tools; the name of the model if empty.",
+            )  # fmt: skip
+            look = _look_fields(answers, "several-")
+            start = gr.Button("Segment all", variant="primary", elem_id="segment-all")
+            download = gr.DownloadButton("↓ All results (zip)", interactive=False, elem_id="save-all")
+            words = gr.Markdown("", elem_id="several-said")
+        with gr.Column(scale=3, min_width=320):
+            tiles = gr.Gallery(
+                label="The least sure first", columns=6, object_fit="contain", height="auto", elem_id="tiles",
+                buttons=["fullscreen"], interactive=False,
+            )  # fmt: skip
+    gr.on(
+        start.click, in_a_line(answers.several), [photographs, kinds, threshold, parts, label, *look],
+        [download, tiles, words], api_name="segment_several", trigger_mode="once", show_progress_on=tiles,
+        api_description="The results of several photographs: a zip file, small pictures of all, and words.", **_work(),
+    )  # fmt: skip
+
+
+def _correct_tab(answers: Answers, photo: gr.Image, threshold: gr.Slider) -> None:
+    gr.Markdown(
+        "A mask that you correct can teach the model. Drop a photograph on the first tab, open its mask here, paint "
+        "with the green brush what is missing, and rub out what is too much. What is orange counts neither way."
+    )
+    opened, saved = gr.State(None), gr.State(None)
+    with gr.Row():
+        start = gr.Button("Open the mask", elem_id="open-mask", min_width=120)
+        done = gr.Button("Save the mask", variant="primary", interactive=False, elem_id="save-corrected", min_width=120)
+        download = gr.DownloadButton(
+            "↓ All corrections (zip)", interactive=False, visible=answers.corrected is None, elem_id="save-corrections",
+            min_width=120,
+        )  # fmt: skip
+    words = gr.Markdown("", elem_id="correct-said")
+    gr.on(
+        start.click, in_a_line(answers.open_mask), [photo, threshold], [opened, done, words],
+        api_visibility="private", **_work(),
+    )  # fmt: skip
+
+    def editor_of(which: Any) -> None:
+        """Another editor for each mask: one that is there keeps the size of its canvas."""
+        if which is None:
+            return
+        editor = mask_editor(answers.folder, *in_a_line(answers.to_paint)(which))
+        gr.on(
+            done.click, in_a_line(answers.correct), [editor, opened, saved], [download, saved, words],
+            api_visibility="private", show_progress_on=words, **_work(),
+        )  # fmt: skip
+
+    gr.render(inputs=opened, triggers=[opened.change], **_work())(editor_of)
 
 
 def _redrawings(answers: Answers, photo: gr.Image) -> None:
@@ -145,7 +277,7 @@ def _shown_image(label: str, name: str, height: int | None = None) -> gr.Image:
         show_label=height is not None,
         elem_id=name,
         height=height,
-        min_width=120 if height else 320,
+        min_width=100 if height else 320,
         interactive=False,
         format="png",
         buttons=["fullscreen"],

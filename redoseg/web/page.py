@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redoseg.errors import ConfigError
-from redoseg.files import describe_error, printable, temporary_folder
+from redoseg.files import check_folder, describe_error, printable, temporary_folder
 from redoseg.images.read import list_images
 from redoseg.inference.devices import Device
 from redoseg.inference.redraw import RedrawModel, can_redraw
@@ -36,6 +36,7 @@ EXAMPLES = 8  # photographs to try, at most
 
 _KEPT = 3600  # seconds that an upload and its results stay
 _DISK = 2**30  # bytes that they may take together; the oldest are deleted first
+_TOGETHER = 2**28  # bytes of several files that are uploaded at once
 _TIDY = 10  # seconds between two searches for files to delete
 
 
@@ -61,6 +62,7 @@ def serving(
     device: Device = "cpu",
     allow_host: Sequence[str] = (),
     root_path: str = "",
+    corrected: Path | None = None,
 ) -> Iterator[str]:
     """Serve the page within the block; yields its address.
 
@@ -75,6 +77,7 @@ def serving(
         trust, device: as `Segmenter` takes them.
         allow_host: names by which a proxy may call this page, beside its own.
         root_path: the path below which a proxy serves it.
+        corrected: a folder for corrected masks and their photographs; they are offered for download if None.
 
     Raises ModelError, DataError or ConfigError before anything is served. Within the block the environment is
     gradio's: no proxy, and no access to Hugging Face's hub.
@@ -85,6 +88,8 @@ def serving(
             "MB and 128 million pixels."
         )
     port = free_port(host, port)
+    if corrected is not None:
+        check_folder(corrected, "--corrected")
     segmenter = Segmenter(model, trust=trust, device=device)
     for run in runs:
         run_progress(run)
@@ -106,7 +111,8 @@ def serving(
         def sweep() -> None:
             tidy(folder, _KEPT, _DISK)
 
-        answers = Answers(Cuts(segmenter, round(max_megapixels * 1e6)), redraw, runs, folder, sweep)
+        cuts = Cuts(segmenter, round(max_megapixels * 1e6))
+        answers = Answers(cuts, redraw, runs, folder, sweep, corrected)
         address, close = _launch(
             build_page(answers, samples), host, port, round(max_mb * 2**20), tuple(allow_host), root_path, sweep
         )
@@ -192,7 +198,9 @@ def _launch(
             head=HEAD,
             app_kwargs={
                 "middleware": [
-                    Middleware(Guard, upload=max_bytes, hosts=hosts, others=others, sweep=sweep, root=root_path)
+                    Middleware(
+                        Guard, upload=max(max_bytes, _TOGETHER), hosts=hosts, others=others, sweep=sweep, root=root_path
+                    )
                 ]
             },
         )

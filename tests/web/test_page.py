@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
 import zlib
 from base64 import b64encode
 from collections import Counter
@@ -223,6 +224,30 @@ def test_the_endpoint_gives_what_the_command_line_writes(
     assert segmented(page, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
 
 
+def unpacked(page: Page, path: str) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(answer(page, "gradio_api/file=" + urllib.parse.quote(path))[1])) as packed:
+        return {name: packed.read(name) for name in packed.namelist()}
+
+
+def test_several_photographs_come_back_as_an_archive(
+    page: Page, photograph: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    photos = [upload(page, name, photograph.read_bytes()) for name in ("my tulip.jpg", "b.jpg")]
+    photos.append(upload(page, "page.html", b"<b>"))
+    look = ["transparent", *LOOK[1:]]
+    events = call(page, "segment_several", [*map(a_file, photos)], ["mask", "cutout"], 0.5, False, "", *look)
+    assert "event: complete" in events, events
+    archive, tiles, words = json.loads(events.split("data: ")[-1])
+    found = unpacked(page, archive.get("value", archive)["path"])
+    assert found["results/mask/my tulip.png"] == found["results/mask/b.png"] == expected["mask"]
+    assert found["results/cutout/b.png"] == expected["cutout"]
+    assert len(tiles) == 2
+    assert "2 photographs are segmented." in words
+    assert "page.html: its format" in words
+    events = call(page, "segment_several", [a_file("/etc/passwd")], ["mask"], 0.5, False, "", *look)
+    assert "event: error" in events
+
+
 def test_the_threshold_cuts_the_soft_mask(page: Page, photograph: Path, expected: dict[str, bytes]) -> None:
     soft = opened(expected["soft"]) / 255
     for threshold in (0.2, 0.8):
@@ -269,7 +294,13 @@ ODD: list[Any] = [
     {"path": 5}, {"path": None}, {"path": "x", "meta": 5}, {"url": "http://x"}, {"meta": {"_type": "gradio.FileData"}},
     {"__type__": "update"}, {"value": 1, "__type__": "x"},
 ]  # fmt: skip
-CALLS: dict[str, list[Any]] = {"segment": [None, 0.5], "redraw": [None, 1, 0], "progress": ["tulips"]}
+LOOK: list[Any] = ["white", "#ffffff", None, "the photograph", 1000, 0.02, "png"]
+CALLS: dict[str, list[Any]] = {
+    "segment": [None, 0.5],
+    "redraw": [None, 1, 0],
+    "progress": ["tulips"],
+    "segment_several": [None, ["mask"], 0.5, False, "", *LOOK],
+}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -300,9 +331,12 @@ def test_too_large_an_upload_is_refused(page: Page) -> None:
     status, said = upload(page, "large.png", bytes(1_100_000))
     assert status == 413
     assert "maximum allowed size" in said
-    status, said = upload(page, "huge.png", bytes(5_000_000))
-    assert status == 413
-    assert said == "The request has more than 2 MB. Send a smaller file."
+    connection = HTTPConnection("127.0.0.1", page.port, timeout=20)
+    connection.request("POST", "/gradio_api/upload", b"", {"Content-Length": str(300 * 2**20)})
+    response = connection.getresponse()
+    assert response.status == 413
+    assert response.read() == b"The request has more than 257 MB. Send less at a time."
+    connection.close()
     body = json.dumps({"data": ["x" * 1_100_000]}).encode()
     assert answer(page, "gradio_api/call/segment", body, **{"Content-Type": "application/json"})[0] == 413
 
@@ -364,7 +398,7 @@ def test_only_the_routes_of_the_page_are_there(page: Page) -> None:
         assert answer(page, path)[0] == 404, path
     status, said = answer(page, "gradio_api/info")
     assert status == 200
-    assert set(json.loads(said)["named_endpoints"]) == {"/segment", "/progress", "/redraw"}
+    assert set(json.loads(said)["named_endpoints"]) == {"/segment", "/segment_several", "/progress", "/redraw"}
 
 
 def test_pages_elsewhere_may_not_send_anything(page: Page) -> None:
@@ -793,6 +827,55 @@ def test_drop_see_the_mask_and_save_it(tab: Any, photograph: Path, expected: dic
     assert 0 < mask.mean() < opened(expected["mask"]).mean()
 
 
+def test_keys_move_the_line_and_zoom(tab: Any, photograph: Path) -> None:
+    drop(tab, photograph)
+    line, shown = tab.locator("#compare [role=slider]"), tab.locator("#compare img").first
+    line.wait_for()
+    for image in tab.locator("#compare img").all():
+        assert image.evaluate("i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])") == [300, 200]
+    assert "arrow keys" in line.get_attribute("aria-label")
+    line.focus()
+    before = line.bounding_box()["x"]
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_timeout(300)
+    assert line.bounding_box()["x"] == pytest.approx(before + 20, abs=2)
+    assert int(line.get_attribute("aria-valuenow")) > 50
+    assert "scale(1)" in shown.get_attribute("style")
+    tab.keyboard.press("+")
+    tab.wait_for_timeout(300)
+    assert "scale(1)" not in shown.get_attribute("style")
+
+
+def test_a_mask_is_painted_over_and_saved(tab: Any, photograph: Path, expected: dict[str, bytes]) -> None:
+    drop(tab, photograph)
+    tab.wait_for_selector("#mask img")
+    tab.get_by_role("tab", name="Correct").click()
+    tab.click("#open-mask")
+    tab.wait_for_selector("#editor canvas")
+    tab.wait_for_timeout(5000)  # it draws a while after its canvas is there
+    box = tab.locator("#editor canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 20, y, steps=5)
+    tab.mouse.up()
+    tab.wait_for_timeout(2000)
+    tab.click("#save-corrected")
+    tab.get_by_text("my tulip.jpg is saved, with its mask.").wait_for()
+    tab.wait_for_selector("#save-corrections:not([disabled])")
+    with tab.expect_download() as download:
+        tab.click("#save-corrections")
+    with zipfile.ZipFile(download.value.path()) as packed:
+        assert packed.read("corrected/images/my tulip.jpg") == photograph.read_bytes()
+        mask = opened(packed.read("corrected/masks/my tulip.png"))
+    given = opened(expected["mask"])
+    assert mask.shape == given.shape
+    assert mask[100, 150:160].all(), "what was painted is the object"
+    far = np.ones(mask.shape, bool)
+    far[60:140, 110:215] = False
+    np.testing.assert_array_equal(mask[far], given[far])
+
+
 def test_an_example_is_tried_with_a_click(tab: Any) -> None:
     tab.click("button.gallery-item")
     tab.wait_for_selector("#mask img")
@@ -812,7 +895,7 @@ def test_what_cannot_be_used_is_told_on_the_page(tab: Any, tmp_path: Path) -> No
 def test_of_several_photographs_the_page_names_the_one_it_takes(tab: Any, photograph: Path) -> None:
     drop(tab, *[photograph] * 3)
     tab.wait_for_selector("#mask img")
-    tab.get_by_text("3 photographs were dropped. This page takes one at a time, the first: my tulip.jpg").wait_for()
+    tab.get_by_text("3 photographs were dropped. This tab takes one at a time, the first: my tulip.jpg").wait_for()
     tab.reload()
     drop(tab, photograph)
     tab.wait_for_selector("#mask img")
@@ -897,7 +980,9 @@ def test_the_second_tab_follows_a_run(tab: Any, run_folder: Path) -> None:
 def test_nothing_is_wider_than_the_window(tab: Any, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 800})
     tab.wait_for_selector("#threshold")
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("Several", "Correct", "Training", "Cut out"):
+        tab.get_by_role("tab", name=name).click()
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.locator("#photo").bounding_box()["width"] > 0.25 * width
 
 

@@ -307,7 +307,8 @@ CALLS: dict[str, list[Any]] = {
 def test_values_of_other_types_are_one_line(page: Page, name: str) -> None:
     """For the caller, and nothing in the log."""
     right = CALLS[name]
-    wrong = [[*right[:i], odd, *right[i + 1 :]] for i in range(len(right)) for odd in ODD]
+    some = ODD[:: 1 if len(right) < 5 else 4]  # of many fields
+    wrong = [[*right[:i], odd, *right[i + 1 :]] for i in range(len(right)) for odd in some]
     for values in [*wrong, [], [1] * 9]:
         events = call(page, name, *values)
         assert events.startswith("event: error"), (values, events)

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NotRequired, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from redoseg.config.recipe import from_values
 from redoseg.config.schema import Config
@@ -227,8 +227,14 @@ class RunFolder:
         return sorted(self.samples.glob("*-*.png"))
 
     def read_outcome(self) -> Outcome:
-        """How the run ended; empty where it has not, or where the file is broken."""
-        return cast(Outcome, _fitting(read_object(self.outcome), _OUTCOME))
+        """How the run ended; empty where it has not, or where the file is broken. Else it has what each has."""
+        found = _fitting(read_object(self.outcome), _OUTCOME)
+        needed = {"step", "steps"} if found.get("health") == "diverged" else {"step", "steps", "stopped", "collapsed"}
+        return cast(Outcome, found if needed <= found.keys() else {})
+
+    def read_about(self) -> About:
+        """What `config.json` says; without what is damaged, and empty where the file is."""
+        return cast(About, _fitting(read_object(self.config), _ABOUT))
 
     def read_config(self) -> Config:
         """The configuration of the run. Raises RunError where there is none or it is damaged."""
@@ -307,7 +313,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return {}
 
 
-_ENTRY, _OUTCOME = get_type_hints(Entry), get_type_hints(Outcome)
+_ENTRY, _OUTCOME, _ABOUT = get_type_hints(Entry), get_type_hints(Outcome), get_type_hints(About)
 
 
 def _fitting(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,6 +322,12 @@ def _fitting(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, A
 
 
 def _is_a(value: object, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if is_typeddict(hint):
+        asked = get_type_hints(hint, include_extras=True)
+        needed = {key for key, kind in asked.items() if get_origin(kind) != cast(Any, NotRequired)}
+        return isinstance(value, dict) and needed <= _fitting(value, get_type_hints(hint)).keys() == value.keys()
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_is_a(one, get_args(hint)[0]) for one in value)
     if get_origin(hint) is dict:

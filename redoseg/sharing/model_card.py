@@ -63,7 +63,7 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
         part = f", part {config.data.evaluate_split}" if config.data.evaluate_split else ""
         lines += [f"## Scores on {_last(config.data.evaluate_on)}{part}", "", "| figure | value |", "|---|---|"]
         for key, value in about["scores"].items():
-            lines.append(f"| {NAMES[key]} | {value if key == 'pictures' else f'{value:.4f}'} |")
+            lines.append(f"| {NAMES.get(key, key)} | {value if key == 'pictures' else f'{value:.4f}'} |")
         other = f"Beside {labels}, no" if labels else "No"
         lines += ["", f"{other} label entered training, stopping, or the choice of which region is the object.", ""]
     seen = about["mask_size"]

@@ -11,7 +11,6 @@ import contextlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,6 @@ from redoseg.run_folder import (
     WEIGHTS_FILE,
     About,
     RunFolder,
-    read_object,
 )
 from redoseg.sharing.model_card import Statements, write_card
 from redoseg.train.checkpoint import Saved, load_saved, part, prefixed, restore, save_checkpoint
@@ -89,7 +87,7 @@ def read_run(folder: Path) -> TrainedNets:
 
     if not all(isinstance(saved.get(key), int) for key in ("step", "restarts")):
         raise ModelError(f"{printable(files.state)} is damaged: it does not say its step; choose another run folder")
-    about = cast(About, read_object(files.config))
+    about = files.read_about()
     about["step"], about["restarts"] = saved["step"], saved["restarts"]
     refined = load_refined(files.refined, config, step=saved["step"], restarts=saved["restarts"])
     if refined is not None:

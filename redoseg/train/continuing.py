@@ -8,7 +8,7 @@ import os
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -192,9 +192,9 @@ def _earlier_labels(config: Config, folder: RunFolder) -> Labels | None:
     if not config.nets.extractor_from:
         return None
     there = RunFolder(Path(config.nets.extractor_from).expanduser())
-    about: Any = read_object(there.config)
+    about = there.read_about()
     if not about:
-        return cast(About, read_object(folder.config)).get("earlier_labels")
+        return folder.read_about().get("earlier_labels")
     counts = [about.get("earlier_labels"), about.get("labels") if there.refined.exists() else None]
     found = [one for one in counts if one]
     if not found:

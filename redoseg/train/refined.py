@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import onnx
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet
 from redoseg.onnx_export.unet import unet_tensors
-from redoseg.run_folder import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE, About, RunFolder, read_object
+from redoseg.run_folder import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE, RunFolder
 from redoseg.train.checkpoint import Saved, load_saved, part, restore, save_checkpoint
 
 
@@ -60,7 +59,13 @@ def take_over(extractor: MaskExtractor | UNet, learnt: str) -> None:
     elif (path / WEIGHTS_FILE).is_file():
         tensors, _ = load_saved(path / WEIGHTS_FILE)
         restore(extractor, part("extractor", tensors), path)
-        region = cast(About, read_object(path / CONFIG_FILE)).get("object_region", 0)
+        found = RunFolder(path).read_about().get("object_region")
+        if found is None:
+            raise ModelError(
+                f"{printable(path / CONFIG_FILE)} does not say which region is the object; export the model again, or "
+                "choose another"
+            )
+        region = found
     else:
         region = _take_over_graph(extractor, learnt)
     if region == 1:  # of two regions the head gives the first one's logit, and the other is the rest

@@ -83,7 +83,7 @@ def write_report(folder: RunFolder, config: Config, outcome: Outcome) -> None:
             continue
         lines += ["", f"## {title} on {config.data.evaluate_on}", "", "| figure | value |", "|---|---|"]
         for name, value in scores.items():
-            lines.append(f"| {NAMES[name]} | {value if name == 'pictures' else f'{value:.4f}'} |")
+            lines.append(f"| {NAMES.get(name, name)} | {value if name == 'pictures' else f'{value:.4f}'} |")
     if "scores" in outcome:
         lines += ["", "`redoseg evaluate FOLDER DATA` gives these again, beside the baselines."]
     if config.first_steps:

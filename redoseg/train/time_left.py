@@ -90,6 +90,6 @@ def second_stage_left(config: Config, pictures: int, entries: Sequence[Entry]) -
     """
     time, left = SecondStageTime(config, min(pictures, config.refine.pictures)), None
     for entry in entries:
-        if 1 <= entry.get("refining", 0) <= config.refine.rounds:
+        if 1 <= entry.get("refining", 0) <= config.refine.rounds and "seconds" in entry:
             left = time.left(entry)
     return left

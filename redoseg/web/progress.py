@@ -12,7 +12,7 @@ from PIL import Image
 from redoseg.errors import ConfigError, DataError, RunError
 from redoseg.files import describe_error, printable
 from redoseg.images.read import read_image
-from redoseg.run_folder import Entry, Outcome, RunFolder, read_object
+from redoseg.run_folder import Entry, Outcome, RunFolder
 from redoseg.train.health import ADVICE
 from redoseg.train.report import ending, is_under_way
 from redoseg.train.time_left import second_stage_left
@@ -70,7 +70,7 @@ def _words(files: RunFolder) -> str:
     outcome, last = files.read_outcome(), entries[-1]
     trained = next((e for e in reversed(entries) if "sizes" in e), last)
     sentences = [_reached(files, outcome, entries, trained)]
-    if "steps_per_s" in trained:
+    if "steps_per_s" in trained and "sizes" in trained:
         sizes = " and ".join(f"{100 * share:.0f} %" for share in trained["sizes"])
         sentences.append(f"{trained['steps_per_s']:.2f} steps a second. The regions cover {sizes} of the photographs.")
     scored = next((e for e in reversed(entries) if "iou" in e or "iou_matched" in e), None)
@@ -92,15 +92,15 @@ def _reached(files: RunFolder, outcome: Outcome, entries: Sequence[Entry], train
     if outcome.get("health") == "diverged":
         return f"**Diverged** at step {outcome['step']:,}."
     if outcome and outcome["step"] >= last["step"] and not is_under_way(outcome):
-        return f"**{ending(outcome).capitalize()}**, {last['step']:,} steps in {_minutes(last['seconds'])}."
-    about = read_object(files.config)
+        return f"**{ending(outcome).capitalize()}**, {last['step']:,} steps in {_minutes(last.get('seconds', 0.0))}."
     try:
         config = files.read_config()
     except (ConfigError, RunError):  # the log alone says enough
-        return f"**Step {last['step']:,}**, {_minutes(last['seconds'])} so far."
+        return f"**Step {last['step']:,}**, {_minutes(last.get('seconds', 0.0))} so far."
+    trained_on = files.read_about().get("trained_on")
     number = last.get("refining", last.get("refine_round"))
     if number:
-        pictures = about.get("trained_on", {}).get("pictures", config.refine.pictures)
+        pictures = trained_on["pictures"] if trained_on else config.refine.pictures
         seconds = second_stage_left(config, pictures, entries)
         stage, of_what = f"second stage, round {number} of {config.refine.rounds}", ""
     else:
@@ -109,7 +109,7 @@ def _reached(files: RunFolder, outcome: Outcome, entries: Sequence[Entry], train
         stage = f"step {last['step']:,} of {config.steps:,} ({100 * last['step'] / config.steps:.0f} %)"
         of_what = " of the first stage" if config.has_second_stage else ""
     left = "" if seconds is None else f", about {_minutes(seconds)}{of_what} left"
-    return f"**{stage.capitalize()}**, {_minutes(last['seconds'])} so far{left}."
+    return f"**{stage.capitalize()}**, {_minutes(last.get('seconds', 0.0))} so far{left}."
 
 
 def _minutes(seconds: float) -> str:

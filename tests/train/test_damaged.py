@@ -6,13 +6,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
 
 from redoseg.errors import RedosegError
-from redoseg.run_folder import RunFolder
+from redoseg.run_folder import About, Outcome, RunFolder
+from redoseg.sharing.model_card import Statements, write_card
 from redoseg.sharing.model_folder import export_run
+from redoseg.train.report import write_report
 from redoseg.train.run import run
 from redoseg.web.progress import run_progress
 from tests.conftest import Trained
@@ -101,6 +104,49 @@ def test_a_damaged_file(
         said = str(error)
     assert "\n" not in said
     assert len(said) < 500
+
+
+ODD = [None, -1, "1", [], {}, [1], {"iou": "x"}, True, 1e300, "\x1b[2J\n"]
+KEYS = {
+    "config.json": ["format", "trained_on", "made_with", "contents", "labels", "earlier_labels", "scores", "refined"],
+    "outcome.json": ["step", "steps", "stopped", "collapsed", "health", "rounds_left", "restarts", "scores"],
+}
+ENCODINGS = ["utf-16", "utf-8-sig", "utf-32", "cp037"]
+
+
+def read(folder: Path, trained: Trained) -> None:
+    """What the page and a model card make of the two files."""
+    run_progress(folder)
+    files = RunFolder(folder)
+    about = {**files.read_about(), "step": 1, "restarts": 0, "mask_size": 16, "object_region": 0, "refined": True}
+    write_card("x", trained.config, cast(About, about), {}, Statements())
+    write_report(files, trained.config, cast(Outcome, trained.outcome | files.read_outcome()))
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name in KEYS for key in KEYS[name]])
+def test_a_value_of_another_type(name: str, key: str, trained: Trained, tmp_path: Path) -> None:
+    for file in ("config.json", "outcome.json", "log.jsonl"):
+        shutil.copy(trained.folder / file, tmp_path / file)
+    values = json.loads((tmp_path / name).read_text())
+    within = [{**values[key], one: odd} for one in values.get(key, {}) for odd in ODD] if key == "trained_on" else []
+    for odd in [*ODD, *within]:
+        (tmp_path / name).write_text(json.dumps({**values, key: odd}))
+        read(tmp_path, trained)
+    values.pop(key, None)
+    (tmp_path / name).write_text(json.dumps(values))
+    read(tmp_path, trained)
+
+
+@pytest.mark.parametrize("name", ["config.json", "outcome.json", "log.jsonl"])
+def test_a_file_in_another_encoding_or_cut(name: str, trained: Trained, tmp_path: Path) -> None:
+    for file in ("config.json", "outcome.json", "log.jsonl"):
+        shutil.copy(trained.folder / file, tmp_path / file)
+    text = (tmp_path / name).read_text()
+    whole = text.encode()
+    damaged = [text.encode(encoding) for encoding in ENCODINGS]
+    for content in (*damaged, b"", whole[: len(whole) // 2], bytes(100), whole + whole, b"NaN", b'{"a":' * 100_000):
+        (tmp_path / name).write_bytes(content)
+        read(tmp_path, trained)
 
 
 def test_an_unknown_key_is_no_damage(folder: Path) -> None:

@@ -29,20 +29,30 @@ def object_of(photo: Photo, soft: SoftMask, threshold: float = HALF) -> NDArray[
     return mask
 
 
+def object_share(photo: Photo, soft: SoftMask, threshold: float = HALF) -> float:
+    """How much of the photograph the object's mask covers, 0 to 1, without making all of the mask."""
+    inside = (np.count_nonzero(photo.within(soft.part(part), part) > threshold) for part in parts(photo.size))
+    return sum(inside) / photo.pixels
+
+
 def cleaned(photo: Photo, soft: SoftMask, threshold: float = HALF, cleaning: Cleaning | None = CLEANING) -> SoftMask:
     """The soft mask with 0 where a part is dropped at this threshold, and 1 where a hole is filled.
 
-    It takes a byte a pixel. The soft mask itself if there is nothing to clean, or `cleaning` is None.
+    It takes a bit a pixel, and a byte while it is made. The soft mask itself if there is nothing to clean, or
+    `cleaning` is None.
     """
     if cleaning is None:
         return soft
     wanted = object_of(photo, soft, threshold)
     if not clean_in_place(wanted, cleaning):
         return soft
+    packed = np.packbits(wanted, axis=1)
+    del wanted
 
     def make(part: Part) -> NDArray[np.float32]:
         left, top, right, bottom = part
-        values, inside = soft.part(part), wanted[top:bottom, left:right]
+        bits = np.unpackbits(packed[top:bottom, left // 8 : -(-right // 8)], axis=1)
+        values, inside = soft.part(part), bits[:, left % 8 : left % 8 + right - left].astype(bool)
         was = photo.within(values, part) > threshold
         values = np.where(was & ~inside, np.float32(0), values)
         return np.where(inside & ~was, np.float32(1), values)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.inference.hub import HUB
+from redoseg.images.photo import Photo
 from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import Network, expanded, fetched, find_model, weights
 from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, as_photo
@@ -143,7 +144,7 @@ class RedrawModel:
 
     def read_latents(self, image: ImageLike) -> Latents:
         """The latents (n, d) that the encoder reads off an image, one a region."""
-        return self.latents_of(self.reduced([as_photo(image).rgb]))[0]
+        return self.latents_of(self.reduced([as_photo(image)]))[0]
 
     def draw(self, image: ImageLike, latents: Latents, what: What = "object") -> list[Image.Image]:
         """The image with regions drawn from `latents` (m, n, d): m images, RGB, at most LARGEST pixels a side.
@@ -151,7 +152,7 @@ class RedrawModel:
         `what` is drawn: the object, everything else (background), or both. The rest is not changed. Raises DataError
         for an image that cannot be read or latents of another shape, RedosegError for another `what`.
         """
-        return self._draw(self._scene(as_photo(image).rgb), latents, what)
+        return self._draw(self._scene(as_photo(image)), latents, what)
 
     def redraw(self, image: ImageLike, count: int = 8, what: What = "object", seed: int = 0) -> list[Image.Image]:
         """`count` images with different latents, RGB. Raises DataError as `draw`, RedosegError for a wrong `count`."""
@@ -168,8 +169,8 @@ class RedrawModel:
         """The photograph with the texture of `like`: drawn from the latents that the encoder reads off `like`."""
         return self.draw(image, self.read_latents(like)[None], what)[0]
 
-    def reduced(self, images: Sequence[Image.Image]) -> Reduced:
-        """RGB images of any size as the generators see them."""
+    def reduced(self, images: Sequence[Image.Image | Photo]) -> Reduced:
+        """RGB images or photographs of any size as the generators see them."""
         masks, finer = self.segmenter.masks(images), self.segmenter.size // self._size
         masks = masks.reshape(len(images), self.regions, self._size, finer, self._size, finer).mean((3, 5))
         return Reduced(self.segmenter.network_input(images, self._size), masks)
@@ -194,7 +195,7 @@ class RedrawModel:
         values: NDArray[np.uint8] = ((images.seen - offset) / factor).round().clip(0, 255).astype(np.uint8)
         return values.transpose(0, 2, 3, 1)
 
-    def _scene(self, image: Image.Image) -> _Scene:
+    def _scene(self, image: Photo) -> _Scene:
         reduced, photo = self.reduced([image]), at_most(image, LARGEST)
         return _Scene(photo, reduced.seen[0], reduced.masks[0], self.segmenter.batch(np.asarray(photo)[None])[0])
 
@@ -274,10 +275,11 @@ def check_count(count: int, most: int = MOST) -> None:
         )
 
 
-def at_most(image: Image.Image, longest: int) -> Image.Image:
-    """The image, reduced to at most `longest` pixels on its longer side."""
-    scale = longest / max(image.size)
+def at_most(photo: Photo, longest: int) -> Image.Image:
+    """The photograph in sRGB, reduced to at most `longest` pixels on its longer side."""
+    width, height = photo.size
+    scale = longest / max(width, height)
     if scale >= 1:
-        return image
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        return photo.rgb
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return photo.resized(size, resample=Image.Resampling.LANCZOS)

@@ -76,8 +76,8 @@ def redraw_photo(
     if like is not None:
         theirs = read_photo(like)
         noted += [(printable(like), theirs.note)] if theirs.note else []
-        other = theirs.rgb
-    image = at_most(decoded.rgb, GIF_LARGEST) if gif else decoded.rgb
+        other = theirs
+    image = Photo(at_most(decoded, GIF_LARGEST)) if gif else decoded
     latents = model.random_latents(count, seed)
     if other is not None:
         start, end = model.read_latents(image), model.read_latents(other)
@@ -100,15 +100,15 @@ def _refuse(targets: Sequence[Path], inputs: set[str], overwrite: bool) -> None:
             raise RedosegError(f"{printable(target)} {problem}")
 
 
-def _sheet(model: RedrawModel, photo: Photo, other: Image.Image | None, drawings: Sequence[Image.Image]) -> Image.Image:
+def _sheet(model: RedrawModel, photo: Photo, other: Photo | None, drawings: Sequence[Image.Image]) -> Image.Image:
     """Photograph, mask and drawings side by side; `other` comes after the mask."""
-    small, alpha = at_most(photo.rgb, TILE), photo.alpha
+    small, alpha = at_most(photo, TILE), photo.alpha
     mask = model.segmenter(small)
     if alpha is not None:
         mask &= np.asarray(alpha.resize(small.size, Image.Resampling.BILINEAR)) > 127
     tiles = [small, outline(small, mask)]
     if other is not None:
-        tile, shrunk = Image.new("RGB", small.size, (255, 255, 255)), other.copy()
+        tile, shrunk = Image.new("RGB", small.size, (255, 255, 255)), at_most(other, TILE).copy()
         shrunk.thumbnail(small.size, Image.Resampling.LANCZOS, reducing_gap=2.0)
         tile.paste(shrunk, ((tile.width - shrunk.width) // 2, (tile.height - shrunk.height) // 2))
         tiles.append(tile)

@@ -158,22 +158,28 @@ class Segmenter:
                 pass
         return soft
 
-    def _reduced(self, images: Sequence[Image.Image], size: int = 0) -> NDArray[np.uint8]:
-        """RGB images squeezed whole to the network's square, (N, S, S, 3): nothing of them is cut off."""
+    def _reduced(self, images: Sequence[Image.Image | Photo], size: int = 0) -> NDArray[np.uint8]:
+        """Images squeezed whole to the network's square, (N, S, S, 3): nothing of them is cut off."""
         square = (size or self.size, size or self.size)
-        return np.stack(
-            [
-                np.asarray(p if p.size == square else p.resize(square, Image.Resampling.BILINEAR, reducing_gap=3.0))
-                for p in images
-            ]
-        )
 
-    def network_input(self, images: Sequence[Image.Image], size: int = 0) -> NDArray[np.float32]:
-        """What the network sees of RGB images of any size: (N, 3, S, S). S is `size`, or its own where that is 0."""
+        def squeezed(image: Image.Image | Photo) -> Image.Image:
+            if isinstance(image, Photo):  # part by part where it is large
+                return image.resized(square)
+            if image.size == square:
+                return image
+            return image.resize(square, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+        return np.stack([np.asarray(squeezed(image)) for image in images])
+
+    def network_input(self, images: Sequence[Image.Image | Photo], size: int = 0) -> NDArray[np.float32]:
+        """What the network sees of RGB images or photographs of any size: (N, 3, S, S).
+
+        S is `size`, or its own where that is 0.
+        """
         return self._values(self._reduced(images, size))
 
-    def masks(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Soft masks (N, n, S, S) of RGB images of any size, as the network gives them."""
+    def masks(self, images: Sequence[Image.Image | Photo]) -> NDArray[np.float32]:
+        """Soft masks (N, n, S, S) of RGB images or photographs of any size, as the network gives them."""
         return self._run(self._reduced(images))
 
     def _values(self, reduced: NDArray[np.uint8]) -> NDArray[np.float32]:

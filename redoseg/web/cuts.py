@@ -24,7 +24,7 @@ from redoseg.images.objects import Found, objects_of
 from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import MAX_PIXELS, read_photo
 from redoseg.inference.doubt import is_doubtful
-from redoseg.inference.object_mask import CLEANING, cleaned, object_of
+from redoseg.inference.object_mask import CLEANING, cleaned, object_of, object_share
 from redoseg.inference.one_picture import frame_of
 from redoseg.inference.request import Request, digest_of
 from redoseg.inference.results import drawn, image_of, picture_of
@@ -151,7 +151,7 @@ class Cuts:
         cut = self.of(path)
         width, height = cut.photo.size
         soft = cleaned(cut.photo, cut.soft, threshold, self.cleaning)
-        share = object_of(cut.photo, soft, threshold).mean()
+        share = object_share(cut.photo, soft, threshold)
         words = (
             f"{width} × {height} pixels; the object covers {100 * share:.1f} % at a threshold of "
             f"{threshold:.2f}. Model {printable(self.segmenter.name)}, confidence {cut.confidence:.2f}."

@@ -408,3 +408,13 @@ def test_only_the_object_of_reduced_images_is_redrawn(three: tuple[Redrawer, Con
     assert apart[np.broadcast_to(own > 0.9, apart.shape)].mean() > 0.05
     assert model.latents_of(redrawn).shape == latents.shape
     assert not np.array_equal(model.latents_of(redrawn), model.latents_of(images))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK"])
+def test_a_huge_photograph_gives_the_same(model: RedrawModel, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which no whole copy in RGB is made."""
+    image = Image.effect_noise((1500, 1100), 60).convert(mode)
+    before = np.asarray(model.redraw(image, 1)[0]).astype(int)
+    monkeypatch.setattr("redoseg.images.photo.LARGE", 1000)
+    monkeypatch.setattr(Photo, "rgb", property(lambda _: pytest.fail("a whole copy")))
+    assert np.abs(np.asarray(model.redraw(image, 1)[0]) - before).max() <= 2

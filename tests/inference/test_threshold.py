@@ -14,6 +14,9 @@ from PIL import Image
 
 from redoseg.cli.main import run_command
 from redoseg.errors import DataError
+from redoseg.images.clean import clean
+from redoseg.images.photo import Photo, SoftMask
+from redoseg.inference.object_mask import CLEANING, cleaned, object_share
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from redoseg.web.cuts import Cuts
@@ -88,3 +91,19 @@ def test_what_is_no_threshold(threshold: object, tmp_path: Path) -> None:
         segmenter(photo, threshold=threshold)  # type: ignore[call-overload]
     with pytest.raises(DataError, match="must be a number from 0 to 1"):
         segment_paths(segmenter, photo, tmp_path / "out", threshold=threshold)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 37])
+def test_a_cleaned_mask_is_the_same_part_by_part(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is kept in bits: parts begin and end anywhere in a byte."""
+    soft = np.random.default_rng(0).random((40, width), np.float32)
+    soft[10:30, : width // 2] = 1
+    photo, mask = Photo(Image.new("RGB", (width, 40))), SoftMask.of(soft)
+    wanted = clean(soft > 0.5, CLEANING)
+    monkeypatch.setattr("redoseg.images.photo.LARGE", 1)
+    found = cleaned(photo, mask, 0.5)
+    for left in range(width):
+        for right in range(left + 1, width + 1):
+            part = found.part((left, 3, right, 31)) > 0.5
+            assert np.array_equal(part, wanted[3:31, left:right])
+    assert object_share(photo, found, 0.5) == pytest.approx(wanted.mean())

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -442,6 +442,7 @@ class Proxy(BaseHTTPRequestHandler):
     strip: bool
     host: str
     root = "/redoseg"
+    added: ClassVar = {"X-Forwarded-Host": "photos.example", "X-Forwarded-Proto": "https"}
 
     def pass_on(self) -> None:
         if not self.path.startswith(self.root + "/"):
@@ -450,7 +451,7 @@ class Proxy(BaseHTTPRequestHandler):
         path = self.path[len(self.root) :] if self.strip else self.path
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         headers["Host"] = self.host or f"127.0.0.1:{self.target}"
-        headers |= {"X-Forwarded-Host": "photos.example", "X-Forwarded-Proto": "https"}
+        headers |= self.added
         connection = HTTPConnection("127.0.0.1", self.target, timeout=60)
         try:
             connection.request(self.command, path, body or None, headers)
@@ -490,6 +491,57 @@ def test_the_page_works_behind_a_proxy(
             assert segmented(seen, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
             assert answer(seen, "config", Origin="https://evil.example")[0] == 403
             assert answer(seen, "gradio_api/vibe-code")[0] == 404
+        finally:
+            server.shutdown()
+
+
+HUB = "/user/me/proxy/7860"
+
+
+@pytest.fixture(scope="module")
+def on_hub(start_once: Start, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A page that is started as docs/segmenting.md says for JupyterHub."""
+    documented = (Path(__file__).parents[2] / "docs" / "segmenting.md").read_text()
+    command = re.search(r"^redoseg serve (flowers .*proxy/7860)$", documented, re.M)
+    assert command
+    arguments = command[1].replace("HUB", "hub.example").replace("NAME", "me").split()
+    return started(start_once, *arguments, temporary=tmp_path_factory.mktemp("hub"))
+
+
+# jupyter-server-proxy removes the path and names it; with proxy/absolute it does neither. It passes on the browser's
+# Host, and what stands in front of it has added: JupyterHub's proxy, and often another one before that.
+SERVER_PROXY = {name: HUB for name in ("X-Forwarded-Context", "X-ProxyContextPath", "X-Forwarded-Prefix")}
+HUB_PROXY = {"X-Forwarded-Host": "hub.example", "X-Forwarded-Proto": "https", "X-Forwarded-Port": "443"}
+TWO_PROXIES = {"X-Forwarded-Proto": "https,http", "X-Forwarded-Port": "443,8000", "X-Forwarded-For": "9.9.9.9,::1"}
+NO_HTTPS = {"X-Forwarded-Host": "hub.example", "X-Forwarded-Proto": "http", "X-Scheme": "http"}
+
+
+@pytest.mark.parametrize(
+    ("strip", "added"),
+    [
+        (True, SERVER_PROXY),
+        (True, SERVER_PROXY | HUB_PROXY),
+        (True, SERVER_PROXY | HUB_PROXY | TWO_PROXIES),
+        (True, SERVER_PROXY | NO_HTTPS),
+        (False, HUB_PROXY | TWO_PROXIES),
+    ],
+    ids=["alone", "hub", "hub behind another", "https unseen", "absolute"],
+)
+def test_the_page_works_on_jupyterhub(
+    on_hub: Page, photograph: Path, expected: dict[str, bytes], strip: bool, added: dict[str, str]
+) -> None:
+    values = {"target": on_hub.port, "strip": strip, "host": "hub.example", "root": HUB, "added": added}
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Proxy,), values)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            seen = replace(on_hub, address=f"http://127.0.0.1:{server.server_port}{HUB}/")
+            browser = {"Origin": "https://hub.example", "Sec-Fetch-Site": "same-origin", "Cookie": "_xsrf=1"}
+            assert b"gradio" in answer(seen, "", **browser)[1]
+            assert json.loads(answer(seen, "config", **browser)[1])["root"] == f"https://hub.example{HUB}"
+            body, kind = form(photograph.name, photograph.read_bytes())
+            assert answer(seen, "gradio_api/upload", body, **browser, **{"Content-Type": kind})[0] == 200
+            assert segmented(seen, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
+            assert answer(seen, "config", Origin="https://evil.example")[0] == 403
         finally:
             server.shutdown()
 

@@ -413,8 +413,9 @@ def test_only_the_object_of_reduced_images_is_redrawn(three: tuple[Redrawer, Con
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK"])
 def test_a_huge_photograph_gives_the_same(model: RedrawModel, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of which no whole copy in RGB is made."""
-    image = Image.effect_noise((1500, 1100), 60).convert(mode)
+    monkeypatch.setattr("redoseg.inference.redraw.LARGEST", 60)
+    image = Image.effect_noise((150, 110), 60).convert(mode)
     before = np.asarray(model.redraw(image, 1)[0]).astype(int)
-    monkeypatch.setattr("redoseg.images.photo.LARGE", 1000)
+    monkeypatch.setattr("redoseg.images.photo.LARGE", 100)
     monkeypatch.setattr(Photo, "rgb", property(lambda _: pytest.fail("a whole copy")))
     assert np.abs(np.asarray(model.redraw(image, 1)[0]) - before).max() <= 2

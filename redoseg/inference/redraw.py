@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
-from redoseg.inference.hub import HUB
 from redoseg.images.photo import Photo
+from redoseg.inference.hub import HUB
 from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import Network, expanded, fetched, find_model, weights
 from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, as_photo

@@ -19,6 +19,7 @@ from PIL import Image
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import MARK, printable
 from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.photo import Photo
 from redoseg.inference.request import Request
 from redoseg.web import corrections
 from redoseg.web.cutout import CutOut, number_of
@@ -29,8 +30,8 @@ from redoseg.web.several import request_of, segment_several
 MAX_REDRAWINGS = 12
 _PROGRESS = gr.Progress()
 
-Redraw = Callable[[Image.Image, int, int], Sequence[Image.Image]]
-"""From an RGB image, a number of redrawings and a seed to that many RGB images."""
+Redraw = Callable[[Photo, int, int], Sequence[Image.Image]]
+"""From a photograph, a number of redrawings and a seed to that many RGB images."""
 
 
 class Answers:
@@ -187,7 +188,7 @@ class Answers:
         assert self.redraw is not None
         found = self.cuts.of(_uploaded(photo)).photo
         number = int(number_of(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
-        drawings = list(self.redraw(found.rgb, number, int(number_of(seed, 0, 2**31 - 1, "The seed"))))
+        drawings = list(self.redraw(found, number, int(number_of(seed, 0, 2**31 - 1, "The seed"))))
         _mark(drawings)
         return drawings
 

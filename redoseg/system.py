@@ -47,7 +47,7 @@ def world_problem() -> str:
         if not os.environ.get(name, "").strip():
             return f"{name} is not set, but WORLD_SIZE is"
         if _number(name) is None:
-            return f"{name} is no whole number"
+            return f"{name} is not a whole number"
     rank, size, local_rank, local_size = (int(os.environ[name]) for name in TORCHRUN)
     if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
         return "the numbers that torchrun sets contradict each other"

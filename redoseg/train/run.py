@@ -41,7 +41,7 @@ from redoseg.train.refine import refine
 from redoseg.train.refine_state import RefineState
 from redoseg.train.refined import load_refined, save_refined
 from redoseg.train.report import write_report
-from redoseg.train.stage_data import RunData, StageData
+from redoseg.train.stage_data import RunData, StageData, announce
 from redoseg.train.state import SEEDS_APART, TrainState
 from redoseg.train.status import StatusLine
 from redoseg.train.stopping import asked_to_stop
@@ -95,37 +95,13 @@ def run(
             return {}
         if not refine_again:
             write_config(folder, config, data)
-        _announce(config, data, console)
+        announce(config, data, console)
         session_of_run = Run(config, folder, data, StatusLine(console, config.steps))
         outcome = session_of_run.refine_again() if refine_again else session_of_run.go(resume)
         if config.redraw.steps and not (outcome["stopped"] or outcome["collapsed"]):
             console.print(f"third stage: drawings for these masks, in {printable(folder.drawings)}", soft_wrap=True)
             outcome = learn_to_draw(config, folder, partial(run, device=device, console=console))
         return outcome | {"left_out": len(data.images.bad)}
-
-
-def _announce(config: Config, data: RunData, console: Console) -> None:
-    """Print what is trained on and how."""
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    images, bank, processes = data.images, data.first.bank, distributed.world_size()
-    parts = ", ".join(sorted(set(images.splits) - {""}))
-    say(f"training on {len(images):,} pictures of {images.name}{f' ({parts})' if parts else ''}")
-    if processes > 1:
-        say(f"in {processes} processes, with {config.batch // processes} pictures of each batch in each")
-    if config.data.resident == "auto" and bank.resident is None:
-        say("reading pictures from disk, since they need more than a quarter of the free memory")
-    if config.precision == "auto":
-        say(f"computing in {str(computing_dtype(config.precision, bank.device)).removeprefix('torch.')}")
-    if data.corrections is not None:
-        say(data.corrections.in_words())
-        images = data.corrections.reported(images)
-    for note in images.notes:
-        say(f"note: {note}")
-    for path, why in images.bad:
-        say(f"skipped: {path}: {why}")
 
 
 def _follow(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -> None:

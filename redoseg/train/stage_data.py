@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from rich.console import Console
 
 from redoseg.config.schema import Config
 from redoseg.data import BUILT_IN, ImageSet, is_prepared, open_data
@@ -15,6 +16,7 @@ from redoseg.errors import ModelError
 from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import Outcome
 from redoseg.train import distributed
+from redoseg.train.compute import computing_dtype
 from redoseg.train.corrections import Corrections
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import Watched
@@ -146,3 +148,27 @@ class RunData:
             if size not in at:
                 at[size] = StageData.at(size, images, watched, config, device)
         return cls(images, first, tuple(at[size] for size in sizes), start, corrections, kept_size)
+
+
+def announce(config: Config, data: RunData, console: Console) -> None:
+    """Print what is trained on and how."""
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    images, bank, processes = data.images, data.first.bank, distributed.world_size()
+    parts = ", ".join(sorted(set(images.splits) - {""}))
+    say(f"training on {len(images):,} pictures of {images.name}{f' ({parts})' if parts else ''}")
+    if processes > 1:
+        say(f"in {processes} processes, with {config.batch // processes} pictures of each batch in each")
+    if config.data.resident == "auto" and bank.resident is None:
+        say("reading pictures from disk, since they need more than a quarter of the free memory")
+    if config.precision == "auto":
+        say(f"computing in {str(computing_dtype(config.precision, bank.device)).removeprefix('torch.')}")
+    if data.corrections is not None:
+        say(data.corrections.in_words())
+        images = data.corrections.reported(images)
+    for note in images.notes:
+        say(f"note: {note}")
+    for path, why in images.bad:
+        say(f"skipped: {path}: {why}")

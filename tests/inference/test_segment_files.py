@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,11 +170,11 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
     meeting, lock = threading.Barrier(2), threading.Lock()
     read: list[str] = []
 
-    def reads(path: Path, take: Callable[[int], None]) -> Photo:
+    def reads(path: Path, take: Callable[[int], None], **limits: Any) -> Photo:
         with lock:
             read.append(path.name)
         meeting.wait(timeout=30)  # one thread alone would never get past this
-        return read_photo(path, take=take)
+        return read_photo(path, take=take, **limits)
 
     monkeypatch.setattr(segment_files, "read_photo", reads)
     ahead, callers = [], set()
@@ -278,10 +279,10 @@ def test_a_folder_does_not_go_into_a_files_name(segmenter: Segmenter, photos: Pa
 def test_a_picture_that_memory_cannot_hold_is_listed(
     segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reads(path: Path, take: Callable[[int], None]) -> Photo:
+    def reads(path: Path, take: Callable[[int], None], **limits: Any) -> Photo:
         if path.name == "b.jpg":
             raise MemoryError
-        return read_photo(path, take=take)
+        return read_photo(path, take=take, **limits)
 
     monkeypatch.setattr(segment_files, "read_photo", reads)
     report = segment_paths(segmenter, photos, tmp_path / "out")

@@ -705,7 +705,8 @@ def garbage(chance: random.Random, photo: str, made: bytes) -> tuple[str, str, b
                 kind | {"Content-Length": chance.choice(["99999999999", "-1", "x", "3"])},
             )
         case 7:
-            return "POST", "/gradio_api/upload", bytes(chance.choice([2_500_000, 1_050_000])), kind
+            route = chance.choice(["upload", "call/segment"])  # the second takes no more than 1 MB
+            return "POST", f"/gradio_api/{route}", bytes(chance.choice([2_500_000, 1_050_000])), kind
         case _:
             body = {"data": [a_file(photo), chance.choice([0.1, 0.5, 0.9])]}
             return "POST", "/gradio_api/call/segment", json.dumps(body).encode(), kind

@@ -98,6 +98,7 @@ WRITERS: dict[str, Write] = {
     "masks": segmented(),
     "cut-outs": segmented("--as", "cutout"),
     "overlays and review": segmented("--as", "overlay", "--review"),
+    "measures and histograms": segmented("--as", "measures", "--review"),
     "soft": segmented("--as", "soft", "--crop"),
     "cut-outs in WebP": segmented("--as", "cutout", "--format", "webp"),
     "overlays in JPEG": segmented("--as", "overlay", "--format", "jpg"),

@@ -96,7 +96,8 @@ def segment_paths(
         crop: cut the results to the box around the object, which must be there then.
         keep_hidden: leave the photograph below what is transparent in a cut-out; otherwise it is black there.
         review: of several pictures, also write contact sheets `review-1.jpg`, ... that go from the least to the most
-            sure picture, and `review.csv` in that order. It keeps some 5 kB in memory for each picture.
+            sure picture, and `review.csv` in that order; with measures, also `review-measures.png` with histograms.
+            It keeps some 5 kB in memory for each picture.
         label: what the object is called in files of labelling tools; the model's name if empty.
         threshold: from which value of the soft mask on a pixel is the object's, 0 to 1; "soft" is not cut.
         skip_existing: leave results that the same model and settings made of the same pictures, and keep the other

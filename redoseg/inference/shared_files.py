@@ -1,4 +1,4 @@
-"""The files that all pictures of a folder share: those of labelling tools, and the review with its table."""
+"""The files that all pictures of a folder share: those of labelling tools, and the review with table and histograms."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from redoseg.errors import RedosegError
 from redoseg.files import make_folder, printable, why_not_write, write_atomic
 from redoseg.images.draw import captioned, encoded, grid
 from redoseg.images.labels.entry import Entry
+from redoseg.inference.histograms import check_drawable, histogram_page
 from redoseg.inference.labelling import OneFile
 
 REVIEW_TABLE = "review.csv"
+REVIEW_MEASURES = "review-measures.png"
 TILE = 128  # a picture's side on a page of the review [pixels]
 
 _COLUMNS, _ROWS, _GAP, _CAPTION = 8, 12, 4, 14  # of a page [tiles, tiles, pixels, pixels]
@@ -80,8 +82,10 @@ class SharedFiles:
     def begin(self, pictures: int, overwrite: bool, keep: bool) -> None:
         """Look at what is there, before the work on so many pictures; with `keep` its entries are kept.
 
-        Raises RedosegError where a file may not be written.
+        Raises RedosegError where a file may not be written, and MissingError.
         """
+        if self._histograms:
+            check_drawable()
         if keep:
             self._read()
             overwrite = overwrite or not self._foreign()
@@ -92,8 +96,13 @@ class SharedFiles:
             if problem:
                 raise RedosegError(f"{printable(target)} {problem}")
 
+    @property
+    def _histograms(self) -> bool:
+        return self.review and "measures" in self.formats
+
     def _review_names(self, pictures: int) -> list[str]:
-        return [REVIEW_TABLE, *(_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS))))]
+        pages = [_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS)))]
+        return [REVIEW_TABLE, *([REVIEW_MEASURES] if self._histograms else []), *pages]
 
     def _read(self) -> None:
         for kind, (path, form) in self.formats.items():
@@ -145,6 +154,8 @@ class SharedFiles:
             if self.out / name not in files and os.path.realpath(self.out / name) not in self.inputs:
                 (self.out / name).unlink(missing_ok=True)
         files[self.out / REVIEW_TABLE] = _table_content(pages)
+        if self._histograms and self.entries["measures"]:
+            files[self.out / REVIEW_MEASURES] = histogram_page(list(self.entries["measures"].values()))
         return files
 
 

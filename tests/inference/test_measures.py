@@ -95,6 +95,29 @@ def test_a_table_is_continued(skimage: str, segmenter: Segmenter, photos: Path, 
         segment_paths(segmenter, photos, out, kind="measures", skip_existing=True)
 
 
+def test_the_review_has_histograms(
+    skimage: str, segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    segment_paths(segmenter, photos, out, kind=("measures", "overlay"), review=True, parts=True)
+    page = out / "review-measures.png"
+    before = page.read_bytes()
+    with Image.open(page) as image:
+        assert min(image.size) > 500
+    Image.new("RGB", (60, 60), (255, 255, 255)).save(photos / "c.png")
+    segment_paths(segmenter, photos, out, kind=("measures", "overlay"), review=True, parts=True, skip_existing=True)
+    assert page.read_bytes() != before  # with the new object
+    segment_paths(segmenter, photos, tmp_path / "plain", kind="overlay", review=True)
+    assert not (tmp_path / "plain" / page.name).exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / page.name).write_bytes(b"mine")
+    with pytest.raises(RedosegError, match=rf"{page.name} exists"):
+        segment_paths(segmenter, photos, tmp_path / "mine", kind="measures", review=True)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingError, match="matplotlib"):
+        segment_paths(segmenter, photos, tmp_path / "none", kind="measures", review=True)
+
+
 def test_what_is_missing_or_cannot_be_combined(
     segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

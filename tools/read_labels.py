@@ -1,26 +1,31 @@
 """Write labels of a folder of photographs, and read them back with the labelling tools' own readers.
 
-It needs pycocotools, labelme and label-studio-converter, in an environment of their own. labelme's window and the
-other parts of both, which need much more, are not loaded.
+It needs pycocotools, labelme, label-studio-converter and ultralytics, in an environment of their own. labelme's window,
+torchvision and other parts of them, which need much more and read nothing, are not loaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
+from PIL import Image
 
+from redoseg.config.kinds import Kind
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.sources import list_pictures
@@ -32,19 +37,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="as for `redoseg segment`")
     parser.add_argument("photos", type=Path, help="folder of photographs")
+    parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
     arguments = parser.parse_args()
     segmenter = Segmenter(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder).resolve()
         images = {path.stem: path for path in list_pictures([arguments.photos], out).images}
         truth = {stem: segmenter(path) for stem, path in images.items()}
-        for kind in ("coco", "labelme", "labelstudio"):
+        for name in arguments.readers:
+            kind, read = READERS[name]
             segment_paths(segmenter, arguments.photos, out / kind, kind=kind, polygons=kind == "coco")
-        for name, found in (
-            ("pycocotools", by_pycocotools(out / "coco" / "coco.json")),
-            ("labelme", by_labelme(out / "labelme", truth)),
-            ("label-studio-converter", by_label_studio(out / "labelstudio" / "labelstudio.json")),
-        ):
+            found = read(out / kind, images)
             ious = [iou(found[stem], mask) for stem, mask in truth.items() if mask.any()]
             version = importlib.metadata.version(name)
             print(
@@ -57,10 +60,10 @@ def iou(a: Bools, b: Bools) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def by_pycocotools(file: Path) -> dict[str, Bools]:
+def by_pycocotools(folder: Path, images: dict[str, Path]) -> dict[str, Bools]:
     from pycocotools.coco import COCO
 
-    coco = COCO(file)
+    coco = COCO(folder / "coco.json")
     found = {}
     for annotation in coco.loadAnns(coco.getAnnIds()):
         (image,) = coco.loadImgs(annotation["image_id"])
@@ -68,7 +71,7 @@ def by_pycocotools(file: Path) -> dict[str, Bools]:
     return found
 
 
-def by_labelme(folder: Path, truth: dict[str, Bools]) -> dict[str, Bools]:
+def by_labelme(folder: Path, images: dict[str, Path]) -> dict[str, Bools]:
     for window in ("labelme.utils.qt", "PyQt5"):  # which reads nothing
         sys.modules[window] = MagicMock()
     reader: Any = importlib.import_module("labelme._label_file")
@@ -76,21 +79,45 @@ def by_labelme(folder: Path, truth: dict[str, Bools]) -> dict[str, Bools]:
     found = {}
     for path in folder.glob("*.json"):
         seen = reader.read_label_file(str(path))  # which also opens the photograph and compares the sizes
-        mask = np.zeros(truth[path.stem].shape, bool)
+        with Image.open(images[path.stem]) as photo:
+            mask = np.zeros((photo.height, photo.width), bool)
         for shape in seen.shapes:
             mask |= shapes.shape_to_mask(mask.shape, shape["points"], shape["shape_type"])
         found[path.stem] = mask
     return found
 
 
-def by_label_studio(file: Path) -> dict[str, Bools]:
+def by_label_studio(folder: Path, images: dict[str, Path]) -> dict[str, Bools]:
     brush = _module_of("label_studio_converter", "brush")
     found = {}
-    for task in json.loads(file.read_bytes()):
+    for task in json.loads((folder / "labelstudio.json").read_bytes()):
         for result in task["predictions"][0]["result"]:
             values = brush.decode_rle(result["value"]["rle"])
             picture = values.reshape(result["original_height"], result["original_width"], 4)
             found[Path(task["data"]["image"]).stem] = picture[..., 3] > 0
+    return found
+
+
+def by_ultralytics(folder: Path, images: dict[str, Path]) -> dict[str, Bools]:
+    torchvision = MagicMock(__version__="0.28.0")
+    torchvision.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
+    for module in ("torchvision", "torchvision.ops", "torchvision.transforms", "torchvision.transforms.functional"):
+        sys.modules[module] = torchvision
+    version = importlib.metadata.version
+    importlib.metadata.version = lambda name: torchvision.__version__ if name == "torchvision" else version(name)
+    data: Any = importlib.import_module("ultralytics.data.dataset")
+    utils: Any = importlib.import_module("ultralytics.data.utils")
+    (folder / "images").mkdir()
+    for path in images.values():
+        (folder / "images" / path.name).symlink_to(path.resolve())
+    settings = yaml.safe_load((folder / "data.yaml").read_text()) | {"channels": 3}
+    dataset = data.YOLODataset(img_path=str(folder / "images"), data=settings, task="segment", augment=False)
+    found = {}
+    for label in dataset.labels:
+        height, width = label["shape"]
+        corners = [(one * (width, height)).reshape(-1) for one in label["segments"]]
+        masks = utils.polygons2masks((height, width), corners, color=1)
+        found[Path(label["im_file"]).stem] = masks.any(0)
     return found
 
 
@@ -107,6 +134,14 @@ def _module_of(package: str, name: str) -> Any:
     spec.loader.exec_module(module)
     return module
 
+
+Reader = Callable[[Path, dict[str, Path]], dict[str, Bools]]
+READERS: dict[str, tuple[Kind, Reader]] = {
+    "pycocotools": ("coco", by_pycocotools),
+    "labelme": ("labelme", by_labelme),
+    "label-studio-converter": ("labelstudio", by_label_studio),
+    "ultralytics": ("yolo", by_ultralytics),
+}
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ from pathlib import Path
 from redoseg.config.recipe import load_recipe
 from redoseg.config.schema import Config, RedrawConfig, RefineConfig
 from redoseg.files import write_atomic
-from redoseg.run_folder import Outcome, RunFolder
+from redoseg.run_folder import Outcome, RunFolder, read_object
 
 
 def drawing_config(config: Config, run: str) -> Config:
@@ -50,12 +50,22 @@ def learn_to_draw(config: Config, folder: RunFolder, train: Callable[[Config, Pa
     wanted = drawing_config(config, str(folder.path.resolve()))
     if not drawings.config.exists():
         shutil.rmtree(folder.drawings, ignore_errors=True)
+    _follow(drawings, wanted.nets.extractor_from)
     found = train(wanted, folder.drawings, drawings.config.exists())
     if not found["stopped"]:
         write_atomic(folder.redraw, drawings.redraw.read_bytes())
     outcome = folder.read_outcome() | {"redraw_steps": found["step"], "stopped": found["stopped"]}
     write_atomic(folder.outcome, (json.dumps(outcome, indent=1) + "\n").encode())
     return outcome
+
+
+def _follow(drawings: RunFolder, run: str) -> None:
+    """Where the run was moved since its third stage began, note the folder in which its masks lie now."""
+    about = read_object(drawings.config)
+    nets = about.get("config", {}).get("nets", {})
+    if nets and nets.get("extractor_from") != run:
+        nets["extractor_from"] = run
+        write_atomic(drawings.config, (json.dumps(about, indent=2) + "\n").encode())
 
 
 def forget_drawings(folder: RunFolder) -> None:

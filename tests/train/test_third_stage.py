@@ -122,12 +122,13 @@ def test_it_continues_where_it_was_and_longer(three: Config, tmp_path: Path, mon
     assert RunFolder(tmp_path / "killed").redraw.exists() is False  # the run has masks to use, and no drawings yet
     Segmenter(tmp_path / "killed")
     assert asked == []
-    continued = train(three, tmp_path / "killed", resume=True)
+    (tmp_path / "killed").rename(tmp_path / "moved")  # with the masks that it draws for
+    continued = train(three, tmp_path / "moved", resume=True)
     assert continued["redraw_steps"] == straight["redraw_steps"]
-    images = [RedrawModel(tmp_path / name).redraw(noise(), 2)[1] for name in ("straight", "killed")]
+    images = [RedrawModel(tmp_path / name).redraw(noise(), 2)[1] for name in ("straight", "moved")]
     assert np.array_equal(*map(np.asarray, images))
     longer = replace(three, redraw=replace(three.redraw, steps=5))
-    assert train(longer, tmp_path / "killed", resume=True)["redraw_steps"] == 5
+    assert train(longer, tmp_path / "moved", resume=True)["redraw_steps"] == 5
 
 
 def test_a_finished_run_learns_to_draw_later_and_again_for_other_masks(three: Config, tmp_path: Path) -> None:

@@ -163,6 +163,18 @@ class Labels(TypedDict):
     """Training images that were left out, since their masks were refused."""
 
 
+def labels_in_words(labels: Labels) -> str:
+    """As "12 corrected masks, 1 refused picture"."""
+    parts = []
+    for count, one, more in (
+        (labels["corrected"], "corrected mask", "corrected masks"),
+        (labels["refused"], "refused picture", "refused pictures"),
+    ):
+        if count:
+            parts.append(f"{count:,} {one if count == 1 else more}")
+    return ", ".join(parts)
+
+
 class About(TypedDict, total=False):
     """`config.json`. A run's has the first five keys; a model folder's has what its card says too."""
 

@@ -182,6 +182,20 @@ def test_the_command_line_imports_nothing_heavy_to_start() -> None:
     assert {"numpy", "PIL", "onnxruntime", "rich", *TORCH} & set(loaded) == set()
 
 
+@pytest.mark.parametrize("room_", ["web", "browser"])
+def test_it_starts_without_torch(room_: str) -> None:
+    """The page with `redoseg[serve]` alone: it shows how far runs are, but torch is not there."""
+    started = {path for path in files() if room(path) == room_}
+    waiting = list(started)
+    while waiting:
+        for name in imports(waiting.pop(), within_functions=False):
+            path = PACKAGE.parent / (name.replace(".", "/") + ".py")
+            if path.is_file() and path not in started:
+                started.add(path)
+                waiting.append(path)
+    assert {within(path): wrong for path in started if (wrong := others(path, within_functions=False) & TORCH)} == {}
+
+
 def test_no_pickle() -> None:
     for path in files():
         assert {name.split(".")[0] for name in imports(path)} & {"pickle", "dill", "joblib", "shelve"} == set()

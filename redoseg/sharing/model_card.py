@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from redoseg.config.schema import Config
-from redoseg.run_folder import About
-from redoseg.train.corrections import labels_in_words
+from redoseg.run_folder import About, labels_in_words
 from redoseg.train.report import NAMES
 
 TO_FILL_IN = "not stated"

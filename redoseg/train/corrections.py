@@ -18,7 +18,7 @@ from redoseg.data import Corrected, ImageSet, open_corrected, same_pictures
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.read import BACKGROUND, OBJECT
-from redoseg.run_folder import Labels
+from redoseg.run_folder import Labels, labels_in_words
 
 STREAM = 102  # of random numbers, beside those of refine.py
 
@@ -111,15 +111,3 @@ class Corrections:
     def in_words(self) -> str:
         """What the run learns from beside its own masks."""
         return f"labels: {labels_in_words(self.labels)}, of {self.source}"
-
-
-def labels_in_words(labels: Labels) -> str:
-    """As "12 corrected masks, 1 refused picture"."""
-    parts = []
-    for count, one, more in (
-        (labels["corrected"], "corrected mask", "corrected masks"),
-        (labels["refused"], "refused picture", "refused pictures"),
-    ):
-        if count:
-            parts.append(f"{count:,} {one if count == 1 else more}")
-    return ", ".join(parts)

@@ -7,8 +7,7 @@ import json
 from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.files import write_atomic
-from redoseg.run_folder import Outcome, RunFolder
-from redoseg.train.corrections import labels_in_words
+from redoseg.run_folder import Outcome, RunFolder, labels_in_words
 
 NAMES = {
     "iou": "IoU, object region fixed once without labels",

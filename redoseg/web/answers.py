@@ -186,9 +186,11 @@ class Answers:
     def redrawings(self, photo: Any, count: Any, seed: Any) -> Any:
         """The redrawings, as RGB images."""
         assert self.redraw is not None
-        found = self.cuts.of(_uploaded(photo)).photo
+        path = _uploaded(photo)
         number = int(number_of(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
-        drawings = list(self.redraw(found, number, int(number_of(seed, 0, 2**31 - 1, "The seed"))))
+        which = int(number_of(seed, 0, 2**31 - 1, "The seed"))
+        with self.cuts.held(path) as cut:
+            drawings = list(self.redraw(cut.photo, number, which))
         _mark(drawings)
         return drawings
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from redoseg.errors import DataError, FullError
 from redoseg.files import describe_error, make_folder, printable, write_atomic
+from redoseg.images.photo import Part, parts
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
 
 PAINT = {OBJECT: "#28dc78", UNLABELLED: "#ff9900"}
@@ -70,15 +71,22 @@ def corrected(mask: NDArray[np.bool_], small: NDArray[np.bool_], layer: Image.Im
     given = np.where(small, np.uint8(OBJECT), np.uint8(BACKGROUND))
     if not values.any():  # also details that the copy does not show
         return np.zeros(mask.shape, np.uint8)
-    size = mask.shape[1], mask.shape[0]
     full = np.where(mask, np.uint8(OBJECT), np.uint8(BACKGROUND))
     if np.array_equal(values, given):
         return full
     # somewhat more than what has changed, so that the new edge and the old one meet
     near = Image.fromarray(values != given).convert("L").filter(ImageFilter.MaxFilter(5))
-    changed = np.asarray(near.resize(size, Image.Resampling.NEAREST)) > 0
-    full[changed] = np.where(_enlarged(values == OBJECT, size), np.uint8(OBJECT), np.uint8(BACKGROUND))[changed]
-    full[changed & _enlarged(values == UNLABELLED, size)] = UNLABELLED
+    size = mask.shape[1], mask.shape[0]
+    for part in parts(size):  # one of a large photograph has several copies
+
+        def enlarged(small: Image.Image, how: Image.Resampling, part: Part = part) -> NDArray[np.bool_]:
+            return np.asarray(_part_of(small, size, part, how)) > 127
+
+        here = full[part[1] : part[3], part[0] : part[2]]
+        changed = enlarged(near, Image.Resampling.NEAREST)
+        inside, open_ = (enlarged(_grey(values == value), Image.Resampling.BILINEAR) for value in (OBJECT, UNLABELLED))
+        here[changed] = np.where(inside, np.uint8(OBJECT), np.uint8(BACKGROUND))[changed]
+        here[changed & open_] = UNLABELLED
     return full
 
 
@@ -132,10 +140,16 @@ def _target(photograph: Path, images: Path) -> Path:
     return images / f"{stem}{photograph.suffix}"
 
 
-def _enlarged(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at a larger size (width, height), with smooth edges."""
-    grey = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
-    return np.asarray(grey.resize(size, Image.Resampling.BILINEAR)) > 127
+def _grey(mask: NDArray[np.bool_]) -> Image.Image:
+    return Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
+
+
+def _part_of(small: Image.Image, size: tuple[int, int], part: Part, how: Image.Resampling) -> Image.Image:
+    """A part of an image that is enlarged to `size` (width, height)."""
+    across, down = small.width / size[0], small.height / size[1]
+    left, top, right, bottom = part
+    box = left * across, top * down, min(right * across, small.width), min(bottom * down, small.height)
+    return small.resize((right - left, bottom - top), how, box=box)
 
 
 def _rgb(value: int) -> tuple[int, int, int]:

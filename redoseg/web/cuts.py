@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -77,8 +78,14 @@ class Cuts:
 
     def of(self, path: Path) -> Cut:
         """The upright photograph and the network's soft mask of it. Raises DataError, without the folder's name."""
+        with self.held(path) as cut:
+            return cut
+
+    @contextlib.contextmanager
+    def held(self, path: Path) -> Iterator[Cut]:
+        """The same for work that lasts as long as the block: until then it counts as in memory."""
         with self.room.shared() as take:
-            return self._of(path, take)
+            yield self._of(path, take)
 
     def _of(self, path: Path, take: Callable[[int], None]) -> Cut:
         try:
@@ -87,13 +94,17 @@ class Cuts:
             os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))  # now its hour begins again
         except (OSError, ValueError):
             raise DataError("The photograph has been deleted. The page keeps it for an hour. Drop it again.") from None
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+        known = self._pixels_of(key)
+        if known:  # it stays in memory as long as it is used, also if others make it be forgotten
+            take(known)
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key]
 
         def make_room(pixels: int) -> None:
-            take(pixels)
+            if not known:  # one that waits for more while it has some could wait for ever
+                take(pixels)
             self._forget(pixels)  # only now is it known how many those are
 
         photo = self._read(path, make_room)
@@ -102,6 +113,11 @@ class Cuts:
         with self._lock:
             self._kept[key] = found
         return found
+
+    def _pixels_of(self, key: tuple[str, int]) -> int:
+        """Those of a photograph that is kept; 0 of any other."""
+        with self._lock:
+            return self._kept[key].photo.pixels if key in self._kept else 0
 
     def _read(self, path: Path, take: Callable[[int], None]) -> Photo:
         try:
@@ -128,8 +144,7 @@ class Cuts:
 
         `cutout` says how the cut-out looks. The others are PNG files of the photograph's size.
         """
-        with self.room.shared() as take:
-            cut = self._of(path, take)
+        with self.held(path) as cut:
             mask = cleaned(cut.photo, cut.soft, threshold, self.cleaning)
             target_folder = folder / secrets.token_hex(16)
             target_folder.mkdir(parents=True)
@@ -148,7 +163,10 @@ class Cuts:
 
     def previews(self, path: Path, threshold: float, cutout: Request = _CUTOUT) -> tuple[list[Image.Image], str]:
         """Overlay, mask and cut-out with at most PREVIEW pixels a side, and a sentence about the object's size."""
-        cut = self.of(path)
+        with self.held(path) as cut:
+            return self._previews(cut, threshold, cutout)
+
+    def _previews(self, cut: Cut, threshold: float, cutout: Request) -> tuple[list[Image.Image], str]:
         width, height = cut.photo.size
         soft = cleaned(cut.photo, cut.soft, threshold, self.cleaning)
         share = object_share(cut.photo, soft, threshold)
@@ -172,11 +190,11 @@ class Cuts:
 
         The cut-out is on its ground, but neither cropped nor square.
         """
-        cut = self.of(path)
-        size = _size_within(cut.photo.size, ZOOM)
-        soft = cleaned(cut.photo, cut.soft, threshold, self.cleaning)
-        small = soft if size == cut.photo.size else soft.shrunk(size)
-        photo = cut.photo.shrunk(size)
+        with self.held(path) as cut:
+            size = _size_within(cut.photo.size, ZOOM)
+            soft = cleaned(cut.photo, cut.soft, threshold, self.cleaning)
+            small = soft if size == cut.photo.size else soft.shrunk(size)
+            photo = cut.photo.shrunk(size)
         after = image_of(
             photo, small, "cutout", replace(cutout, threshold=threshold, square=0, crop=False, margin=None).look
         )
@@ -189,10 +207,10 @@ class Cuts:
 
     def to_correct(self, path: Path, threshold: float) -> tuple[Image.Image, NDArray[np.bool_], NDArray[np.bool_]]:
         """A small copy of the photograph (RGB), its mask (h, w), and the photograph's mask (H, W)."""
-        cut = self.of(path)
-        soft = cleaned(cut.photo, cut.soft, threshold, self.cleaning)
-        small = soft if cut.small.size == cut.photo.size else soft.shrunk(cut.small.size)
-        return cut.small.rgb, object_of(cut.small, small, threshold), object_of(cut.photo, soft, threshold)
+        with self.held(path) as cut:
+            soft = cleaned(cut.photo, cut.soft, threshold, self.cleaning)
+            small = soft if cut.small.size == cut.photo.size else soft.shrunk(cut.small.size)
+            return cut.small.rgb, object_of(cut.small, small, threshold), object_of(cut.photo, soft, threshold)
 
 
 def _framed(photo: Photo, soft: SoftMask, request: Request) -> Found | None:

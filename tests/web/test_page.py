@@ -44,7 +44,7 @@ from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import read_image
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
-from redoseg.system import own_memory
+from redoseg.system import Room, own_memory
 from redoseg.web import page as serve
 from redoseg.web.cuts import Cuts
 from redoseg.web.guard import Guard, is_loopback, tidy
@@ -1078,6 +1078,24 @@ def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
     assert segmenter.asked == 10
     cuts.of(tmp_path / "0.png")
     assert segmenter.asked == 11
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_is_worked_on_counts_as_in_memory(kept: bool, tmp_path: Path) -> None:
+    """Also once others have made the page forget it."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (50, 60)).save(tmp_path / name)
+    cuts = Cuts(Counting(), 3000)
+    cuts.room = Room(5000)
+    if kept:
+        cuts.of(tmp_path / "a.png")
+    others = threading.Thread(target=cuts.of, args=(tmp_path / "b.png",))
+    with cuts.held(tmp_path / "a.png"):
+        others.start()
+        others.join(0.1)
+        assert others.is_alive()  # it waits for room
+    others.join(20)
+    assert [Path(path).name for path, _ in cuts._kept] == ["b.png"]
 
 
 def test_a_preview_is_small_and_a_file_is_not(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import os
 import signal
 
+STOPPED = (129, 130, 143)
+
 
 def main() -> None:
     """The console script's entry. Whatever an interrupted import raises, a signal stopped it."""
@@ -20,11 +22,16 @@ def main() -> None:
         from redoseg.cli.main import main as run
 
         run()
-    except BaseException:
+    except BaseException as error:
         if not came:
+            if isinstance(error, SystemExit) and error.code in STOPPED:
+                os._exit(error.code)  # what is half loaded would print more, and threads would be waited for
             raise
         how = "by hand" if came[0] == signal.SIGINT else f"by {signal.Signals(came[0]).name}"
-        os.write(2, f"redoseg: stopped {how}\n".encode())
+        try:  # noqa: SIM105  # nothing is imported before signals are heard, so contextlib is not
+            os.write(2, f"redoseg: stopped {how}\n".encode())
+        except OSError:  # it is closed
+            pass
         os._exit(128 + came[0])  # half-loaded modules would print more
 
 

@@ -356,14 +356,30 @@ def whole_folder(out: Path, what: str = "folder") -> Iterator[Path]:
     try:
         try:
             partial.mkdir(parents=True)
-            yield partial
-            os.rename(partial, out)
+            with locked(partial):
+                _remove_partial(out)
+                yield partial
+                if out.exists():
+                    raise RedosegError(f"{printable(out)} exists, made by another redoseg; choose another path")
+                os.rename(partial, out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise DataError(
             f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error, out)}"
         ) from error
+
+
+def _remove_partial(out: Path) -> None:
+    """Remove what killed calls have left of a folder that never got its name `out`."""
+    name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.partial")
+    if fcntl is None:  # nothing says whether another process still fills one
+        return
+    with contextlib.suppress(OSError):
+        for found in filter(name.fullmatch, os.listdir(out.parent)):
+            with contextlib.suppress(OSError), locked(out.parent / found) as mine:
+                if mine:
+                    shutil.rmtree(out.parent / found, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:

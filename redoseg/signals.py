@@ -56,6 +56,11 @@ def note(number: int) -> bool:
     return len(_came) > 1
 
 
+def have_come() -> bool:
+    """Whether a signal has asked this process to stop."""
+    return bool(_came)
+
+
 def exit_code() -> int:
     """What a stopped program ends with: 128 and the number of the signal, as shells have it; 130 for Ctrl-C."""
     return 128 + (_came[0] if _came else signal.SIGINT)

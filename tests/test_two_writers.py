@@ -12,7 +12,7 @@ from rich.console import Console
 
 from redoseg.cli.main import run_command
 from redoseg.errors import DataError
-from redoseg.files import alone, sweep, temporary_folder, write_atomic
+from redoseg.files import alone, sweep, temporary_folder, whole_folder, write_atomic
 from redoseg.train.run import run
 from tests.bright import bright_square, write_model
 from tests.conftest import Start, Trained
@@ -132,6 +132,30 @@ def test_what_another_process_is_writing_stays(tmp_path: Path, start: Start) -> 
     other.stdin.close()
     assert other.wait(20) == 0
     assert (tmp_path / "x").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("name", ["model", "page with spaces", "a+b (1).site"])
+def test_a_folder_that_was_half_made_goes(name: str, tmp_path: Path, start: Start) -> None:
+    """Of `export`, killed; not that of one that still fills it, nor what only looks like it."""
+    code = (
+        "import sys; from pathlib import Path; from redoseg.files import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as partial:\n"
+        "    (partial / 'x').touch(); print(partial.name, flush=True); sys.stdin.readline()"
+    )
+    other = start("-c", code, tmp_path / name, stdin=-1)
+    assert other.stdout is not None
+    theirs = tmp_path / other.stdout.readline().rstrip("\n")
+    kept = [tmp_path / f".{name}.partial", tmp_path / f".{name}2.01234567.partial", theirs]
+    for path in kept[:2]:
+        path.mkdir()
+    (tmp_path / f".{name}.01234567.partial").mkdir()
+    with whole_folder(tmp_path / name):
+        assert not (tmp_path / f".{name}.01234567.partial").exists()
+        assert all(path.is_dir() for path in kept)
+    other.communicate("\n", timeout=20)
+    assert other.returncode != 0  # the name is taken by now
+    assert os.listdir(tmp_path / name) == []
+    assert not theirs.exists()
 
 
 HOLD = (

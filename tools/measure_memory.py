@@ -1,9 +1,11 @@
 """Peak memory of the largest pictures of each kind that are read, in `segment`, the library, `prepare` and the page.
 
     python tools/measure_memory.py
+    python tools/measure_memory.py --kinds JPEG "WebP, 6,800 px" --columns page
 
-The pictures are made, of 127.7 million pixels or what their kind may have (WebP and AVIF 52). Each line is a process of
-its own; the peak is VmHWM of /proc, in MB of 10^6 bytes, with the program itself (about 75 MB, the page's 190 MB).
+The pictures are made, of 127.7 million pixels or what their kind may have (WebP and AVIF 52, on the page 46). Each line
+is a process of its own; the peak is VmHWM of /proc, in MB of 10^6 bytes, with the program itself (about 75 MB, the
+page's 250 MB).
 """
 
 import argparse
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIDE, SMALL = 11_300, 7_200
+SIDE, SMALL, PAGE = 11_300, 7_200, 6_800
 VERBS = {
     "segment": "segment_paths(s, path, out + '.png', overwrite=True)",
     "cut-out": "segment_paths(s, path, out + '.png', kind='cutout', overwrite=True)",
@@ -29,7 +31,9 @@ VERBS = {
     "s()": "s(path)",
 }
 ALL_VERBS = ("JPEG",)  # of other kinds only decoding differs
+PAGE_VERBS = ("WebP, 6,800 px",)
 FEW_VERBS = ("segment",)
+COLUMNS = (*VERBS, "prepare", "page")
 PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
 START = (
     "import sys; path, out = sys.argv[1:]\n"
@@ -61,6 +65,7 @@ ON_ITS_SIDE = Image.Exif()
 ON_ITS_SIDE[0x0112] = 6
 KINDS: dict[str, tuple[Callable[[], Image.Image], str, dict[str, Any]]] = {
     "WebP, 7,200 px": (lambda: smooth(SMALL), "webp", {"quality": 20, "method": 0}),
+    "WebP, 6,800 px": (lambda: smooth(PAGE), "webp", {"quality": 20, "method": 0}),
     "WebP, transparent, 7,200 px": (lambda: transparent(SMALL), "webp", {"quality": 20, "method": 0}),
     "AVIF, 4:4:4, transparent, 7,200 px": (lambda: transparent(SMALL), "avif", {"speed": 10, "subsampling": "4:4:4"}),
     "PNG, transparent": (lambda: transparent(SIDE), "png", {"compress_level": 1}),
@@ -84,18 +89,19 @@ KINDS: dict[str, tuple[Callable[[], Image.Image], str, dict[str, Any]]] = {
 }
 
 
-def main() -> None:
-    columns = [*VERBS, "prepare", "page"]
+def main(kinds: list[str], columns: list[str]) -> None:
     print(f"{'MB':44} {'  '.join(f'{verb:>8}' for verb in columns)}", flush=True)
     most = dict.fromkeys(columns, 0.0)
     with tempfile.TemporaryDirectory() as folder:
-        for name, (make, suffix, settings) in KINDS.items():
+        for name in kinds:
+            make, suffix, settings = KINDS[name]
             path = Path(folder) / f"x.{suffix}"
             make().save(path, **settings)
             if "cut short" in name:
                 path.write_bytes(path.read_bytes()[:-3000])
             found = {}
-            for verb in columns if name in ALL_VERBS else FEW_VERBS:
+            some = columns if name in ALL_VERBS else ["page"] if name in PAGE_VERBS else FEW_VERBS
+            for verb in [verb for verb in some if verb in columns]:
                 if verb == "page":
                     found[verb] = peak_of_page(path)
                 else:
@@ -150,6 +156,9 @@ def page_uses(address: str, path: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("no_proxy", "127.0.0.1,localhost")
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
+    parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=list(COLUMNS))
+    chosen = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = None
-    main()
+    main(chosen.kinds, chosen.columns)

@@ -87,6 +87,25 @@ def _exit_code(arguments: Sequence[str]) -> int:
     """Run one command line and print the mistake in it, if there is one."""
     try:
         return run_command(arguments)
+    except Exception as error:
+        if signals.have_come() and (isinstance(error, MissingError) or not isinstance(error, RedosegError)):
+            return _stopped()  # an import that was cut off can end in any error
+        return _mistake(error)
+    except KeyboardInterrupt:
+        return _stopped()
+    except SystemExit as stop:  # help, or one of several processes that another one ends
+        return stop.code if isinstance(stop.code, int) else DONE
+
+
+def _stopped() -> int:
+    print(f"redoseg: stopped {signals.how()}", file=sys.stderr)
+    return STOPPED
+
+
+def _mistake(found: Exception) -> int:
+    """Print a mistake of the user's; any other error is raised again."""
+    try:
+        raise found
     except RedosegError as error:
         print(f"redoseg: {error}", file=sys.stderr)
         return MISTAKE
@@ -97,8 +116,3 @@ def _exit_code(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return MISTAKE
-    except KeyboardInterrupt:
-        print(f"redoseg: stopped {signals.how()}", file=sys.stderr)
-        return STOPPED
-    except SystemExit as stop:  # help, or one of several processes that another one ends
-        return stop.code if isinstance(stop.code, int) else DONE

@@ -230,16 +230,16 @@ def _refuse_scans(file: IO[bytes], pixels: int) -> None:
         raise OSError(f"{scans} passes over {pixels // 10**6} million pixels")
 
 
-def _memory_of(image: ImageFile.ImageFile, file: IO[bytes], pixels: int, path: Path) -> int:
-    """How many bytes decoding takes. Raises DataError for more than are used for a picture."""
+def _memory_of(image: ImageFile.ImageFile, file: IO[bytes], pixels: int, path: Path, most: int) -> int:
+    """How many bytes decoding takes. Raises DataError for more than `most`."""
     needed = bytes_to_decode(image, file, pixels)
-    if needed <= MOST_BYTES:
+    if needed <= most:
         return needed
     kind = image.format or ""
     name = {"HEIF": "HEIC", "MPO": "JPEG", "WEBP": "WebP"}.get(kind, kind)
     raise DataError(
         f"{printable(path)}: decoding it takes {needed // 10**6:,} MB, as it is a {name} of {pixels // 10**6} million "
-        f"pixels, but at most {MOST_BYTES // 10**6} MB are used; {advice(kind)}"
+        f"pixels, but at most {most // 10**6} MB are used; {advice(kind)}"
     )
 
 
@@ -262,6 +262,7 @@ def _decode(
     deep: bool = False,
     content: bytes | None = None,
     take: Callable[[int], None] | None = None,
+    most_bytes: int | None = None,
 ) -> tuple[Image.Image, Box | None, Image.Transpose | None, str]:
     """The file's first frame, 8 bits a channel, its extent, what turns it, and a note on it or "".
 
@@ -279,7 +280,7 @@ def _decode(
         _refuse_planes(image)
         _scale_key(image)
         reduced = None if size is None else image.draft(None, (2 * size, 2 * size))
-        needed = _memory_of(image, file, pixels, path)
+        needed = _memory_of(image, file, pixels, path, MOST_BYTES if most_bytes is None else most_bytes)
         if take is not None:
             take(max(image.width * image.height, needed * MAX_PIXELS // MOST_BYTES))
         missing, cut = -1, False
@@ -378,6 +379,7 @@ def read_photo(
     most: int = MAX_PIXELS,
     content: bytes | None = None,
     take: Callable[[int], None] | None = None,
+    most_bytes: int | None = None,
 ) -> Photo:
     """An image file, decoded.
 
@@ -385,9 +387,10 @@ def read_photo(
     `most` [pixels] is how many the file may claim; it is looked at before anything is decoded.
     `content` is what the file contains, if it is in memory; `path` is then only its name in messages.
     `take` is called with the number of pixels before they are decoded, and may wait until there is room for them. Of a
-    file that takes more memory than others it is called with more.
+    file that takes more memory than others it is called with more. `most_bytes` is what decoding may take, MOST_BYTES
+    if None.
     Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
     """
     path = Path(path)
     with one_line(path, most):
-        return to_photo(*_decode(path, size, most, content=content, take=take))
+        return to_photo(*_decode(path, size, most, content=content, take=take, most_bytes=most_bytes))

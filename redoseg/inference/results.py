@@ -277,6 +277,8 @@ class _Drawing:
             fit,
             resample=Image.Resampling.LANCZOS,
         )
+        if not self.keep_hidden:  # a filter leaves shades of the ground where the opacity rounds to nothing
+            cut.paste((0, 0, 0, 0), mask=cut.getchannel("A").point(lambda opacity: 255 * (not opacity)))
         place = (side - fit[0]) // 2, (side - fit[1]) // 2
         if self.ground is not None:
             whole = self.ground.part((side, side), (0, 0, side, side))

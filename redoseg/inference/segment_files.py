@@ -281,12 +281,13 @@ def segment_many(
     on_item: OnItem | None = None,
     *,
     most: int = MAX_PIXELS,
+    most_bytes: int | None = None,
     room: Room | None = None,
 ) -> SegmentReport:
     """As `segment_paths` of several pictures and folders, which exist.
 
-    `most` is how many pixels a picture may have. `room` is where pixels in memory are counted, so that other work at
-    the same time can share it. Raises RedosegError.
+    `most` is how many pixels a picture may have, `most_bytes` what decoding it may take. `room` is where pixels in
+    memory are counted, so that other work at the same time can share it. Raises RedosegError.
     """
     if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in _FILES):
         raise RedosegError(
@@ -304,6 +305,7 @@ def segment_many(
         found,
         on_item,
         most,
+        most_bytes,
         room or Room(MAX_PIXELS),
     )
     with contextlib.ExitStack() as stack:
@@ -325,6 +327,8 @@ class _Many:
     on_item: OnItem | None
     most: int
     """Pixels of a picture."""
+    most_bytes: int | None
+    """What decoding one may take; None for what is usual."""
     room: Room
     """So that many large pictures take no more memory than one."""
     done: int = 0
@@ -396,7 +400,7 @@ class _Many:
         try:
             with self.room.shared() as take:
                 with self.notes.decoding(job.image):
-                    photo = read_photo(job.image, most=self.most, take=take)
+                    photo = read_photo(job.image, most=self.most, take=take, most_bytes=self.most_bytes)
                 made = self.work.make(photo, job, plan)
                 self.work.write(made)
         except FullError:

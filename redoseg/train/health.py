@@ -38,7 +38,9 @@ DISCRIMINATOR_WINS = "the discriminator wins"
 LATENT_IGNORED = "the latent is ignored"
 DIVERGED = "diverged"
 
-ADVICE = {
+NEW_RUN = "start a new run with lower learning rates (--optim.*-rate) or another --seed"
+REFINE_AGAIN = "do the second stage again with a lower rate: redoseg refine RUN --refine.rate RATE"
+ADVICE = {  # for a new run: one that has begun keeps its settings
     ONE_REGION: "raise --objective.self-redraw-weight or --objective.latent-weight, set --objective.floor 0.1 "
     "--objective.floor-weight 10, or try another --seed",
     GREY: "raise --optim.extractor-rate or --objective.self-redraw-weight",

@@ -174,8 +174,8 @@ def refuse_non_finite(total: Tensor, player: str, step: int) -> None:
     """Raise DivergedError where a loss is not finite on any rank, before an optimiser moves."""
     loss = distributed.mean(total).item()
     if not math.isfinite(loss):
-        rates = "--refine.rate" if player == "second stage" else "--optim.*-rate"
+        remedy = health.REFINE_AGAIN if player == "second stage" else health.NEW_RUN
         raise DivergedError(
             f"training has diverged: the {player}'s loss is {loss} at step {step}; "
-            f"the run folder keeps the last good state; lower the learning rates ({rates}) or try another --seed"
+            f"the run folder keeps the last good state; {remedy}"
         )

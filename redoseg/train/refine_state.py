@@ -21,7 +21,7 @@ from redoseg.files import printable
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet, student_extractor
 from redoseg.run_folder import Entry, Outcome, RunFolder
-from redoseg.train import checkpoint
+from redoseg.train import checkpoint, health
 from redoseg.train.compute import placed
 from redoseg.train.refined import is_of_run
 
@@ -130,7 +130,7 @@ class RefineState:
             if not all(p.isfinite().all() for p in student.network.parameters()):
                 raise DivergedError(
                     f"a weight of the second stage is not a finite number after step {student.step} of round "
-                    f"{self.round}; the run folder keeps the last good state; lower --refine.rate or try another --seed"
+                    f"{self.round}; the run folder keeps the last good state; {health.REFINE_AGAIN}"
                 )
             tensors |= checkpoint.prefixed("student", student.network.state_dict())
             tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(student.optimiser))

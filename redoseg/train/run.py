@@ -82,6 +82,8 @@ def run(
             if distributed.is_main():
                 try:
                     folder.samples.mkdir(parents=True, exist_ok=resume)
+                except FileExistsError:  # made while the pictures were read
+                    raise RunError(f"{printable(out)} is in use by another redoseg; choose another --out") from None
                 except OSError as error:
                     raise RunError(
                         f"{printable(out)} cannot be made ({describe_error(error)}); choose another --out"
@@ -388,7 +390,7 @@ class Run:
         entry["health"] = health.state(self.recent, self.config)
         self.folder.log.append(entry)
         if entry["health"] != self.health and entry["health"] in health.ADVICE:
-            self.status.say(f"step {entry['step']}: {entry['health']}; {health.ADVICE[entry['health']]}")
+            self.status.say(f"step {entry['step']}: {entry['health']}; in a new run, {health.ADVICE[entry['health']]}")
         self.health = entry["health"]
         scored = "object_region" in entry
         self.latest_score = entry.get("iou", entry.get("iou_matched", self.latest_score))

@@ -13,7 +13,7 @@ from torch import Tensor
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import DivergedError, ModelError
-from redoseg.train import checkpoint
+from redoseg.train import checkpoint, health
 from redoseg.train.compute import placed
 from redoseg.train.players import Discriminator, MovingAverage, Redrawer
 from redoseg.train.refined import take_over
@@ -90,8 +90,7 @@ class TrainState:
         if not all(p.isfinite().all() for net in nets for p in net.parameters()):
             raise DivergedError(
                 f"training has diverged: after step {self.step} a weight is infinite or not a number; "
-                "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another "
-                "--seed"
+                f"the run folder keeps the last good state; {health.NEW_RUN}"
             )
 
     def save(self, path: Path) -> None:

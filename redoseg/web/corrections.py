@@ -6,6 +6,7 @@ import contextlib
 import filecmp
 import io
 import os
+import secrets
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from redoseg.errors import DataError, FullError
-from redoseg.files import describe_error, make_folder, printable, write_atomic
+from redoseg.files import describe_error, locked, make_folder, printable, sweep, write_atomic
 from redoseg.images.photo import Part, parts
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
 
@@ -95,9 +96,16 @@ def save(photograph: Path, mask: Bytes, folder: Path) -> int:
 
     A photograph that is there already gets this mask. Raises DataError where they cannot be written.
     """
+    make_folder(folder)
+    with locked(folder, wait=True):  # other tabs and other pages may save too, also pictures of the same name
+        return _save(photograph, mask, folder)
+
+
+def _save(photograph: Path, mask: Bytes, folder: Path) -> int:
     images, masks = folder / "images", folder / "masks"
     for inner in (images, masks):
         make_folder(inner)
+        sweep(inner)
     total = sum(path.stat().st_size for inner in (images, masks) for path in inner.iterdir())
     if total + photograph.stat().st_size > _MOST:
         raise DataError(f"The corrections take {total // 2**20:,} MB, and at most {_MOST // 2**20:,} MB are kept.")
@@ -107,7 +115,7 @@ def save(photograph: Path, mask: Bytes, folder: Path) -> int:
     # the mask first: without its photograph it counts nothing
     write_atomic(masks / f"{target.stem}.png", packed.getvalue())
     if not target.exists():
-        temporary = images / f".{target.name}.tmp"
+        temporary = images / f".{secrets.token_hex(8)}.tmp"  # not write_atomic, which marks a picture as redoseg's
         try:
             shutil.copyfile(photograph, temporary)
             os.replace(temporary, target)

@@ -34,6 +34,7 @@ from redoseg.system import Room
 
 PREVIEW = 1024  # the longer side of what the page shows [pixels]; downloads have the photograph's size
 ZOOM = 2048  # of photograph and cut-out side by side, into which one can zoom
+MOST_BYTES = 740 * 10**6  # to decode a photograph; gradio and the rest of the page take up to 250 MB
 _GROUND = 4096  # the longer side of a picture that is kept as a ground; a larger one is made smaller
 _CUTOUT = Request(kinds=("cutout",))
 
@@ -121,7 +122,7 @@ class Cuts:
 
     def _read(self, path: Path, take: Callable[[int], None]) -> Photo:
         try:
-            return read_photo(path, most=self.most, take=take)
+            return read_photo(path, most=self.most, take=take, most_bytes=MOST_BYTES)
         except DataError as error:
             raise DataError(str(error).replace(printable(path), printable(path.name))) from None
 

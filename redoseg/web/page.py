@@ -190,6 +190,7 @@ def _launch(
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
+            _frontend=False,  # else a machine so busy that it needs three seconds for an answer serves no page
             footer_links=["api"],
             theme=gr.themes.Default(
                 font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"), primary_hue="pink"

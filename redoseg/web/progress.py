@@ -81,7 +81,7 @@ def _words(files: RunFolder) -> str:
         sentences.append(f"Restarted {last['restarts']} times after a collapse.")
     health = outcome.get("health") if outcome.get("health") == "diverged" else trained.get("health")
     if health:
-        advice = f": {ADVICE[health]}" if health in ADVICE else ""
+        advice = f": in a new run, {ADVICE[health]}" if health in ADVICE else ""
         sentences.append(f"\n\nHealth: **{health}**{advice}.")
     return " ".join(sentences)
 

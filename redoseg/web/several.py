@@ -20,7 +20,7 @@ from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.inference.request import Request
 from redoseg.inference.segment_files import SegmentReport, segment_many
 from redoseg.inference.shared_files import earlier_review
-from redoseg.web.cuts import Cuts
+from redoseg.web.cuts import MOST_BYTES, Cuts
 
 MOST = 200  # photographs at a time
 _RESULTS = 2**29  # bytes of their results, so that these and the uploads fit the page's share of the disk
@@ -120,6 +120,7 @@ def segment_several(
             replace(request, cleaning=cuts.cleaning),
             seen,
             most=cuts.most,
+            most_bytes=MOST_BYTES,
             room=cuts.room,
         )
         tiles = _tiles(results, here)

@@ -193,6 +193,49 @@ def test_hidden_pixels_are_kept_only_when_asked(tmp_path: Path) -> None:
         assert (below == (COLOUR if keep else (0, 0, 0))).all()
 
 
+def secret(folder: Path) -> Path:
+    """Left of the object's edge a plain colour, right of it bright stripes; below is hidden what the file hides."""
+    pixels = np.full((SIDE, SIDE, 4), (*COLOUR, 255), np.uint8)
+    pixels[:, SIDE // 2 :: 2] = (20, 250, 90, 255)
+    pixels[:4] = (20, 250, 90, 0)
+    Image.fromarray(pixels).save(folder / "x.png")
+    return folder / "x.png"
+
+
+LOOKS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "crop": {"crop": True, "margin": 0.4},
+    "square": {"square": 64},
+    "small square": {"square": 16, "margin": 0.4},
+    "feather": {"feather": 3},
+    "parts": {"parts": True},
+    "threshold": {"threshold": 0.9},
+    "uncleaned": {"cleaning": None},
+    "webp": {"picture_format": "webp", "quality": 100},
+    "square webp": {"picture_format": "webp", "square": 32},
+    "matting": {"matting": True},
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_is_transparent_shows_nothing_of_the_ground(look: str, tmp_path: Path) -> None:
+    if look == "matting":
+        pytest.importorskip("pymatting")
+    source, out = secret(tmp_path), tmp_path / "out"
+    segment_paths(cast(Segmenter, Sure()), [source], out, kind="cutout", **LOOKS[look])  # type: ignore[arg-type]
+    written = list(out.rglob("*.webp" if "webp" in look else "*.png"))
+    assert written
+    for path in written:
+        with Image.open(path) as file:
+            found = np.asarray(file.convert("RGBA")).astype(int)
+        below = found[found[..., 3] == 0][:, :3]
+        assert len(below)
+        if "webp" not in look:
+            assert not below.any()
+        # WebP packs colours in blocks, so those of the object's edge reach further
+        assert (below[:, 1] <= below[:, 0] + 40).all()
+
+
 def test_masks_stay_within_what_is_opaque(tmp_path: Path) -> None:
     photo = read_photo(rgba(tmp_path))
     soft = SoftMask.of(np.ones((SIDE, SIDE), np.float32))

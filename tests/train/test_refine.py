@@ -393,7 +393,7 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
         go(config, folder)
     assert re.fullmatch(
         r"training has diverged: the second stage's loss is nan at step \d+; the run folder keeps the last good state; "
-        r"lower the learning rates \(--refine\.rate\) or try another --seed",
+        r"do the second stage again with a lower rate: redoseg refine RUN --refine.rate RATE",
         str(caught.value),
     )
     assert not (folder / "refined.safetensors").exists()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from rich.console import Console
 
 from redoseg.cli.main import run_command
+from redoseg.config.recipe import to_values
+from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import RedosegError, RunError
 from redoseg.run_folder import RunFolder
 from redoseg.train import refine
+from redoseg.train.continuing import check_folder
 from tests.conftest import Trained
 
 SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "16", "--device", "cpu"]
@@ -99,6 +105,56 @@ def test_until_it_is_done_the_run_is_what_it_was(
     monkeypatch.setattr(refine, "augment", real)
     assert run_command(command) == 0
     assert rounds(folder) == [1, 2]
+
+
+def changed_settings(config: Config) -> list[Config]:
+    """The same with one setting of the second stage changed, for each of them."""
+    found = []
+    for field in fields(config.refine):
+        value: Any = getattr(config.refine, field.name)
+        if isinstance(value, bool):
+            other: Any = not value
+        elif isinstance(value, int | float):
+            other = value + 1
+        else:
+            other = next((one for one in get_args(get_type_hints(RefineConfig)[field.name]) if one != value), "square")
+        found.append(replace(config, refine=replace(config.refine, **{field.name: other})))
+    return found
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("how", ["resume", "refine", "give up"])
+def test_which_settings_of_the_second_stage_may_change(how: str, begun: bool, folder: Path) -> None:
+    """All of them on resume while it has not begun, and by `refine` at any time; none of the first stage."""
+    run, quiet = RunFolder(folder), Console(quiet=True)
+    before = run.read_config()
+    on = replace(before, refine=replace(before.refine, rounds=2))
+    run.config.write_text(json.dumps(json.loads(run.config.read_text()) | {"config": to_values(on)}))
+    if begun:
+        with run.log.path.open("a") as log:
+            log.write('{"step": 12, "restarts": 0, "refine_round": 1}\n')
+    if how == "resume":
+        wanted = changed_settings(on)
+    elif how == "refine":  # all at once: each call reads the weights
+        changed = {field.name for field in fields(on.refine)} - {"rounds", "start", "corrected"}
+        found = {
+            name: getattr(config.refine, name)
+            for config in changed_settings(on)
+            for name in changed
+            if getattr(config.refine, name) != getattr(on.refine, name)
+        }
+        wanted = [replace(on, refine=replace(on.refine, **found))]
+    else:
+        wanted = [replace(on, refine=replace(on.refine, rounds=0))]
+    for config in wanted:
+        if how == "resume" and begun:
+            with pytest.raises(RunError, match="was trained with other settings"):
+                check_folder(run, config, True, quiet, False)
+        else:
+            check_folder(run, config, True, quiet, how == "refine")
+    for config in (replace(on, seed=on.seed + 1), replace(on, batch=2 * on.batch)):
+        with pytest.raises(RunError, match=r"seed|batch"):
+            check_folder(run, config, True, quiet, how == "refine")
 
 
 @pytest.mark.parametrize(

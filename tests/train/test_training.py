@@ -517,7 +517,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
             quick(config, folder)
     assert str(caught.value) == (
         f"training has diverged: the {player}'s loss is nan at step 5; "
-        "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another --seed"
+        "the run folder keeps the last good state; "
+        "start a new run with lower learning rates (--optim.*-rate) or another --seed"
     )
     state = TrainState.load(folder / "state.safetensors", torch.device("cpu"))
     assert state.step == 4
@@ -539,7 +540,8 @@ def test_weights_that_are_not_finite_are_not_saved(player: str, value: float, ti
         state.save(path)
     assert str(caught.value) == (
         "training has diverged: after step 7 a weight is infinite or not a number; "
-        "the run folder keeps the last good state; lower the learning rates (--optim.*-rate) or try another --seed"
+        "the run folder keeps the last good state; "
+        "start a new run with lower learning rates (--optim.*-rate) or another --seed"
     )
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"state.safetensors": good}
 

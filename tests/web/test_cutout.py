@@ -1,7 +1,9 @@
 """Cut-outs, several photographs at once, and corrected masks of the page, without a server."""
 
 import json
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,36 @@ def test_corrections_are_what_refine_reads(photographs: list[Path], tmp_path: Pa
         assert masks["b"][10, 10] == OBJECT
         assert masks["b"][2, 2] == BACKGROUND
         assert (masks["a-2"] == masks["b"]).all()
+
+
+@pytest.mark.parametrize("names", [("a.png", "a.png"), ("a.png", "A.jpg"), ("a.png", "b.png")])
+def test_corrections_that_are_saved_at_once(
+    names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By two tabs, or two pages with one folder: each photograph keeps its mask."""
+    paths = [tmp_path / str(number) / name for number, name in enumerate(names)]
+    masks = [np.full((4, 4), value, np.uint8) for value in (BACKGROUND, OBJECT)]
+    for path, mask in zip(paths, masks, strict=True):
+        path.parent.mkdir()
+        Image.fromarray(mask).save(path, quality=100)
+    folder = tmp_path / "corrected"
+    folder.mkdir()
+    (folder / "images").mkdir()
+    (folder / "images" / ".0123456789abcdef.tmp").touch()  # of a page that was killed
+    real = corrections._target
+
+    def slowly(*where: Path) -> Path:
+        found = real(*where)
+        time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(corrections, "_target", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(corrections.save, paths, masks, [folder, folder])) == [1, 2]
+    for image in (folder / "images").iterdir():
+        same = np.asarray(Image.open(image)) > 127
+        assert ((np.asarray(Image.open(folder / "masks" / f"{image.stem}.png")) > 127) == same).all()
+    assert len(list((folder / "images").iterdir())) == 2
 
 
 def test_the_folder_of_corrections_is_bounded(

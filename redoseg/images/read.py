@@ -298,6 +298,8 @@ def _decode(
             image, missing = cut_short.complete(content, size)
             if deep and missing:  # the numbers of a mask cannot be guessed
                 raise OSError(f"the file is truncated: its last {missing} rows are missing")
+        if hasattr(image, "_decoder"):  # of WebP and AVIF, which holds the picture twice as long as the image is there
+            vars(image)["_decoder"] = None
         how = _orientation(image)
         as_it_is = deep and getattr(image, "tag_v2", {}).get(262) != 0
         found: Image.Image = image

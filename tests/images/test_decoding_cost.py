@@ -123,6 +123,16 @@ def test_what_takes_no_more_is_read(name: str, verb: Callable[[Path], object], t
     verb(tmp_path / name)
 
 
+@pytest.mark.parametrize(("kind", "mode"), [("WEBP", "RGB"), ("WEBP", "RGBA"), ("AVIF", "RGB"), ("AVIF", "RGBA")])
+def test_what_a_decoder_holds_goes_with_it(kind: str, mode: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read, "MOST_BYTES", 10**9)
+        photo = read_photo(f"x.{kind.lower()}", content=saved(kind, mode))
+    assert getattr(photo.stored, "_decoder", None) is None
+    assert np.asarray(photo.rgb).shape == (SIDE, SIDE, 3)
+    assert photo.square(20).size == (20, 20)
+
+
 def test_a_tile_larger_than_its_picture(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(wide_tile())
     with pytest.raises(DataError):

@@ -144,7 +144,7 @@ def pictures_of_a_run(folder: Path, trained: Trained, model: Path) -> None:
 
 def drawings(folder: Path, trained: Trained, model: Path) -> None:
     redraw_photo(RedrawModel(trained.folder), folder.parent / "photo.png", folder, count=2)
-    redraw_photo(RedrawModel(trained.folder), folder.parent / "photo.png", folder, count=2, gif=True, overwrite=True)
+    redraw_photo(RedrawModel(trained.folder), folder.parent / "photo.png", folder, count=2, film="gif", overwrite=True)
 
 
 def page_files(folder: Path, trained: Trained, model: Path) -> None:

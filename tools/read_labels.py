@@ -18,10 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -103,14 +102,18 @@ def by_ultralytics(folder: Path, images: dict[str, Path]) -> dict[str, Bools]:
     torchvision.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
     for module in ("torchvision", "torchvision.ops", "torchvision.transforms", "torchvision.transforms.functional"):
         sys.modules[module] = torchvision
-    version = importlib.metadata.version
-    importlib.metadata.version = lambda name: torchvision.__version__ if name == "torchvision" else version(name)
-    data: Any = importlib.import_module("ultralytics.data.dataset")
-    utils: Any = importlib.import_module("ultralytics.data.utils")
+    versions = importlib.metadata.version
+
+    def version(name: str) -> str:
+        return "0.28.0" if name == "torchvision" else versions(name)
+
+    with patch("importlib.metadata.version", version):
+        data: Any = importlib.import_module("ultralytics.data.dataset")
+        utils: Any = importlib.import_module("ultralytics.data.utils")
     (folder / "images").mkdir()
     for path in images.values():
         (folder / "images" / path.name).symlink_to(path.resolve())
-    settings = yaml.safe_load((folder / "data.yaml").read_text()) | {"channels": 3}
+    settings = {"names": {0: "object"}, "nc": 1, "channels": 3}
     dataset = data.YOLODataset(img_path=str(folder / "images"), data=settings, task="segment", augment=False)
     found = {}
     for label in dataset.labels:

@@ -23,6 +23,7 @@ EXTRAS = {  # optional part of the package -> modules that it brings
     "hub": ("huggingface_hub",),
     "measure": ("skimage",),
     "matting": ("pymatting",),
+    "video": ("av",),
 }
 
 

@@ -249,7 +249,7 @@ class Redraw:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write to: NAME-1.png ... and the sheet NAME-redrawn.png [folder]"""
     count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 8
-    """Number of drawings; in an animation, of those that it shows [drawings]"""
+    """Number of drawings; in an animation or film, of those that it shows [drawings]"""
     seed: int = 0
     """Seed of the latents [number]"""
     what: Literal["object", "background", "both"] = "object"
@@ -258,6 +258,8 @@ class Redraw:
     """Take the texture of this photograph instead, in that many steps from the photograph's own [file]"""
     gif: bool = False
     """One looping animation, NAME-redrawn.gif, instead [true/false]"""
+    mp4: bool = False
+    """One film, NAME-redrawn.mp4, instead; needs the part `video` [true/false]"""
     overwrite: bool = False
     """Replace results that exist already; pictures given are never replaced [true/false]"""
 

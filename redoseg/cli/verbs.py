@@ -38,6 +38,7 @@ from redoseg.files import check_file, check_folder, write_atomic
 
 if TYPE_CHECKING:
     from redoseg.evaluation.results import AboutSet
+    from redoseg.inference.films import Film
 
 
 def run_evaluate(arguments: Sequence[str]) -> int:
@@ -278,7 +279,10 @@ def run_redraw(arguments: Sequence[str]) -> int:
 
     c = command
     note_unfinished(c.model)
-    check_file(c.out) if c.gif else check_folder(c.out)
+    if c.gif and c.mp4:
+        raise ConfigError("--gif cannot be combined with --mp4, since each makes one file: choose one")
+    film: Film | None = "gif" if c.gif else "mp4" if c.mp4 else None
+    check_file(c.out) if film else check_folder(c.out)
     made = redraw_photo(
         RedrawModel(c.model),
         c.photo,
@@ -287,10 +291,14 @@ def run_redraw(arguments: Sequence[str]) -> int:
         seed=c.seed,
         what=c.what,
         like=c.like,
-        gif=c.gif,
+        film=film,
         overwrite=c.overwrite,
     )
-    say(f"animation: {made.files[-1]}" if c.gif else f"{c.count} drawings in {c.out}, all on {made.files[-1]}")
+    say(
+        f"{'animation' if c.gif else 'film'}: {made.files[-1]}"
+        if film
+        else f"{c.count} drawings in {c.out}, all on {made.files[-1]}"
+    )
     for note in made.notes:
         say(f"note: {note}")
     return DONE

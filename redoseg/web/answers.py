@@ -19,19 +19,16 @@ from PIL import Image
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import MARK, printable
 from redoseg.images.kinds import IMAGE_SUFFIXES
-from redoseg.images.photo import Photo
+from redoseg.inference.redraw import at_most
 from redoseg.inference.request import Request
 from redoseg.web import corrections
 from redoseg.web.cutout import CutOut, number_of
 from redoseg.web.cuts import Cuts
+from redoseg.web.drawings import LIKE, Drawings, Redraw
 from redoseg.web.progress import run_names, run_progress
 from redoseg.web.several import request_of, segment_several
 
-MAX_REDRAWINGS = 12
 _PROGRESS = gr.Progress()
-
-Redraw = Callable[[Photo, int, int], Sequence[Image.Image]]
-"""From a photograph, a number of redrawings and a seed to that many RGB images."""
 
 
 class Answers:
@@ -183,16 +180,18 @@ class Answers:
         self.sweep()
         return gr.DownloadButton(value=str(packed), interactive=True), str(folder), f"{said} in the archive."
 
-    def redrawings(self, photo: Any, count: Any, seed: Any) -> Any:
-        """The redrawings, as RGB images."""
+    def redrawings(self, photo: Any, count: Any, seed: Any, what: Any, like: Any, form: Any) -> Any:
+        """The redrawings as RGB images, or one film; with the texture of the photograph `like`, if there is one."""
         assert self.redraw is not None
-        path = _uploaded(photo)
-        number = int(number_of(count, 1, MAX_REDRAWINGS, "The number of redrawings"))
-        which = int(number_of(seed, 0, 2**31 - 1, "The seed"))
+        wanted, path, other = Drawings(count, seed, what, form), _uploaded(photo), None
+        if like:  # made small first: who holds two photographs could wait for another who does
+            with self.cuts.held(_uploaded(like)) as cut:
+                other = Photo(at_most(cut.photo, LIKE))
         with self.cuts.held(path) as cut:
-            drawings = list(self.redraw(cut.photo, number, which))
-        _mark(drawings)
-        return drawings
+            made = wanted.made(self.redraw, cut.photo, other, self.folder)
+        _mark([one for one in made if isinstance(one, Image.Image)])
+        self.sweep()
+        return made
 
     def progress(self, run: Any) -> Any:
         """How far a run is: words, curves, samples."""

@@ -11,7 +11,7 @@ import gradio as gr
 from redoseg.inference.request import MOST_SQUARE
 from redoseg.inference.results import MARGIN
 from redoseg.system import cores
-from redoseg.web.answers import MAX_REDRAWINGS, Answers, in_a_line
+from redoseg.web.answers import Answers, in_a_line
 from redoseg.web.cutout import (
     BOX,
     COLOUR,
@@ -25,6 +25,7 @@ from redoseg.web.cutout import (
     TRANSPARENT,
     WHOLE,
 )
+from redoseg.web.drawings import MOST, PICTURES, REGIONS, forms
 from redoseg.web.inputs import mask_editor, photo_input, photos_input
 from redoseg.web.several import NAMES, kinds_offered
 
@@ -237,13 +238,18 @@ def _correct_tab(answers: Answers, photo: gr.Image, threshold: gr.Slider) -> Non
 
 def _redrawings(answers: Answers, photo: gr.Image) -> None:
     with gr.Row(equal_height=True):
-        count = gr.Slider(1, MAX_REDRAWINGS, 4, step=1, label="Redrawings")
+        count = gr.Slider(1, MOST, 4, step=1, label="Redrawings")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
-        button = gr.Button("Redraw the object", elem_id="redraw")
+        button = gr.Button("Redraw", elem_id="redraw")
+    with gr.Accordion("What is redrawn", open=False, elem_id="redraw-fields"):
+        what = gr.Radio(list(REGIONS), value="object", label="Region", elem_id="redraw-what")
+        form = gr.Radio(forms(), value=PICTURES, label="As", elem_id="redraw-form")
+        like = photo_input(answers.folder, "Texture of another photograph, in as many steps", "redraw-like", 180)
     gallery = gr.Gallery(label="Redrawings", columns=4, object_fit="contain", format="png", elem_id="redrawings")
     gr.on(
-        button.click, in_a_line(answers.redrawings), [photo, count, seed], gallery, api_name="redraw",
-        api_description="Redraw the object of a photograph: files.", **_work(),
+        button.click, in_a_line(answers.redrawings), [photo, count, seed, what, like, form], gallery,
+        api_name="redraw", api_description="Redraw the object or ground of a photograph: pictures, or a film.",
+        **_work(),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from redoseg.files import check_folder, describe_error, printable, temporary_fol
 from redoseg.images.read import list_images
 from redoseg.inference.devices import Device
 from redoseg.inference.redraw import RedrawModel, can_redraw
+from redoseg.inference.redraw_files import redrawings
 from redoseg.inference.segmenter import Segmenter
 from redoseg.web.cuts import Cuts
 from redoseg.web.guard import EXAMPLES_FOLDER, Guard, free_port, is_loopback, tidy
@@ -30,7 +31,7 @@ from redoseg.web.progress import run_progress
 if TYPE_CHECKING:
     import gradio as gr
 
-    from redoseg.web.answers import Redraw
+    from redoseg.web.drawings import Redraw
 
 EXAMPLES = 8  # photographs to try, at most
 
@@ -44,8 +45,7 @@ def find_redraw(model: str, trust: bool = False) -> Redraw | None:
     """What redraws images with this model; None if the model or this installation cannot."""
     if not can_redraw(model):
         return None
-    drawing = RedrawModel(model, trust=trust)
-    return lambda image, count, seed: drawing.redraw(image, count, seed=seed)
+    return functools.partial(redrawings, RedrawModel(model, trust=trust))
 
 
 @contextlib.contextmanager

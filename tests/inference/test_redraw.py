@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from PIL import Image, ImageSequence
 
 from redoseg import RedrawModel, Segmenter
 from redoseg.config.schema import Config
-from redoseg.errors import DataError, ModelError, RedosegError
+from redoseg.errors import DataError, MissingError, ModelError, RedosegError
 from redoseg.images.draw import outline
 from redoseg.images.read import Photo, read_photo
-from redoseg.inference import redraw_files
+from redoseg.inference import films, redraw_files
 from redoseg.inference.redraw import around, between
 from redoseg.inference.redraw_files import redraw_photo
 from redoseg.onnx_export.generators import export_redrawer
@@ -295,7 +296,7 @@ def test_with_the_texture_of_another(model: RedrawModel, tmp_path: Path) -> None
 def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tmp_path: Path) -> None:
     photo = tmp_path / "a.png"
     Image.fromarray(picture(300, 400)).save(photo)
-    written = redraw_photo(model, photo, tmp_path / "out", count=3, gif=True).files
+    written = redraw_photo(model, photo, tmp_path / "out", count=3, film="gif").files
     assert written == [tmp_path / "out" / "a-redrawn.gif"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a-redrawn.gif"]
     with Image.open(written[0]) as animation:
@@ -303,7 +304,7 @@ def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tm
         assert animation.info["loop"] == 0
         frames = [np.asarray(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(animation)]
         length = sum(frame.info["duration"] for frame in ImageSequence.Iterator(animation))
-    assert length == 3 * redraw_files.STEPS * redraw_files.FRAME_MS
+    assert length == 3 * redraw_files.STEPS * films._FRAME_MS
     small = Image.fromarray(picture(300, 400)).resize((360, 270), Image.Resampling.LANCZOS, reducing_gap=3.0)
     soft = model.segmenter.soft(small)
     assert (np.ptp(frames, 0).max(-1)[soft < 0.0005]).max() == 0
@@ -313,6 +314,31 @@ def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tm
     # as far as 256 colours go, the frames are the drawings
     expected = np.asarray(model.draw(small, around(model.random_latents(3))[:1])[0], int)
     assert np.abs(frames[0] - expected).mean() < 8
+
+
+def test_a_film_has_the_frames(model: RedrawModel, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    photo = tmp_path / "a.png"
+    Image.fromarray(picture(90, 121)).save(photo)
+    written = redraw_photo(model, photo, tmp_path / "out", count=2, film="mp4").files
+    assert written == [tmp_path / "out" / "a-redrawn.mp4"]
+    with av.open(written[0]) as film:
+        (stream,) = film.streams
+        frames = [np.asarray(frame.to_image(), int) for frame in film.decode(video=0)]
+    assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+    assert float(stream.duration * stream.time_base) == pytest.approx(2 * redraw_files.STEPS * 0.07)
+    drawn = model.draw(Image.open(photo), around(model.random_latents(2)))
+    assert len(frames) == len(drawn)
+    for frame, drawing in zip(frames, drawn, strict=True):
+        assert np.abs(frame - np.asarray(drawing, int)[:, :120]).mean() < 8  # its colours are coarser than its grey
+
+
+def test_a_film_without_pyav_is_one_line(model: RedrawModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(picture(30, 40)).save(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingError, match=r'MP4 needs PyAV, which .*pip install "redoseg\[video\]"'):
+        redraw_photo(model, tmp_path / "a.png", tmp_path / "out", film="mp4")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_sheet_leaves_few_places_empty(model: RedrawModel) -> None:

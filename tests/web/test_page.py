@@ -297,7 +297,7 @@ ODD: list[Any] = [
 LOOK: list[Any] = ["white", "#ffffff", None, "the photograph", 1000, 0.02, "png"]
 CALLS: dict[str, list[Any]] = {
     "segment": [None, 0.5],
-    "redraw": [None, 1, 0],
+    "redraw": [None, 1, 0, "object", None, "pictures"],
     "progress": ["tulips"],
     "segment_several": [None, ["mask"], 0.5, False, "", *LOOK],
 }
@@ -411,8 +411,9 @@ def test_pages_elsewhere_may_not_send_anything(page: Page) -> None:
 REDRAW = """
 from PIL import Image
 from redoseg.web import page as serve
-def redraw(picture, n, seed):
-    return [Image.new("RGB", picture.size, (seed, 0, i)) for i in range(n)]
+def redraw(picture, *, count, seed, what, like, film):
+    red = {"object": 0, "background": 60, "both": 120}[what] + (90 if like else 0) + (30 if film else 0)
+    return [Image.new("RGB", picture.size, (seed + red, 0, i)) for i in range(count)]
 serve.find_redraw = lambda *_, **__: redraw
 """
 
@@ -810,13 +811,21 @@ def test_redrawings_where_the_model_makes_them(proxied: Page, context: Any, phot
     assert tab.locator("#redrawings .thumbnail-item img").count() == 4
     tab.close()
     photo = a_file(upload(proxied, "a.jpg", photograph.read_bytes()))
-    found = json.loads(call(proxied, "redraw", photo, 2, 7).split("data: ")[-1])[0]
+    found = json.loads(call(proxied, "redraw", photo, 2, 7, "object", None, "pictures").split("data: ")[-1])[0]
     files = [answer(proxied, "gradio_api/file=" + item["image"]["path"])[1] for item in found]
     assert all(MARK["Software"].encode() in file[:1024] for file in files)
     pictures = [opened(file) for file in files]
     assert [tuple(p[0, 0]) for p in pictures] == [(7, 0, 0), (7, 0, 1)]
-    for count, seed in ((0, 0), (13, 0), (2, -1), ("2", 0), (None, 0), (2, None)):
-        assert "event: error" in call(proxied, "redraw", photo, count, seed)
+    for form, kind, magic in (("animation (GIF)", "image", b"GIF8"), ("film (MP4)", "video", b"\0\0\0 ftyp")):
+        (film,) = json.loads(call(proxied, "redraw", photo, 2, 7, "both", photo, form).split("data: ")[-1])[0]
+        file = answer(proxied, "gradio_api/file=" + film[kind]["path"])[1]
+        assert file.startswith(magic)
+        if kind == "image":
+            with Image.open(io.BytesIO(file)) as frame:
+                assert abs(frame.convert("RGB").getpixel((0, 0))[0] - 247) < 9  # the stand-in's colour of these fields
+    for wrong in ((0, 0), (13, 0), (2, -1), ("2", 0), (None, 0), (2, None), (2, 0, "sky"), (2, 0, "object", None, "?")):
+        rest = ("object", None, "pictures")[len(wrong) - 2 :]
+        assert "event: error" in call(proxied, "redraw", photo, *wrong, *rest)
 
 
 @pytest.fixture

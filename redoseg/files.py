@@ -304,18 +304,23 @@ def _marked_start(picture: bytes, key: str) -> tuple[bytes, int]:
     return picture[:at] + mark, at
 
 
-def is_result(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a picture that redoseg wrote; False where it cannot be read."""
+def is_result(path: str | os.PathLike[str] | bytes) -> bool:
+    """Whether a file, or what it contains, is a picture that redoseg wrote; False where it cannot be read."""
     return _MARK in _head(path)
 
 
-def key_of(path: str | os.PathLike[str]) -> str | None:
-    """The key of a picture or in the head of a JSON file; "" without one, None where no such file can be read."""
+def key_of(path: str | os.PathLike[str] | bytes) -> str | None:
+    """The key of a picture or in the head of a JSON file; "" without one, None where no such file can be read.
+
+    In place of a path it takes what the file contains.
+    """
     found = _KEYS.search(head := _head(path))
     return found[1].decode() if found else "" if head else None
 
 
-def _head(path: str | os.PathLike[str]) -> bytes:
+def _head(path: str | os.PathLike[str] | bytes) -> bytes:
+    if isinstance(path, bytes):
+        return path[:_HEAD] + (path[-_HEAD:] if path[:4] == b"RIFF" else b"")
     try:
         # without blocking: it may be a FIFO
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:

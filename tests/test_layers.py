@@ -28,6 +28,7 @@ ROOMS = {
     "signals": 1,
     "system": 1,
     "config": 2,
+    "storage": 2,
     "metrics": 3,
     "images": 3,
     "nets": 3,
@@ -51,6 +52,7 @@ FREE_OF_TORCH = {
     "output",
     "signals",
     "system",
+    "storage",
     "config",
     "metrics",
     "images",
@@ -176,10 +178,10 @@ def test_the_command_line_imports_nothing_heavy_to_start() -> None:
     packages = {name for path in started for name in others(path, within_functions=False)}
     assert packages - set(sys.stdlib_module_names) == {"redoseg", "tyro"}
     rooms = {name for path in started for name in ours(path, within_functions=False)}
-    assert rooms <= {"cli", "config", "errors", "files", "output", "signals", "system"}
+    assert rooms <= {"cli", "config", "errors", "files", "output", "signals", "storage", "system"}
     code = "import sys, redoseg.cli.main; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {"numpy", "PIL", "onnxruntime", "rich", *TORCH} & set(loaded) == set()
+    assert {"numpy", "PIL", "onnxruntime", "rich", "fsspec", "urllib.request", *TORCH} & set(loaded) == set()
 
 
 @pytest.mark.parametrize("room_", ["web", "browser"])

@@ -41,7 +41,7 @@ def main() -> None:
     segmenter = Segmenter(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder).resolve()
-        images = {path.stem: path for path in list_pictures([arguments.photos], out).images}
+        images = {path.stem: path for path in map(Path, list_pictures([arguments.photos], out).images)}
         truth = {stem: segmenter(path) for stem, path in images.items()}
         for name in arguments.readers:
             kind, read = READERS[name]

@@ -19,7 +19,8 @@ class Train:
     recipe: tyro.conf.Positional[str] = ""
     """Recipe: a TOML file, or the name of one that ships with redoseg [file or name]"""
     data: str = ""
-    """Folder of pictures or prepared set to train on; without a recipe, the recipe photos is used [folder]"""
+    """Folder of pictures or prepared set to train on, or its address (s3://, gs://, hf://); without a recipe, the
+    recipe photos is used [folder]"""
     mask_values: str = ""
     """Values of masks that are the object, as --data.mask-values; masks are only scored on [name or numbers]"""
     out: Path | None = None
@@ -97,11 +98,11 @@ class Segment:
 
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
-    source: tyro.conf.Positional[tuple[Path, ...]]
-    """Pictures, folders whose sub-folders are mirrored, and patterns as in "photos/*.jpg"; - is the picture that comes
-    through standard input [paths]"""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Folder to write to; for one picture also a file ending in .png, or - for standard output [path]"""
+    source: tyro.conf.Positional[tuple[str, ...]]
+    """Pictures, folders whose sub-folders are mirrored, patterns as in "photos/*.jpg", lists of pictures (.txt), and
+    addresses of these (s3://, gs://, hf://, https://); - is the picture that comes through standard input [paths]"""
+    out: Annotated[str, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write to, or its address; for one picture also a file ending in .png; - is standard output [path]"""
     kind: Annotated[tuple[Kind, ...], tyro.conf.arg(name="as"), tyro.conf.UseAppendAction] = ()
     """mask: 0 and 255, if none is given; soft: 0 to 255; cutout: transparent background; overlay: drawn on the picture;
     for labelling tools coco, yolo, labelme, labelstudio; measures: a table of areas, lengths and colours. Given several
@@ -148,6 +149,11 @@ class Segment:
     """What the object is called in files of labelling tools; the model's name if not given [name]"""
     threads: int = 0
     """Threads, each of which works on one picture; 0 takes one for each core [threads]"""
+    engine: Literal["threads", "ray"] = "threads"
+    """What runs the work on many pictures: threads of this process, or Ray on a cluster; ray needs the part `ray` of
+    redoseg [name]"""
+    workers: int = 0
+    """With --engine ray, worker processes of a core each; 0 takes one for each core of the cluster [workers]"""
     device: Literal["cpu", "cuda", "coreml", "directml", "openvino"] = "cpu"
     """Where the network is computed; a device other than cpu needs its own package of ONNX Runtime [name]"""
     overwrite: bool = False
@@ -198,9 +204,9 @@ class Prepare:
     """flowers102, flowers17, lfw, cub200-2011, butterflies, horses, celebamask, folder; or a mix, as a+b [name]"""
     out: Path
     """Prepared set to make [folder]"""
-    source: tuple[Path, ...] = ()
-    """Folder of the set in its official layout, folder of any pictures, or folder with images/ and masks/; one for
-    each part of a mix [folders]"""
+    source: tuple[str, ...] = ()
+    """Folder of the set in its official layout, folder of any pictures, or folder with images/ and masks/, or its
+    address (s3://, gs://, hf://); one for each part of a mix; or shards of pictures, .tar or .parquet [folders]"""
     download: bool = False
     """Fetch the official archives into --source first, or into the user's cache if none is given [true/false]"""
     splits: Path | None = None

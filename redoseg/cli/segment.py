@@ -14,6 +14,7 @@ from redoseg.images.clean import Cleaning
 from redoseg.inference import segment_files
 from redoseg.inference.doubt import DOUBTFUL, many_doubtful
 from redoseg.inference.object_mask import check_threshold
+from redoseg.inference.report import SegmentReport
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.sources import STREAM
 
@@ -52,6 +53,8 @@ def segment(command: Segment) -> int:
                 picture_format=None if command.picture_format == "auto" else command.picture_format,
                 quality=command.quality,
                 mm_per_pixel=command.mm_per_pixel,
+                engine=command.engine,
+                workers=command.workers,
             )
         except KeyboardInterrupt:
             print(
@@ -64,8 +67,8 @@ def segment(command: Segment) -> int:
     return IN_PART if report.differing else failed
 
 
-def _say_done(command: Segment, report: segment_files.SegmentReport, model: str) -> None:
-    piped = str(command.out) == STREAM  # then standard output has the result and nothing else
+def _say_done(command: Segment, report: SegmentReport, model: str) -> None:
+    piped = command.out == STREAM  # then standard output has the result and nothing else
     say = partial(print_lines, stderr=piped)
     total = report.done + report.skipped + len(report.differing) + len(report.failed)
     there = f"; {report.skipped:,} were there already" if report.skipped else ""
@@ -77,7 +80,11 @@ def _say_done(command: Segment, report: segment_files.SegmentReport, model: str)
             f"(the first is of {printable(report.differing[0])}); add --overwrite to make them again"
         )
     if report.doubtful:
-        first = f"they come first in {command.out / 'review-1.jpg'}" if command.review else "--review shows them first"
+        first = (
+            f"they come first in {command.out.rstrip('/')}/review-1.jpg"
+            if command.review
+            else "--review shows them first"
+        )
         if total == 1:
             first = "check it"
         say(f"{report.doubtful:,} of {report.done:,} masks look doubtful (confidence below {DOUBTFUL:g}); {first}")

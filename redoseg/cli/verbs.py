@@ -35,6 +35,7 @@ from redoseg.cli.parse import parse
 from redoseg.cli.train import run_refine, run_train
 from redoseg.errors import ConfigError
 from redoseg.files import check_file, check_folder, write_atomic
+from redoseg.storage import is_address
 
 if TYPE_CHECKING:
     from redoseg.evaluation.results import AboutSet
@@ -190,14 +191,17 @@ def run_prepare(arguments: Sequence[str]) -> int:
     command = parse(Prepare, "prepare", arguments)
     from redoseg.data import ARCHIVES, READERS, cache_folder, fetch, parts_of, prepare, read_splits
 
-    sources = list(command.source)
+    sources: list[str | Path] = list(command.source)
     check_folder(command.out)
     if command.splits:
         read_splits(command.splits)  # a mistake in it should be known before the work
     if command.download:
+        elsewhere = next((source for source in sources if is_address(source)), None)
+        if elsewhere is not None:
+            raise ConfigError(f"--download needs a folder on this machine, but --source is {elsewhere}. Remove one.")
         sources = sources or [cache_folder(name) for name in command.name.split("+")]
         with progress("downloading", in_bytes=True) as advance:
-            for name, folder in parts_of(command.name, sources):
+            for name, folder in parts_of(command.name, [Path(source) for source in sources]):
                 for note in fetch(name, folder, lambda file, done, total: advance(done, total, file)):
                     say(f"note: {note}")
     if not sources:

@@ -2,6 +2,7 @@
 
 from redoseg.data.corrected import Corrected, open_corrected, same_pictures
 from redoseg.data.download import ARCHIVES, cache_folder, fetch
+from redoseg.data.fetched import local_folder
 from redoseg.data.listing import Item, Listing
 from redoseg.data.open import BUILT_IN, PAPER_SIZE, labelled_images, open_data, open_shapes, originals, prepare
 from redoseg.data.prepared import AT_LEAST, ImageSet, contact_sheet, is_prepared, open_prepared
@@ -25,6 +26,7 @@ __all__ = [
     "fetch",
     "is_prepared",
     "labelled_images",
+    "local_folder",
     "open_corrected",
     "open_data",
     "open_prepared",

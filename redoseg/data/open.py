@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from redoseg.data.fetched import local_folder, local_folders
 from redoseg.data.listing import Item, Listing
 from redoseg.data.mask_values import AUTO, checked_values, settle
 from redoseg.data.prepared import AT_LEAST, ImageSet, is_prepared, open_prepared
@@ -44,7 +45,8 @@ def prepare(
 
     Args:
         name: one of READERS, or several to mix, as in "flowers102+lfw".
-        sources: the set's folder in its own layout; for a mix one folder a part, in the same order.
+        sources: the set's folder in its own layout, or its address in storage; for a mix one folder a part, in the
+            same order. Or shards of pictures, .tar or .parquet.
         out: folder to make.
         size: side of the pictures [pixels].
         nearest: take nearest pixels, as the published runs did, instead of smoothed ones.
@@ -56,7 +58,7 @@ def prepare(
     Stopped at any moment, the same call continues. Raises DataError: an unknown name, another layout than
     expected, too few pictures, `out` exists and is another set, it cannot be written.
     """
-    folders = [sources] if isinstance(sources, str | Path) else sources
+    folders = local_folders([sources] if isinstance(sources, str | Path) else sources)
     display, root, listing = list_set(name, [at_home(f) for f in folders], None if splits is None else at_home(splits))
     listing = _with_values(listing, mask_values)
     made = write_prepared(
@@ -83,7 +85,7 @@ def open_data(
     prepared into the user's cache on first use, and again when its files change.
 
     Args:
-        spec: what to open; a folder that is called `shapes` is opened as `./shapes`.
+        spec: what to open, or its address in storage; a folder that is called `shapes` is opened as `./shapes`.
         size: side of the pictures.
         regions: of the built-in pictures: 2, or 3 for two objects.
         split: keep only this one; of the built-in pictures "train", or "test" (default), held out.
@@ -99,7 +101,7 @@ def open_data(
     """
     if str(spec) in BUILT_IN:
         return open_shapes(str(spec), size, regions=regions, split=split or "test", seed=seed, count=count)
-    path = at_home(spec)
+    path = at_home(local_folder(spec))
     if not os.path.isdir(path):
         seen = why_not_there(path)
         built_in = f"{', '.join(BUILT_IN[:-1])} or {BUILT_IN[-1]}"
@@ -138,6 +140,7 @@ def labelled_images(
     If it is None, at the size of a prepared set, at `built_in` for built-in pictures (of so many `regions`), else at
     128. `mask_values` is as for `open_data`. Raises DataError (nothing there, no masks, none that can be used).
     """
+    data = str(local_folder(data))
     if size is None and is_prepared(data):
         size = open_prepared(data).size
     if size is None:
@@ -179,7 +182,7 @@ def originals(spec: str | Path, split: str | None = None, mask_values: str = AUT
     only those of one split; `mask_values` is as for `open_data`. Raises DataError: nothing there, no such split, no
     masks, none that can be used.
     """
-    path = Path(spec).expanduser()
+    path = Path(local_folder(spec)).expanduser()
     prepared = open_prepared(path) if is_prepared(path) else None
     source = Path(prepared.source) if prepared else path
     if not os.path.isdir(source):

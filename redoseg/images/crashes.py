@@ -17,8 +17,12 @@ from pathlib import Path
 
 from redoseg.errors import DataError
 from redoseg.files import printable
+from redoseg.storage import Place
 
-_TRY = "import sys; from redoseg.images.read import read_photo; read_photo(sys.argv[1], int(sys.argv[2]) or None)"
+_TRY = (
+    "import sys; from redoseg.images.read import read_photo; "
+    "read_photo(sys.argv[1], int(sys.argv[2]) or None, content=sys.stdin.buffer.read() or None)"
+)
 
 
 class DecodingNotes:
@@ -32,13 +36,13 @@ class DecodingNotes:
             self.left = set()
 
     @contextlib.contextmanager
-    def decoding(self, path: Path, size: int | None = None) -> Iterator[None]:
-        """To be held while the file is decoded, with `size` as `read_photo` takes it; threads may do so at a time.
+    def decoding(self, path: Place, size: int | None = None, content: bytes | None = None) -> Iterator[None]:
+        """To be held while the file is decoded, with `size` and `content` as `read_photo` takes them, in any thread.
 
         Raises DataError for a file that crashed its decoder before and does so again. Its note stays.
         """
         note = self.folder / hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:24]
-        if note.name in self.left and (how := _crash_of(path, size)):
+        if note.name in self.left and (how := _crash_of(path, size, content)):
             raise DataError(
                 f"{printable(path)}: reading it crashed the decoder ({how}), so it may be damaged; replace or remove it"
             )
@@ -57,12 +61,12 @@ class DecodingNotes:
             self.folder.rmdir()
 
 
-def _crash_of(path: Path, size: int | None) -> str:
+def _crash_of(path: Place, size: int | None, content: bytes | None) -> str:
     """How a process ends that decodes this file alone; empty if it does not crash."""
     here = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}
     command = [sys.executable, "-P", "-c", _TRY, str(path), str(size or 0)]
-    code = subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL).returncode
+    code = subprocess.run(command, env=environment, capture_output=True, input=content or b"").returncode
     if code < 0:
         return f"signal {-code}"
     return f"exit code {code:#x}" if code > 255 else ""  # Windows gives the exception's number

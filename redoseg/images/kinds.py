@@ -136,13 +136,9 @@ def listed(path: Path) -> bool | str:
     Notes, tables, films and other files that nobody takes for pictures are False. Raises OSError for a file that is
     named like a picture and cannot be looked at.
     """
-    suffix = os.path.splitext(path.name)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
-        return True
-    if suffix in HEIC_SUFFIXES:
-        return has_heif() or str(what_it_is(b"\0\0\0\0ftypheic"))
-    if suffix in _OTHER_SUFFIXES:
-        return NOT_READ
+    by_name = listed_by_name(path.name)
+    if by_name:
+        return by_name
     head = _head(path)
     if is_readable(head):
         return True
@@ -150,6 +146,16 @@ def listed(path: Path) -> bool | str:
         return True
     said = what_it_is(head)
     return said if said is not None and not said.startswith(_DOCUMENTS) else False
+
+
+def listed_by_name(name: str) -> bool | str:
+    """As `listed`, by the name alone: False where the suffix says nothing."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    if suffix in HEIC_SUFFIXES:
+        return has_heif() or str(what_it_is(b"\0\0\0\0ftypheic"))
+    return NOT_READ if suffix in _OTHER_SUFFIXES else False
 
 
 def _head(path: Path) -> bytes:

@@ -29,6 +29,7 @@ from redoseg.images.decoding_cost import MOST_BYTES, advice, bytes_to_decode
 from redoseg.images.kinds import HEAD, is_heic, listed, register_heif, what_it_is
 from redoseg.images.libtiff import silence_libtiff
 from redoseg.images.photo import UPRIGHT, Box, Photo, eight_bit, is_deep, to_photo
+from redoseg.storage import Address, Place, is_address
 
 # A 108-megapixel phone picture passes; a file that claims more is taken for a decompression bomb.
 MAX_PIXELS = 2**27
@@ -144,7 +145,7 @@ def _formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
+def one_line(path: Place, most: int = MAX_PIXELS) -> Iterator[None]:
     """Whatever goes wrong with the file within is a DataError of one line, and nothing warns."""
     try:
         # Pillow warns of much that is handled here (large pictures, odd palettes, damaged EXIF).
@@ -168,7 +169,7 @@ def one_line(path: Path, most: int = MAX_PIXELS) -> Iterator[None]:
         raise DataError(f"{printable(path)}: cannot be read ({describe_error(error)}); replace or remove it") from error
 
 
-def _check_bytes(path: Path, count: int) -> None:
+def _check_bytes(path: Place, count: int) -> None:
     """Raises DataError for a file that cannot be a picture, or is too large."""
     if count == 0:
         raise DataError(f"{printable(path)}: an empty file; replace or remove it")
@@ -180,12 +181,15 @@ def _check_bytes(path: Path, count: int) -> None:
 
 
 @contextmanager
-def _opened(path: Path, content: bytes | None = None) -> Iterator[IO[bytes]]:
+def _opened(path: Place, content: bytes | None = None) -> Iterator[IO[bytes]]:
     """A file of a size that a picture may have. A FIFO or a device is refused and never waited for."""
+    if content is None and isinstance(path, Address):
+        content = path.read_bytes(MAX_BYTES)
     if content is not None:
         _check_bytes(path, len(content))
         yield io.BytesIO(content)
         return
+    assert isinstance(path, Path)
     if not path.is_file():
         raise OSError("not a file" if path.exists() else "no such file")
     # Without blocking, and looked at again: by now it may be a FIFO.
@@ -230,7 +234,7 @@ def _refuse_scans(file: IO[bytes], pixels: int) -> None:
         raise OSError(f"{scans} passes over {pixels // 10**6} million pixels")
 
 
-def _memory_of(image: ImageFile.ImageFile, file: IO[bytes], pixels: int, path: Path, most: int) -> int:
+def _memory_of(image: ImageFile.ImageFile, file: IO[bytes], pixels: int, path: Place, most: int) -> int:
     """How many bytes decoding takes. Raises DataError for more than `most`."""
     needed = bytes_to_decode(image, file, pixels)
     if needed <= most:
@@ -256,7 +260,7 @@ def read_numbers(path: str | Path) -> Image.Image:
 
 
 def _decode(
-    path: Path,
+    path: Place,
     size: int | None,
     most: int = MAX_PIXELS,
     deep: bool = False,
@@ -310,7 +314,7 @@ def _decode(
         return found, extent, UPRIGHT.get(how), "" if missing < 0 else cut_short.note_of(missing)
 
 
-def _image(path: Path, file: IO[bytes]) -> ImageFile.ImageFile:
+def _image(path: Place, file: IO[bytes]) -> ImageFile.ImageFile:
     """An image file that is opened. Raises DataError where it is known what it is instead of one that is read."""
     head = file.read(HEAD)
     file.seek(0)
@@ -376,7 +380,7 @@ def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
 
 
 def read_photo(
-    path: str | Path,
+    path: str | Place,
     size: int | None = None,
     most: int = MAX_PIXELS,
     content: bytes | None = None,
@@ -393,6 +397,7 @@ def read_photo(
     if None.
     Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
     """
-    path = Path(path)
+    if not isinstance(path, Address):
+        path = Address(os.fspath(path)) if is_address(path) else Path(path)
     with one_line(path, most):
         return to_photo(*_decode(path, size, most, content=content, take=take, most_bytes=most_bytes))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from redoseg.config.kinds import DRAWN, Kind
 from redoseg.errors import DataError
-from redoseg.files import key_of, make_folder, printable, why_not_write, write_atomic
+from redoseg.files import printable
 from redoseg.images.draw import encoded, tile_of
 from redoseg.images.labels.entry import Entry
 from redoseg.images.objects import Described, Found, objects_of
@@ -24,6 +24,8 @@ from redoseg.inference.request import Request, digest_of
 from redoseg.inference.results import picture_of, png_of
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.shared_files import TILE, Reviewed, SharedFiles
+from redoseg.inference.stores import Store, store_of
+from redoseg.storage import Address, Place
 
 _MOST_PARTS = 999
 
@@ -31,7 +33,7 @@ _MOST_PARTS = 999
 class Job(NamedTuple):
     """A photograph to segment."""
 
-    image: Path
+    image: Place
     name: str
     """Below the folder that all photographs have in common, with slashes."""
     stem: str
@@ -73,7 +75,7 @@ class Made:
     confidence: float
     note: str
     differs: bool = False
-    files: list[tuple[Path, Iterable[bytes], str]] = field(default_factory=list)
+    files: list[tuple[Place, Iterable[bytes], str]] = field(default_factory=list)
     """Path, content and key of each, to be written in this order."""
     entries: dict[Kind, Entry] = field(default_factory=dict)
     reviewed: Reviewed | None = None
@@ -83,28 +85,28 @@ class Made:
 class Places:
     """Where the results of a call go: each of several kinds into a folder of its name."""
 
-    out: Path
+    out: Place
     request: Request
-    only: Path | None = None
+    only: Place | None = None
     """The one file, where its name is given."""
 
-    def folder(self, kind: Kind) -> Path:
+    def folder(self, kind: Kind) -> Place:
         """That of the results of a kind."""
         return self.out / kind if len(self.request.kinds) > 1 else self.out
 
-    def shared(self, kind: Kind) -> Path | None:
+    def shared(self, kind: Kind) -> Place | None:
         """The file that all photographs share; None for a kind that has none."""
         form = self.request.format_of(kind)
         return (self.only or self.folder(kind) / form.file) if isinstance(form, OneFile) else None
 
-    def beside(self, kind: Kind, label: str) -> tuple[Path, bytes] | None:
+    def beside(self, kind: Kind, label: str) -> tuple[Place, bytes] | None:
         """A small file that the tool needs too."""
         form = self.request.format_of(kind)
         if form is None or form.content_beside is None or self.only is not None:
             return None
         return self.folder(kind) / form.beside, form.content_beside(label)
 
-    def own(self, kind: Kind, stem: str, number: int = 0) -> Path:
+    def own(self, kind: Kind, stem: str, number: int = 0) -> Place:
         """The file of one photograph, or of a part of it by its number from 1."""
         form = self.request.format_of(kind)
         below = form.folder if isinstance(form, FileEach) else ""
@@ -113,7 +115,7 @@ class Places:
             return self.only.with_stem(self.only.stem + numbered)
         return self.folder(kind) / below / f"{stem}{numbered}{self.request.suffix(kind)}"
 
-    def first(self, kind: Kind, stem: str) -> Path:
+    def first(self, kind: Kind, stem: str) -> Place:
         """The file by which it is known whether all of a photograph are there: the last one that is written."""
         return self.own(kind, stem, 1 if self.request.parts and kind in DRAWN else 0)
 
@@ -130,10 +132,17 @@ class Work:
     shared: SharedFiles | None = None
     root: str = ""
     """The name of the folder that all photographs have in common."""
-    journal: Journal = field(init=False)
+    given: Store | None = None
+    """Where the results are, if that is neither a folder nor an address."""
+    journal: Journal | None = field(init=False)
+    store: Store = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "journal", Journal(self.places.out))
+        out = self.places.out
+        object.__setattr__(self, "journal", Journal(out) if isinstance(out, Path) else None)
+        object.__setattr__(
+            self, "store", self.given or (self.shared.store if self.shared is not None else store_of(out))
+        )
 
     @property
     def label(self) -> str:
@@ -162,7 +171,9 @@ class Work:
             entry = self.shared.entries[kind].get(job.name) if self.shared is not None else None
             return None if entry is None else entry.key
         target = self.places.first(kind, job.stem)
-        return self.journal.key_of(target) if form is not None and not form.keeps_key else key_of(target)
+        if form is not None and not form.keeps_key and self.journal is not None and isinstance(target, Path):
+            return self.journal.key_of(target)
+        return self.store.key_of(target)
 
     def refused(self, job: Job, plan: Plan) -> str | None:
         """Why the results of a photograph may not be written, if they may not."""
@@ -174,7 +185,7 @@ class Work:
             if isinstance(form, FileEach) and form.by_stem and name.suffix and Path(job.stem).name == name.name:
                 return f"another picture differs from it in its suffix alone, which {kind} does not allow; rename it"
             target = self.places.first(kind, job.stem)
-            problem = why_not_write(target, self.inputs, self.request.overwrite)
+            problem = self.store.why_not_write(target, self.inputs, self.request.overwrite)
             if problem:
                 return f"{printable(target)} {problem}"
         return None
@@ -245,17 +256,16 @@ class Work:
             elif form is not None:
                 made.files.append((target, [form.content(seen)], plan.keys[kind]))
 
-    def write(self, made: Made) -> list[Path]:
+    def write(self, made: Made) -> list[Place]:
         """Write the files of one photograph alone; returns their paths. Raises DataError."""
         for target, pieces, key in made.files:
-            if self.request.parts and not self.request.overwrite and target.exists():
-                raise DataError(f"{printable(target)} {why_not_write(target, self.inputs, False)}")
-            make_folder(target.parent)
-            if target.suffix == ".txt" and key:
+            if self.request.parts and not self.request.overwrite and self.store.exists(target):
+                raise DataError(f"{printable(target)} {self.store.why_not_write(target, self.inputs, False)}")
+            if self.journal is not None and isinstance(target, Path) and target.suffix == ".txt" and key:
                 content = b"".join(pieces)
                 self.journal.note(target, key, content)
                 pieces = [content]
-            write_atomic(target, pieces, key)
+            self.store.write(target, pieces, key)
         return [target for target, _, _ in made.files]
 
     def _reviewed(self, photo: Photo, mask: NDArray[np.bool_], confidence: float, job: Job, plan: Plan) -> Reviewed:
@@ -273,15 +283,19 @@ class Work:
         )
 
 
-def _path_from(folder: Path, image: Path) -> str:
-    """The path of a photograph from a folder; the whole path where there is none, as between drives."""
+def _path_from(folder: Place, image: Place) -> str:
+    """The path of a photograph from a folder; the whole one where there is none, as between drives, and an address."""
+    if isinstance(image, Address):
+        return image.text
+    if isinstance(folder, Address):
+        return image.absolute().as_posix()
     try:
         return Path(os.path.relpath(image, folder)).as_posix()
     except ValueError:
         return image.absolute().as_posix()
 
 
-def _some(found: Sequence[Found], path: Path) -> Sequence[Found]:
+def _some(found: Sequence[Found], path: Place) -> Sequence[Found]:
     """The objects of a picture. Raises DataError where there is none, or more than anybody wants as files."""
     if not found:
         raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from redoseg.config.kinds import DRAWN, KINDS, LABELS, MEASURES, Kind
 from redoseg.errors import RedosegError
@@ -16,8 +17,12 @@ from redoseg.inference.labelling import FileEach, OneFile, format_of
 from redoseg.inference.measures import regionprops
 from redoseg.inference.object_mask import CLEANING, HALF, check_threshold
 from redoseg.inference.results import FEATHER, MARGIN, Look, check_feather
+from redoseg.storage import Address, Place
 
 MOST_SQUARE = 4096  # pixels
+
+Engine = Literal["threads", "ray"]
+"""What runs the work on many pictures: threads of this process, or Ray on a cluster."""
 
 
 @dataclass(frozen=True)
@@ -193,10 +198,12 @@ class Request:
         return made_of.hexdigest()
 
 
-def digest_of(image: Path | bytes) -> bytes | None:
+def digest_of(image: Place | bytes) -> bytes | None:
     """A hash of a picture's file, or of what it contains; None if it cannot be read."""
     if isinstance(image, bytes):
         return hashlib.blake2b(image).digest()
+    if isinstance(image, Address):  # what it contains was not fetched
+        return None
     try:
         if not image.is_file():  # a FIFO is never waited for
             return None

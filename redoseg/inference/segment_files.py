@@ -1,65 +1,46 @@
-"""Photographs in, masks out: one file, or several and folders, whose sub-folders are mirrored."""
+"""Photographs in, masks out: one picture, or several and folders, whose sub-folders are mirrored."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from redoseg.config.kinds import Kind
 from redoseg.errors import DataError, FullError, RedosegError
-from redoseg.files import alone, at_home, check_writable, marked, printable
+from redoseg.files import check_writable, marked, printable
 from redoseg.images.backdrop import ground_of
 from redoseg.images.clean import Cleaning
-from redoseg.images.crashes import DecodingNotes
 from redoseg.images.cut_short import notes_of
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.packing import SUFFIXES, PictureFormat
-from redoseg.images.read import MAX_PIXELS, note_results, read_photo
+from redoseg.images.read import MAX_BYTES, MAX_PIXELS, read_photo
+from redoseg.images.shards import PARQUET, TAR, is_shard
 from redoseg.inference import streams
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.labelling import OneFile
 from redoseg.inference.object_mask import CLEANING, HALF
-from redoseg.inference.one_picture import Job, Made, Places, Plan, Work
-from redoseg.inference.request import Request
+from redoseg.inference.one_picture import Job, Made, Places, Work
+from redoseg.inference.report import OnItem, SegmentReport, Tally
+from redoseg.inference.request import Engine, Request
 from redoseg.inference.results import FEATHER
+from redoseg.inference.segment_shards import segment_shards
 from redoseg.inference.segmenter import Segmenter, cleaning_for
 from redoseg.inference.shared_files import SharedFiles
-from redoseg.inference.sources import STREAM, Pictures, expand_patterns, list_pictures
-from redoseg.system import Room, in_order
+from redoseg.inference.sources import STREAM, are_several, expand_patterns, list_pictures
+from redoseg.inference.steps import Done, Steps, by_threads
+from redoseg.storage import Address, Place, check_target, place_of
+from redoseg.system import Room
 
-_FILES = (".json", ".txt", ".csv", *IMAGE_SUFFIXES)  # a path that ends so is meant as a file
-
-
-@dataclass(frozen=True)
-class SegmentReport:
-    """What became of a picture or of many."""
-
-    done: int
-    failed: tuple[tuple[Path, str], ...]
-    """Pictures without a result, each with its reason."""
-    written: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What else a user should know."""
-    doubtful: int = 0
-    """How many of those done look doubtful, by the network's confidence."""
-    skipped: int = 0
-    """Pictures whose result was there already."""
-    differing: tuple[Path, ...] = ()
-    """Pictures whose result was there and stays, but is of other settings or of a picture that has changed since."""
-
-
-OnItem = Callable[[Path, int, int, str | None], None]
-"""Called with a picture, the pictures done, their total, and why it failed if it did."""
+_FILES = (".json", ".txt", ".csv", TAR, PARQUET, *IMAGE_SUFFIXES)  # a path that ends so is meant as a file
 
 
 def segment_paths(
     segmenter: Segmenter,
-    source: str | Path | Sequence[str | Path],
-    out: str | Path,
+    source: str | Place | Sequence[str | Place],
+    out: str | Place,
     *,
     kind: Kind | Sequence[Kind] = "mask",
     overwrite: bool = False,
@@ -81,6 +62,8 @@ def segment_paths(
     picture_format: PictureFormat | None = None,
     quality: int | None = None,
     mm_per_pixel: float | None = None,
+    engine: Engine = "threads",
+    workers: int = 0,
 ) -> SegmentReport:
     """Segment one picture, or several and folders, into files of the same names and sub-folders under `out`.
 
@@ -88,10 +71,11 @@ def segment_paths(
         kind: "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA), "overlay" (drawn on the picture), all PNG files of
             the picture's own size; "yolo" or "labelme", a text for each picture; "coco", "labelstudio" or "measures",
             one file for all. Each of several kinds has a sub-folder of its name.
-        source: a picture, a folder, a pattern as in `photos/*.jpg`, or several of these; "-" for the picture that
-            comes through standard input.
-        out: a folder; for one picture also a file ending in .png (.json or .txt for labels), or "-" for standard
-            output.
+        source: a picture, a folder, a pattern as in `photos/*.jpg`, a list of pictures that ends in .txt, or several
+            of these; each may be an address such as s3://bucket/photos. "-" for the picture that comes through
+            standard input.
+        out: a folder or the address of one; for one picture also a file ending in .png (.json or .txt for labels), or
+            "-" for standard output.
         overwrite: whether files that are there may be replaced; a picture to segment never is.
         crop: cut the results to the box around the object, which must be there then.
         keep_hidden: leave the photograph below what is transparent in a cut-out; otherwise it is black there.
@@ -116,13 +100,15 @@ def segment_paths(
         picture_format: "png", "jpg" or "webp" for cut-outs and overlays; if None, by the suffix of `out`, else PNG.
         quality: of JPEG and WebP, 1 to 100; 90 if None.
         mm_per_pixel: how much of the object a pixel shows, for the table of measures [mm]; only pixels if None.
+        engine: "threads" of this process, or "ray" for several pictures or shards on a Ray cluster.
+        workers: processes of "ray", each with a core; 0 for as many as the cluster has cores.
 
     Results of several sources have the sub-folders below the folder that all sources have in common. Pictures that
     would give the same name keep their suffix in it (`a.jpg.png`). The rest continues after a picture that fails;
     stopped by hand, what all pictures share is written of those done. Raises RedosegError for a single picture that
     fails, or if `out` cannot be used; FullError, a DataError, at the first result for which the disk is full.
     """
-    out = at_home(out)
+    out = place_of(out)
     kinds: tuple[Kind, ...] = (kind,) if isinstance(kind, str) else tuple(dict.fromkeys(kind)) or ("mask",)
     request = Request(
         kinds=kinds,
@@ -145,15 +131,20 @@ def segment_paths(
         overwrite=overwrite,
         skip_existing=skip_existing,
     )
-    sources = expand_patterns([source] if isinstance(source, str | Path) else list(source))
+    _check_place(out, kinds)
+    sources = expand_patterns([source] if isinstance(source, str | os.PathLike) else list(source))
     if not sources:
         raise DataError("no picture is given; name a picture, a folder or a pattern")
+    shards = [source for source in sources if is_shard(source) and not _is_dir(source)]
+    if shards:
+        _check_shards(shards, sources, out)
+        return segment_shards(segmenter, shards, out, request, on_item, engine=engine, workers=workers)
     piped = str(sources[0]) == STREAM
-    several = not piped and (len(sources) > 1 or sources[0].is_dir())
+    several = not piped and are_several(sources)
     if str(out) == STREAM:
         _check_sent(sources, several, request)
     elif several:
-        return segment_many(segmenter, sources, out, request, on_item)
+        return segment_many(segmenter, sources, out, request, on_item, engine=engine, workers=workers)
     if review:
         raise RedosegError(
             f"a review sheet (--review) shows the pictures of a folder, but {printable(sources[0])} is one picture; "
@@ -161,23 +152,52 @@ def segment_paths(
         )
     content = streams.received() if piped else None
     image = Path(streams.NAME) if piped else sources[0]
+    if isinstance(image, Address):
+        content = image.read_bytes(MAX_BYTES)
     job = Job(image, image.name, image.stem, content)
     return _send(segmenter, job, request) if str(out) == STREAM else _segment_one(segmenter, job, out, request, on_item)
 
 
-def _format_of(out: Path, kinds: Sequence[Kind]) -> PictureFormat:
+def _check_place(out: Place, kinds: Sequence[Kind]) -> None:
+    """Raises DataError where results of these kinds cannot be written to an address."""
+    if not isinstance(out, Address):
+        return
+    check_target(out)
+    if "yolo" in kinds:
+        raise DataError(
+            f"--as yolo cannot be written to {printable(out)}, whose files do not say what they were made of; "
+            "choose a folder on this machine, or --as coco"
+        )
+
+
+def _check_shards(shards: Sequence[Place], sources: Sequence[Place], out: Place) -> None:
+    """Raises DataError where shards and other sources are mixed, or `out` is the name of a file."""
+    other = next((source for source in sources if source not in shards), None)
+    if other is not None:
+        raise DataError(
+            f"{printable(shards[0])} is a shard and {printable(other)} is not; segment shards in a call of their own"
+        )
+    _check_out(out, [])
+
+
+def _format_of(out: Place, kinds: Sequence[Kind]) -> PictureFormat:
     """The format that the name of a result asks for."""
-    may_lose = set(kinds) <= {"cutout", "overlay"} and not out.is_dir()
+    may_lose = set(kinds) <= {"cutout", "overlay"} and not _is_dir(out)
     return SUFFIXES.get(out.suffix.lower(), "png") if may_lose else "png"
 
 
-def _inputs_of(images: Sequence[Path], request: Request) -> set[str]:
+def _is_dir(place: Place) -> bool:
+    """Whether there is a folder of that name on this machine."""
+    return isinstance(place, Path) and place.is_dir()
+
+
+def _inputs_of(images: Sequence[Place], request: Request) -> set[str]:
     """Real paths of what is read, which is never replaced."""
     ground = [request.ground.path] if request.ground is not None and request.ground.path is not None else []
-    return {os.path.realpath(path) for path in (*images, *ground)}
+    return {str(path) if isinstance(path, Address) else os.path.realpath(path) for path in (*images, *ground)}
 
 
-def _check_sent(sources: Sequence[Path], several: bool, request: Request) -> None:
+def _check_sent(sources: Sequence[Place], several: bool, request: Request) -> None:
     """Raises DataError where the result cannot go to standard output."""
     if several:
         what = "a folder" if len(sources) == 1 else f"the first of {len(sources):,} pictures"
@@ -196,7 +216,7 @@ def _check_sent(sources: Sequence[Path], several: bool, request: Request) -> Non
 
 def _send(segmenter: Segmenter, job: Job, request: Request) -> SegmentReport:
     """The result of one picture, to standard output."""
-    work = Work(segmenter, request, Places(Path(), request), set(), root=job.image.absolute().parent.name)
+    work = Work(segmenter, request, Places(Path(), request), set(), root=_folder_name(job.image))
     made = work.make(read_photo(job.image, content=job.content), job, work.plan(job))
     for kind, entry in made.entries.items():
         form = request.format_of(kind)
@@ -207,7 +227,12 @@ def _send(segmenter: Segmenter, job: Job, request: Request) -> SegmentReport:
     return _report_one(job, made)
 
 
-def _report_one(job: Job, made: Made, written: Sequence[Path] = ()) -> SegmentReport:
+def _folder_name(image: Place) -> str:
+    """The name of the folder that a picture is in."""
+    return image.parent.name if isinstance(image, Address) else image.absolute().parent.name
+
+
+def _report_one(job: Job, made: Made, written: Sequence[Place] = ()) -> SegmentReport:
     notes = notes_of([(printable(job.image), made.note)] if made.note else [])
     return SegmentReport(
         0 if made.differs else 1,
@@ -220,8 +245,8 @@ def _report_one(job: Job, made: Made, written: Sequence[Path] = ()) -> SegmentRe
 
 
 def _shared(places: Places, request: Request, label: str, inputs: set[str]) -> SharedFiles:
-    formats: dict[Kind, tuple[Path, OneFile]] = {}
-    beside: dict[Path, bytes] = {}
+    formats: dict[Kind, tuple[Place, OneFile]] = {}
+    beside: dict[Place, bytes] = {}
     for kind in request.kinds:
         form, file, more = request.format_of(kind), places.shared(kind), places.beside(kind, label)
         if isinstance(form, OneFile) and file is not None:
@@ -231,15 +256,16 @@ def _shared(places: Places, request: Request, label: str, inputs: set[str]) -> S
     return SharedFiles(places.out, formats, beside, review=request.review, label=label, inputs=inputs)
 
 
-def _segment_one(segmenter: Segmenter, job: Job, out: Path, request: Request, on_item: OnItem | None) -> SegmentReport:
+def _segment_one(segmenter: Segmenter, job: Job, out: Place, request: Request, on_item: OnItem | None) -> SegmentReport:
     places = _places_of_one(out, request)
-    inputs = _inputs_of([job.image] if job.content is None else [], request)
+    inputs = _inputs_of([job.image] if job.content is None or isinstance(job.image, Address) else [], request)
     shared = _shared(places, request, request.label or segmenter.name, inputs)
-    work = Work(segmenter, request, places, inputs, shared, job.image.absolute().parent.name)
-    check_writable(places.out)
+    work = Work(segmenter, request, places, inputs, shared, _folder_name(job.image))
+    if isinstance(places.out, Path):
+        check_writable(places.out)
     with contextlib.ExitStack() as stack:
         if shared.formats or shared.beside:  # a folder's results may be on their way into a file of that name
-            stack.enter_context(alone(places.out))
+            stack.enter_context(shared.store.alone())
             shared.begin(1, request.overwrite, request.skip_existing)
         plan = work.plan(job)
         if not plan.kinds:
@@ -257,9 +283,9 @@ def _segment_one(segmenter: Segmenter, job: Job, out: Path, request: Request, on
     return _report_one(job, made, written)
 
 
-def _places_of_one(out: Path, request: Request) -> Places:
+def _places_of_one(out: Place, request: Request) -> Places:
     """Where one picture's results go: into the folder `out`, or the file `out`."""
-    if out.is_dir() or out.suffix.lower() not in _FILES:
+    if _is_dir(out) or out.suffix.lower() not in _FILES:
         return Places(out, request)
     if len(request.kinds) > 1:
         raise RedosegError(
@@ -275,138 +301,86 @@ def _places_of_one(out: Path, request: Request) -> Places:
 
 def segment_many(
     segmenter: Segmenter,
-    sources: Sequence[Path],
-    out: Path,
+    sources: Sequence[Place],
+    out: Place,
     request: Request,
     on_item: OnItem | None = None,
     *,
     most: int = MAX_PIXELS,
     most_bytes: int | None = None,
     room: Room | None = None,
+    engine: Engine = "threads",
+    workers: int = 0,
 ) -> SegmentReport:
     """As `segment_paths` of several pictures and folders, which exist.
 
     `most` is how many pixels a picture may have, `most_bytes` what decoding it may take. `room` is where pixels in
-    memory are counted, so that other work at the same time can share it. Raises RedosegError.
+    memory are counted, so that other work at the same time can share it. `engine` and `workers` are as for
+    `segment_paths`. Raises RedosegError.
     """
-    if (out.exists() and not out.is_dir()) or (not out.exists() and out.suffix.lower() in _FILES):
-        raise RedosegError(
-            f"{printable(out)} is the name of a file, but the results of a folder need a folder; choose one"
-        )
-    if any(source.is_dir() and source.resolve() == out.resolve() for source in sources):
-        raise RedosegError(f"{printable(out)} is the folder of the pictures; choose another folder for the results")
+    _check_out(out, sources)
     found = list_pictures(sources, out)
     inputs = _inputs_of(found.images, request)
     places = Places(out, request)
     shared = _shared(places, request, request.label or segmenter.name, inputs)
-    work = _Many(
-        Work(segmenter, request, places, inputs, shared, found.root),
-        shared,
-        found,
-        on_item,
-        most,
-        most_bytes,
-        room or Room(MAX_PIXELS),
-    )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(alone(out))
+        stack.enter_context(shared.store.alone())
+        work = Work(segmenter, request, places, inputs, shared, found.root)
         shared.begin(len(found.images), request.overwrite, request.skip_existing)
         # Held here once: threads that enter and leave it in turns would restore each other's filters.
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        return work.run()
+        steps = Steps(work, most, room or Room(MAX_PIXELS), most_bytes)
+        jobs = [Job(*job) for job in zip(found.images, found.names, found.stems, strict=True)]
+        if engine == "ray":
+            from redoseg.inference.by_ray import by_ray
 
-
-@dataclass
-class _Many:
-    """The pictures of one call, on their way to results."""
-
-    work: Work
-    shared: SharedFiles
-    found: Pictures
-    on_item: OnItem | None
-    most: int
-    """Pixels of a picture."""
-    most_bytes: int | None
-    """What decoding one may take; None for what is usual."""
-    room: Room
-    """So that many large pictures take no more memory than one."""
-    done: int = 0
-    skipped: int = 0
-    doubtful: int = 0
-    differing: list[Path] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    written: list[Path] = field(default_factory=list)
-    cut_short: list[tuple[str, str]] = field(default_factory=list)
-
-    def run(self) -> SegmentReport:
-        """Segment all; what they share is written also when stopped by hand."""
-        images = self.found.images
-        self.failed += self.found.problems
-        self.notes = DecodingNotes(self.work.places.out / ".decoding")
-        jobs = [Job(*job) for job in zip(images, self.found.names, self.found.stems, strict=True)]
-        full = False
+            run = by_ray(steps, jobs, workers)
+        else:
+            run = by_threads(steps, jobs, segmenter.threads)
+        tally = Tally([*found.problems], found.own)
         try:
-            with contextlib.closing(in_order(self._result_of, jobs, self.work.segmenter.threads)) as results:
-                for seen, (job, result) in enumerate(zip(jobs, results, strict=True), 1):
-                    self._take(job.image, result)
-                    if self.on_item is not None:
-                        self.on_item(job.image, seen, len(images), result if isinstance(result, str) else None)
-        except FullError as error:
-            full = True
-            kept = f"{self.done + self.skipped:,} of {len(images):,} pictures are segmented"
-            raise FullError(f"{error}; {kept}, and --skip-existing continues") from None
+            return _counted(run, len(jobs), tally, shared, on_item)
         finally:
-            with contextlib.suppress(FullError) if full else contextlib.nullcontext():
-                self.written += self.shared.write()
-            self.notes.close()
-        notes = (*notes_of(self.cut_short), *note_results(self.found.own))
-        return SegmentReport(
-            self.done,
-            tuple(self.failed),
-            tuple(self.written),
-            notes,
-            self.doubtful,
-            self.skipped,
-            tuple(self.differing),
+            steps.notes.close()
+
+
+def _check_out(out: Place, sources: Sequence[Place]) -> None:
+    """Raises RedosegError where the results of several pictures cannot go to `out`."""
+    if out.suffix.lower() in _FILES if isinstance(out, Address) or not out.exists() else not out.is_dir():
+        raise RedosegError(
+            f"{printable(out)} is the name of a file, but the results of a folder need a folder; choose one"
         )
+    here = out.resolve() if isinstance(out, Path) else out
+    if any(
+        (source.resolve() if isinstance(source, Path) else source) == here for source in sources if _is_folder(source)
+    ):
+        raise RedosegError(f"{printable(out)} is the folder of the pictures; choose another folder for the results")
 
-    def _take(self, image: Path, result: Made | Plan | str) -> None:
-        if isinstance(result, str):
-            self.failed.append((image, result))
-            return
-        self.differing += [image] if result.differs else []
-        if isinstance(result, Plan):
-            self.skipped += not result.differs
-            return
-        self.done += not result.differs
-        self.doubtful += is_doubtful(result.confidence)
-        if result.note:
-            self.cut_short.append((printable(image), result.note))
-        self.written += [path for path, _, _ in result.files]
-        self.shared.add(result.entries, result.reviewed)
 
-    def _result_of(self, job: Job) -> Made | Plan | str:
-        """Segments one picture; the plan if nothing is to be done; why there is no result, if it fails.
+def _is_folder(source: Place) -> bool:
+    return isinstance(source, Address) or source.is_dir()
 
-        Raises FullError.
-        """
-        plan = self.work.plan(job)
-        if not plan.kinds and not plan.review:
-            return plan
-        refused = self.work.refused(job, plan)
-        if refused:
-            return refused
-        try:
-            with self.room.shared() as take:
-                with self.notes.decoding(job.image):
-                    photo = read_photo(job.image, most=self.most, take=take, most_bytes=self.most_bytes)
-                made = self.work.make(photo, job, plan)
-                self.work.write(made)
-        except FullError:
-            raise
-        except DataError as error:
-            return str(error).removeprefix(f"{printable(job.image)}: ")
-        except MemoryError:
-            return "does not fit the memory that is free: make it smaller"
-        return replace(made, files=[(path, (), key) for path, _, key in made.files])
+
+def _counted(
+    run: Generator[Done, None, None], total: int, tally: Tally, shared: SharedFiles, on_item: OnItem | None
+) -> SegmentReport:
+    """Do the work to its end; what pictures share is written also when it is stopped by hand."""
+    full = False
+    try:
+        with contextlib.closing(run) as results:
+            for seen, one in enumerate(results, 1):
+                tally.take(one)
+                if isinstance(one.made, Made):
+                    tally.written += [path for path, _, _ in one.made.files]
+                    shared.add(one.made.entries, one.made.reviewed)
+                if on_item is not None:
+                    on_item(one.job.image, seen, total, one.made if isinstance(one.made, str) else None)
+    except FullError as error:
+        full = True
+        kept = f"{tally.done + tally.skipped:,} of {total:,} pictures are segmented"
+        raise FullError(f"{error}; {kept}, and --skip-existing continues") from None
+    finally:
+        with contextlib.suppress(FullError) if full else contextlib.nullcontext():
+            tally.written += shared.write()
+    return tally.report()

@@ -47,6 +47,15 @@ class Prediction(NamedTuple):
     """What to know of the file, after its name, as "ends early; pixels of its last 9 rows are missing"; else empty."""
 
 
+class Origin(NamedTuple):
+    """What makes the same segmenter again, on another machine."""
+
+    model: ModelFile
+    edges: Edges
+    trust: bool
+    device: Device
+
+
 class Segmenter:
     """Cuts the object out of photographs.
 
@@ -78,6 +87,7 @@ class Segmenter:
     identity: str
     """The model and the edges, as a text that another model or other edges do not have."""
     edges: Edges
+    origin: Origin
 
     def __init__(
         self,
@@ -101,6 +111,7 @@ class Segmenter:
         self.regions, self.object_region = network.regions, network.object_region
         self.threads = threads or cores()
         self.edges = self._usable(edges)
+        self.origin = Origin(found, self.edges, trust, device)
         self.identity = f"{hashlib.blake2b(found.content, digest_size=16).hexdigest()} {self.edges}"
 
     @classmethod

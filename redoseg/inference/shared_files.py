@@ -11,17 +11,19 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from PIL import Image
 
 from redoseg.config.kinds import Kind
-from redoseg.errors import RedosegError
-from redoseg.files import make_folder, printable, why_not_write, write_atomic
+from redoseg.errors import DataError, RedosegError
+from redoseg.files import printable
 from redoseg.images.draw import captioned, encoded, grid
 from redoseg.images.labels.entry import Entry
 from redoseg.inference.histograms import check_drawable, histogram_page
 from redoseg.inference.labelling import OneFile
+from redoseg.inference.stores import Store, store_of
+from redoseg.storage import Place
 
 REVIEW_TABLE = "review.csv"
 REVIEW_MEASURES = "review-measures.png"
@@ -65,15 +67,16 @@ class SharedFiles:
 
     def __init__(
         self,
-        out: Path,
-        formats: Mapping[Kind, tuple[Path, OneFile]],
-        beside: Mapping[Path, bytes],
+        out: Place,
+        formats: Mapping[Kind, tuple[Place, OneFile]],
+        beside: Mapping[Place, bytes],
         *,
         review: bool,
         label: str,
         inputs: set[str],
     ) -> None:
         self.out, self.formats, self.beside = out, formats, beside
+        self.store = store_of(out)
         self.review, self.label, self.inputs = review, label, inputs
         self.entries: dict[Kind, dict[str, Entry]] = {kind: {} for kind in formats}
         self.reviewed: dict[str, Reviewed] = {}
@@ -90,9 +93,9 @@ class SharedFiles:
             self._read()
             overwrite = overwrite or not self._foreign()
         names = [self.out / name for name in self._review_names(pictures)] if self.review else []
-        other = [path for path, content in self.beside.items() if not _contains(path, content)]
+        other = [path for path, content in self.beside.items() if not _contains(self.store, path, content)]
         for target in [*(path for path, _ in self.formats.values()), *other, *names]:
-            problem = why_not_write(target, self.inputs, overwrite)
+            problem = self.store.why_not_write(target, self.inputs, overwrite)
             if problem:
                 raise RedosegError(f"{printable(target)} {problem}")
 
@@ -107,15 +110,15 @@ class SharedFiles:
     def _read(self) -> None:
         for kind, (path, form) in self.formats.items():
             with contextlib.suppress(OSError, ValueError, RecursionError):
-                self.entries[kind] = {entry.name: entry for entry in form.entries_of(path.read_bytes())}
+                self.entries[kind] = {entry.name: entry for entry in form.entries_of(self.store.read(path))}
         if self.review:
-            self.reviewed = {one.name: one for one in earlier_review(self.out)}
+            self.reviewed = {one.name: one for one in earlier_review(self.out, self.store)}
 
     def _foreign(self) -> bool:
         """Whether one of the files exists that no earlier run has written."""
-        if any(path.exists() and not self.entries[kind] for kind, (path, _) in self.formats.items()):
+        if any(self.store.exists(path) and not self.entries[kind] for kind, (path, _) in self.formats.items()):
             return True
-        return self.review and (self.out / REVIEW_TABLE).exists() and not self.reviewed
+        return self.review and self.store.exists(self.out / REVIEW_TABLE) and not self.reviewed
 
     def add(self, entries: Mapping[Kind, Entry], reviewed: Reviewed | None) -> None:
         """Take in what one picture gave; now and then all is written."""
@@ -130,38 +133,40 @@ class SharedFiles:
             self.write()
             self._next = time.monotonic() + max(_EVERY, 20 * (time.monotonic() - before))
 
-    def write(self) -> list[Path]:
+    def write(self) -> list[Place]:
         """Write those for which there is something; returns their paths."""
-        files = {path: data for path, data in self.beside.items() if self._any and not _contains(path, data)}
+        store = self.store
+        files = {path: data for path, data in self.beside.items() if self._any and not _contains(store, path, data)}
         for kind, (path, form) in self.formats.items():
             if self._changed and (entries := self.entries[kind]):
                 files[path] = form.content([entries[name] for name in sorted(entries, key=_parts)], self.label)
         if self._changed and self.reviewed:
             files |= self._review()
         for path, content in files.items():
-            make_folder(path.parent)
-            write_atomic(path, content)
+            store.write(path, [content])
         self._changed = False
         return list(files)
 
-    def _review(self) -> dict[Path, bytes]:
+    def _review(self) -> dict[Place, bytes]:
         """The pages of the review and its table. Pages of an earlier, longer one are removed."""
         entries = sorted(self.reviewed.values(), key=lambda one: (one.confidence, _parts(one.name)))
         size = _COLUMNS * _ROWS
         pages = [entries[i : i + size] for i in range(0, len(entries), size)]
-        files = {self.out / _page(number): _page_content(page) for number, page in enumerate(pages, 1)}
-        for name in _pages_of(self.out / REVIEW_TABLE):
+        files: dict[Place, bytes] = {}
+        for number, page in enumerate(pages, 1):
+            files[self.out / _page(number)] = _page_content(page)
+        for name in _pages_of(self.out / REVIEW_TABLE, self.store):
             if self.out / name not in files and os.path.realpath(self.out / name) not in self.inputs:
-                (self.out / name).unlink(missing_ok=True)
+                self.store.remove(self.out / name)
         files[self.out / REVIEW_TABLE] = _table_content(pages)
         if self._histograms and self.entries["measures"]:
             files[self.out / REVIEW_MEASURES] = histogram_page(list(self.entries["measures"].values()))
         return files
 
 
-def _contains(path: Path, content: bytes) -> bool:
+def _contains(store: Store, path: Place, content: bytes) -> bool:
     try:
-        return path.read_bytes() == content
+        return store.read(path) == content
     except OSError:
         return False
 
@@ -174,27 +179,28 @@ def _page(number: int) -> str:
     return f"review-{number}.jpg"
 
 
-def _rows_of(table: Path) -> list[dict[str, str]]:
+def _rows_of(table: Place, store: Store) -> list[dict[str, str]]:
     try:
-        return list(csv.DictReader(io.StringIO(table.read_text("utf-8-sig"))))
+        return list(csv.DictReader(io.StringIO(store.read(table).decode("utf-8-sig"))))
     except (OSError, ValueError, csv.Error):
         return []
 
 
-def _pages_of(table: Path) -> set[str]:
+def _pages_of(table: Place, store: Store) -> set[str]:
     """The pages that an earlier review wrote, as its table has them."""
-    return {name for row in _rows_of(table) if re.fullmatch(r"review-\d+\.jpg", name := row.get("page") or "")}
+    return {name for row in _rows_of(table, store) if re.fullmatch(r"review-\d+\.jpg", name := row.get("page") or "")}
 
 
-def earlier_review(out: Path) -> list[Reviewed]:
+def earlier_review(out: Place, store: Store | None = None) -> list[Reviewed]:
     """The pictures of the review in a folder, cut out of its pages; none of a page that cannot be read."""
+    store = store or store_of(out)
     found = []
     pages: dict[str, list[dict[str, str]]] = {}
-    for row in _rows_of(out / REVIEW_TABLE):
+    for row in _rows_of(out / REVIEW_TABLE, store):
         pages.setdefault(row.get("page") or "", []).append(row)
     for page, rows in pages.items():
         try:
-            with Image.open(out / page, formats=["JPEG"]) as file:
+            with Image.open(io.BytesIO(store.read(out / page)), formats=["JPEG"]) as file:
                 sheet = file.convert("RGB")
             rows.sort(key=lambda row: float(row["confidence"]))  # somebody may have sorted the table otherwise
             for place, row in enumerate(rows):
@@ -206,7 +212,7 @@ def earlier_review(out: Path) -> list[Reviewed]:
                 figures = float(row["confidence"]), float(row["object_share"])
                 more = [row.get(column) or "" for column in ("file", "mask", "verdict")]
                 found.append(Reviewed(*figures, row["picture"], tile, row["key"], *more))
-        except (OSError, ValueError, KeyError, TypeError, Image.DecompressionBombError):
+        except (OSError, DataError, ValueError, KeyError, TypeError, Image.DecompressionBombError):
             continue
     return found
 

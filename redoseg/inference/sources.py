@@ -1,33 +1,40 @@
-"""The pictures that a command names: files, folders and patterns, and the names of their results."""
+"""The pictures that a command names: files, folders, patterns and addresses, and the names of their results."""
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from redoseg.errors import DataError
-from redoseg.files import is_result, printable, why_not_there
-from redoseg.images.read import list_images
+from redoseg.files import describe_error, is_result, printable, text_of, why_not_there
+from redoseg.images.kinds import listed_by_name
+from redoseg.images.read import MAX_BYTES, list_images
+from redoseg.storage import Address, Place, files_below, is_address, is_folder, matching, place_of
 
 STREAM = "-"
 """Standard input as a picture, or standard output as the place of a result."""
-_ADDRESS = re.compile(r"(?:https?|ftps?|s3|gs|data):", re.I)
+LIST = ".txt"
+"""Suffix of a file that lists pictures, one a line."""
+_DATA = re.compile(r"data:", re.I)
+_MAGIC = re.compile(r"[*?\[]")
 
 
 class Pictures(NamedTuple):
     """Pictures to segment."""
 
-    images: list[Path]
+    images: list[Place]
     names: list[str]
     """Below the folder that all have in common, with slashes."""
     stems: list[str]
     """Where the result of each goes, below the folder of the results, without its suffix."""
-    problems: list[tuple[Path, str]]
+    problems: list[tuple[Place, str]]
     """What cannot be segmented, each with its reason."""
     own: int
     """How many pictures are not among them, since redoseg made them."""
@@ -35,48 +42,113 @@ class Pictures(NamedTuple):
     """The name of the folder that all have in common."""
 
 
-def expand_patterns(sources: Sequence[str | Path]) -> list[Path]:
-    """Paths with ~ and the patterns among them replaced by what they mean, such as photos/*.jpg.
+def expand_patterns(sources: Sequence[str | os.PathLike[str]]) -> list[Place]:
+    """Places with ~, and the patterns and lists among them replaced by what they mean, such as photos/*.jpg.
 
-    Raises DataError for a path that does not exist, for an address, and for a pattern without a match.
+    Raises DataError for a path that does not exist, for a list that cannot be read, and for a pattern without a match.
     """
-    paths = []
+    places: list[Place] = []
     for source in sources:
-        text = os.path.expanduser(source)
+        text = os.fspath(source)
         if text == STREAM:
-            paths.append(Path(text))
-            continue
-        seen = why_not_there(text)
-        if os.path.lexists(text) and seen.startswith("is "):
-            paths.append(Path(text))
-            continue
-        if not glob.has_magic(text) or not seen.startswith("does not"):
-            if _ADDRESS.match(text):
-                raise DataError(
-                    f"{printable(text)} is an address, but expected a picture or a folder of pictures; download "
-                    "it, and choose the file"
-                )
-            fix = "check the name" if seen.startswith("does not") else "change its permissions or repair it"
-            raise DataError(f"{printable(text)} {seen}; expected a picture or a folder of pictures; {fix}")
-        found = sorted(glob.glob(text, recursive=True))
-        if not found:
-            raise DataError(f"no file matches the pattern {printable(text)}; correct it")
-        paths += map(Path, found)
-    if Path(STREAM) in paths and len(paths) > 1:
+            places.append(Path(text))
+        elif is_address(text):
+            places += _expanded(Address(text))
+        else:
+            places += _paths(str(place_of(text)))
+    if Path(STREAM) in places and len(places) > 1:
         raise DataError(
-            f"- (standard input) is one picture, but {len(paths):,} are given; choose either - or files and folders"
+            f"- (standard input) is one picture, but {len(places):,} are given; choose either - or files and folders"
         )
-    return list({os.path.abspath(path): path for path in paths}.values())
+    addresses = sum(isinstance(place, Address) for place in places)
+    if 0 < addresses < len(places):
+        raise DataError(
+            f"{printable(_first(places, Address))} is an address and {printable(_first(places, Path))} is a path; "
+            "segment what is on this machine in a call of its own"
+        )
+    return list({_key(place): place for place in places}.values())
 
 
-def list_pictures(sources: Sequence[Path], out: Path) -> Pictures:
+def _first(places: Sequence[Place], kind: type) -> Place:
+    return next(place for place in places if isinstance(place, kind))
+
+
+def _key(place: Place) -> str:
+    """What two names of one picture have in common."""
+    return place.text if isinstance(place, Address) else os.path.abspath(place)
+
+
+def _expanded(address: Address) -> list[Place]:
+    """What an address names: itself, or the files that match it as a pattern."""
+    if address.on_web or not _MAGIC.search(address.text):
+        return [address]
+    found = matching(address)
+    if not found:
+        raise DataError(f"no file matches the pattern {printable(address)}; correct it")
+    return [*found]
+
+
+def _paths(text: str) -> list[Place]:
+    """What a path names: itself, the files that match it as a pattern, or those of a list."""
+    seen = why_not_there(text)
+    if os.path.lexists(text) and seen.startswith("is "):
+        return _listed_in(Path(text)) if seen == "is a file" and text.lower().endswith(LIST) else [Path(text)]
+    if not glob.has_magic(text) or not seen.startswith("does not"):
+        if _DATA.match(text):
+            raise DataError(
+                f"{printable(text)} is a picture in an address, but expected a picture or a folder of pictures; save "
+                "it, and choose the file"
+            )
+        fix = "check the name" if seen.startswith("does not") else "change its permissions or repair it"
+        raise DataError(f"{printable(text)} {seen}; expected a picture or a folder of pictures; {fix}")
+    found = sorted(glob.glob(text, recursive=True))
+    if not found:
+        raise DataError(f"no file matches the pattern {printable(text)}; correct it")
+    return [*map(Path, found)]
+
+
+def _listed_in(file: Path) -> list[Place]:
+    """The pictures of a list: addresses or paths, one a line; lines that begin with # are passed over."""
+    try:
+        lines = [line.strip() for line in text_of(file.read_bytes()).splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{printable(file)} cannot be read ({describe_error(error)}); expected a list of pictures, one a line"
+        ) from None
+    found = [place_of(line) for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise DataError(f"{printable(file)} is empty; expected a list of pictures, one address or path a line")
+    for place in found:
+        if isinstance(place, Path) and not os.path.lexists(place):
+            raise DataError(
+                f"{printable(file)} lists {printable(place)}, which does not exist; expected a list of pictures, one "
+                "address or path a line; correct it"
+            )
+    return found
+
+
+def are_several(sources: Sequence[Place]) -> bool:
+    """Whether these are a folder or more than one picture. Raises DataError where a storage cannot be asked."""
+    if len(sources) > 1:
+        return True
+    only = sources[0]
+    if isinstance(only, Path):
+        return only.is_dir()
+    return listed_by_name(only.name) is not True and is_folder(only)
+
+
+def list_pictures(places: Sequence[Place], out: Place) -> Pictures:
     """The pictures of several files and folders, without those in `out`, which an earlier run has made.
 
     Results have the sub-folders below the folder that all sources have in common, so no two get one name. What would
     differ in suffix or case alone keeps its suffix. Raises DataError where there is no picture.
     """
+    addresses = [place for place in places if isinstance(place, Address)]
+    if addresses:
+        return _list_addresses(addresses, out)
+    sources = [place for place in places if isinstance(place, Path)]
     images: dict[str, Path] = {}
-    problems: list[tuple[Path, str]] = []
+    problems: list[tuple[Place, str]] = []
     own = 0
     for source in sources:
         if source.is_dir():
@@ -94,8 +166,10 @@ def list_pictures(sources: Sequence[Path], out: Path) -> Pictures:
             own += 1
         else:
             images[os.path.abspath(source)] = source
-    here = os.path.realpath(out)
-    if any(os.path.realpath(source) in (here, *map(str, Path(here).parents)) for source in sources if source.is_dir()):
+    here = os.path.realpath(out) if isinstance(out, Path) else ""
+    if here and any(
+        os.path.realpath(source) in (here, *map(str, Path(here).parents)) for source in sources if source.is_dir()
+    ):
         images = {key: path for key, path in images.items() if not Path(os.path.realpath(path)).is_relative_to(here)}
     if not images:
         first = printable(sources[0])
@@ -113,14 +187,61 @@ def list_pictures(sources: Sequence[Path], out: Path) -> Pictures:
         ) from None
     order = sorted(images.values()) if len(sources) == 1 else [images[key] for key in sorted(images, key=Path)]
     below = [Path(os.path.relpath(path, common)) for path in order]
-    return Pictures(order, [path.as_posix() for path in below], result_stems(below), problems, own, Path(common).name)
+    names = [path.as_posix() for path in below]
+    return Pictures([*order], names, result_stems(below), problems, own, Path(common).name)
 
 
-def result_stems(paths: Sequence[Path]) -> list[str]:
+def _list_addresses(sources: Sequence[Address], out: Place) -> Pictures:
+    """As `list_pictures` for addresses. Whether redoseg made a picture is seen when it is fetched."""
+    images: list[Address] = []
+    problems: list[tuple[Place, str]] = []
+    for source in sources:
+        if len(sources) > 1 and (source.on_web or listed_by_name(source.name) is True):
+            images.append(source)
+            continue
+        for name, (size, _) in files_below(source).items():
+            kind = False if any(part.startswith(".") for part in name.split("/")) else listed_by_name(name)
+            picture = source / name
+            if kind is True and size > MAX_BYTES:
+                kind = f"has {size // 10**6} MB, but at most {MAX_BYTES // 10**6} MB are read: make it smaller"
+            if kind is True and not (isinstance(out, Address) and picture.text.startswith(out.text.rstrip("/") + "/")):
+                images.append(picture)
+            elif isinstance(kind, str):
+                problems.append((picture, kind))
+    if not images:
+        where = f" ({problems[0][1]})" if problems else ""
+        raise DataError(
+            f"no picture found in {printable(sources[0])}{where}; expected files ending in .jpg, .png, .webp, ...; "
+            "check the address"
+        )
+    images = sorted(dict.fromkeys(images))
+    paths = [_inside(image) for image in images]
+    roots = [_inside(source) if len(sources) == 1 else _inside(source).parent for source in sources]
+    common = posixpath.commonpath([str(root) for root in roots])
+    below = [path.relative_to(common) for path in paths]
+    count = Counter(below)
+    below = [_told_apart(path, image) if count[path] > 1 else path for path, image in zip(below, images, strict=True)]
+    return Pictures(
+        [*images], [str(path) for path in below], result_stems(below), problems, 0, posixpath.basename(common)
+    )
+
+
+def _inside(address: Address) -> PurePosixPath:
+    """The path of an address as a name for results: one that leads nowhere else and has no odd characters."""
+    parts = (re.sub(r"[\x00-\x1f\x7f\\]", "_", part) for part in address.path.parts)
+    return PurePosixPath(*(part for part in parts if part not in ("/", "..")))
+
+
+def _told_apart(path: PurePosixPath, address: Address) -> PurePosixPath:
+    """A name for one of several web pages that differ in what follows the path, as in /photo?id=1."""
+    return path.with_stem(f"{path.stem}-{hashlib.sha256(address.text.encode()).hexdigest()[:8]}")
+
+
+def result_stems(paths: Sequence[PurePath]) -> list[str]:
     """A result's name without its suffix for each picture: what differs in case or suffix alone keeps its suffix."""
-    whole: set[Path] = set()  # pictures that keep their suffix
+    whole: set[PurePath] = set()  # pictures that keep their suffix
 
-    def name(path: Path) -> str:
+    def name(path: PurePath) -> str:
         return str(path.with_name(path.name if path in whole else path.stem))
 
     while True:

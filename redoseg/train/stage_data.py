@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 
 from redoseg.config.schema import Config
-from redoseg.data import BUILT_IN, ImageSet, is_prepared, open_data
+from redoseg.data import BUILT_IN, ImageSet, is_prepared, local_folder, open_data
 from redoseg.errors import ModelError
 from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import Outcome
@@ -31,13 +31,13 @@ def open_training_images(config: Config, size: int = 0) -> ImageSet:
     if data.source in BUILT_IN:
         images = open_data(data.source, size, regions=config.nets.regions, split="train", count=data.pictures)
     else:
-        values = "auto" if is_prepared(data.source) else data.mask_values
-        whole = open_data(data.source, size, regions=config.nets.regions, mask_values=values)
+        source = str(local_folder(data.source))
+        values = "auto" if is_prepared(source) else data.mask_values
+        whole = open_data(source, size, regions=config.nets.regions, mask_values=values)
         everything = not data.split or not any(whole.splits) or (data.split == "train" and "train" not in whole.splits)
         images = whole if everything else whole.subset(data.split)
-    # what was skipped when a set was prepared was reported then
-    if is_prepared(data.source):
-        images = replace(images, bad=(), notes=())
+        if is_prepared(source):  # what was skipped when a set was prepared was reported then
+            images = replace(images, bad=(), notes=())
     return replace(images, masks=None)
 
 

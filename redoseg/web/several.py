@@ -17,9 +17,11 @@ from redoseg.config.kinds import DRAWN, KINDS, LABELS, MEASURES, Kind
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import printable, write_atomic
 from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.inference.report import SegmentReport
 from redoseg.inference.request import Request
-from redoseg.inference.segment_files import SegmentReport, segment_many
+from redoseg.inference.segment_files import segment_many
 from redoseg.inference.shared_files import earlier_review
+from redoseg.storage import Place
 from redoseg.web.cuts import MOST_BYTES, Cuts
 
 MOST = 200  # photographs at a time
@@ -102,7 +104,7 @@ def segment_several(
     work = here / "work"
     results = work / "results"
 
-    def seen(_: Path, done: int, total: int, problem: str | None) -> None:
+    def seen(_: Place, done: int, total: int, problem: str | None) -> None:
         if _bytes_in(results) > _RESULTS:
             raise DataError(
                 f"The results of {done} photographs take more than {_RESULTS // 2**20} MB. Choose fewer photographs, "
@@ -199,6 +201,6 @@ def _in_words(report: SegmentReport, others: Sequence[tuple[Path, str]]) -> str:
     return " ".join([words, *report.notes])
 
 
-def _listed(failed: Sequence[tuple[Path, str]]) -> str:
+def _listed(failed: Sequence[tuple[Place, str]]) -> str:
     shown = "; ".join(f"{printable(path.name)}: {why}" for path, why in failed[:_LISTED])
     return shown if len(failed) <= _LISTED else f"{shown}; and {len(failed) - _LISTED} more"

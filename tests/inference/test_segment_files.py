@@ -19,11 +19,12 @@ from bright import bright_square, tree, write_model
 from PIL import Image
 from pycocotools.coco import COCO
 
+from redoseg import files
 from redoseg.config.kinds import DRAWN, Kind
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.draw import before_after
 from redoseg.images.read import Photo, read_photo
-from redoseg.inference import one_picture, segment_files, shared_files
+from redoseg.inference import shared_files, steps
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 
@@ -176,7 +177,7 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
         meeting.wait(timeout=30)  # one thread alone would never get past this
         return read_photo(path, take=take, **limits)
 
-    monkeypatch.setattr(segment_files, "read_photo", reads)
+    monkeypatch.setattr(steps, "read_photo", reads)
     ahead, callers = [], set()
 
     def on_item(_path: Path, done: int, _total: int, _why: str | None) -> None:
@@ -247,7 +248,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(
     def broken(*_: object) -> None:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(one_picture, "write_atomic", broken)
+    monkeypatch.setattr(files, "write_atomic", broken)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         segment_paths(segmenter, photos, tmp_path / "out")
 
@@ -284,7 +285,7 @@ def test_a_picture_that_memory_cannot_hold_is_listed(
             raise MemoryError
         return read_photo(path, take=take, **limits)
 
-    monkeypatch.setattr(segment_files, "read_photo", reads)
+    monkeypatch.setattr(steps, "read_photo", reads)
     report = segment_paths(segmenter, photos, tmp_path / "out")
     assert (report.done, report.failed[0][1]) == (3, "does not fit the memory that is free: make it smaller")
 

@@ -102,13 +102,6 @@ def test_a_pipe_that_closes_early_ends_no_work(here: Path) -> None:
         assert b"Traceback" not in process.stderr.read()
 
 
-@pytest.mark.parametrize("address", ["https://example.org/a.jpg", "http://x/y", "s3://bucket/a.png", "data:image/png,"])
-def test_an_address_is_not_fetched(address: str, here: Path) -> None:
-    said = refused(address, "-o", "out")
-    assert "is an address, but expected a picture or a folder of pictures; download it" in said
-    assert not Path("out").exists()
-
-
 def test_an_archive_is_unpacked_first(here: Path) -> None:
     with zipfile.ZipFile("photos.zip", "w") as archive:
         archive.write("../photo.png")

@@ -4,7 +4,7 @@ A study is a TOML file: a `title`, the base `recipe` and its `settings`, `seeds`
 count as good), and one `[[row]]` after another with a `name`, and its own `recipe`, `settings` and `group` if any.
 For runs with `watch.picture_scores` it may also have `reference` (rows are compared with the row of their group whose
 name ends with it) and `report` (splits in the table; ["dev"] if it is missing, so that nobody sees `test` before
-settings are fixed).
+settings are fixed). A row whose settings are fixed may have a `report` of its own.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Row:
     name: str
     group: str
     config: Config
+    report: tuple[str, ...] = ("dev",)
+    """Splits on which the table shows its scores."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,6 @@ class Study:
     """IoU from which on masks count as good."""
     reference: str = ""
     """End of the name of the row that the others of its group are compared with; empty for none."""
-    report: tuple[str, ...] = ("dev",)
-    """Splits whose image scores the table shows."""
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -107,23 +107,28 @@ def load_study(study: str) -> Study:
     rows: list[Row] = []
     for number, row in enumerate(values["row"], 1):
         here = f"{where}, row {number}"
-        _check(row, {"name": str, "group": str, "recipe": str, "settings": dict}, here)
+        _check(row, {"name": str, "group": str, "recipe": str, "settings": dict, "report": list}, here)
         if "name" not in row or row["name"] in [r.name for r in rows]:
             raise ConfigError(f"{here}: the row needs a name that no other row has. Add name = ...")
         base = load_recipe(row.get("recipe", values.get("recipe", "shapes")))
         settings = flat(values.get("settings", {})) | flat(row.get("settings", {}))
         config = from_values(nested(flat(to_values(base)) | settings), here)
-        rows.append(Row(row["name"], row.get("group", ""), config))
-    reference, report = values.get("reference", ""), tuple(values.get("report", ["dev"]))
+        shown = row.get("report", values.get("report", ["dev"]))
+        _check_splits(shown, here)
+        rows.append(Row(row["name"], row.get("group", ""), config, tuple(shown)))
+    reference = values.get("reference", "")
     if not any(row.name.endswith(reference) for row in rows):
         raise ConfigError(
             f"{where}: no row has a name that ends with the reference {reference!r}. Correct `reference`."
         )
-    if not all(isinstance(split, str) for split in report):
-        raise ConfigError(f'{where}: report is {list(report)}, but must be a list of splits, such as ["dev"].')
     name = Path(study).stem
     good = float(values.get("good", 0.8))
-    return Study(name, values.get("title", name), tuple(rows), tuple(seeds), good, reference, report)
+    return Study(name, values.get("title", name), tuple(rows), tuple(seeds), good, reference)
+
+
+def _check_splits(report: list[Any], where: str) -> None:
+    if not all(isinstance(split, str) for split in report):
+        raise ConfigError(f'{where}: report is {report}, but must be a list of splits, such as ["dev"].')
 
 
 _KINDS = {str: "text", float: "a number", list: "a list", dict: "a table"}

@@ -36,7 +36,7 @@ class RowScores(TypedDict):
 
 
 def row_scores(study: Study, results: Sequence[Result], split: str) -> list[RowScores]:
-    """The scores on one split of each row that has any.
+    """The scores on one split of each row that has any and reports that split.
 
     Raises DataError if the runs of a row, or a row and its reference, were scored on different numbers of images.
     """
@@ -48,7 +48,7 @@ def row_scores(study: Study, results: Sequence[Result], split: str) -> list[RowS
     found: list[RowScores] = []
     for row in study.rows:
         mine = last[row.name]
-        if not mine:
+        if not mine or split not in row.report:
             continue
         reference = reference_of(study, row)
         theirs = last[reference.name] if reference else {}
@@ -73,6 +73,11 @@ def row_scores(study: Study, results: Sequence[Result], split: str) -> list[RowS
             }
         )
     return found
+
+
+def splits_of(study: Study) -> list[str]:
+    """The splits that any row reports."""
+    return list(dict.fromkeys(split for row in study.rows for split in row.report))
 
 
 def reference_of(study: Study, row: Row) -> Row | None:
@@ -100,9 +105,9 @@ def two_level_interval(differences: Floats, rounds: int = ROUNDS, seed: int = 0)
 
 
 def scores_table(study: Study, results: Sequence[Result]) -> list[str]:
-    """Lines of Markdown for the splits in the study's `report`, in per cent; none if no run has scores."""
+    """Lines of Markdown for the splits that rows report, in per cent; none if no run has scores."""
     lines: list[str] = []
-    for split in study.report:
+    for split in splits_of(study):
         rows = row_scores(study, results, split)
         if not rows:
             continue

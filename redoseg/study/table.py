@@ -15,7 +15,7 @@ from PIL import Image
 from redoseg.files import write_atomic
 from redoseg.run_folder import RunFolder
 from redoseg.study.run import Result, Row, Study, StudyFolder
-from redoseg.study.scores import row_scores, scores_table
+from redoseg.study.scores import row_scores, scores_table, splits_of
 from redoseg.train.health import GREYNESS
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def write_table(study: Study, results: Sequence[Result], floors: dict[str, float
     text += scores_table(study, results)
     table = "\n".join(text) + "\n"
     write_atomic(folder.table, table.encode())
-    scores = {split: rows for split in study.report if (rows := row_scores(study, results, split))}
+    scores = {split: rows for split in splits_of(study) if (rows := row_scores(study, results, split))}
     if scores:
         write_atomic(folder.scores, (json.dumps(scores, indent=1) + "\n").encode())
     _draw(study, results, floors, lines, folder.figure)

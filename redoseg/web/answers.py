@@ -19,6 +19,7 @@ from PIL import Image
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import MARK, printable
 from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.photo import Photo
 from redoseg.inference.redraw import at_most
 from redoseg.inference.request import Request
 from redoseg.web import corrections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ IMAGES = 40
 BASE = np.random.default_rng(0).uniform(0.3, 0.7, IMAGES)
 
 
-def a_study(**others: Any) -> Study:
-    rows = tuple(Row(name, name.partition(":")[0], Config()) for name in ROWS)
+def a_study(report: tuple[str, ...] = ("dev",), **others: Any) -> Study:
+    rows = tuple(Row(name, name.partition(":")[0], Config(), report) for name in ROWS)
     return Study("made", "Made up", rows, (0, 1, 2), 0.7, **({"reference": "both"} | others))
 
 
@@ -66,6 +67,8 @@ def test_test_is_unseen_until_it_is_asked_for() -> None:
     assert "12.3" not in hidden
     assert "split test" in shown
     assert "| flowers: both | 12.3 | 12.3 |" in shown
+    one = replace(a_study(), rows=(replace(a_study().rows[0], report=("test",)), *a_study().rows[1:]))
+    assert "\n".join(scores_table(one, results)).count("12.3") == 2  # of one row alone
 
 
 def test_rows_are_compared_within_their_group_alone() -> None:
@@ -120,9 +123,12 @@ def test_the_keys_of_a_study_file(tmp_path: Path) -> None:
     path = tmp_path / "made.toml"
     row = '[[row]]\nname = "flowers: both"\n'
     path.write_text(row)
-    assert (load_study(str(path)).reference, load_study(str(path)).report) == ("", ("dev",))
-    path.write_text('reference = "both"\nreport = ["dev", "test"]\n' + row)
-    assert (load_study(str(path)).reference, load_study(str(path)).report) == ("both", ("dev", "test"))
+    assert (load_study(str(path)).reference, load_study(str(path)).rows[0].report) == ("", ("dev",))
+    path.write_text(
+        'reference = "both"\nreport = ["dev", "test"]\n' + row + row.replace("both", "a") + 'report = ["b"]'
+    )
+    assert load_study(str(path)).reference == "both"
+    assert [one.report for one in load_study(str(path)).rows] == [("dev", "test"), ("b",)]
     for line, text in (('reference = "none"', "ends with the reference 'none'"), ("report = [1]", "report is")):
         path.write_text(line + "\n" + row)
         with pytest.raises(ConfigError, match=text):

@@ -244,7 +244,7 @@ def _redrawings(answers: Answers, photo: gr.Image) -> None:
     with gr.Accordion("What is redrawn", open=False, elem_id="redraw-fields"):
         what = gr.Radio(list(REGIONS), value="object", label="Region", elem_id="redraw-what")
         form = gr.Radio(forms(), value=PICTURES, label="As", elem_id="redraw-form")
-        like = photo_input(answers.folder, "Texture of another photograph, in as many steps", "redraw-like", 180)
+        like = photo_input(answers.folder, "Texture of another photograph", "redraw-like", 180)
     gallery = gr.Gallery(label="Redrawings", columns=4, object_fit="contain", format="png", elem_id="redrawings")
     gr.on(
         button.click, in_a_line(answers.redrawings), [photo, count, seed, what, like, form], gallery,

@@ -1151,7 +1151,7 @@ def test_progress_in_words(run_folder: Path, tmp_path: Path) -> None:
     assert "**Step 40 of 200 (20 %)**, 10 min so far, about 5 min left" in seen.words
     assert "The regions cover 40 % and 60 %" in seen.words
     assert "at step 20: IoU 0.500" in seen.words
-    assert "**masks stay grey**: raise --optim.extractor-rate" in seen.words
+    assert "**masks stay grey**: in a new run, raise --optim.extractor-rate" in seen.words
     assert seen.curves
     assert seen.curves.size == (100, 80)
     assert seen.samples

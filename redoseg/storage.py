@@ -33,6 +33,12 @@ _TRIES, _PAUSE = 3, 1.0  # the pause doubles [s]
 _TIMEOUT = 60.0  # seconds without an answer
 _IN_MEMORY = 2**26  # bytes; what is larger is written by way of a file
 
+# the name, the rights or the storage's abilities are at fault, and not the way to it
+_FINAL = (
+    *(DataError, MissingError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
+    *(NotImplementedError, TypeError, ValueError),
+)
+
 Result = TypeVar("Result")
 
 
@@ -360,9 +366,7 @@ def _tried(call: Callable[[], Result]) -> Result:
 
 def _final(error: Exception) -> bool:
     """Whether the same call would fail again."""
-    if isinstance(error, DataError | MissingError | FileNotFoundError | PermissionError | NotImplementedError):
-        return True
-    if isinstance(error, ValueError | TypeError | IsADirectoryError | NotADirectoryError):
+    if isinstance(error, _FINAL):
         return True
     code = getattr(error, "code", None)  # of urllib's errors
     return "Credentials" in type(error).__name__ or (isinstance(code, int) and 400 <= code < 500 and code != 429)

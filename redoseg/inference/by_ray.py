@@ -18,9 +18,9 @@ from redoseg.errors import DataError, MissingError, RedosegError
 from redoseg.files import describe_error, printable
 from redoseg.images.read import MAX_BYTES
 from redoseg.inference.one_picture import Job, Places, Work
+from redoseg.inference.one_shard import segment_shard
 from redoseg.inference.report import Tally
 from redoseg.inference.request import Request
-from redoseg.inference.segment_shards import segment_shard
 from redoseg.inference.segmenter import Origin, Segmenter
 from redoseg.inference.steps import Done, Steps
 from redoseg.inference.stores import store_of

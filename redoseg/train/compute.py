@@ -5,6 +5,7 @@ Weights, losses and masks are float32 throughout.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,22 @@ def pick_device(name: str) -> torch.device:
     if name not in available:
         raise RunError(f"device {name} is not available here; choose --device {' or '.join(available)}")
     return torch.device(name)
+
+
+class Adam(torch.optim.Adam):
+    """PyTorch's, without its compiler: no optimiser here is compiled, and to import it takes longer than all the rest.
+
+    `step` imports it, and the other methods are marked for it, for which a mark that is there already is enough. Where
+    another version does it in another way, only the start is slower.
+    """
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+for _name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+    _method = inspect.unwrap(getattr(torch.optim.Optimizer, _name))
+    if not hasattr(_method, "__dynamo_disable"):
+        setattr(_method, "__dynamo_disable", _method)
 
 
 def describe_device(device: torch.device) -> str:

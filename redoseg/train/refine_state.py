@@ -22,7 +22,7 @@ from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet, student_extractor
 from redoseg.run_folder import Entry, Outcome, RunFolder
 from redoseg.train import checkpoint, health
-from redoseg.train.compute import placed
+from redoseg.train.compute import Adam, placed
 from redoseg.train.refined import is_of_run
 
 
@@ -51,7 +51,7 @@ class Student:
     def fresh(cls, config: Config, device: torch.device) -> Student:
         """A new one, with weights from PyTorch's random state."""
         network = placed(student_extractor(config), config, device)
-        return cls(network, torch.optim.Adam(network.parameters()), torch.zeros((), device=device))
+        return cls(network, Adam(network.parameters()), torch.zeros((), device=device))
 
 
 @dataclass

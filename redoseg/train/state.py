@@ -14,7 +14,7 @@ from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import DivergedError, ModelError
 from redoseg.train import checkpoint, health
-from redoseg.train.compute import placed
+from redoseg.train.compute import Adam, placed
 from redoseg.train.players import Discriminator, MovingAverage, Redrawer
 from redoseg.train.refined import take_over
 
@@ -135,4 +135,4 @@ class TrainState:
 
 def _adam(groups: list[dict[str, object]], config: Config) -> torch.optim.Optimizer:
     betas = (config.optim.beta1, config.optim.beta2)
-    return torch.optim.Adam(groups, lr=0.0, betas=betas, fused=config.speed.fused_optimiser or None)
+    return Adam(groups, lr=0.0, betas=betas, fused=config.speed.fused_optimiser or None)

@@ -43,6 +43,20 @@ def test_processors_that_multiply_bfloat16(seen: dict[str, bool], fast: bool, mo
             assert (x @ x).dtype == dtype
 
 
+def test_an_optimiser_does_not_import_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # to import it is an error from here on
+    plain, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimiser, theirs = compute.Adam([plain], lr=0.1), compute.Adam([other], lr=0.1)
+    for parameter in (plain, other):
+        parameter.grad = torch.tensor([1.0, -2.0, 0.5])
+    optimiser.zero_grad(set_to_none=False)
+    plain.grad = torch.tensor([1.0, -2.0, 0.5])
+    optimiser.step()
+    theirs.load_state_dict(optimiser.state_dict())
+    assert plain.tolist() == pytest.approx([0.9, 1.1, 0.9])  # Adam's first step is as long as the rate
+    assert plain.grad_fn is None
+
+
 def test_off_is_the_player_itself() -> None:
     said: list[str] = []
     assert Compiler("off", said.append)(abs) is abs

@@ -32,6 +32,7 @@ from redoseg.cli import bench, console, main, verbs
 from redoseg.config.recipe import flat, from_values, nested, to_values
 from redoseg.config.schema import Config
 from redoseg.data import ARCHIVES, cache_folder, prepare
+from redoseg.data.shapes import generate
 from redoseg.errors import RunError
 from redoseg.study import run as study
 
@@ -223,6 +224,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
         for path in these:
             with Image.open(path) as image:
                 image.save(world / folder / f"{path.stem}.jpg")
+    (world / "trays").mkdir()
+    for number, tray in enumerate(generate("tray", 12, 32)[0]):
+        Image.fromarray(tray).save(world / "trays" / f"{number}.png")
     for name in ("photo.jpg", "other.jpg"):
         shutil.copy(world / "new" / "00.jpg", world / name)
     for name in ("rembg", "sam", "hand"):
@@ -237,6 +241,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
         shutil.copytree(trained.folder, world / name)
     runs = [
         "mine",
+        "trays",
         "redrawn",
         "flowers-cpu-seed1",
         "flowers-seed1",
@@ -466,7 +471,7 @@ def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.Monkey
 
 def starts_from_masks(arguments: Sequence[str]) -> bool:
     """Whether a training has no first stage: by its recipe, of which `photos` is the default with --data, or itself."""
-    return "--refine.start" in arguments or arguments[1] == "photos" or arguments[1] == "--data"
+    return "--refine.start" in arguments or arguments[1] in ("photos", "same-ground", "--data")
 
 
 def first_run(folder: str) -> None:

@@ -21,6 +21,9 @@ class Train:
     data: str = ""
     """Folder of pictures or prepared set to train on, or its address (s3://, gs://, hf://); without a recipe, the
     recipe photos is used [folder]"""
+    ground: Literal["any", "fixed"] = "any"
+    """fixed: all pictures show one ground, as a table or a slide, with many objects on it; without a recipe, the recipe
+    same-ground is used [name]"""
     mask_values: str = ""
     """Values of masks that are the object, as --data.mask-values; masks are only scored on [name or numbers]"""
     out: Path | None = None
@@ -60,7 +63,8 @@ class Evaluate:
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
     data: tyro.conf.Positional[str]
-    """Prepared set, folder with images/ and masks/, or held-out shapes, shapes-hard, leaves, beetles [path or name]"""
+    """Prepared set, folder with images/ and masks/, or held-out shapes, shapes-hard, leaves, beetles, tray [path or
+    name]"""
     split: str = ""
     """Score only this part of the set, such as test [name, empty for all]"""
     seed: int = 0
@@ -312,7 +316,8 @@ class Compare:
     """Models beside methods that need no training, on pictures with masks. After a stop the same command continues."""
 
     data: tyro.conf.Positional[str]
-    """Prepared set, folder with images/ and masks/, or held-out shapes, shapes-hard, leaves, beetles [path or name]"""
+    """Prepared set, folder with images/ and masks/, or held-out shapes, shapes-hard, leaves, beetles, tray [path or
+    name]"""
     model: tyro.conf.Positional[tuple[str, ...]] = ()
     """Run folders, model folders, or names of weights in the package [paths or names]"""
     methods: tuple[str, ...] = ("kmeans", "watershed", "grabcut", "iem", "otsu", "square", "everything")

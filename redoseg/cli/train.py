@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from redoseg.data import ImageSet
     from redoseg.train.time_left import Forecast
 
-DEFAULT_RECIPE = "photos"  # what `train --data FOLDER` runs: two cores finish it in less than an hour
+# what `train --data FOLDER` runs: two cores finish it in less than an hour
+DEFAULT_RECIPES = {"any": "photos", "fixed": "same-ground"}
 
 
 def run_train(arguments: Sequence[str]) -> int:
@@ -107,7 +108,12 @@ def plan(config: Config, images: ImageSet, expected: Forecast) -> list[str]:
         )
     if config.has_second_stage:
         cut = {"off": "", "grabcut": ", cut by GrabCut", "mean-field": ", cut by a mean field"}[refine.cut_in(1)]
-        start = {"run": "the first stage's masks", "disc": "one disc for all", "square": "one square for all"}
+        start = {
+            "run": "the first stage's masks",
+            "disc": "one disc for all",
+            "square": "one square for all",
+            "ground": "what is on the ground that all share",
+        }
         early, last = config.round_size(1), config.refined_size
         sides = f"{last} px" if early == last else f"{early} px, in the last round {last} px"
         rounds = "1 round" if refine.rounds == 1 else f"{refine.rounds} rounds"
@@ -186,7 +192,7 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
 
         base = RunFolder(Path(out)).read_config()
     elif given:
-        base = load_recipe(DEFAULT_RECIPE)
+        base = load_recipe(DEFAULT_RECIPES[first.ground])
     elif not {*HELPS} & set(arguments):
         from redoseg.config.recipe import recipe_names
 
@@ -199,9 +205,11 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
         base = replace(base, data=replace(base.data, source=given, evaluate_on=watched))
     elif given:
         base = replace(base, data=replace(base.data, source=given, split="train", evaluate_on="", evaluate_split=""))
+    if first.ground == "fixed":
+        base = replace(base, refine=replace(base.refine, start="ground"))
     if first.mask_values:
         base = replace(base, data=replace(base.data, mask_values=first.mask_values))
-    command = parse(Train, "train", arguments, default=Train(recipe=recipe, config=base))
+    command = parse(Train, "train", arguments, default=Train(recipe=recipe, ground=first.ground, config=base))
     check(command.config)
     return command, Path(recipe).stem if recipe else Path(given).resolve().name
 

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from redoseg.config.schema import Config, ranges
+from redoseg.config.schema import STARTS, Config, ranges
 from redoseg.errors import ConfigError, did_you_mean
 from redoseg.files import at_home, text_of
 
@@ -129,7 +129,7 @@ def differences(old: Config, new: Config) -> list[str]:
 def anywhere(config: Config) -> Config:
     """The settings without where pictures and masks lie, to compare runs whose folders were moved."""
     data, refine = config.data, config.refine
-    start = refine.start if refine.start in ("run", "disc", "square") else "a folder"
+    start = refine.start if refine.start in STARTS else "a folder"
     return replace(
         config,
         data=replace(data, source="", evaluate_on="a set" if data.evaluate_on else ""),
@@ -205,6 +205,11 @@ def check(config: Config, where: str = "settings") -> None:
         raise ConfigError(
             f"{where}: refine.start_size is {config.refine.start_size:g}, but must be below 0.5 for a square; "
             f"{_correct('refine.start_size', where)}"
+        )
+    if config.refine.furthest < config.refine.closest:
+        raise ConfigError(
+            f"{where}: refine.furthest is {config.refine.furthest:g}, but must be refine.closest "
+            f"({config.refine.closest:g}) or more; {_correct('refine.furthest', where)}"
         )
     if config.refine.judge == "redraw" and start != "run":
         raise ConfigError(

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar
 
 Number = TypeVar("Number", int, float)
 
+STARTS = ("run", "disc", "square", "ground")  # of the second stage, beside masks in a folder
+
 
 def ranged(default: Number, least: float, most: float = math.inf) -> Number:
     """A setting with its default, and the least and greatest value that it may have. Without it: 0 or more."""
@@ -35,7 +37,8 @@ class DataConfig:
     """The pictures to learn from, and those that only watch."""
 
     source: str = "shapes"
-    """Training pictures: prepared set, folder of pictures, or shapes, shapes-hard, leaves, beetles [path or name]"""
+    """Training pictures: prepared set, folder of pictures, or shapes, shapes-hard, leaves, beetles, tray [path or
+    name]"""
     split: str = "train"
     """Part of a prepared set to train on; a set without a part "train" is used whole [name, empty for all]"""
     pictures: int = ranged(4096, 1, 1_000_000)
@@ -188,8 +191,9 @@ class RefineConfig:
     rounds: int = 0
     """Train a fresh extractor on the masks of the one before, this often; 0 is off [rounds]"""
     start: str = "run"
-    """What teaches the first round: the run's own masks, one constant disc or square for all, or the masks in a
-    folder, one for each picture; without the run's own no first stage is trained [run, disc, square or path]"""
+    """What teaches the first round: the run's own masks, one constant disc or square for all, what differs from the
+    ground that all pictures share, or the masks in a folder, one for each picture; without the run's own no first
+    stage is trained [run, disc, square, ground or path]"""
     start_size: float = ranged(0.6, 0.01, 1.5)
     """Radius of that disc in halves of a side, or distance of that square from the border in sides [share]"""
     keep: float = ranged(0.25, 0.001, 1)
@@ -197,6 +201,9 @@ class RefineConfig:
     sharpen, those whose masks it changed least [share]"""
     keep_later: float = ranged(0.5, 0.001, 1)
     """The same in later rounds, whose masks can be trusted more [share]"""
+    least_share: float = ranged(0.03, 0, 0.5)
+    """A mask whose object or ground is less than this is not learnt from; 0 also takes empty pictures [share of the
+    picture]"""
     select: Literal["best", "random"] = "best"
     """Learn from the best masks by that measure, or from as many that are drawn at random [name]"""
     judge: Literal["agreement", "redraw"] = "agreement"
@@ -236,6 +243,8 @@ class RefineConfig:
     """Share of a batch whose objects are shown on other grounds: plain ones, or those of other images [share]"""
     closest: float = ranged(0.7, 0.1, 1.5)
     """Pictures are zoomed at random; the closest zoom shows this much of a picture's side [share]"""
+    furthest: float = ranged(1.5, 0.1, 3)
+    """The furthest zoom shows this much of it, closest or more; what is beyond the border is mirrored [share]"""
 
     def cut_in(self, number: int) -> str:
         """How the targets of round `number`, counted from 1, are cut: off, grabcut or mean-field."""
@@ -319,6 +328,11 @@ class Config:
     def masks_stay(self) -> bool:
         """Whether the masks are those of another run or model, and only drawings are learnt."""
         return self.nets.extractor_from != "" and self.optim.extractor_rate == 0
+
+    @property
+    def first_is_object(self) -> bool:
+        """Whether region 0 is the object, as it is in the masks that this run is given or makes from the ground."""
+        return self.masks_stay or (self.has_second_stage and self.refine.start == "ground")
 
     @property
     def has_second_stage(self) -> bool:

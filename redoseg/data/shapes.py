@@ -1,15 +1,16 @@
-"""Built-in pictures: one object of random shape, size and place before a background. Nothing is stored.
+"""Built-in pictures: objects of random shape, size and place before a background. Nothing is stored.
 
 Every picture is a scene in coordinates from -1 to 1, drawn from a random stream of its own, so the same
 index shows the same scene at any size, and any slice of the endless list can be drawn by itself.
 
-Four kinds, called levels:
+Five kinds, called levels. The first four have one object in a picture (with 3 regions two):
 
 - ``shapes``: gently shaded colours of two families, warm for the object and cool for the background.
 - ``shapes-hard``: object and background each have two or more colours and a texture; the object's are
   regular (stripes, checks, rings), the background's are not (cloudy noise at several scales, spots), and
   their colours overlap, so that no clustering of colours finds the object.
 - ``leaves`` on gravel and ``beetles`` on bark (`data/specimens.py`), which no setting was chosen on.
+- ``tray``: many objects on one table, which all pictures of a seed share (`data/trays.py`).
 
 Training uses the indices from 0; the held-out pictures are the 512 from ``HELD_OUT_START``.
 The levels are frozen: a test has their hashes, because scores on changed pictures do not compare.
@@ -22,18 +23,20 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from redoseg.data.outlines import ANGLES, of_area, random_radius
 from redoseg.data.specimens import draw, rgb
+from redoseg.data.trays import draw_tray, table_of
 from redoseg.errors import DataError
 
-LEVELS = ("shapes", "shapes-hard", "leaves", "beetles")
+LEVELS = ("shapes", "shapes-hard", "leaves", "beetles", "tray")
 OF_SHAPES = LEVELS[:2]  # those that also come with two objects
 HELD_OUT_START = 1_000_000
 HELD_OUT_COUNT = 512
+_TABLE = 1  # the stream of the table that all trays of a seed have
 
 # float64 throughout: rounding to bytes then never depends on the last bit of a machine's sine.
 Floats = NDArray[np.float64]
 
-_ANGLES = np.linspace(-math.pi, math.pi, 361)
 # Placing is decided on a grid of its own, so that it does not depend on the size asked for.
 _PLACING_SIDE = 32
 
@@ -70,12 +73,39 @@ def generate(
         )
     if min(count, seed, start) < 0:
         raise DataError(f"count {count}, seed {seed}, start {start}: none may be negative; use 0 or more")
+    if level == "tray":
+        images, numbers = trays(count, size, seed=seed, start=start)
+        return images, (numbers > 0).astype(np.uint8)
     images = np.empty((count, size, size, 3), np.uint8)
     labels = np.empty((count, size, size), np.uint8)
     for i in range(count):
-        rng = np.random.default_rng([LEVELS.index(level), regions, seed, start + i])
-        images[i], labels[i] = _draw(rng, level, size, regions)
+        images[i], labels[i] = _draw(_stream(level, regions, seed, start + i), level, size, regions)
     return images, labels
+
+
+def trays(count: int, size: int, *, seed: int = 0, start: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pictures ``start`` to ``start + count - 1`` of level ``tray``, with a number for each of their objects.
+
+    The arguments are those of `generate`. The second array, uint8 (count, size, size), has 0 for the table and 1, 2,
+    ... for the objects; so the largest number is how many there are.
+    """
+    table = table_of(_stream("tray", 2, seed, 0, _TABLE))
+    images = np.empty((count, size, size, 3), np.uint8)
+    numbers = np.empty((count, size, size), np.uint8)
+    for i in range(count):
+        rng = _stream("tray", 2, seed, start + i)
+        image, large = draw_tray(rng, table, *_grid(2 * size))
+        image = _halve(image) + rng.normal(0, rng.uniform(0.005, 0.015), (size, size, 3))
+        images[i] = np.rint(np.clip(image, 0, 1) * 255)
+        # of an object is what at least two of four quarters of a pixel show; they are never of two objects
+        quarters = np.stack([large[k::2, j::2] for k in (0, 1) for j in (0, 1)])
+        numbers[i] = np.where((quarters > 0).sum(0) >= 2, quarters.max(0), 0)
+    return images, numbers
+
+
+def _stream(level: str, *numbers: int) -> np.random.Generator:
+    """The random stream of one picture."""
+    return np.random.default_rng([LEVELS.index(level), *numbers])
 
 
 def _draw(rng: np.random.Generator, level: str, size: int, regions: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -148,31 +178,13 @@ def _scene(rng: np.random.Generator, regions: int, hard: bool) -> list[Outline]:
 
 def _outline(rng: np.random.Generator, biggest: float, reach: float) -> Outline:
     """A random outline: radius as a function of the angle, an area as a share of the picture, and a place."""
-    kind = rng.integers(5)
-    a = _ANGLES + rng.uniform(0, 2 * math.pi)
-    if kind == 0:  # ellipse
-        radius = 1 / np.hypot(np.cos(a), np.sin(a) * rng.uniform(1, 2))
-    elif kind == 1:  # regular polygon
-        step = 2 * math.pi / rng.integers(3, 7)
-        radius = math.cos(step / 2) / np.cos(a % step - step / 2)
-    elif kind == 2:  # star
-        step = 2 * math.pi / rng.integers(4, 8)
-        radius = 1 - rng.uniform(0.25, 0.5) * (1 - np.abs(2 * (a % step) / step - 1))
-    elif kind == 3:  # superellipse
-        power, squeeze = rng.uniform(2.5, 6), rng.uniform(1, 1.8)
-        radius = (np.abs(np.cos(a)) ** power + np.abs(squeeze * np.sin(a)) ** power) ** (-1 / power)
-    else:  # blob
-        radius = np.ones_like(a)
-        for k in range(2, 6):
-            radius += rng.uniform(0, 0.5) / k * np.cos(k * a + rng.uniform(0, 2 * math.pi))
-    # Area of the outline is half the integral of the squared radius; the whole picture's is 4.
-    share = rng.uniform(0.08, biggest)
-    radius = radius * math.sqrt(4 * share / (0.5 * float(np.mean(radius[:-1] ** 2)) * 2 * math.pi))
+    radius = random_radius(rng)
+    radius = of_area(radius, 4 * rng.uniform(0.08, biggest))
     x0, y0 = _place(rng, radius, reach)
 
     def inside(x: Floats, y: Floats) -> NDArray[np.bool_]:
         dx, dy = x - x0, y - y0
-        limit = np.interp(np.arctan2(dy, dx), _ANGLES, radius)
+        limit = np.interp(np.arctan2(dy, dx), ANGLES, radius)
         within: NDArray[np.bool_] = dx * dx + dy * dy < limit * limit
         return within
 
@@ -181,7 +193,7 @@ def _outline(rng: np.random.Generator, biggest: float, reach: float) -> Outline:
 
 def _place(rng: np.random.Generator, radius: Floats, reach: float) -> tuple[float, float]:
     """A centre anywhere the outline fits within -reach to reach; one time in six, the border cuts it."""
-    px, py = radius * np.cos(_ANGLES), radius * np.sin(_ANGLES)
+    px, py = radius * np.cos(ANGLES), radius * np.sin(ANGLES)
     place = []
     for p in (px, py):
         low, high = -reach - float(p.min()), reach - float(p.max())

@@ -161,7 +161,11 @@ def _facts(config: Config, about: About, sizes: dict[str, int], statements: Stat
     return {key: value.replace("|", "\\|").replace("\n", " ") for key, value in rows.items() if value}
 
 
-_STARTS = {"disc": "one constant disc", "square": "one constant square"}
+_STARTS = {
+    "disc": "one constant disc",
+    "square": "one constant square",
+    "ground": "what is on the ground that all pictures share",
+}
 
 
 def _last(place: str) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from redoseg import __version__
 from redoseg.config.recipe import anywhere, differences, to_values
-from redoseg.config.schema import Config
+from redoseg.config.schema import STARTS, Config
 from redoseg.data import BUILT_IN, ImageSet
 from redoseg.errors import RunError
 from redoseg.files import printable, write_atomic
@@ -120,7 +120,7 @@ def _refuse_moved(before: Config, config: Config, folder: RunFolder, refine_agai
                 f"{printable(folder.path)} was made by an older redoseg, which kept no record of its pictures, so "
                 f"those in {printable(new)} cannot be compared; move them back to {printable(old)} ({setting})"
             )
-        constant = not new or new in BUILT_IN or new in ("run", "disc", "square")
+        constant = not new or new in BUILT_IN or new in STARTS
         if not constant and not os.path.exists(Path(new).expanduser()):
             option = "--data" if setting == "data.source" and not refine_again else f"--{setting.replace('_', '-')}"
             raise RunError(

@@ -84,8 +84,8 @@ def evenly_spaced(count: int, most: int) -> Int[np.ndarray, " p"]:
 
 
 def region_of(config: Config, masks: Float[np.ndarray, "p n h w"]) -> int:
-    """Which region is the object, chosen without labels; where masks stay, the first, as they are taken over."""
-    return 0 if config.masks_stay else metrics.object_region(masks)
+    """Which region is the object, chosen without labels; the first where masks were given in that order."""
+    return 0 if config.first_is_object else metrics.object_region(masks)
 
 
 def evaluate_now(state: TrainState, bank: ImageStore, watched: Watched | None, most: int) -> Entry:

@@ -44,43 +44,41 @@ from redoseg.train.refine_state import RefineState, Student, Targets
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
-LEAST_SHARE = 0.03  # of the picture: a region smaller than this is taken for missing
+LEAST_SHARE = RefineConfig.least_share
 PART = 64  # pictures whose targets are made at a time
 SAVE_EVERY = 30.0  # seconds of work that a kill may cost, about
 STREAM = 100  # of random numbers, apart from those of train/random_draws.py
 
 
-def raggedness(regions: UInt8[np.ndarray, "p h w"], count: int) -> Float[np.ndarray, " p"]:
+def raggedness(regions: UInt8[np.ndarray, "p h w"], count: int, least: float = LEAST_SHARE) -> Float[np.ndarray, " p"]:
     """Length of the edges between regions over the square root of the smallest region's area [no unit].
 
-    A disc on plain ground has about 4.5; infinite where one of the `count` regions is all but missing.
+    A disc on plain ground has about 4.5; infinite where one of the `count` regions has less than `least` of the
+    picture.
     """
     edges = (np.diff(regions, axis=1) != 0).sum((1, 2)) + (np.diff(regions, axis=2) != 0).sum((1, 2))
     smallest = _smallest(regions, count)
-    return np.where(smallest < _least(regions), np.inf, edges / np.sqrt(np.maximum(smallest, 1)))
+    return np.where(smallest < least * regions[0].size, np.inf, edges / np.sqrt(np.maximum(smallest, 1)))
 
 
-def disagreement(before: UInt8[np.ndarray, "p h w"], after: UInt8[np.ndarray, "p h w"]) -> Float[np.ndarray, " p"]:
+def disagreement(
+    before: UInt8[np.ndarray, "p h w"], after: UInt8[np.ndarray, "p h w"], least: float = LEAST_SHARE
+) -> Float[np.ndarray, " p"]:
     """1 minus the IoU of region 1 or of region 0, whichever is less, in two masks of a picture [share].
 
-    Infinite where a region is all but missing afterwards.
+    Infinite where a region has less than `least` of the picture afterwards.
     """
     ious = []
     for region in (0, 1):
         then, now = before == region, after == region
         ious.append((then & now).sum((1, 2)) / np.maximum((then | now).sum((1, 2)), 1))
-    return np.where(_smallest(after, 2) < _least(after), np.inf, 1 - np.minimum(*ious))
+    return np.where(_smallest(after, 2) < least * after[0].size, np.inf, 1 - np.minimum(*ious))
 
 
 def _smallest(regions: UInt8[np.ndarray, "p h w"], count: int) -> Int[np.ndarray, " p"]:
     """Area of the smallest of `count` regions of each picture [pixels]."""
     smallest: NDArray[np.int64] = np.stack([(regions == region).sum((1, 2)) for region in range(count)]).min(0)
     return smallest
-
-
-def _least(regions: UInt8[np.ndarray, "p h w"]) -> float:
-    """The area below which a region is taken for missing [pixels]."""
-    return LEAST_SHARE * regions.shape[1] * regions.shape[2]
 
 
 def refine(
@@ -169,8 +167,10 @@ def _find_targets(
         return None
     if config.judge == "redraw":
         return best_redrawn(state, bank, images, pair)
-    regions = pair[1]
-    return regions, raggedness(regions, state.config.nets.regions) if cut == "off" else disagreement(*pair)
+    regions, least = pair[1], config.least_share
+    if cut == "off":
+        return regions, raggedness(regions, state.config.nets.regions, least)
+    return regions, disagreement(*pair, least)
 
 
 def learn_round(
@@ -194,7 +194,7 @@ def learn_round(
     precision, due = autocast(at.config.precision, fine.device), Due()
     known = regions[kept] if len(kept) else regions
     one_hot = np.stack([known == region for region in range(count)], 1)
-    inner = metrics.object_region(one_hot.astype(np.float32))
+    inner = 0 if at.config.first_is_object else metrics.object_region(one_hot.astype(np.float32))
     more = given.in_batch(config.batch, len(kept), config.corrected_share) if given is not None else 0
     if at.student is None:
         torch.manual_seed(seed + number)
@@ -218,7 +218,11 @@ def learn_round(
             draws = np.random.default_rng([seed, STREAM + 1, number, step])
             stored = on_other_grounds(stored, drawn == inner, config.composites, draws)
         shown, wanted = augment(
-            fine.floats(stored.to(fine.device)), target.permute(0, 3, 1, 2).float(), fine.signed, rng, config.closest
+            fine.floats(stored.to(fine.device)),
+            target.permute(0, 3, 1, 2).float(),
+            fine.signed,
+            rng,
+            (config.closest, config.furthest),
         )
         with precision:
             masks = student.network(shown.contiguous(memory_format=fine.layout))
@@ -381,7 +385,8 @@ def _redraw_errors(
         for i in range(len(seen)):
             one = slice(i, i + 1)
             found.append(region_error(seen[one], drawings[one].float(), masks[one], colours).item())
-    return np.where(_smallest(regions, nets.regions) < _least(regions), np.inf, np.array(found))
+    least = state.config.refine.least_share * regions[0].size
+    return np.where(_smallest(regions, nets.regions) < least, np.inf, np.array(found))
 
 
 def _enlarged(masks: Float[np.ndarray, "p n h w"], size: int) -> Float[np.ndarray, "p n s s"]:
@@ -422,18 +427,18 @@ def augment(
     masks: Float[Tensor, "b n h w"],
     signed: bool,
     rng: np.random.Generator,
-    closest: float,
+    zooms: tuple[float, float] = (0.7, 1.5),
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b n h w"]]:
     """Zoom, shift and mirror pictures with their masks; change the gain of each colour of the pictures.
 
-    A zoom shows from `closest` to 1.5 of a picture's side.
+    A zoom shows from the first to the second of `zooms` of a picture's side.
     """
     count = len(images)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.from_numpy(rng.uniform(low, high, shape).astype(np.float32)).to(images.device)
 
-    zoom, mirror = uniform(closest, 1.5, count), torch.sign(uniform(-1.0, 1.0, count))
+    zoom, mirror = uniform(*zooms, count), torch.sign(uniform(-1.0, 1.0, count))
     maps = torch.zeros(count, 2, 3, device=images.device)
     maps[:, 0, 0], maps[:, 1, 1], maps[:, :, 2] = zoom * mirror, zoom, uniform(-0.3, 0.3, count, 2)
     places = F.affine_grid(maps, list(images.shape), align_corners=False)

@@ -130,7 +130,11 @@ class RunData:
         """
         images = open_training_images(config)
         watched = open_watched_images(config) if distributed.is_main() else None
-        start = StartMasks.find(config.refine, images.names) if config.has_second_stage else None
+        start = None
+        if config.has_second_stage and config.refine.start == "ground":
+            start = StartMasks.on_ground(config.refine, images, config.round_size(1))
+        elif config.has_second_stage:
+            start = StartMasks.find(config.refine, images.names)
         corrections = None
         if config.has_second_stage and distributed.is_main():
             corrections = Corrections.find(config.refine, config.largest_size, images.names)

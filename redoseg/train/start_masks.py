@@ -1,4 +1,5 @@
-"""Masks that start the second stage in place of the first stage's: one for all pictures, or a folder of them."""
+"""Masks that start the second stage in place of the first stage's: one for all pictures, a folder of them, or what
+lies on a ground that all pictures share."""
 
 from __future__ import annotations
 
@@ -7,15 +8,21 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
+from PIL import Image
 
 from redoseg.config.schema import RefineConfig
+from redoseg.data import ImageSet
 from redoseg.data.mask_folder import match_masks
 from redoseg.errors import DataError
 from redoseg.files import printable
+from redoseg.images.fixed_ground import LEARNT_FROM, FixedGround
 from redoseg.images.grabcut import constant_mask
 from redoseg.images.masks import read_mask
 from redoseg.images.read import OBJECT
+
+FEWEST = 10  # pictures from which a ground is told from what lies on it
+LEAST_EXPLAINED = 0.85  # by the ground; trays have 0.99, sets of photographs of one kind 0.58 to 0.72
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,31 @@ class StartMasks:
 
     refine: RefineConfig
     files: tuple[Path, ...] = ()
-    """One a training picture; empty for a constant mask."""
+    """One a training picture; empty without a folder."""
+    images: ImageSet | None = None
+    """The training pictures, where they share a ground."""
+    ground: FixedGround | None = None
+
+    @classmethod
+    def on_ground(cls, refine: RefineConfig, images: ImageSet, size: int) -> StartMasks:
+        """What lies on the ground of these training pictures, looked at with `size` pixels a side.
+
+        Raises DataError where they are too few, or have no ground in common.
+        """
+        if len(images) < FEWEST:
+            raise DataError(
+                f"refine.start ground compares the pictures of a set, but {images.name} has {len(images)}, and at "
+                f"least {FEWEST} are needed; add pictures of the same ground, or choose --refine.start disc"
+            )
+        chosen = np.unique(np.linspace(0, len(images) - 1, LEARNT_FROM).round().astype(int))
+        ground = FixedGround.of(images.take(chosen).resized(size).pixels)
+        if ground.explained < LEAST_EXPLAINED:
+            raise DataError(
+                f"the pictures of {images.name} share no ground: the best one explains "
+                f"{100 * max(ground.explained, 0):.0f} % of how their pixels vary, but {100 * LEAST_EXPLAINED:.0f} % "
+                "are needed; choose pictures of one table from one camera, or remove --ground fixed"
+            )
+        return cls(refine, images=images, ground=ground)
 
     @classmethod
     def find(cls, refine: RefineConfig, names: tuple[str, ...]) -> StartMasks | None:
@@ -40,8 +71,8 @@ class StartMasks:
         folder = Path(refine.start).expanduser()
         if not folder.is_dir():
             raise DataError(
-                f"refine.start is {printable(folder)}, which is not a folder; choose run, disc, square or a folder of "
-                "masks"
+                f"refine.start is {printable(folder)}, which is not a folder; choose run, disc, square, ground or "
+                "a folder of masks"
             )
         files = match_masks(folder, names).files
         missing = [name for name, path in zip(names, files, strict=True) if path is None]
@@ -54,8 +85,21 @@ class StartMasks:
 
     def regions(self, indices: Int[np.ndarray, " p"], size: int) -> UInt8[np.ndarray, "p s s"]:
         """Region of each pixel, of these training pictures at `size` [pixels]: 0 is the object, 1 the ground."""
+        if self.ground is not None and self.images is not None:
+            side = len(self.ground.colours)
+            found = self.ground.objects(self.images.take(indices).resized(side).pixels)
+            return np.stack([~_at_size(mask, size) for mask in found]).astype(np.uint8)
         if not self.files:
             kind = cast(Literal["disc", "square"], self.refine.start)
             one = constant_mask(size, size, kind, self.refine.start_size)
             return np.repeat(~one[None], len(indices), 0).astype(np.uint8)
         return np.stack([read_mask(self.files[i], size) != OBJECT for i in indices]).astype(np.uint8)
+
+
+def _at_size(mask: Bool[np.ndarray, "h w"], size: int) -> Bool[np.ndarray, "s s"]:
+    """A square mask with `size` pixels a side."""
+    if len(mask) == size:
+        return mask
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    way = Image.Resampling.BOX if size < len(mask) else Image.Resampling.BILINEAR
+    return np.asarray(grey.resize((size, size), way)) > 127

@@ -279,7 +279,7 @@ def test_training_on_too_few_pictures(count: int | None, call: Call) -> None:
         said
         == {
             None: "pics does not exist; expected a prepared set, a folder of pictures, shapes, "
-            "shapes-hard, leaves or beetles; name one of these",
+            "shapes-hard, leaves, beetles or tray; name one of these",
             0: "no picture found in pics; expected files ending in .jpg, .png, .webp, ...; "
             "add pictures or choose another folder",
             3: "pictures found in pics: 3, but at least 8 are needed; add pictures or choose another folder",

@@ -16,6 +16,7 @@ HASHES = {
     ("shapes-hard", 3): "7715f4483bd14a6667d51fc1a55aa4ec5c0c6d67db8d5ae6b6fb334b4de5105a",
     ("leaves", 2): "6be0dc0643b43db51ae29ccebb626a29b20207f741475a3e138b0bdf2e0568cf",
     ("beetles", 2): "b87e21132554d579a14358eadb6e8adcb745b919405b7444f01ce1b07d59838a",
+    ("tray", 2): "526c9232eeff7998f7b56b4144c541cbe0868d842d2c4a500b1f19d79ce3eaf9",
 }
 
 
@@ -63,7 +64,7 @@ def test_the_same_scene_at_every_size(level: str, regions: int) -> None:
     small, small_labels = generate(level, 16, 32, regions=regions)
     large, large_labels = generate(level, 16, 128, regions=regions)
     reduced = large.reshape(16, 32, 4, 32, 4, 3).mean(axis=(2, 4))
-    assert np.abs(reduced - small).mean() < (6 if level in OF_SHAPES else 12)  # leaves and beetles have finer texture
+    assert np.abs(reduced - small).mean() < (6 if level in OF_SHAPES else 12)  # the others have finer texture
     assert (large_labels[:, 1::4, 1::4] != small_labels).mean() < 0.03
 
 
@@ -81,7 +82,7 @@ def test_objects_vary_in_size_and_place(level: str) -> None:
     assert (places.std(axis=0) > 0.1).all()
 
 
-@pytest.mark.parametrize("level", LEVELS[2:])
+@pytest.mark.parametrize("level", LEVELS[2:4])
 def test_leaves_and_beetles_vary_and_are_thin_in_places(level: str) -> None:
     objects = generate(level, 24, 64)[1] > 0
     areas = objects.mean(axis=(1, 2))

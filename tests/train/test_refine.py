@@ -57,6 +57,7 @@ def test_raggedness_of_a_disc_clutter_and_a_missing_region() -> None:
     assert figures[3] == np.inf
     assert figures[4] == figures[0]  # either way round
     assert refine.raggedness(plain[None], 3)[0] == np.inf
+    assert np.isfinite(refine.raggedness(np.stack([gone, small]), 2, 0.0)).all()  # an empty picture counts too
 
 
 def test_disagreement_of_masks_before_and_after() -> None:
@@ -98,20 +99,20 @@ def test_augmented_masks_stay_on_their_pictures(signed: bool) -> None:
     white, black = 1.0, -1.0 if signed else 0.0
     picture = (mask * (white - black) + black).expand(6, 3, 64, 64).contiguous()
     masks = torch.stack([1 - mask, mask]).expand(6, 2, 64, 64).contiguous()
-    seen, wanted = refine.augment(picture, masks, signed, np.random.default_rng(0), 0.7)
+    seen, wanted = refine.augment(picture, masks, signed, np.random.default_rng(0), (0.7, 1.5))
     bright = seen.mean(1) > black + 0.3 * (white - black)
     assert (bright == (wanted[:, 1] > 0.4)).float().mean() > 0.98
     assert torch.allclose(wanted.sum(1), torch.ones(6, 64, 64), atol=1e-5)
     assert len({round(s, 3) for s in wanted[:, 1].mean((1, 2)).tolist()}) == 6  # each its own zoom and shift
 
 
-@pytest.mark.parametrize("closest", [0.7, 0.3])
-def test_the_closest_zoom_is_a_setting(closest: float) -> None:
+@pytest.mark.parametrize(("closest", "furthest"), [(0.7, 1.5), (0.3, 1.5), (0.9, 1.1)])
+def test_the_range_of_zooms_is_a_setting(closest: float, furthest: float) -> None:
     ramp = torch.linspace(0, 1, 64).expand(400, 1, 64, 64).contiguous()
-    _, wanted = refine.augment(ramp.repeat(1, 3, 1, 1), ramp, False, np.random.default_rng(0), closest)
+    _, wanted = refine.augment(ramp.repeat(1, 3, 1, 1), ramp, False, np.random.default_rng(0), (closest, furthest))
     shown = wanted[:, 0, 0].diff().abs().amax(1) * 63  # the steepness of the ramp as shown
     assert shown.min().item() == pytest.approx(closest, abs=0.02)
-    assert shown.max().item() == pytest.approx(1.5, abs=0.02)
+    assert shown.max().item() == pytest.approx(furthest, abs=0.02)
 
 
 def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from redoseg.cli.train import _train_command
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.data import labelled_images
+from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError, ModelError, RunError
 from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.segmenter import Segmenter
+from redoseg.metrics import score
 from redoseg.sharing.model_folder import export_run
 from redoseg.train import refine, run
 from redoseg.train.loader import ImageStore
@@ -73,7 +76,7 @@ def test_masks_in_a_folder_are_found_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no mask for 1 of 2 training pictures \(b is the first\)"):
         StartMasks.find(refine_config, ("a", "b"))  # which of the two?
     assert StartMasks.find(refine_config, ("a", "sub/b")) is not None
-    with pytest.raises(DataError, match="which is not a folder; choose run, disc, square or a folder of masks"):
+    with pytest.raises(DataError, match="which is not a folder; choose run, disc, square, ground or a folder of masks"):
         StartMasks.find(RefineConfig(start=str(tmp_path / "missing")), ("a",))
 
 
@@ -241,3 +244,39 @@ def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp
 def test_starts_that_cannot_be(settings: dict[str, Any], said: str, tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
         tiny(settings)
+
+
+GROUND = SECOND | {"data.source": "tray", "data.size": 32, "refine.start": "ground", "refine.keep": 1.0}
+
+
+def test_what_differs_from_the_common_ground(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(GROUND | {"data.pictures": 16, "refine.least_share": 0.0, "refine.size": 32})
+    images = open_training_images(config)
+    start = StartMasks.on_ground(config.refine, images, 32)
+    labels = generate("tray", 16, 32)[1].astype(np.int8)
+    found = start.regions(np.array([3, 5]), 32)
+    assert found.dtype == np.uint8
+    assert score(found == 0, labels[[3, 5]]).iou > 0.6
+    assert start.regions(np.array([3]), 16).shape == (1, 16, 16)
+    outcome = train(config, tmp_path / "run")
+    assert outcome["object_region"] == 0  # known, and not by the border
+    assert "started from ground" in (tmp_path / "run" / "report.md").read_text()
+    with pytest.raises(RunError, match=r"refine.start: ground -> disc"):
+        train(tiny(GROUND | {"data.pictures": 16, "refine.start": "disc"}), tmp_path / "run", resume=True)
+
+
+def test_pictures_without_a_common_ground_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"refine.start ground compares the pictures .* has 9, and at least 10 are"):
+        train(tiny(GROUND | {"data.pictures": 9}), tmp_path / "few")
+    with pytest.raises(DataError, match=r"leaves share no ground: the best one explains \d+ % .* but 85 % are needed"):
+        train(tiny(GROUND | {"data.source": "leaves"}), tmp_path / "leaves")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ground_fixed_takes_the_recipe_for_it(photos: Path) -> None:
+    command, name = _train_command(["--data", str(photos), "--ground", "fixed"])
+    assert (command.config.refine.start, command.config.refine.sharpen, name) == ("ground", "off", photos.name)
+    assert command.config.watch.collapse_share == 0
+    command, _ = _train_command(["photos", "--data", str(photos), "--ground", "fixed", "--refine.rounds", "1"])
+    assert (command.config.refine.start, command.config.refine.sharpen) == ("ground", "grabcut")
+    assert _train_command(["--data", str(photos)])[0].config.refine.start == "disc"

@@ -15,11 +15,23 @@ import numpy as np
 
 from redoseg.errors import MissingError
 from redoseg.images.labels.entry import Entry
-from redoseg.images.objects import Described, Found
+from redoseg.images.objects import Described, Found, objects_of
 from redoseg.images.photo import LARGE, parts
 
 COLUMNS = (
-    *("picture", "object", "area_px", "share", "left", "top", "width", "height", "longest_axis_px", "shortest_axis_px"),
+    *(
+        "picture",
+        "parts",
+        "object",
+        "area_px",
+        "share",
+        "left",
+        "top",
+        "width",
+        "height",
+        "longest_axis_px",
+        "shortest_axis_px",
+    ),
     *("perimeter_px", "red", "green", "blue", "confidence", "area_mm2", "longest_axis_mm", "shortest_axis_mm"),
     *("perimeter_mm", "key"),
 )
@@ -36,10 +48,17 @@ def regionprops() -> Callable[..., Any]:
 
 
 def entry(seen: Described) -> Entry:
-    """The rows of a photograph: one for each object, or one with an area of 0."""
-    rows = [_row(seen, one, number) for number, one in enumerate(seen.objects, 1)]
+    """The rows of a photograph: one for each object, or one with an area of 0; each with the number of parts."""
+    parts = str(sum(len(objects_of(one.mask, apart=True)) for one in seen.objects))
+    rows = [_row(seen, one, number) | {"parts": parts} for number, one in enumerate(seen.objects, 1)]
     if not rows:
-        nothing = dict.fromkeys(COLUMNS, "") | {"picture": seen.name, "object": "0", "area_px": "0", "share": "0"}
+        nothing = dict.fromkeys(COLUMNS, "") | {
+            "picture": seen.name,
+            "parts": "0",
+            "object": "0",
+            "area_px": "0",
+            "share": "0",
+        }
         rows = [nothing | {"confidence": f"{seen.confidence:.4f}", "key": seen.key}]
     return Entry(seen.name, seen.key, rows)
 

@@ -65,6 +65,12 @@ def test_measures(skimage: str, segmenter: Segmenter, photos: Path, tmp_path: Pa
     assert [large["picture"], small["picture"], none["picture"]] == ["a, b.png", "a, b.png", "black.png"]
     assert [large["object"], small["object"], none["object"]] == ["1", "2", "0"]
     assert none["area_px"] == "0"
+    assert [large["parts"], small["parts"], none["parts"]] == ["2", "2", "0"]
+    segment_paths(segmenter, photos, tmp_path / "whole", kind="measures")
+    assert [(row["object"], row["parts"]) for row in table(tmp_path / "whole" / "measures.csv")] == [
+        ("1", "2"),  # one row for both, and still counted
+        ("0", "0"),
+    ]
     width, height = float(large["width"]), float(large["height"])
     assert float(large["area_px"]) == pytest.approx(width * height, rel=0.1)
     assert float(large["share"]) == pytest.approx(float(large["area_px"]) / 160**2, rel=1e-3)

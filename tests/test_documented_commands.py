@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import pairwise
@@ -186,7 +186,20 @@ def heavy(command: Command) -> bool:
     )
 
 
+def alike(command: Command) -> tuple[str, ...]:
+    """What commands share that differ only in the models, sets and files that they name."""
+    words = shlex.split(command.text)
+    return (verb_of(words), *sorted({word.partition("=")[0] for word in words if word.startswith("-")}))
+
+
 COMMANDS = collect()
+FIRST = list({alike(c): c for c in reversed(COMMANDS)}.values())
+"""One of each kind; the others of its kind are slow tests."""
+
+
+def once(commands: Iterable[Command]) -> list[Any]:
+    """As parameters, of which all but the first of each kind are slow."""
+    return [pytest.param(c, marks=() if c in FIRST else pytest.mark.slow) for c in commands]
 
 
 def test_the_commands_are_found() -> None:
@@ -366,7 +379,7 @@ def piped(arguments: list[str]) -> int:
 # --------------------------------------------------------------------------------------------------- running
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not heavy(c)], ids=named)
+@pytest.mark.parametrize("command", once(c for c in COMMANDS if not heavy(c)), ids=named)
 def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(command.text)
     if words[0] == "redoseg":
@@ -416,7 +429,7 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         pytest.fail(f"{command} is not run by any of the ways above")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if heavy(c)], ids=named)
+@pytest.mark.parametrize("command", once(c for c in COMMANDS if heavy(c)), ids=named)
 def test_the_settings_of_a_long_command(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it but the work: unknown settings, values out of range, sets and recipes that are not there."""
     arguments = arguments_of(command.text)

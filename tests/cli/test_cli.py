@@ -143,7 +143,10 @@ def test_trains_help_shows_the_recipes_defaults(call: Call) -> None:
     assert squeezed("Side of the square pictures: 4 times a power of two [pixels] (default: 32)") in text
 
 
-@pytest.mark.parametrize("verb", ["", *VERBS])
+QUICK = ("", "train", "segment", "compare")  # they import the most
+
+
+@pytest.mark.parametrize("verb", [pytest.param(v, marks=() if v in QUICK else pytest.mark.slow) for v in ("", *VERBS)])
 def test_help_answers_at_once(verb: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert outside(*verb.split(), "--help").returncode == 0
@@ -971,10 +974,15 @@ def test_scaling_is_also_told_in_words(call: Call, monkeypatch: pytest.MonkeyPat
     assert '"ratio": {\n   "2": 1.8' in said.out
 
 
-def test_the_model_of_devices() -> None:
-    from redoseg.bench.scaling import devices
+@pytest.mark.parametrize("counted", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_model_of_devices(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from redoseg.bench import scaling
 
-    found = devices(Config(data=DataConfig(size=16), nets=NetConfig(discriminator_width=8, encoder_width=8)))
+    if not counted:  # PyTorch counts for many seconds, whatever the widths
+        monkeypatch.setattr(scaling, "flop_a_picture", lambda _: 2e8)
+    config = Config(data=DataConfig(size=16), nets=NetConfig(discriminator_width=8, encoder_width=8))
+    found = scaling.devices(config)
+    assert found["gflop_a_picture"] == 0.2
     by_link = {(row["link"], row["devices"]): row for row in found["rows"]}
     slow, fast = by_link["Ethernet 100 Gb/s", 64], by_link["InfiniBand 400 Gb/s", 64]
     # 2 * 63 / 64 of the gradients over 12.5 GB a second

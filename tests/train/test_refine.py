@@ -311,6 +311,7 @@ def test_a_run_with_a_second_stage(
     assert all(torch.equal(exported[key], weights[key]) for key in weights)
 
 
+@pytest.mark.slow
 def test_more_steps_afterwards_do_the_second_stage_again(
     one_round: Trained, go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +377,7 @@ def test_a_run_finished_before_a_setting_came_is_not_refined_again(
     assert not go(config, folder, resume=True)["stopped"]
 
 
+@pytest.mark.slow
 def test_a_log_emptied_before_the_second_stage(
     go: Callable[..., Any], tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,8 +96,8 @@ def resume(*more: str) -> int:
     ("kind", "how"),
     [
         *((kind, "moved") for kind in KINDS),
-        *((kind, "linked") for kind in KINDS[::2]),
-        *((kind, "with other dates") for kind in KINDS[1::2]),
+        *(pytest.param(kind, "linked", marks=pytest.mark.slow) for kind in KINDS[::2]),
+        *(pytest.param(kind, "with other dates", marks=pytest.mark.slow) for kind in KINDS[1::2]),
     ],
 )
 def test_the_same_pictures_elsewhere(kind: str, how: str, begin: Begin) -> None:
@@ -191,6 +191,7 @@ def test_other_masks_do_not_matter_where_only_pictures_are_read(begin: Begin) ->
     assert resume() == 0
 
 
+@pytest.mark.slow
 def test_the_second_stage_again_at_another_size_where_the_pictures_were_moved(begin: Begin) -> None:
     begin("a folder")
     Path("pictures").rename("elsewhere")

@@ -278,7 +278,10 @@ def two_and_three_steps(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "2", folder / "3"
 
 
-@pytest.mark.parametrize("tail", [None, b"", b'{"step": 3', b"\0\0\0\0\n", b'{"step": \xff\xfe\n'])
+SPOILT = [pytest.param(tail, marks=pytest.mark.slow) for tail in (b"", b'{"step": 3', b"\0\0\0\0\n")]
+
+
+@pytest.mark.parametrize("tail", [None, b'{"step": \xff\xfe\n', *SPOILT])
 def test_resumed_with_a_damaged_log(
     tail: bytes | None, two_and_three_steps: tuple[Path, Path], quick: Quick, tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -482,6 +485,7 @@ def test_a_collapsed_run_starts_anew_once(quick: Quick, tiny: Tiny, tmp_path: Pa
     assert said[0].endswith(f"restarting with seed {state.seed}, restart 1")
 
 
+@pytest.mark.slow
 def test_a_restarted_run_resumes_bit_for_bit(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     settings = {"watch.collapse_share": 0.5, "watch.collapse_every": 2, "watch.restarts": 1}
     quick(tiny({"steps": 5, **settings}), tmp_path / "straight")
@@ -500,7 +504,7 @@ def test_without_restarts_nothing_starts_anew(quick: Quick, tiny: Tiny, tmp_path
     assert outcome["step"] == 2
 
 
-@pytest.mark.parametrize("player", ["redrawer", "discriminator"])
+@pytest.mark.parametrize("player", ["redrawer", pytest.param("discriminator", marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_stops_the_run(
     player: str, six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

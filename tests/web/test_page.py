@@ -303,11 +303,12 @@ CALLS: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CALLS)
-def test_values_of_other_types_are_one_line(page: Page, name: str) -> None:
+def test_values_of_other_types_are_one_line(page: Page, name: str, every: int) -> None:
     """For the caller, and nothing in the log."""
     right = CALLS[name]
-    some = ODD[:: 1 if len(right) < 5 else 4]  # of many fields
+    some = ODD[:: every * (1 if len(right) < 5 else 4)]  # of many fields
     wrong = [[*right[:i], odd, *right[i + 1 :]] for i in range(len(right)) for odd in some]
     for values in [*wrong, [], [1] * 9]:
         events = call(page, name, *values)
@@ -517,6 +518,7 @@ TWO_PROXIES = {"X-Forwarded-Proto": "https,http", "X-Forwarded-Port": "443,8000"
 NO_HTTPS = {"X-Forwarded-Host": "hub.example", "X-Forwarded-Proto": "http", "X-Scheme": "http"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strip", "added"),
     [
@@ -576,7 +578,9 @@ def documented_location() -> str:
     return found[1]
 
 
-@pytest.fixture(params=["as documented", "path left", "host passed on"])
+@pytest.fixture(
+    params=["as documented", *(pytest.param(way, marks=pytest.mark.slow) for way in ("path left", "host passed on"))]
+)
 def behind_nginx(request: pytest.FixtureRequest, proxied: Page, tmp_path: Path) -> Iterator[Page]:
     """The page below a path of nginx, at the name photos.example."""
     nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
@@ -713,7 +717,7 @@ def garbage(chance: random.Random, photo: str, made: bytes) -> tuple[str, str, b
             return "POST", "/gradio_api/call/segment", json.dumps(body).encode(), kind
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.slow)])
 def test_bad_requests_leave_it_running(count: int, page: Page, photograph: Path, expected: dict[str, bytes]) -> None:
     photo = upload(page, photograph.name, photograph.read_bytes())
     right = [expected["mask"], expected["cutout"], expected["soft"]]
@@ -788,6 +792,7 @@ def context(browser: Any) -> Any:
     return browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
 
 
+@pytest.mark.slow
 def test_a_browser_behind_nginx(behind_nginx: Page, browser: Any, photograph: Path, expected: dict[str, bytes]) -> None:
     """To which the host has the name that is allowed."""
     port = urllib.parse.urlsplit(behind_nginx.address).port
@@ -800,6 +805,7 @@ def test_a_browser_behind_nginx(behind_nginx: Page, browser: Any, photograph: Pa
     context.close()
 
 
+@pytest.mark.slow
 def test_redrawings_where_the_model_makes_them(proxied: Page, context: Any, photograph: Path) -> None:
     tab = context.new_page()
     tab.goto(proxied.address + "redoseg/")
@@ -890,6 +896,7 @@ def test_drop_see_the_mask_and_save_it(tab: Any, photograph: Path, expected: dic
     assert 0 < mask.mean() < opened(expected["mask"]).mean()
 
 
+@pytest.mark.slow
 def test_keys_move_the_line_and_zoom(tab: Any, photograph: Path) -> None:
     drop(tab, photograph)
     line, shown = tab.locator("#compare [role=slider]"), tab.locator("#compare img").first
@@ -909,6 +916,7 @@ def test_keys_move_the_line_and_zoom(tab: Any, photograph: Path) -> None:
     assert "scale(1)" not in shown.get_attribute("style")
 
 
+@pytest.mark.slow
 def test_a_mask_is_painted_over_and_saved(tab: Any, photograph: Path, expected: dict[str, bytes]) -> None:
     drop(tab, photograph)
     tab.wait_for_selector("#mask img")
@@ -939,11 +947,13 @@ def test_a_mask_is_painted_over_and_saved(tab: Any, photograph: Path, expected: 
     np.testing.assert_array_equal(mask[far], given[far])
 
 
+@pytest.mark.slow
 def test_an_example_is_tried_with_a_click(tab: Any) -> None:
     tab.click("button.gallery-item")
     tab.wait_for_selector("#mask img")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_told_on_the_page(tab: Any, tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(bomb())
     drop(tab, tmp_path / "bomb.png")
@@ -955,6 +965,7 @@ def test_what_cannot_be_used_is_told_on_the_page(tab: Any, tmp_path: Path) -> No
     assert not tab.locator("#mask img").count()
 
 
+@pytest.mark.slow
 def test_of_several_photographs_the_page_names_the_one_it_takes(tab: Any, photograph: Path) -> None:
     drop(tab, *[photograph] * 3)
     tab.wait_for_selector("#mask img")
@@ -965,6 +976,7 @@ def test_of_several_photographs_the_page_names_the_one_it_takes(tab: Any, photog
     assert tab.locator("#several").inner_text() == ""
 
 
+@pytest.mark.slow
 def test_they_are_named_also_where_gradio_makes_the_line_late_or_again(tab: Any, photograph: Path) -> None:
     tab.wait_for_selector("#several", state="attached")
     make = """() => {
@@ -982,7 +994,7 @@ def test_they_are_named_also_where_gradio_makes_the_line_late_or_again(tab: Any,
 
 
 # other contents: test_what_is_no_photograph_is_refused_in_one_line
-@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0" + b"x" * 200, b""])
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0" + b"x" * 200, pytest.param(b"", marks=pytest.mark.slow)])
 def test_a_broken_file_leaves_its_reason_and_no_broken_image(tab: Any, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a_b_[c].jpg").write_bytes(content)
     drop(tab, tmp_path / "a_b_[c].jpg")
@@ -1002,6 +1014,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [("broken", "empty", "empty"), ("bomb", "large", "web page")])
 def test_each_of_several_broken_files_has_its_reason_and_a_photograph_follows(
     tab: Any, photograph: Path, expected: dict[str, bytes], tmp_path: Path, kinds: tuple[str, ...]
@@ -1023,6 +1036,7 @@ def test_each_of_several_broken_files_has_its_reason_and_a_photograph_follows(
     assert saved(tab, "mask") == ("my tulip.png", expected["mask"])
 
 
+@pytest.mark.slow
 def test_the_second_tab_follows_a_run(tab: Any, run_folder: Path) -> None:
     tab.get_by_role("tab", name="Training").click()
     tab.get_by_text("Step 40 of 200 (20 %)").wait_for()
@@ -1039,6 +1053,7 @@ def test_the_second_tab_follows_a_run(tab: Any, run_folder: Path) -> None:
         log.write_text(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1400])
 def test_nothing_is_wider_than_the_window(tab: Any, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 800})

@@ -38,6 +38,14 @@ class FullError(DataError):
     """Nothing more can be written: the disk or the quota is full, or the disk has become read-only or has failed."""
 
 
+class TooLargeError(DataError):
+    """A picture has more bytes or pixels than are read."""
+
+
+class FormatError(DataError):
+    """A file is not a picture of a format that is read."""
+
+
 class ModelError(RedosegError):
     """A run folder, model folder or model file cannot be used."""
 

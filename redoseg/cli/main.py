@@ -20,6 +20,7 @@ from redoseg.system import TORCHRUN, forget_world, world
 EXTRAS = {  # optional part of the package -> modules that it brings
     "train": ("torch", "safetensors", "onnx", "matplotlib", "jaxtyping", "requests"),
     "serve": ("gradio",),
+    "api": ("fastapi", "uvicorn", "python_multipart", "pydantic", "starlette", "anyio"),
     "hub": ("huggingface_hub",),
     "measure": ("skimage",),
     "matting": ("pymatting",),

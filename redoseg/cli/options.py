@@ -171,10 +171,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Serve:
-    """A page to drop photographs on and to follow training runs. Only this computer can open it, without --host."""
+    """A page to drop photographs on and to follow training runs, and an HTTP interface beside it.
+
+    Without --host only this computer reaches them.
+    """
 
     model: tyro.conf.Positional[str] = "flowers"
     """Run folder, model folder, or the name of weights in the package [path or name]"""
+    page: bool = True
+    """Show the page; --no-page serves the HTTP interface alone, for which the part `api` is enough [true/false]"""
     run: tuple[Path, ...] = ()
     """Run folders whose progress the second tab shows [folders]"""
     examples: Path | None = None

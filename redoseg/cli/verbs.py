@@ -161,6 +161,8 @@ def run_serve(arguments: Sequence[str]) -> int:
     from redoseg.web.page import serving
 
     c = command
+    if not c.page and (c.run or c.examples or c.corrected):
+        raise ConfigError("--no-page cannot be combined with --run, --examples or --corrected, which the page shows.")
     note_unfinished(c.model)
     with serving(
         model=c.model,
@@ -175,14 +177,16 @@ def run_serve(arguments: Sequence[str]) -> int:
         device=c.device,
         allow_host=c.allow_host,
         root_path=c.root_path,
+        page=c.page,
     ) as address:
+        what = "page" if c.page else "interface"
         if not is_loopback(c.host):
             print(
-                f"redoseg: every computer that reaches {c.host} can use the page, without a password; for this "
+                f"redoseg: every computer that reaches {c.host} can use the {what}, without a password; for this "
                 "computer alone, remove --host",
                 file=sys.stderr,
             )
-        print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
+        print(f"the {what} is at {address} (Ctrl-C ends it)", flush=True)
         threading.Event().wait()
     return DONE
 

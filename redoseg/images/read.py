@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from redoseg.errors import DataError
+from redoseg.errors import DataError, FormatError, TooLargeError
 from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
 from redoseg.images import cut_short
 from redoseg.images.colour import MAX_EXIF
@@ -155,12 +155,12 @@ def one_line(path: Place, most: int = MAX_PIXELS) -> Iterator[None]:
     except DataError:
         raise
     except Image.DecompressionBombError:
-        raise DataError(
+        raise TooLargeError(
             f"{printable(path)}: it has more than {most // 10**6} million pixels, the most that are read; "
             "make it smaller or remove it"
         ) from None
     except UnidentifiedImageError:
-        raise DataError(f"{printable(path)}: not a picture of a known format; replace or remove it") from None
+        raise FormatError(f"{printable(path)}: not a picture of a known format; replace or remove it") from None
     except PermissionError as error:
         raise DataError(
             f"{printable(path)}: cannot be read ({describe_error(error)}); change its permissions"
@@ -174,7 +174,7 @@ def _check_bytes(path: Place, count: int) -> None:
     if count == 0:
         raise DataError(f"{printable(path)}: an empty file; replace or remove it")
     if count > MAX_BYTES:
-        raise DataError(
+        raise TooLargeError(
             f"{printable(path)}: it has {count // 10**6} MB, but at most {MAX_BYTES // 10**6} MB are read; "
             "make it smaller or remove it"
         )
@@ -241,7 +241,7 @@ def _memory_of(image: ImageFile.ImageFile, file: IO[bytes], pixels: int, path: P
         return needed
     kind = image.format or ""
     name = {"HEIF": "HEIC", "MPO": "JPEG", "WEBP": "WebP"}.get(kind, kind)
-    raise DataError(
+    raise TooLargeError(
         f"{printable(path)}: decoding it takes {needed // 10**6:,} MB, as it is a {name} of {pixels // 10**6} million "
         f"pixels, but at most {most // 10**6} MB are used; {advice(kind)}"
     )
@@ -326,7 +326,7 @@ def _image(path: Place, file: IO[bytes]) -> ImageFile.ImageFile:
         known = what_it_is(head)
         if known is None:
             raise
-        raise DataError(f"{printable(path)}: {known}") from None
+        raise FormatError(f"{printable(path)}: {known}") from None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -395,7 +395,8 @@ def read_photo(
     `take` is called with the number of pixels before they are decoded, and may wait until there is room for them. Of a
     file that takes more memory than others it is called with more. `most_bytes` is what decoding may take, MOST_BYTES
     if None.
-    Raises DataError, one line with the reason, for a file that is missing, broken, no picture or too large.
+    Raises DataError, one line with the reason, for a file that is missing or broken: FormatError for one that is not a
+    picture, TooLargeError for one with too many bytes or pixels.
     """
     if not isinstance(path, Address):
         path = Address(os.fspath(path)) if is_address(path) else Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import operator
 import os
@@ -112,7 +113,16 @@ class Segmenter:
         self.threads = threads or cores()
         self.edges = self._usable(edges)
         self.origin = Origin(found, self.edges, trust, device)
-        self.identity = f"{hashlib.blake2b(found.content, digest_size=16).hexdigest()} {self.edges}"
+        self._hash = hashlib.blake2b(found.content, digest_size=16).hexdigest()
+        self.identity = f"{self._hash} {self.edges}"
+
+    def with_edges(self, edges: Edges) -> Segmenter:
+        """The same network with other edges. Raises ModelError or MissingError as the class does."""
+        other = copy.copy(self)
+        other.edges = self._usable(edges)
+        other.origin = self.origin._replace(edges=edges)
+        other.identity = f"{self._hash} {edges}"
+        return other
 
     @classmethod
     def from_pretrained(

@@ -68,14 +68,15 @@ class Cuts:
     Args:
         segmenter: computes the soft masks.
         most: most pixels of one photograph, and of all that stay in memory together; up to 8 bytes each.
+        room: for the pixels of all that are worked on; its own if None.
     """
 
-    def __init__(self, segmenter: HasSoftMask, most: int) -> None:
+    def __init__(self, segmenter: HasSoftMask, most: int, room: Room | None = None) -> None:
         self.segmenter, self.most = segmenter, most
         self.cleaning = cleaning_for(getattr(segmenter, "edges", "guided"), CLEANING)  # stand-ins have none
         self._kept: OrderedDict[tuple[str, int], Cut] = OrderedDict()
         self._lock = threading.Lock()
-        self.room = Room(MAX_PIXELS)  # large photographs wait for each other
+        self.room = room or Room(MAX_PIXELS)  # large photographs wait for each other
 
     def of(self, path: Path) -> Cut:
         """The upright photograph and the network's soft mask of it. Raises DataError, without the folder's name."""
@@ -124,7 +125,7 @@ class Cuts:
         try:
             return read_photo(path, most=self.most, take=take, most_bytes=MOST_BYTES)
         except DataError as error:
-            raise DataError(str(error).replace(printable(path), printable(path.name))) from None
+            raise type(error)(str(error).replace(printable(path), printable(path.name))) from None
 
     def ground(self, path: Path) -> Ground:
         """A picture as the ground of cut-outs. Raises DataError, without the folder's name."""

@@ -1,10 +1,11 @@
-"""What stands between the network and gradio: served routes, sizes, headers, the port, and the disk that is used."""
+"""What stands between the network and what answers: served routes, sizes, headers, the port, and disk used."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ipaddress
+import json
 import os
 import re
 import socket
@@ -30,6 +31,9 @@ _SERVED = re.compile(
     r"|(?:call|run|heartbeat)/.+|file=(?!.*://).+))/?",
     re.S,
 )
+API_ROUTES = frozenset({"/segment", "/model", "/health", "/openapi.json"})
+"""Those of the HTTP interface beside the page (`redoseg.web.api`)."""
+
 _HEADERS = [
     (
         b"content-security-policy",  # the browser loads nothing from elsewhere, whatever a later gradio asks for
@@ -40,40 +44,46 @@ _HEADERS = [
 ]
 
 
-class _TooLarge(Exception):
-    pass
+class TooLarge(Exception):
+    """More was sent than is taken, in words."""
 
 
 class Guard:
     """An ASGI application that passes what the page needs to another, and refuses the rest with a line of text.
 
+    What is for the HTTP interface goes there, and is refused with a line of JSON.
+
     It refuses unknown routes (404), requests that are too large (413), and requests for another host or from
     another page (403).
 
     Args:
-        app: the application that answers what is passed on.
+        app: the application that answers what is passed on; None where there is only the HTTP interface.
         upload: most bytes of the files in an upload.
         hosts: names by which a request may call this host; any name if empty. Without this list, a page elsewhere
             whose name resolves to this computer could read what a loopback address serves.
         others: names that a proxy in front is called by: a request from a page there is not from elsewhere.
         root: the path below which a proxy serves the page; a proxy may remove it or not.
+        api: the application of the HTTP interface, which takes files of at most `api_upload` bytes.
         sweep: is called after each upload, and deletes the oldest files if there are too many.
     """
 
     def __init__(
         self,
         app: Any,
-        upload: int,
+        upload: int = 0,
         hosts: frozenset[str] = frozenset(),
         others: frozenset[str] = frozenset(),
         sweep: Callable[[], None] | None = None,
         root: str = "",
+        api: Any = None,
+        api_upload: int = 0,
     ) -> None:
         self.app, self.upload, self.hosts, self.others, self.sweep = app, upload, hosts, others, sweep
+        self.api, self.api_upload = api, api_upload
         self.root = urllib.parse.urlsplit(root).path.rstrip("/")
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" and self.app is not None:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
@@ -82,19 +92,26 @@ class Guard:
         if self.root and path.startswith(self.root + "/"):
             path = path[len(self.root) :]
             scope = scope | {"path": path, "raw_path": path.encode()}
-        # what surrounds a file in a form is small
-        most = self.upload + _TEXT if path.rstrip("/").endswith("/upload") else _TEXT
+        for_api = self.api is not None and path in API_ROUTES
+        uploads = path.rstrip("/").endswith("/upload")
+        largest = self.api_upload if for_api else self.upload if uploads else 0
+        most = largest + _TEXT  # what surrounds a file in a form is small
+
+        async def refuse(status: int, why: str) -> None:
+            await _refuse(send, status, why, as_json=for_api or self.app is None)
+
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self.hosts and _name(host) not in self.hosts | self.others:
-            return await _refuse(send, 403, "This page is only for the computer that serves it.")
+            return await refuse(403, "This page is only for the computer that serves it.")
         if headers.get(b"sec-fetch-site") == b"cross-site" or _elsewhere(headers.get(b"origin"), host, self.others):
-            return await _refuse(send, 403, "Other pages may not send requests to this page.")
-        if not _SERVED.fullmatch(path):
-            return await _refuse(send, 404, "This page has no such address.")
+            return await refuse(403, "Other pages may not send requests to this page.")
+        if not for_api and (self.app is None or not _SERVED.fullmatch(path)):
+            there = f" Choose one of {', '.join(sorted(API_ROUTES))}." if self.app is None else ""
+            return await refuse(404, f"This page has no such address.{there}")
         stated = headers.get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > most:
             await _read_on(receive)
-            return await _refuse(send, 413, _too_large(most))
+            return await refuse(413, _too_large(most))
         got, started = 0, False
 
         async def counted() -> Any:
@@ -102,7 +119,8 @@ class Guard:
             message = await receive()
             got += len(message.get("body", b""))
             if got > most:
-                raise _TooLarge
+                await _read_on(receive)
+                raise TooLarge(_too_large(most))
             return message
 
         async def answered(message: dict[str, Any]) -> None:
@@ -113,21 +131,20 @@ class Guard:
             await send(message)
 
         try:
-            await self.app(scope, counted, answered)
-            if self.sweep is not None and path.rstrip("/").endswith("/upload"):
+            await (self.api if for_api else self.app)(scope, counted, answered)
+            if self.sweep is not None and uploads:
                 await asyncio.to_thread(self.sweep)
-        except _TooLarge:
+        except TooLarge as error:
             if not started:
-                await _read_on(receive)
-                await _refuse(send, 413, _too_large(most))
+                await refuse(413, str(error))
         except Exception as error:  # gradio's, over a request that no browser sends
             if started:  # such as events for a page that is not known; whoever waits for them hears that it is over
                 with contextlib.suppress(Exception):
                     await send({"type": "http.response.body", "body": b""})
                 return
             if type(error).__name__ == "FnIndexInferError":
-                return await _refuse(send, 404, "This page has no such call. /gradio_api/info lists those it has.")
-            await _refuse(send, 400, f"The request is not valid ({type(error).__name__}).")
+                return await refuse(404, "This page has no such call. /gradio_api/info lists those it has.")
+            await refuse(400, f"The request is not valid ({type(error).__name__}).")
 
 
 def _too_large(most: int) -> str:
@@ -154,10 +171,11 @@ async def _read_on(receive: Any) -> None:
                 more = (await receive()).get("more_body", False)
 
 
-async def _refuse(send: Any, status: int, why: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"), *_HEADERS]
+async def _refuse(send: Any, status: int, why: str, as_json: bool = False) -> None:
+    kind = b"application/json" if as_json else b"text/plain; charset=utf-8"
+    headers = [(b"content-type", kind), (b"connection", b"close"), *_HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": why.encode()})
+    await send({"type": "http.response.body", "body": (json.dumps({"error": why}) if as_json else why).encode()})
 
 
 def tidy(folder: Path, seconds: float, most: int) -> None:

@@ -1,4 +1,6 @@
-"""The page: drop a photograph and see its mask, cut-out and redrawings; a second tab shows how training goes.
+"""The page: drop a photograph and see its mask, cut-out and redrawings; another tab shows how training goes.
+
+The HTTP interface (`redoseg.web.api`) is served beside it, or alone.
 
 It works without internet. It bounds what comes in: bytes of a request, pixels of a photograph, waiting and running
 jobs, and bytes on disk. All files are in one temporary folder, which is deleted when the page ends.
@@ -14,10 +16,11 @@ import shutil
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from redoseg.errors import ConfigError
+from redoseg.errors import ConfigError, MissingError
 from redoseg.files import check_folder, describe_error, printable, temporary_folder
 from redoseg.images.read import list_images
 from redoseg.inference.devices import Device
@@ -26,6 +29,7 @@ from redoseg.inference.redraw_files import redrawings
 from redoseg.inference.segmenter import Segmenter
 from redoseg.web.cuts import Cuts
 from redoseg.web.guard import EXAMPLES_FOLDER, Guard, free_port, is_loopback, tidy
+from redoseg.web.limits import Limits
 from redoseg.web.progress import run_progress
 
 if TYPE_CHECKING:
@@ -63,8 +67,9 @@ def serving(
     allow_host: Sequence[str] = (),
     root_path: str = "",
     corrected: Path | None = None,
+    page: bool = True,
 ) -> Iterator[str]:
-    """Serve the page within the block; yields its address.
+    """Serve page and HTTP interface within the block; yields the address.
 
     Args:
         model: as `Segmenter` takes it.
@@ -78,26 +83,38 @@ def serving(
         allow_host: names by which a proxy may call this page, beside its own.
         root_path: the path below which a proxy serves it.
         corrected: a folder for corrected masks and their photographs; they are offered for download if None.
+        page: without it the HTTP interface is served alone, which needs no gradio.
 
     Raises ModelError, DataError or ConfigError before anything is served. Within the block the environment is
     gradio's: no proxy, and no access to Hugging Face's hub.
     """
-    if not 0 < max_mb <= 1024 or not 0 < max_megapixels <= 128:
-        raise ConfigError(
-            f"--max-mb is {max_mb:g} and --max-megapixels {max_megapixels:g}. They must be above 0, and at most 1024 "
-            "MB and 128 million pixels."
-        )
+    limits = Limits.of(max_mb, max_megapixels)
     port = free_port(host, port)
     if corrected is not None:
         check_folder(corrected, "--corrected")
+    if page and find_spec("gradio") is None:
+        raise MissingError.of("gradio", "serve")
+    from redoseg.web.api import Api
+    from redoseg.web.listen import listening
+
     segmenter = Segmenter(model, trust=trust, device=device)
     for run in runs:
         run_progress(run)
     tries = list_images(examples).images[:EXAMPLES] if examples else []
-    redraw = find_redraw(model, trust)
+    redraw = find_redraw(model, trust) if page else None
+    guarded: dict[str, Any] = {
+        "hosts": frozenset({"localhost", "127.0.0.1", "[::1]", host}) if is_loopback(host) else frozenset(),
+        "others": frozenset(name.lower() for name in allow_host),
+        "root": root_path,
+        "api": Api(segmenter, limits),
+        "api_upload": limits.file_bytes,
+    }
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())  # once for all threads: see segment_paths
         warnings.simplefilter("ignore")
+        if not page:
+            yield stack.enter_context(listening(Guard(None, **guarded), host, port))
+            return
         folder = stack.enter_context(temporary_folder("page"))
         stack.enter_context(_environment(folder))
         samples = [folder / EXAMPLES_FOLDER / str(i) / path.name for i, path in enumerate(tries)]
@@ -111,11 +128,10 @@ def serving(
         def sweep() -> None:
             tidy(folder, _KEPT, _DISK)
 
-        cuts = Cuts(segmenter, round(max_megapixels * 1e6))
+        cuts = Cuts(segmenter, limits.pixels, limits.room)
         answers = Answers(cuts, redraw, runs, folder, sweep, corrected)
-        address, close = _launch(
-            build_page(answers, samples), host, port, round(max_mb * 2**20), tuple(allow_host), root_path, sweep
-        )
+        guarded |= {"upload": max(limits.file_bytes, _TOGETHER), "sweep": sweep}
+        address, close = _launch(build_page(answers, samples), host, port, limits.file_bytes, guarded)
         stack.callback(close)
         stack.enter_context(_tidying(sweep))
         yield address
@@ -161,22 +177,14 @@ def _tidying(sweep: Callable[[], None]) -> Iterator[None]:
 
 
 def _launch(
-    page: gr.Blocks,
-    host: str,
-    port: int,
-    max_bytes: int,
-    allowed: Sequence[str],
-    root_path: str,
-    sweep: Callable[[], None],
+    page: gr.Blocks, host: str, port: int, max_bytes: int, guarded: dict[str, Any]
 ) -> tuple[str, Callable[[], None]]:
-    """Start to serve the page; returns its address, and what ends it."""
+    """Start to serve the page behind a Guard with these arguments; returns its address, and what ends it."""
     import gradio as gr
     from starlette.middleware import Middleware
 
     from redoseg.web.head import CSS, HEAD
 
-    hosts = frozenset({"localhost", "127.0.0.1", "[::1]", host}) if is_loopback(host) else frozenset()
-    others = frozenset(name.lower() for name in allowed)
     try:
         page.launch(
             server_name=f"[{host}]" if ":" in host and "[" not in host else host,
@@ -186,7 +194,7 @@ def _launch(
             inline=False,
             prevent_thread_lock=True,
             max_file_size=max_bytes,
-            root_path=root_path or None,
+            root_path=guarded["root"] or None,
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
@@ -197,13 +205,7 @@ def _launch(
             ),
             css=CSS,
             head=HEAD,
-            app_kwargs={
-                "middleware": [
-                    Middleware(
-                        Guard, upload=max(max_bytes, _TOGETHER), hosts=hosts, others=others, sweep=sweep, root=root_path
-                    )
-                ]
-            },
+            app_kwargs={"middleware": [Middleware(Guard, **guarded)]},
         )
     except OSError as error:
         raise ConfigError(

@@ -224,6 +224,17 @@ def test_the_endpoint_gives_what_the_command_line_writes(
     assert segmented(page, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
 
 
+def test_the_http_interface_is_beside_the_page(page: Page, photograph: Path, expected: dict[str, bytes]) -> None:
+    for kind, content in expected.items():
+        jpeg = {"Content-Type": "image/jpeg"}
+        assert answer(page, f"segment?as={kind}", photograph.read_bytes(), **jpeg) == (200, content)
+    assert json.loads(answer(page, "model")[1])["name"] == "flowers"
+    assert "/segment" in json.loads(answer(page, "openapi.json")[1])["paths"]
+    status, said = answer(page, "segment", bytes(1_100_000), **{"Content-Type": "image/png"})
+    assert (status, "more than 1 MB" in json.loads(said)["error"]) == (413, True)
+    assert answer(page, "model", Host="evil.example")[0] == 403
+
+
 def unpacked(page: Page, path: str) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(answer(page, "gradio_api/file=" + urllib.parse.quote(path))[1])) as packed:
         return {name: packed.read(name) for name in packed.namelist()}
@@ -493,6 +504,8 @@ def test_the_page_works_behind_a_proxy(
             assert segmented(seen, photograph) == [expected["mask"], expected["cutout"], expected["soft"]]
             assert answer(seen, "config", Origin="https://evil.example")[0] == 403
             assert answer(seen, "gradio_api/vibe-code")[0] == 404
+            jpeg = {"Content-Type": "image/jpeg"}
+            assert answer(seen, "segment", photograph.read_bytes(), **jpeg) == (200, expected["mask"])
         finally:
             server.shutdown()
 

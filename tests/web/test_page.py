@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from redoseg.cli.main import run_command
 from redoseg.data.shapes import generate
@@ -907,6 +907,31 @@ def test_drop_see_the_mask_and_save_it(tab: Any, photograph: Path, expected: dic
     tab.get_by_text("at a threshold of 0.80").wait_for()
     mask = opened(saved(tab, "mask")[1])
     assert 0 < mask.mean() < opened(expected["mask"]).mean()
+
+
+@pytest.mark.slow
+def test_a_photograph_is_pasted_from_the_clipboard(page: Page, browser: Any, photograph: Path) -> None:
+    """Put there as another program does, and taken by the page's own button; browsers make it a PNG file."""
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    tab = context.new_page()
+    tab.goto(page.address)
+    with Image.open(photograph) as image:
+        content = io.BytesIO()
+        ImageOps.exif_transpose(image).save(content, "PNG")
+    tab.evaluate(
+        """async content => {
+            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+            const photo = new Blob([bytes], {type: "image/png"});
+            await navigator.clipboard.write([new ClipboardItem({"image/png": photo})]);
+        }""",
+        b64encode(content.getvalue()).decode(),
+    )
+    tab.click("#photo [aria-label='Paste from clipboard']")
+    tab.get_by_text("300 × 200 pixels").wait_for()
+    mask = opened(saved(tab, "mask")[1])
+    context.close()
+    alone = Segmenter("flowers")(Image.open(io.BytesIO(content.getvalue())))
+    assert np.array_equal(mask > 0, alone)
 
 
 @pytest.mark.slow

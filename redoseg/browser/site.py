@@ -13,12 +13,13 @@ import html
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
 import redoseg
 from redoseg.browser.runtime import VERSION, OnBytes, Runtime, find_runtime
+from redoseg.browser.space import CARD, space_card
 from redoseg.files import at_home, whole_folder, write_atomic
 from redoseg.inference.model_file import find_model
 from redoseg.inference.redraw import RedrawModel, can_redraw
@@ -33,9 +34,10 @@ SCRIPTS = ("resize", "guided", "clean", "photo", "segmenter", "cut", "redraw", "
 def write_site(
     model: str | Path,
     out: str | Path,
-    notes: Iterable[str] = (),
+    notes: Sequence[str] = (),
     runtime: Path | None = None,
     on_bytes: OnBytes | None = None,
+    space: str | None = None,
 ) -> int:
     """Write the folder `out` with the page of a model; returns its size in bytes.
 
@@ -45,6 +47,7 @@ def write_site(
         notes: texts for the foot of the page, such as the licence of the weights.
         runtime: a local copy of ONNX Runtime Web, as `find_runtime` takes it.
         on_bytes: called while it is fetched.
+        space: the licence of the weights, or "", to make the folder of a Space on Hugging Face's hub; None for none.
 
     Raises ModelError if there is no model, RedosegError if `out` exists, DataError if it cannot be written or ONNX
     Runtime Web cannot be fetched.
@@ -57,6 +60,8 @@ def write_site(
             networks["redraw-model"] = find_model(model, REDRAW_FILE).content
         page = page_of(about(segmenter, drawing), networks, find_runtime(runtime, on_bytes), notes)
         files = {PAGE: page, WORKER: _packaged(WORKER)}
+        if space is not None:
+            files[CARD] = space_card(segmenter.name, segmenter.size, space, list(notes))
         for name, text in files.items():
             write_atomic(partial / name, text.encode())
         return sum((partial / name).stat().st_size for name in files)

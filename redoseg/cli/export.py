@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from redoseg.cli.console import DONE, note_unfinished, progress, say
@@ -15,10 +16,10 @@ def run_export(arguments: Sequence[str]) -> int:
     command = parse(Export, "export", arguments)
     check_folder(command.out)
     note_unfinished(command.model)
-    if command.web:
+    if command.web or command.space:
         return _export_page(command)
     if command.runtime is not None:
-        raise ConfigError("--runtime is for a page only: add --web, or remove --runtime.")
+        raise ConfigError("--runtime is for a page only: add --web or --space, or remove --runtime.")
     from redoseg.sharing.model_card import Statements
     from redoseg.sharing.model_folder import export_run
 
@@ -42,8 +43,11 @@ def _export_page(command: Export) -> int:
     }
     notes = [f"{what}: {text}" for what, text in statements.items() if text]
     with progress("ONNX Runtime Web", in_bytes=True) as advance:
-        size = write_site(command.model, command.out, notes, command.runtime, advance)
+        space = command.licence if command.space else None
+        size = write_site(command.model, command.out, notes, command.runtime, advance, space)
     say(f"page: {command.out / PAGE} ({size / 1e6:.2f} MB with the model); open it in a browser, or publish the folder")
+    if command.space:
+        say(f"to publish it: hf upload user/name {shlex.quote(str(command.out))} . --repo-type space")
     if not command.licence:
         say("note: the page contains the weights; --licence would say what may be done with them")
     return DONE

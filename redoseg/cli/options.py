@@ -283,19 +283,21 @@ class Redraw:
 class Export:
     """Make a model folder of a run, to share: config, weights, mask.onnx, redraw.onnx, and a model card.
 
-    With --web, make a page that segments in a browser, without a network.
+    With --web, make a page that segments in a browser, without a network; with --space, such a page as a Space.
     """
 
     model: tyro.conf.Positional[str]
-    """Run folder, whose last checkpoint is exported; with --web also a model folder or the name of weights in the
-    package [path or name]"""
+    """Run folder, whose last checkpoint is exported; with --web or --space also a model folder or the name of weights
+    in the package [path or name]"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to make [folder]"""
     web: bool = False
     """Make one page, index.html, with the weights and ONNX Runtime Web in it, which is fetched from the npm registry
     once [true/false]"""
+    space: bool = False
+    """Make the folder of a static Space for Hugging Face's hub: the page of --web, and a README.md [true/false]"""
     runtime: Path | None = None
-    """With --web, a local copy of ONNX Runtime Web: the file that `npm pack` gives, or its folder [path]"""
+    """With --web or --space, a local copy of ONNX Runtime Web: the file that `npm pack` gives, or its folder [path]"""
     licence: str = ""
     """Licence of the weights for the card or the page, such as apache-2.0 [identifier or text]"""
     data_note: str = ""

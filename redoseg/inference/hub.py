@@ -15,6 +15,13 @@ HUB = "hf://"  # before user/name of a model on the hub
 _REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
+def licence_identifier(said: str) -> str:
+    """A licence as the hub's cards have it: what was said if that is an identifier such as apache-2.0."""
+    if not said:
+        return "unknown"
+    return "other" if " " in said else said
+
+
 def local_or_fetched(
     model: str | Path,
     files: Sequence[str],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from redoseg.config.schema import Config
+from redoseg.inference.hub import licence_identifier
 from redoseg.run_folder import About, labels_in_words
 from redoseg.train.report import NAMES
 
@@ -30,10 +31,8 @@ def write_card(name: str, config: Config, about: About, sizes: dict[str, int], s
 
     `about` is what the model folder's config.json says; `sizes` are the files' in bytes.
     """
-    said = [value for value in (statements.licence,) if value]
-    identifier = said[0] if said and " " not in said[0] else "other" if said else "unknown"
     header = {
-        "license": identifier,
+        "license": licence_identifier(statements.licence),
         "library_name": "redoseg",
         "pipeline_tag": "image-segmentation",
         "tags": ["redoseg", "onnx", "unsupervised", "image-segmentation", "foreground-segmentation"],

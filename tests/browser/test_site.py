@@ -212,6 +212,28 @@ def test_what_cannot_be_exported(package: Path, tmp_path: Path, trained: Any) ->
     assert about["size"] == Segmenter(trained.folder).size
 
 
+def test_a_space_is_the_page_with_a_card(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    yaml = pytest.importorskip("yaml")
+    said = ("--licence", "cc-by-4.0", "--limits", "Only tulips: red ones.")
+    command = ["export", "flowers", "--runtime", str(package), *said, "-o"]
+    for folder, how in (("space", "--space"), ("site", "--web")):
+        assert run_command([*command, str(tmp_path / folder), how]) == 0
+    names = sorted(path.name for path in (tmp_path / "space").iterdir())
+    assert names == ["README.md", "index.html", "worker.js"]
+    for name in names[1:]:
+        assert (tmp_path / "space" / name).read_bytes() == (tmp_path / "site" / name).read_bytes()
+    empty, head, text = (tmp_path / "space" / "README.md").read_text().split("---\n")
+    header = yaml.safe_load(head)
+    assert not empty
+    assert (header["sdk"], header["license"], header["title"]) == ("static", "cc-by-4.0", "redoseg: flowers")
+    assert (tmp_path / "space" / header["app_file"]).is_file()
+    known = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {header["colorFrom"], header["colorTo"]} <= known
+    assert len(header["short_description"]) <= 60  # more is refused by the hub
+    assert "Limits: Only tulips: red ones." in text
+    assert "hf upload" in capsys.readouterr().out
+
+
 def test_a_runtime_is_for_a_page(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--runtime is for a page only: add --web, or remove --runtime\."):
+    with pytest.raises(ConfigError, match=r"--runtime is for a page only: add --web or --space, or remove --runtime\."):
         run_command(["export", "runs/mine", "-o", str(tmp_path / "out"), "--runtime", "x.tgz"])

@@ -17,8 +17,9 @@ from PIL import Image, ImageCms
 from redoseg.data import open_data, prepare
 from redoseg.images.colour import matrix_profile
 from redoseg.images.photo import Photo, SoftMask
+from redoseg.inference.given import as_photo
 from redoseg.inference.segment_files import segment_paths
-from redoseg.inference.segmenter import Segmenter, as_photo
+from redoseg.inference.segmenter import Segmenter
 from redoseg.web.cuts import Cuts
 
 SIDE = 16

@@ -25,6 +25,7 @@ EXTRAS = {  # optional part of the package -> modules that it brings
     "measure": ("skimage",),
     "matting": ("pymatting",),
     "video": ("av",),
+    "tiff": ("tifffile",),
 }
 
 

@@ -149,6 +149,10 @@ class Segment:
     edges: Literal["guided", "plain", "grabcut"] = "guided"
     """guided: a mask takes its edges from the photograph; plain: it is the network's, enlarged; grabcut: the colours
     of object and ground move the edge, which is better where these differ, and slower [name]"""
+    tiles: int = 0
+    """Show the network a large picture part by part: the side of a tile, which is as much as one picture of the
+    training showed. Very large TIFF files are then read part by part, with the part `tiff` of redoseg; 0 shows whole
+    pictures [pixels]"""
     label: str = ""
     """What the object is called in files of labelling tools; the model's name if not given [name]"""
     threads: int = 0

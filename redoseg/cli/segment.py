@@ -24,7 +24,12 @@ def segment(command: Segment) -> int:
     check_threshold(command.threshold)
     cleaning = Cleaning(command.smallest_part, command.largest_hole) if command.clean else None
     segmenter = Segmenter(
-        command.model, command.threads or None, command.edges, trust=command.trust, device=command.device
+        command.model,
+        command.threads or None,
+        command.edges,
+        trust=command.trust,
+        device=command.device,
+        tiles=command.tiles,
     )
     note_unfinished(command.model)
     with progress("segmenting") as advance:

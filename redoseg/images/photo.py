@@ -194,6 +194,36 @@ class Photo:
         return image.convert("L" if grey else "RGB"), alpha
 
 
+@dataclass(frozen=True)
+class Window(Photo):
+    """Part of a photograph, as a photograph of its own."""
+
+    of_photo: Photo | None = None
+    box: Part = (0, 0, 0, 0)
+
+    @classmethod
+    def of(cls, photo: Photo, box: Part) -> Window:
+        """The part `box` of a photograph."""
+        return cls(photo.stored, photo.turn, photo.transparent, None, photo.described, "", photo, box)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.box[2] - self.box[0], self.box[3] - self.box[1]
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+    @property
+    def _is_rgb(self) -> bool:
+        return False
+
+    def _values(self, part: Part) -> tuple[Image.Image, Image.Image | None]:
+        assert self.of_photo is not None
+        left, top = self.box[:2]
+        return self.of_photo._values((part[0] + left, part[1] + top, part[2] + left, part[3] + top))
+
+
 def _over_white(rgb: Image.Image, alpha: Image.Image | None) -> Image.Image:
     if alpha is None:
         return rgb
@@ -368,6 +398,10 @@ class SoftMask:
             return self._make(part)
         left, top, right, bottom = part
         return self.whole()[top:bottom, left:right]
+
+    def made(self, part: Part) -> NDArray[np.float32]:
+        """(h, w) of a part, of which nothing is kept."""
+        return self._make(part)
 
     def whole(self) -> NDArray[np.float32]:
         """All of it, (H, W): 4 bytes for each pixel."""

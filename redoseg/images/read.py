@@ -24,6 +24,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from redoseg.errors import DataError, FormatError, TooLargeError
 from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
 from redoseg.images import cut_short
+from redoseg.images.big_tiff import is_tiff, read_big_tiff
 from redoseg.images.colour import MAX_EXIF
 from redoseg.images.decoding_cost import MOST_BYTES, advice, bytes_to_decode
 from redoseg.images.kinds import HEAD, is_heic, listed, register_heif, what_it_is
@@ -245,6 +246,25 @@ def _memory_of(image: ImageFile.ImageFile, file: IO[bytes], pixels: int, path: P
         f"{printable(path)}: decoding it takes {needed // 10**6:,} MB, as it is a {name} of {pixels // 10**6} million "
         f"pixels, but at most {most // 10**6} MB are used; {advice(kind)}"
     )
+
+
+def big_tiff(path: Path, most: int = MAX_PIXELS) -> Photo | None:
+    """A TIFF file that `read_photo` would refuse for its size, which stays on disk; None for any other file.
+
+    Raises DataError like `read_photo`, MissingError without tifffile.
+    """
+    if not (path.is_file() and is_tiff(path)):
+        return None
+    if path.stat().st_size <= MAX_BYTES:
+        with (
+            one_line(path, most),
+            contextlib.suppress(Image.DecompressionBombError),
+            _opened(path) as file,
+            _image(path, _defused(file)) as image,
+        ):
+            if image.width * image.height <= most:
+                return None
+    return read_big_tiff(path)
 
 
 def read_numbers(path: str | Path) -> Image.Image:

@@ -187,7 +187,7 @@ def _received(sent: list[Any]) -> Plans:
 def _one_thread(plans: Plans) -> Segmenter:
     origin = plans.origin
     assert origin is not None
-    return Segmenter(origin.model, 1, origin.edges, trust=origin.trust, device=origin.device)
+    return Segmenter(origin.model, 1, origin.edges, trust=origin.trust, device=origin.device, tiles=origin.tiles)
 
 
 def _cores(ray: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from redoseg.images.draw import encoded, tile_of
 from redoseg.images.labels.entry import Entry
 from redoseg.images.objects import Described, Found, objects_of
 from redoseg.images.photo import Part, Photo, SoftMask
+from redoseg.images.read import MAX_PIXELS, big_tiff, read_photo
 from redoseg.inference.labelling import FileEach, Journal, OneFile
 from redoseg.inference.object_mask import cleaned, object_of
 from redoseg.inference.request import Request, digest_of
@@ -148,6 +149,21 @@ class Work:
     def label(self) -> str:
         """What the object is called."""
         return self.request.label or self.segmenter.name
+
+    def read(
+        self, job: Job, most: int = MAX_PIXELS, take: Callable[[int], None] | None = None, most_bytes: int | None = None
+    ) -> Photo:
+        """The photograph of a job, as by `read_photo`; a TIFF file that is too large for that stays on disk.
+
+        The latter only where the model sees it in tiles. Raises DataError.
+        """
+        if job.content is None and isinstance(job.image, Path) and getattr(self.segmenter, "tiles", 0) > 0:
+            large = big_tiff(job.image, most)
+            if large is not None:
+                if take is not None:
+                    take(most)  # its mask alone has as many bytes
+                return large
+        return read_photo(job.image, most=most, content=job.content, take=take, most_bytes=most_bytes)
 
     def plan(self, job: Job) -> Plan:
         """What is to be made: with --skip-existing what is missing, else all."""

@@ -18,10 +18,11 @@ from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.photo import Photo
+from redoseg.inference.given import ImageLike, as_photo
 from redoseg.inference.hub import HUB
 from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import Network, expanded, fetched, find_model, weights
-from redoseg.inference.segmenter import Edges, ImageLike, Segmenter, as_photo
+from redoseg.inference.segmenter import Edges, Segmenter
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, REDRAW_FILE
 
 LARGEST = 1024  # longer side of a result [pixels]

@@ -16,7 +16,7 @@ from redoseg.images.clean import Cleaning
 from redoseg.images.cut_short import notes_of
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.packing import SUFFIXES, PictureFormat
-from redoseg.images.read import MAX_BYTES, MAX_PIXELS, read_photo
+from redoseg.images.read import MAX_BYTES, MAX_PIXELS
 from redoseg.images.shards import PARQUET, TAR, is_shard
 from redoseg.inference import streams
 from redoseg.inference.doubt import is_doubtful
@@ -217,7 +217,7 @@ def _check_sent(sources: Sequence[Place], several: bool, request: Request) -> No
 def _send(segmenter: Segmenter, job: Job, request: Request) -> SegmentReport:
     """The result of one picture, to standard output."""
     work = Work(segmenter, request, Places(Path(), request), set(), root=_folder_name(job.image))
-    made = work.make(read_photo(job.image, content=job.content), job, work.plan(job))
+    made = work.make(work.read(job), job, work.plan(job))
     for kind, entry in made.entries.items():
         form = request.format_of(kind)
         assert isinstance(form, OneFile)
@@ -274,7 +274,7 @@ def _segment_one(segmenter: Segmenter, job: Job, out: Place, request: Request, o
         refused = work.refused(job, plan)
         if refused:
             raise RedosegError(refused)
-        made = work.make(read_photo(job.image, content=job.content), job, plan)
+        made = work.make(work.read(job), job, plan)
         written = work.write(made)
         shared.add(made.entries, None)
         written += shared.write()

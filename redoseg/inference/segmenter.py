@@ -6,34 +6,31 @@ import contextlib
 import copy
 import hashlib
 import operator
-import os
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, get_args, overload
+from typing import Literal, NamedTuple, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError, ModelError
-from redoseg.files import at_home, describe_error
 from redoseg.images.clean import Cleaning
 from redoseg.images.guided import bilinear_mask, grabcut_mask, guided_mask
-from redoseg.images.photo import Photo, SoftMask, parts, to_photo
-from redoseg.images.read import read_photo
+from redoseg.images.photo import Photo, SoftMask, parts
 from redoseg.inference.devices import Device
+from redoseg.inference.given import ImageLike, as_photo
 from redoseg.inference.hub import local_or_fetched
 from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import ModelFile, Network, find_model
 from redoseg.inference.object_mask import CLEANING, HALF, check_threshold, cleaned, object_of
+from redoseg.inference.tiles import LEAST_SIDE, tiled_mask
 from redoseg.run_folder import CONFIG_FILE, MODEL_FILE
 from redoseg.system import cores, in_order, opencv
 
 _HUGE = 2**26  # pixels; the soft mask of a larger image is exact to 0.00001, and takes less memory on its way
 
-ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Photo
-"""A path, what a picture file contains or such a file that is open, a PIL image, or an array or tensor."""
 Edges = Literal["guided", "plain", "grabcut"]
 
 
@@ -55,6 +52,7 @@ class Origin(NamedTuple):
     edges: Edges
     trust: bool
     device: Device
+    tiles: int = 0
 
 
 class Segmenter:
@@ -69,6 +67,8 @@ class Segmenter:
             slower.
         trust: take a model file with operators that redoseg does not write. Such a file can use any memory and time.
         device: where the network is computed: "cpu", "cuda", "coreml", "directml" or "openvino".
+        tiles: side of the tiles in which the network sees a picture that is larger, one by one [pixels]; 0 shows it
+            whole pictures.
 
     Raises:
         ModelError: there is no mask extractor there, or one that is not trusted; grabcut with more than two regions.
@@ -98,6 +98,7 @@ class Segmenter:
         *,
         trust: bool = False,
         device: Device = "cpu",
+        tiles: int = 0,
     ) -> None:
         try:
             threads = None if threads is None else operator.index(threads)
@@ -106,22 +107,30 @@ class Segmenter:
         if threads is not None and threads < 1:
             raise ModelError(f"the number of threads is {threads}, but must be 1 or more: choose another number")
         check_edges(edges)
+        if tiles and tiles < LEAST_SIDE:
+            raise DataError(
+                f"the side of tiles is {tiles}, but must be {LEAST_SIDE} pixels or more; choose a larger one"
+            )
         found = model if isinstance(model, ModelFile) else find_model(model)
         self._network = network = Network(found, {"picture": 4, "masks": 4}, trust, device)
         self.name, self.size, self.value_range = network.name, network.size, network.value_range
         self.regions, self.object_region = network.regions, network.object_region
         self.threads = threads or cores()
         self.edges = self._usable(edges)
-        self.origin = Origin(found, self.edges, trust, device)
+        self.tiles = tiles
+        self.origin = Origin(found, self.edges, trust, device, tiles)
         self._hash = hashlib.blake2b(found.content, digest_size=16).hexdigest()
-        self.identity = f"{self._hash} {self.edges}"
+        self.identity = self._identified()
+
+    def _identified(self) -> str:
+        return f"{self._hash} {self.edges}" + (f" {self.tiles}" if self.tiles else "")
 
     def with_edges(self, edges: Edges) -> Segmenter:
         """The same network with other edges. Raises ModelError or MissingError as the class does."""
         other = copy.copy(self)
         other.edges = self._usable(edges)
         other.origin = self.origin._replace(edges=edges)
-        other.identity = f"{self._hash} {edges}"
+        other.identity = other._identified()
         return other
 
     @classmethod
@@ -203,6 +212,11 @@ class Segmenter:
         """Soft masks (N, n, S, S) of RGB images or photographs of any size, as the network gives them."""
         return self._run(self._reduced(images))
 
+    def _seen(self, photos: Sequence[Photo]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """What the network sees of photographs (N, S, S, 3), and the soft masks of their object (N, S, S)."""
+        reduced = self._reduced(photos)
+        return reduced, self._run(reduced)[:, self.object_region]
+
     def _values(self, reduced: NDArray[np.uint8]) -> NDArray[np.float32]:
         factor, offset = self.value_range
         planes = reduced.transpose(0, 3, 1, 2).astype(np.float32)
@@ -275,6 +289,8 @@ class Segmenter:
         Errors are as in `predict`.
         """
         way = self._usable(edges)
+        if self.tiles and max(photo.size) > self.tiles:
+            return tiled_mask(photo, self.tiles, self._seen, partial(_upsampled, edges=way), _confidence)
         reduced = np.asarray(photo.resized((self.size, self.size)))
         mask = self._run(reduced[None])[0, self.object_region]
         return _upsampled(mask, reduced, photo, way), _confidence(mask)
@@ -363,84 +379,3 @@ def _confidence(mask: NDArray[np.float32]) -> float:
     """1 minus the mean entropy of a soft mask's pixels [bits]: 1 where it is all 0 and 1, 0 where all is 0.5."""
     p = mask.astype(np.float64).clip(1e-6, 1 - 1e-6)
     return float(1 + (p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean())
-
-
-def as_photo(image: ImageLike) -> Photo:
-    """A file, image, array or tensor as upright RGB. Raises DataError for any other value."""
-    if isinstance(image, Photo):
-        return image
-    if isinstance(image, (str, os.PathLike)):
-        return read_photo(at_home(os.fsdecode(image)))
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return read_photo("the bytes", content=bytes(image))
-    if isinstance(image, Image.Image):
-        return _of_pil(image)
-    if hasattr(image, "read"):
-        return _of_open_file(image)  # type: ignore[arg-type]
-    if not hasattr(image, "__array__"):
-        raise DataError(
-            f"the image is of type {type(image).__name__}, but must be a path, bytes, an open file, a PIL image, an "
-            "array or a tensor"
-        )
-    return _of_pil(Image.fromarray(_pixels(image)))
-
-
-def _of_pil(image: Image.Image) -> Photo:
-    try:
-        if image.width * image.height == 0:
-            raise ValueError("it has no pixels")
-        image.load()
-        return to_photo(image)
-    except Exception as error:  # a file that is closed or cut off is noticed here, where its pixels are needed
-        raise DataError(f"the PIL image cannot be read ({describe_error(error)}): open its file again") from error
-
-
-def _of_open_file(file: IO[bytes]) -> Photo:
-    name = getattr(file, "name", "")
-    try:
-        content = file.read()
-        if content == b"" and file.seekable() and file.tell() > 0:  # it was written or read just before
-            file.seek(0)
-            content = file.read()
-    except (OSError, ValueError, AttributeError) as error:  # ValueError where it has been closed
-        raise DataError(f"the open file cannot be read ({describe_error(error)}): open it again") from error
-    if not isinstance(content, bytes):
-        raise DataError('the open file gives text, but must give bytes: open it with mode "rb"')
-    return read_photo(name if isinstance(name, str) and name else "the open file", content=content)
-
-
-def _pixels(image: Any) -> NDArray[np.uint8]:
-    """An array or tensor as uint8 (H, W), (H, W, 3) or (H, W, 4). Raises DataError."""
-    torch = sys.modules.get("torch")  # who passes a tensor has imported it
-    try:
-        if torch is not None and isinstance(image, torch.Tensor):
-            image = image.detach().cpu()
-            image = image.float() if image.is_floating_point() else image
-        array = np.asarray(image)
-    except Exception as error:  # whatever an array of another library raises
-        raise DataError(
-            f"the image of type {type(image).__name__} cannot be read ({describe_error(error)}): pass a numpy array"
-        ) from error
-    seen = f"{array.dtype} {array.shape}"
-    if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise DataError(
-            f"the image is {seen}, but must be (H, W), (H, W, 3) or (H, W, 4): pass one image, as grey, RGB or RGBA"
-        )
-    if array.dtype.kind == "f":
-        # a comparison is false for what is not a number
-        if not (float(array.min()) >= -1e-3 and float(array.max()) <= 1 + 1e-3):
-            raise DataError(
-                f"the image is {seen} with values from {array.min():g} to {array.max():g}, but floats must be from 0 "
-                "to 1: divide them by 255, or undo what a data loader did to them"
-            )
-        array = np.rint(array.clip(0, 1).astype(np.float32) * 255).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise DataError(
-            f"the image is {seen}, but must be uint8, or floats from 0 to 1: scale it to 0 to 255 and "
-            "pass .astype(np.uint8)"
-        )
-    return np.ascontiguousarray(array)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from redoseg.errors import DataError, FullError
 from redoseg.files import is_result, printable
 from redoseg.images.crashes import DecodingNotes
-from redoseg.images.read import MAX_BYTES, MAX_PIXELS, read_photo
+from redoseg.images.read import MAX_BYTES, MAX_PIXELS
 from redoseg.inference.one_picture import Job, Made, Plan, Work
 from redoseg.system import Room, in_order
 
@@ -93,9 +93,7 @@ class Steps:
             return refused
         with self.room.shared() as take:  # results are drawn while they are written, from the picture in memory
             with self.notes.decoding(job.image, content=job.content):
-                photo = read_photo(
-                    job.image, most=self.most, content=job.content, take=take, most_bytes=self.most_bytes
-                )
+                photo = self.work.read(job, self.most, take, self.most_bytes)
             return finish(self.work.make(photo, job, plan))
 
     def _written(self, made: Made) -> Made:

@@ -25,8 +25,10 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.segment_files import segment_paths
 source, out, kinds, edges, what = sys.argv[1:]
 kinds = kinds.split()
-segmenter = Segmenter("flowers", threads=2, edges=edges)
-if what == "segment":
+segmenter = Segmenter("flowers", threads=2, edges=edges, tiles=1024 if what == "tiles" else 0)
+if what == "tiles":
+    assert not segment_paths(segmenter, source, out, kind=kinds, cleaning=None).failed
+elif what == "segment":
     report = segment_paths(segmenter, source, out, kind=kinds, crop="cutout" in kinds, review=source.endswith("photos"))
     assert not report.failed, report.failed
 elif what == "library":
@@ -133,3 +135,23 @@ def test_a_picture_of_any_shape_takes_less_than_a_gigabyte(
 def test_a_folder_of_them_takes_less_than_two(what: str, tmp_path: Path) -> None:
     source = saved(square, MAX_PIXELS - 2**22, tmp_path / "photos", count=5)
     assert peak(source, tmp_path / "out", "mask", "guided", what) < 2000
+
+
+@pytest.mark.slow
+def test_a_tiff_larger_than_what_is_decoded_takes_flat_memory(tmp_path: Path) -> None:
+    """By tiles, and without cleaning, which takes a byte a pixel: no more for three times the rows."""
+    tifffile = pytest.importorskip("tifffile")
+    width, tile = 4096, np.repeat(np.add.outer(*[np.arange(512) // 4] * 2).astype(np.uint8)[..., None], 3, -1)
+    peaks = []
+    for height in (2**15 + 2**10, 3 * 2**15):
+        assert width * height > MAX_PIXELS
+        source, count = tmp_path / f"{height}.tif", (width // 512) * (height // 512)
+        with tifffile.TiffWriter(source) as writer:
+            tiles = (tile for _ in range(count))
+            writer.write(tiles, shape=(height, width, 3), dtype=np.uint8, tile=(512, 512), compression="zlib")
+        peaks.append(peak(source, tmp_path / "out", "mask", "plain", "tiles"))
+        head = (tmp_path / "out" / f"{height}.png").read_bytes()[16:24]  # Pillow refuses to open so large a picture
+        assert (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) == (width, height)
+        source.unlink()
+    assert peaks[1] < 800
+    assert peaks[1] < peaks[0] + 100

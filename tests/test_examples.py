@@ -107,6 +107,30 @@ def test_cvats_function_is_described() -> None:
     assert (name, callable(getattr(main, function_name))) == ("main", True)
 
 
+# ------------------------------------------------------------------------------------------------------- a notebook
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # pictures that a notebook would show
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = json.loads((EXAMPLES / "redoseg.ipynb").read_text())
+    assert (notebook["nbformat"], len({cell["id"] for cell in notebook["cells"]})) == (4, len(notebook["cells"]))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells), "clear its outputs"
+    monkeypatch.chdir(tmp_path)
+    for again in range(2):  # who runs all cells once more meets the files of the first time
+        names: dict[str, Any] = {}
+        for cell in cells:
+            exec(compile("".join(cell["source"]), f"cell {cell['id']}", "exec"), names)
+        assert names["strict"].sum() < names["mask"].sum(), again
+        assert names["report"].done == 3
+    with Image.open("results/mask/0.png") as written:
+        np.testing.assert_array_equal(np.asarray(written) > 0, names["mask"])
+    with Image.open("cutout.png") as cut:
+        assert cut.mode == "RGBA"
+    assert Path("results/labelme/0.json").is_file()
+    assert "3 pictures" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------------------------------------------- Label Studio
 
 
@@ -203,5 +227,5 @@ def test_the_token_is_sent_to_label_studio_alone(photograph: Path, monkeypatch: 
 def test_the_docs_name_the_examples() -> None:
     page = (ROOT / "docs" / "serving.md").read_text()
     named = re.findall(r"`(examples/[\w/.]+)`", page)
-    assert {"examples/label_studio/backend.py", "examples/cvat/"} <= set(named)
+    assert {"examples/label_studio/backend.py", "examples/cvat/", "examples/redoseg.ipynb"} <= set(named)
     assert all((ROOT / name).exists() for name in named)

@@ -1,7 +1,7 @@
 """Peak memory of the largest pictures of each kind that are read, in `segment`, the library, `prepare` and the page.
 
     python tools/measure_memory.py
-    python tools/measure_memory.py --kinds JPEG "WebP, 6,800 px" --columns page
+    python tools/measure_memory.py --kinds JPEG "WebP, 6,800 px" --columns page --at-once 3
 
 The pictures are made, of 127.7 million pixels or what their kind may have (WebP and AVIF 52, on the page 46). Each line
 is a process of its own; the peak is VmHWM of /proc, in MB of 10^6 bytes, with the program itself (about 75 MB, the
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ KINDS: dict[str, tuple[Callable[[], Image.Image], str, dict[str, Any]]] = {
 }
 
 
-def main(kinds: list[str], columns: list[str]) -> None:
+def main(kinds: list[str], columns: list[str], at_once: int) -> None:
     print(f"{'MB':44} {'  '.join(f'{verb:>8}' for verb in columns)}", flush=True)
     most = dict.fromkeys(columns, 0.0)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +104,7 @@ def main(kinds: list[str], columns: list[str]) -> None:
             some = columns if name in ALL_VERBS else ["page"] if name in PAGE_VERBS else FEW_VERBS
             for verb in [verb for verb in some if verb in columns]:
                 if verb == "page":
-                    found[verb] = peak_of_page(path)
+                    found[verb] = peak_of_page(path, at_once)
                 else:
                     found[verb] = peak((PREPARE if verb == "prepare" else START + VERBS[verb] + "\n") + PEAK, path)
             most = {verb: max(most[verb], found.get(verb, 0)) for verb in columns}
@@ -122,15 +123,17 @@ def peak(code: str, path: Path) -> float:
     return int(done.stdout) * 1024 / 1e6
 
 
-def peak_of_page(path: Path) -> float:
-    """Of the page, after this photograph was uploaded and segmented twice, at two thresholds."""
+def peak_of_page(path: Path, at_once: int) -> float:
+    """Of the page, after so many at once uploaded this photograph and had it segmented twice, at two thresholds."""
     command = [sys.executable, "-m", "redoseg", "serve", "--port", "0", "--max-mb", "1024", "--max-megapixels", "128"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             found = re.search(r"http\S+/", process.stdout.readline())
             assert found is not None
-            page_uses(found[0], path)
+            with ThreadPoolExecutor(at_once) as people:
+                for used in [people.submit(page_uses, found[0], path) for _ in range(at_once)]:
+                    used.result()
             status = Path(f"/proc/{process.pid}/status").read_text()
             return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1024 / 1e6
         finally:
@@ -158,7 +161,8 @@ if __name__ == "__main__":
     os.environ.setdefault("no_proxy", "127.0.0.1,localhost")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
+    parser.add_argument("--at-once", type=int, default=1, help="people who use the page")
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=list(COLUMNS))
     chosen = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = None
-    main(chosen.kinds, chosen.columns)
+    main(chosen.kinds, chosen.columns, chosen.at_once)

@@ -19,7 +19,7 @@ from measure_counts import counted
 from write_trays import write_trays
 
 
-@pytest.mark.slow  # some five minutes on a core
+@pytest.mark.slow  # some six minutes on a core
 def test_trays_are_segmented_and_counted(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     write_trays(tmp_path / "trays", 240, 128, seed=11, held_out=False)

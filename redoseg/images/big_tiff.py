@@ -5,6 +5,7 @@ Needs tifffile, the part `tiff` of redoseg; some compressions need imagecodecs t
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections import OrderedDict
@@ -48,15 +49,16 @@ def read_big_tiff(path: Path) -> Photo:
     except ImportError:
         raise MissingError.of("a TIFF file of this size needs tifffile, which", "tiff") from None
     try:
-        file = tifffile.TiffFile(path)
-        page: Any = file.pages.first
-        pages = _Pages(path, page)
-        weakref.finalize(pages, file.close)
-        stored = Image.new("L" if pages.channels == 1 else "RGB", (1, 1))
-        icc = page.tags.get(34675)
-        if icc is not None:
-            stored.info["icc_profile"] = icc.value
-        pages.read((0, 0, 1, 1))  # what cannot be decoded is known now
+        with contextlib.ExitStack() as opened:  # closed again where the file is refused
+            file = opened.enter_context(tifffile.TiffFile(path))
+            page: Any = file.pages.first
+            pages = _Pages(path, page)
+            stored = Image.new("L" if pages.channels == 1 else "RGB", (1, 1))
+            icc = page.tags.get(34675)
+            if icc is not None:
+                stored.info["icc_profile"] = icc.value
+            pages.read((0, 0, 1, 1))  # what cannot be decoded is known now
+            weakref.finalize(pages, opened.pop_all().close)
     except DataError:
         raise
     except Exception as error:  # tifffile raises nearly anything on a damaged file

@@ -365,7 +365,7 @@ def test_only_the_extractor_decays_and_not_decoupled(tiny: Tiny) -> None:
     state = TrainState.fresh(config, torch.device("cpu"))
     groups = state.redrawer_optimiser.param_groups + state.discriminator_optimiser.param_groups
     assert [g["weight_decay"] for g in groups] == [0.5, 0, 0, 0]
-    assert type(state.redrawer_optimiser) is torch.optim.Adam
+    assert isinstance(state.redrawer_optimiser, torch.optim.Adam)
     assert not any(g.get("decoupled_weight_decay") for g in groups)
 
 

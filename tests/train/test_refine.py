@@ -467,7 +467,11 @@ def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkey
 
 
 def test_only_the_last_round_is_at_the_full_size(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(SECOND | {"refine.rounds": 3, "refine.size": 32, "refine.early_size": 16, "refine.start": "disc"})
+    config = tiny(
+        SECOND
+        | {"refine.rounds": 3, "refine.size": 32, "refine.early_size": 16, "refine.start": "disc"}
+        | {"refine.least_share": 0.0}
+    )
     data = RunData.open(config, torch.device("cpu"))
     assert [stage.bank.size for stage in data.rounds] == [16, 16, 32]
     assert data.rounds[0] is data.rounds[1] is data.first
@@ -483,7 +487,6 @@ def test_only_the_last_round_is_at_the_full_size(tiny: Tiny, monkeypatch: pytest
 
     monkeypatch.setattr(refine, "augment", augmenting)
     monkeypatch.setattr(refine, "soft_masks", asking)
-    monkeypatch.setattr(refine, "LEAST_SHARE", 0.0)  # so short a run may find no object
     state, banks = TrainState.fresh(config, torch.device("cpu")), [stage.bank for stage in data.rounds]
     student = refine.refine(state, data.first.bank, banks, report=lambda *_: None, stop=lambda: False, start=data.start)
     assert student is not None

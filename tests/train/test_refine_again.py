@@ -22,16 +22,12 @@ from redoseg.train.continuing import check_folder
 from tests.conftest import Trained
 
 SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "16", "--device", "cpu"]
-
-
-def quickly(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
+SHORT += ["--refine.least-share", "0"]  # so short a run may find no object
 
 
 @pytest.fixture
-def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(trained: Trained, tmp_path: Path) -> Path:
     """A run without a second stage."""
-    quickly(monkeypatch)
     shutil.copytree(trained.folder, tmp_path / "run")
     return tmp_path / "run"
 
@@ -39,17 +35,14 @@ def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="module")
 def refined_once(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("refined") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        quickly(patch)
-        shutil.copytree(trained.folder, folder)
-        assert run_command(["refine", str(folder), "--refine.rounds", "1", *SHORT]) == 0
+    shutil.copytree(trained.folder, folder)
+    assert run_command(["refine", str(folder), "--refine.rounds", "1", *SHORT]) == 0
     return folder
 
 
 @pytest.fixture
-def refined(refined_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def refined(refined_once: Path, tmp_path: Path) -> Path:
     """A run whose second stage had one round."""
-    quickly(monkeypatch)
     shutil.copytree(refined_once, tmp_path / "run")
     return tmp_path / "run"
 

@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 SECOND = {
     "refine.start": "disc",
     "refine.rounds": 2,
+    "refine.least_share": 0.0,  # so short a run may find no object
     "refine.steps": 20,
     "refine.batch": 4,
     "refine.keep": 0.8,
@@ -88,7 +89,6 @@ class Stage:
 
             patch.setattr(refine, "grabcut_from", cutting)
             patch.setattr(refine, "augment", augmenting)
-            patch.setattr(refine, "LEAST_SHARE", 0.0)  # so short a run may find no object
             patch.setattr(refine, "SAVE_EVERY", refine.SAVE_EVERY if end is None else 0.0)
             return refine.refine(
                 self.state,

@@ -36,6 +36,7 @@ def begun(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     above = tmp_path_factory.mktemp("begun")
     for kind in KINDS:
         settings: dict[str, Any] = {"steps": 2, "data.source": "pictures", "data.split": "", "data.evaluate_on": ""}
+        settings |= {"refine.least_share": 0.0}  # so short a run may find no object
         (above / kind).mkdir()
         with pytest.MonkeyPatch.context() as patch:
             draw_nothing(patch)
@@ -65,7 +66,6 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds at the end of a run."""
     for name in ("export_extractor", "export_redrawer"):
         patch.setattr(f"redoseg.train.run.{name}", lambda *_, **__: None)
-    patch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
 
 
 @pytest.fixture

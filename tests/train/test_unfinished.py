@@ -88,8 +88,8 @@ def test_each_round_leaves_masks_that_can_be_used(
 ) -> None:
     settings = {"refine.rounds": 2, "refine.steps": 20, "refine.batch": 4, "refine.start": start, "refine.size": 32}
     settings |= {"refine.early_size": 16, "watch.collapse_share": 0.0}
+    settings |= {"refine.least_share": 0.0}  # so short a run may find no object
     config, files = tiny(settings), RunFolder(tmp_path / "run")
-    monkeypatch.setattr("redoseg.train.refine.LEAST_SHARE", 0.0)  # so short a run may find no object
     drawn: list[int] = []
     monkeypatch.setattr("redoseg.train.run.draw_samples", lambda *_: drawn.append(files.read_outcome() == {}))
     found, real = [], Run._say_round

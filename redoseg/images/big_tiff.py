@@ -82,10 +82,6 @@ class BigTiff(Photo):
         return self.pages.size
 
     @property
-    def pixels(self) -> int:
-        return self.size[0] * self.size[1]
-
-    @property
     def _is_rgb(self) -> bool:
         return False
 

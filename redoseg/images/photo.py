@@ -77,7 +77,7 @@ class Photo:
     @property
     def pixels(self) -> int:
         """How many there are."""
-        return self.stored.width * self.stored.height
+        return self.size[0] * self.size[1]
 
     @property
     def whole(self) -> Part:
@@ -209,10 +209,6 @@ class Window(Photo):
     @property
     def size(self) -> tuple[int, int]:
         return self.box[2] - self.box[0], self.box[3] - self.box[1]
-
-    @property
-    def pixels(self) -> int:
-        return self.size[0] * self.size[1]
 
     @property
     def _is_rgb(self) -> bool:

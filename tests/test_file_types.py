@@ -146,6 +146,8 @@ def test_what_is_no_picture_is_passed_over(name: str, verb: Verb, folder: Path, 
         (b"\0\0\0\x18ftypmp42" + bytes(40), "a film"),
         (b"RIFF\0\0\0\0AVI LIST", "a film"),
         (b"\0\0\x01\0\x01\0\x20\x20", "an icon"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(30), "a camera's raw picture"),
+        (b"II*\0\x08\0\0\0" + bytes(30), "a TIFF file that is damaged or of a kind that is not read"),
     ],
 )
 def test_what_only_has_the_name_of_a_picture(
@@ -157,7 +159,7 @@ def test_what_only_has_the_name_of_a_picture(
         read_photo(tmp_path / "photo.jpg")
     assert seen in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert any(word in str(caught.value) for word in ("; export ", "; replace "))
+    assert any(word in str(caught.value) for word in ("; export ", "; replace ", "; save "))
 
 
 def test_heic_with_pillow_heif(tmp_path: Path) -> None:

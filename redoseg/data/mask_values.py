@@ -13,8 +13,8 @@ from redoseg.data.listing import Item
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.crashes import DecodingNotes
-from redoseg.images.masks import Form, mask_numbers, read_mask, shown
-from redoseg.images.read import OBJECT
+from redoseg.images.masks import DARK, Form, mask_numbers, read_mask, shown
+from redoseg.images.read import BACKGROUND, OBJECT
 from redoseg.system import cores, in_order
 
 AUTO, NONZERO = "auto", "nonzero"
@@ -43,6 +43,7 @@ class _Seen:
     values: frozenset[int] = frozenset()
     palette: bool = False
     has_object: bool = True
+    has_ground: bool = True
 
 
 def settle(
@@ -91,8 +92,12 @@ def _look(item: Item, notes: DecodingNotes | None) -> _Seen:
             numbers = mask_numbers(item.mask, colours=item.values == NONZERO)
             seen = numbers.seen()
             form = numbers.form
-            has_object = bool((item.labels() == OBJECT).any()) if item.values else form != "empty"
-        return _Seen(item, form, frozenset(seen), numbers.palette, has_object)
+            if item.values:
+                labels = item.labels()
+                has_object, has_ground = bool((labels == OBJECT).any()), bool((labels == BACKGROUND).any())
+            else:
+                has_object, has_ground = form != "empty", min(seen) < (DARK if form == "grey" else 1)
+        return _Seen(item, form, frozenset(seen), numbers.palette, has_object, has_ground)
     except DataError:  # listed when it is read
         return _Seen(item, None)
 
@@ -110,14 +115,20 @@ def _of_all(seen: Sequence[_Seen]) -> str:
 
 
 def _about_empty(seen: Sequence[_Seen], which: str) -> tuple[str, ...]:
-    """The note on masks without an object, if there are any."""
+    """The note on masks without an object, if there are any; or where none has a background."""
     readable = [one for one in seen if one.form is not None]
     empty = [one for one in readable if not one.has_object]
     if not empty:
-        return ()
-    named = ", ".join(printable(one.item.mask.name) for one in empty[:_NAMED] if one.item.mask is not None)
-    more = ", ..." if len(empty) > _NAMED else ""
+        if not readable or any(one.has_ground for one in readable):
+            return ()
+        return (f"no mask has a background: they have only {_of_all(seen)} {_named(readable)}",)
     if len(empty) < len(readable):
-        return (f"masks without an object: {len(empty):,} ({named}{more})",)
+        return (f"masks without an object: {len(empty):,} {_named(empty)}",)
     what = f"the values {which}" if which not in ("", NONZERO, "grey") else "an object"
-    return (f"no mask has {what}: they have only {_of_all(seen)} ({named}{more})",)
+    return (f"no mask has {what}: they have only {_of_all(seen)} {_named(empty)}",)
+
+
+def _named(seen: Sequence[_Seen]) -> str:
+    """The first of these masks in parentheses."""
+    names = ", ".join(printable(one.item.mask.name) for one in seen[:_NAMED] if one.item.mask is not None)
+    return f"({names}{', ...' if len(seen) > _NAMED else ''})"

@@ -66,7 +66,7 @@ def is_readable(head: bytes) -> bool:
         head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and head[15:18] == b"\0\0\0")
-        or (head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and head[8:10] != b"CR")
+        or (head.startswith(_TIFF) and head[8:10] != b"CR")
         or re.match(rb"P[1-6]\s+(#|\d+\s)", head) is not None
         or _brand(b"avif", b"avis")(head)
         or (_is_heic(head) and b"avif" in head[:64])
@@ -86,12 +86,17 @@ def what_it_is(head: bytes) -> str | None:
         return "a web page (HTML), not a picture; replace it with the picture itself, or remove it"
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
         return "an archive of files, not a picture; unpack it and choose its folder"
+    if head.startswith(_TIFF) and head[8:10] != b"CR":
+        return (
+            "a TIFF file that is damaged or of a kind that is not read, such as with numbers of 64 bits; save it again "
+            "with 8 or 16 bits a channel, or remove it"
+        )
     for name, starts in _KNOWN:
         if head.startswith(starts):
             return f"{name}, {_EXPORT}"
     if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
         return f"an SVG drawing, {_EXPORT}"
-    if head[4:8] == b"ftyp" and head[8:11] == b"crx":
+    if (head[4:8] == b"ftyp" and head[8:11] == b"crx") or head.startswith(_TIFF):
         return f"a camera's raw picture, {_EXPORT}"
     if head[4:8] in (b"ftyp", b"moov") or head.startswith((b"\x1a\x45\xdf\xa3", b"FLV\x01")) or head[8:12] == b"AVI ":
         return "a film, not a picture; export a picture of it, or remove it"
@@ -117,6 +122,7 @@ _KNOWN: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("a PostScript file", (b"%!PS",)),
     ("a camera's raw picture", (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"FOVb")),
 )
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"BZh", b"\xfd7zXZ\0")
 _DOCUMENTS = (
     "an archive",

@@ -16,7 +16,8 @@ from redoseg.files import printable
 from redoseg.images.photo import fit_square
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, one_line, read_numbers
 
-_OPEN = range(126, 130)  # grey that is not labelled
+DARK = 126  # grey below this is background
+_OPEN = range(DARK, 130)  # grey that is not labelled
 _WHITE = 230  # grey from here on is white
 _CLASSES = 64  # numbers up to this beside white look like classes, not like a blurred edge
 _NOISE = 0.02  # share of the object's pixels that may have odd values
@@ -81,6 +82,8 @@ def _numbers(path: str | Path, image: Image.Image, colours: bool) -> MaskNumbers
         image = image.convert("RGB")
     if image.mode not in ("L", "1"):
         pixels = np.asarray(image.convert("RGB"))
+        if pixels.max(initial=0) <= _CLASSES:  # the numbers of classes in one channel, as CARLA has them
+            return MaskNumbers(pixels.max(-1))
         if _is_coloured(pixels):
             if colours:
                 return MaskNumbers(np.where(pixels.any(-1), np.uint8(255), np.uint8(0)))

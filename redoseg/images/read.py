@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError, FormatError, TooLargeError
 from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
@@ -216,8 +216,11 @@ def _defused(file: IO[bytes]) -> IO[bytes]:
         # As Pillow takes it, which knows a BigTIFF by its third byte.
         order = "<" if head[:2] == b"II" else ">"
         where, count, entry = ("8xQ", "Q", "HHQ8x") if head[2:3] == b"+" else ("4xL8x", "H", "HHL4x")
-        file.seek(struct.unpack(order + where, head)[0])
-        entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+        try:
+            file.seek(struct.unpack(order + where, head)[0])
+            entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+        except struct.error:
+            raise OSError("the file is truncated") from None
         step = struct.calcsize(order + entry)
         table = file.read(min(entries, 2**16) * step)
         for _, kind, length in struct.iter_unpack(order + entry, table[: len(table) // step * step]):
@@ -326,7 +329,7 @@ def _decode(
             vars(image)["_decoder"] = None
         how = _orientation(image)
         as_it_is = deep and getattr(image, "tag_v2", {}).get(262) != 0
-        found: Image.Image = image
+        found: Image.Image = ImageChops.invert(image) if deep and _is_array_of_bits(image) else image
         if is_deep(image) and not as_it_is:
             found = eight_bit(image)
             found.info = {name: value for name, value in image.info.items() if name != "transparency"}
@@ -382,6 +385,12 @@ def _refuse_planes(image: ImageFile.ImageFile) -> None:
     bits = tags.get(258, (8,))
     if tags.get(284) == 2 and len(bits) > 1 and max(bits) > 8:
         raise OSError("channels of 16 bits in separate planes")
+
+
+def _is_array_of_bits(image: ImageFile.ImageFile) -> bool:
+    """Whether this is a TIFF of an array of bool. tifffile and scikit-image say of it that 0 is white."""
+    tags = getattr(image, "tag_v2", {})
+    return image.mode == "1" and tags.get(262) == 0 and str(tags.get(305, "")).startswith("tifffile")
 
 
 def _scale_key(image: ImageFile.ImageFile) -> None:

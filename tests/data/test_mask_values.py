@@ -40,6 +40,15 @@ def several(*values: int, kind: type[np.generic] = np.uint8) -> Save:
     return save
 
 
+def between(ground: int, value: int) -> Save:
+    """Another value than 0 around the object."""
+
+    def save(path: Path, truth: NDArray[np.bool_], number: int) -> None:
+        Image.fromarray(np.where(truth, value, ground).astype(np.uint8)).save(path)
+
+    return save
+
+
 def palette(*values: int, rim: int | None = None) -> Save:
     """Entries of a palette of many colours; `rim` goes along the picture's edge, as Pascal VOC's 255 along objects."""
 
@@ -107,6 +116,26 @@ def floats(path: Path, truth: NDArray[np.bool_], number: int) -> None:
     Image.fromarray(truth.astype(np.float32)).save(path.with_suffix(".tif"))
 
 
+def red_channel(*values: int) -> Save:
+    """Dark colours, as CARLA writes the number of a class."""
+
+    def save(path: Path, truth: NDArray[np.bool_], number: int) -> None:
+        value = values[number % len(values)]
+        Image.fromarray(truth[..., None] * np.array([value, 0, 0], np.uint8)).save(path)
+
+    return save
+
+
+def by_tifffile(kind: type[np.generic]) -> Save:
+    """An array of numbers or bits, as scikit-image saves it too."""
+
+    def save(path: Path, truth: NDArray[np.bool_], number: int) -> None:
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(path.with_suffix(".tif"), truth.astype(kind))
+
+    return save
+
+
 BINARY = {
     "0 and 1": grey(1),
     "0 and 255": grey(255),
@@ -137,6 +166,11 @@ BINARY = {
     "grey and opaque": grey_and_opaque,
     "bits": bits,
     "floats": floats,
+    "1 in one channel": red_channel(1),
+    "7 in one channel": red_channel(7),
+    "array of bool": by_tifffile(np.bool_),
+    "array of int8": by_tifffile(np.int8),
+    "array of uint32": by_tifffile(np.uint32),
 }
 CLASSES = {
     "0, 1 and 2": (several(1, 2), "0, 1 and 2"),
@@ -146,6 +180,7 @@ CLASSES = {
     "classes with 255": (several(7, 255, 12), "0, 7, 12 and 255"),
     "palette": (palette(1, 2, 3), "0, 1, 2 and 3"),
     "palette with a rim": (palette(1, 9, rim=255), "0, 1, 9 and 255"),
+    "two classes in one channel": (red_channel(4, 12), "0, 4 and 12"),
     "many": (several(*range(1, 33)), "0, 9, 10, 11, 12, 13, ..., 23"),
 }
 
@@ -269,11 +304,14 @@ def test_colours_are_classes_too(tmp_path: Path) -> None:
         (grey(255, 255, 255, 255, 255, 0), "masks without an object: 1 (5.png)"),
         (grey(4, 4, 0), "masks without an object: 2 (2.png, 5.png)"),
         (alpha((0, 0, 0)), ""),
+        (between(254, 255), "no mask has a background: they have only 254 and 255 (0.png, 1.png, 2.png, ...)"),
+        (between(127, 255), "no mask has a background: they have only 127 and 255 (0.png, 1.png, 2.png, ...)"),
+        (between(1, 1), "no mask has a background: they have only 1 (0.png, 1.png, 2.png, ...)"),
     ],
 )
-def test_empty_masks_are_named(save: Save, said: str, tmp_path: Path) -> None:
+def test_masks_of_one_side_alone_are_named(save: Save, said: str, tmp_path: Path) -> None:
     notes = prepare("folder", make(tmp_path / "set", save), tmp_path / "out", 32).notes
-    assert [note for note in notes if "object" in note and "is read as" not in note] == ([said] if said else [])
+    assert [note for note in notes if "mask" in note and "is read as" not in note] == ([said] if said else [])
 
 
 def test_a_file_of_classes_among_binary_ones_is_listed(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_results_have_both_figures_of_the_same_pictures(settings: Any) -> None:
         assert sheet.height > 4 * 32
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_as_a_straight_one(
     example: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_resumed_training_ends_as_a_straight_one(
     assert straight["after"] == resumed["after"]
 
 
+@pytest.mark.slow
 def test_labels_never_enter_the_training(example: Any, settings: Any, photos: Path, tmp_path: Path) -> None:
     garbled = tmp_path / "garbled"
     shutil.copytree(photos, garbled)

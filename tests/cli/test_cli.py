@@ -974,7 +974,8 @@ def test_scaling_is_also_told_in_words(call: Call, monkeypatch: pytest.MonkeyPat
     assert '"ratio": {\n   "2": 1.8' in said.out
 
 
-@pytest.mark.parametrize("counted", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("counted", [False, True])
 def test_the_model_of_devices(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from redoseg.bench import scaling
 

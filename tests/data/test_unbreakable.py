@@ -571,6 +571,7 @@ def test_bombs_take_little_memory(tmp_path: Path) -> None:
     check_peak(tmp_path, "picture", 200, paths)
 
 
+@pytest.mark.slow
 def test_memory_for_large_pictures(tmp_path: Path) -> None:
     """Megapixels times bytes: 4 for each of the decoded picture and its RGB, some more for floats."""
     Image.new("RGBA", (4000, 3000), (200, 10, 10, 128)).save(tmp_path / "x.png", compress_level=1)

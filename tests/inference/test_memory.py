@@ -89,15 +89,19 @@ def peak(*arguments: str | Path) -> float:
 
 CASES = [
     (tall, "overlay", "plain", "segment"),
+    (square, "mask", "guided", "library"),
+]
+MORE_CASES = [
     (transparent, "cutout", "guided", "segment"),
     (turned, "coco", "guided", "segment"),
     (row, "soft", "guided", "segment"),
     (deep, "mask", "grabcut", "segment"),
-    (square, "mask", "guided", "library"),
 ]
 
 
-@pytest.mark.parametrize(("make", "kind", "edges", "what"), CASES)
+@pytest.mark.parametrize(
+    ("make", "kind", "edges", "what"), [*CASES, *(pytest.param(*c, marks=pytest.mark.slow) for c in MORE_CASES)]
+)
 def test_memory_follows_the_pixels(
     make: Callable[[int], Image.Image], kind: str, edges: str, what: str, tmp_path: Path
 ) -> None:

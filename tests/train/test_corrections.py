@@ -185,7 +185,10 @@ def test_log_report_and_card_count_the_labels(tiny: Tiny, pictures: Path, correc
     assert "and 2 corrected masks, by redrawing" in (tmp_path / "second" / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("what", "number"), [("step", 7), ("round 1", 1), ("step", 33)])
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [pytest.param("step", 7, marks=pytest.mark.slow), ("round 1", 1), pytest.param("step", 33, marks=pytest.mark.slow)],
+)
 def test_a_killed_stage_continues_with_the_same_bits(
     what: str, number: int, tiny: Tiny, corrected: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +244,7 @@ def test_refine_with_a_review_of_the_run_itself(
     assert "corrected" not in RunFolder(out).read_outcome()
 
 
+@pytest.mark.slow
 def test_a_stopped_refine_begins_again_where_corrections_changed(
     tiny: Tiny, pictures: Path, corrected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,7 +38,10 @@ def masks(folder: Path) -> np.ndarray:
     return np.asarray(segmenter.batch(images)[:, segmenter.object_region])
 
 
-@pytest.mark.parametrize(("second_stage", "region"), [("none", 0), ("paper", 1), ("unet", 0)])
+@pytest.mark.parametrize(
+    ("second_stage", "region"),
+    [pytest.param("none", 0, marks=pytest.mark.slow), pytest.param("paper", 1, marks=pytest.mark.slow), ("unet", 0)],
+)
 def test_a_run_starts_with_the_masks_of_another(
     second_stage: str, region: int, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

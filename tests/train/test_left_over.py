@@ -95,7 +95,11 @@ def test_verbs_of_one_process_say_how_to_unset_them(verb: str, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("number", "host"),
-    [("0", "127.0.0.1"), ("1", "127.0.0.1"), ("1", "nowhere.invalid")],
+    [
+        pytest.param("0", "127.0.0.1", marks=pytest.mark.slow),
+        ("1", "127.0.0.1"),
+        pytest.param("1", "nowhere.invalid", marks=pytest.mark.slow),
+    ],
     ids=["the first", "the second", "no such host"],
 )
 def test_a_process_that_waits_says_for_what_and_can_be_stopped(

@@ -406,7 +406,8 @@ def test_a_second_stage_that_is_not_finite_is_refused(go: Callable[..., Any], ti
 
 
 # the paper's network at a larger size: test_masks_of_the_first_stage_are_enlarged_for_the_second
-@pytest.mark.parametrize("student", [pytest.param("paper", marks=pytest.mark.slow), "unet"])
+@pytest.mark.parametrize("student", ["paper", "unet"])
+@pytest.mark.slow
 def test_a_second_stage_at_a_larger_size(student: str, tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     settings = {"data.evaluate_on": str(photos), "refine.student": student, "refine.student_width": 4}
     config = tiny(BOTH | SECOND | settings | {"refine.rounds": 2, "refine.size": 32})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,30 +123,36 @@ def at_number(what: str, number: int) -> Callable[[str], bool]:
     return end
 
 
-@pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
+MOMENTS = [
+    ("cut", 10, 39 + cores(), 40),  # cuts are made in threads: when the tenth begins, so many may be under way
+    ("step", 7, 24, 34),
+    ("round 1", 1, 24, 21),
+    ("cut", 30, 24, 20),
+    ("step", 33, 0, 8),
+    ("round 2", 1, 0, 1),
+]
+QUICK = {("killed", "cut", 10), ("stopped", "step", 7), ("stopped", "round 1", 1), ("killed", "step", 33)}
+
+
 @pytest.mark.parametrize(
-    ("what", "number", "most_cuts", "most_steps"),
+    ("how", "what", "number", "most_cuts", "most_steps"),
     [
-        ("cut", 10, 39 + cores(), 40),  # cuts are made in threads: when the tenth begins, so many may be under way
-        ("step", 7, 24, 34),
-        ("round 1", 1, 24, 21),
-        ("cut", 30, 24, 20),
-        ("step", 33, 0, 8),
-        ("round 2", 1, 0, 1),
+        pytest.param(how, *moment, marks=[] if (how, *moment[:2]) in QUICK else pytest.mark.slow)
+        for how, moment in product(("killed", "stopped"), MOMENTS)
     ],
 )
 def test_it_continues_with_the_same_bits(
+    how: str,
     what: str,
     number: int,
     most_cuts: int,
     most_steps: int,
-    kill: bool,
     tiny: Tiny,
     straight: dict[str, torch.Tensor],
     tmp_path: Path,
 ) -> None:
     stage = Stage(tiny(SECOND), tmp_path / "run")
-    if kill:
+    if how == "killed":
         with pytest.raises(Killed):
             stage.go(at_number(what, number))
     else:

@@ -161,7 +161,7 @@ def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest
     assert not all((masks[:, 0] == square).all() for masks in second)
 
 
-@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     taught: dict[str, set[int]] = {}
     kept: dict[str, int] = {}

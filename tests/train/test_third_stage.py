@@ -105,6 +105,7 @@ def test_a_run_learns_to_draw_for_its_masks(three: Config, tmp_path: Path) -> No
     assert "drawings have no more than 32 pixels a side" in card
 
 
+@pytest.mark.slow
 def test_it_continues_where_it_was_and_longer(three: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = train(three, tmp_path / "straight")
     asked: list[bool] = []
@@ -131,6 +132,7 @@ def test_it_continues_where_it_was_and_longer(three: Config, tmp_path: Path, mon
     assert train(longer, tmp_path / "moved", resume=True)["redraw_steps"] == 5
 
 
+@pytest.mark.slow
 def test_a_finished_run_learns_to_draw_later_and_again_for_other_masks(three: Config, tmp_path: Path) -> None:
     without = replace(three, redraw=replace(three.redraw, steps=0))
     out = tmp_path / "run"

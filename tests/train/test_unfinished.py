@@ -82,7 +82,7 @@ def test_who_uses_its_masks_is_told_whose_they_are(
         assert ("is not finished (2 rounds left)" in capsys.readouterr().err) == unfit
 
 
-@pytest.mark.parametrize("start", ["run", "disc"])
+@pytest.mark.parametrize("start", [pytest.param("run", marks=pytest.mark.slow), "disc"])
 def test_each_round_leaves_masks_that_can_be_used(
     start: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

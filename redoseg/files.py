@@ -237,8 +237,13 @@ def write_atomic(path: str | Path, data: bytes | Iterable[bytes], key: str = "")
     hexadecimal digits, is stored in a PNG file too, for `key_of`. Raises DataError if the file cannot be written,
     FullError where no other could be either.
     """
-    path = Path(path)
-    pieces = marked(data, key)
+    with whole_file(Path(path)) as file:
+        file.writelines(marked(data, key))
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write within the block, which then gets its name, or else leaves none. Errors as `write_atomic`."""
     if os.path.abspath(path.parent) not in _swept:
         sweep(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -247,7 +252,7 @@ def write_atomic(path: str | Path, data: bytes | Iterable[bytes], key: str = "")
             with open(temporary, "xb") as file:
                 with contextlib.suppress(OSError):  # locked until it has its name, so that nobody sweeps it
                     _lock(file)
-                file.writelines(pieces)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
                 if fcntl is not None:

@@ -98,13 +98,14 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Segment:
-    """Cut the object out of photographs: a mask of each picture's own size."""
+    """Cut the object out of photographs and films: a mask of each picture's own size."""
 
     model: tyro.conf.Positional[str]
     """Run folder, model folder, or the name of weights in the package [path or name]"""
     source: tyro.conf.Positional[tuple[str, ...]]
-    """Pictures, folders whose sub-folders are mirrored, patterns as in "photos/*.jpg", lists of pictures (.txt), and
-    addresses of these (s3://, gs://, hf://, https://); - is the picture that comes through standard input [paths]"""
+    """Pictures, films, folders whose sub-folders are mirrored, patterns as in "photos/*.jpg", lists of pictures (.txt),
+    and addresses of pictures (s3://, gs://, hf://, https://); - is the picture that comes through standard input
+    [paths]"""
     out: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """Folder to write to, or its address; for one picture also a file ending in .png; - is standard output [path]"""
     kind: Annotated[tuple[Kind, ...], tyro.conf.arg(name="as"), tyro.conf.UseAppendAction] = ()
@@ -127,6 +128,12 @@ class Segment:
     """Format of cut-outs and overlays; auto goes by the name of --out, else png [name]"""
     quality: int | None = None
     """How much JPEG and WebP keep; 90 if not given [1 to 100]"""
+    film: Literal["auto", "mp4", "webm", "prores", "ffv1", "frames"] = "auto"
+    """What a film becomes: webm and prores (a .mov) can be transparent, ffv1 (a .mkv) loses nothing, frames is a folder
+    of PNG files; auto goes by the name of --out, else webm for transparent cut-outs and mp4. Films need the part
+    `video` of redoseg [name]"""
+    steady: int = 3
+    """Average a film's masks over this many frames before and after, so that they do not flicker; 0 to 15 [frames]"""
     threshold: float = 0.5
     """How sure the network must be that a pixel is of the object; soft ignores it [0 to 1]"""
     clean: bool = True
@@ -171,6 +178,8 @@ class Segment:
     --overwrite others are made again [true/false]"""
     trust: bool = False
     """Open a model file with operators that redoseg does not write; it can use any memory and time [true/false]"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print what was done as one JSON object and nothing else [true/false]"""
 
 
 @dataclass(frozen=True)

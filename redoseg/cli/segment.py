@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
+from typing import Any
 
 from redoseg import signals
-from redoseg.cli.console import IN_PART, STOPPED, list_failed, note_unfinished, progress
+from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, note_unfinished, progress
 from redoseg.cli.console import say as print_lines
 from redoseg.cli.options import Segment
 from redoseg.files import printable
@@ -14,7 +16,7 @@ from redoseg.images.clean import Cleaning
 from redoseg.inference import segment_files
 from redoseg.inference.doubt import DOUBTFUL, many_doubtful
 from redoseg.inference.object_mask import check_threshold
-from redoseg.inference.report import SegmentReport
+from redoseg.inference.report import FilmReport, SegmentReport
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.sources import STREAM
 
@@ -41,6 +43,7 @@ def segment(command: Segment) -> int:
                 kind=command.kind,
                 overwrite=command.overwrite,
                 on_item=lambda _path, done, total, _why: advance(done, total),
+                on_frame=lambda path, done, total: advance(done, total, f"frames of {printable(path.name)}"),
                 crop=command.crop,
                 keep_hidden=command.keep_hidden,
                 review=command.review,
@@ -60,6 +63,8 @@ def segment(command: Segment) -> int:
                 mm_per_pixel=command.mm_per_pixel,
                 engine=command.engine,
                 workers=command.workers,
+                film=command.film,
+                steady=command.steady,
             )
         except KeyboardInterrupt:
             print(
@@ -67,6 +72,9 @@ def segment(command: Segment) -> int:
                 file=sys.stderr,
             )
             return STOPPED
+    if command.as_json:
+        print_lines(json.dumps(_as_values(report)), stderr=command.out == STREAM)
+        return IN_PART if report.failed or report.differing else DONE
     _say_done(command, report, segmenter.name)
     failed = list_failed([(str(path), why) for path, why in report.failed])
     return IN_PART if report.differing else failed
@@ -75,9 +83,16 @@ def segment(command: Segment) -> int:
 def _say_done(command: Segment, report: SegmentReport, model: str) -> None:
     piped = command.out == STREAM  # then standard output has the result and nothing else
     say = partial(print_lines, stderr=piped)
-    total = report.done + report.skipped + len(report.differing) + len(report.failed)
+    for film in report.films:
+        if film.frames:
+            say(_of_film(film, command.out))
+        elif film.skipped:
+            say(f"{printable(film.film)} was there already")
+    of_films = {film.film for film in report.films}
+    lost = sum(path not in of_films for path in (*(path for path, _ in report.failed), *report.differing))
+    total = report.done + report.skipped + lost
     there = f"; {report.skipped:,} were there already" if report.skipped else ""
-    if not piped:
+    if not piped and (total or not report.films):
         say(f"{report.done} of {total} pictures segmented into {command.out}{there}")
     if report.differing:
         say(
@@ -97,3 +112,33 @@ def _say_done(command: Segment, report: SegmentReport, model: str) -> None:
         say(f"note: many masks look doubtful, so {model} may not be a model for pictures of this kind")
     for note in report.notes:
         say(f"note: {note}")
+
+
+def _of_film(film: FilmReport, out: str) -> str:
+    steady = "" if film.agreement is None else f"; neighbouring masks overlap by {film.agreement:.3f} (mean IoU)"
+    doubtful = f"; {film.doubtful:,} look doubtful (confidence below {DOUBTFUL:g})" if film.doubtful else ""
+    return f"{printable(film.film)}: {film.frames:,} frames segmented into {out}{steady}{doubtful}"
+
+
+def _as_values(report: SegmentReport) -> dict[str, Any]:
+    """A report for JSON: paths as text."""
+    films = [
+        {
+            "film": printable(film.film),
+            "frames": film.frames,
+            "agreement": film.agreement,
+            "doubtful": film.doubtful,
+            "skipped": film.skipped,
+            "written": [printable(path) for path in film.written],
+        }
+        for film in report.films
+    ]
+    return {
+        "done": report.done,
+        "skipped": report.skipped,
+        "doubtful": report.doubtful,
+        "failed": {printable(path): why for path, why in report.failed},
+        "differing": [printable(path) for path in report.differing],
+        "films": films,
+        "notes": list(report.notes),
+    }

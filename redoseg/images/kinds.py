@@ -17,6 +17,10 @@ IMAGE_SUFFIXES = (
     ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
 )  # fmt: skip
 HEIC_SUFFIXES = (".heic", ".heics", ".heif", ".heifs", ".hif")
+FILM_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".3gp", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv",
+    ".ogv",
+)  # fmt: skip
 
 # Pictures that are not read: whoever has some should hear of it.
 _OTHER_SUFFIXES = (
@@ -73,6 +77,21 @@ def is_readable(head: bytes) -> bool:
     )
 
 
+def _begins_film(head: bytes) -> bool:
+    return (
+        head[4:8] in (b"ftyp", b"moov") or head.startswith((b"\x1a\x45\xdf\xa3", b"FLV\x01")) or head[8:12] == b"AVI "
+    )
+
+
+def is_film(path: Path) -> bool:
+    """Whether a file is a film: by its suffix, or by its first bytes where the name has none."""
+    suffix = path.suffix.lower()
+    if suffix:
+        return suffix in FILM_SUFFIXES
+    head = _head(path)
+    return _begins_film(head) and not is_readable(head) and not is_heic(head)
+
+
 def what_it_is(head: bytes) -> str | None:
     """In words what a file that starts so is and what to do with it, if it is a known kind that is not read."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -98,7 +117,7 @@ def what_it_is(head: bytes) -> str | None:
         return f"an SVG drawing, {_EXPORT}"
     if (head[4:8] == b"ftyp" and head[8:11] == b"crx") or head.startswith(_TIFF):
         return f"a camera's raw picture, {_EXPORT}"
-    if head[4:8] in (b"ftyp", b"moov") or head.startswith((b"\x1a\x45\xdf\xa3", b"FLV\x01")) or head[8:12] == b"AVI ":
+    if _begins_film(head):
         return "a film, not a picture; export a picture of it, or remove it"
     if head.startswith((b"\0\0\x01\0", b"\0\0\x02\0")) and head[5:6] == b"\0":
         return f"an icon, {_EXPORT}"

@@ -25,7 +25,7 @@ _DOTS = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 def check_film(film: Film) -> None:
     """Raises MissingError where what writes such a film is not installed."""
     if film == "mp4":
-        _av()
+        pyav()
 
 
 def film_of(frames: Sequence[Image.Image], film: Film) -> bytes:
@@ -33,16 +33,17 @@ def film_of(frames: Sequence[Image.Image], film: Film) -> bytes:
     return {"gif": _gif, "mp4": _mp4}[film](frames)
 
 
-def _av() -> Any:
+def pyav(what: str = "MP4 needs") -> Any:
+    """The module av. Raises MissingError, which says what needs it."""
     try:
         import av
     except ImportError:
-        raise MissingError.of("MP4 needs PyAV, which", "video") from None
+        raise MissingError.of(f"{what} PyAV, which", "video") from None
     return av
 
 
 def _mp4(frames: Sequence[Image.Image]) -> bytes:
-    av, buffer = _av(), io.BytesIO()
+    av, buffer = pyav(), io.BytesIO()
     width, height = (side // 2 * 2 for side in frames[0].size)  # the format of colours that all players have
     with av.open(buffer, "w", format="mp4") as file:
         stream = file.add_stream("h264", rate=Fraction(1000, _FRAME_MS), options={"crf": str(_QUALITY)})

@@ -1,17 +1,39 @@
-"""What became of a picture or of many: counted while they are segmented, and handed back."""
+"""What became of pictures and films: counted while they are segmented, and handed back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from redoseg.files import printable
 from redoseg.images.cut_short import notes_of
 from redoseg.images.read import note_results
 from redoseg.inference.doubt import is_doubtful
+from redoseg.inference.film_sources import Films
 from redoseg.inference.one_picture import Plan
 from redoseg.inference.steps import Done
 from redoseg.storage import Place
+
+
+@dataclass(frozen=True)
+class FilmReport:
+    """What became of a film."""
+
+    film: Path
+    frames: int = 0
+    doubtful: int = 0
+    """Frames whose mask looks doubtful, by the network's confidence."""
+    agreement: float | None = None
+    """Mean IoU of the masks of neighbouring frames, after the camera's own motion; None without two such masks."""
+    written: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    skipped: bool = False
+    """Whether its results were there already."""
+    differs: bool = False
+    """Whether a result was there and stays, but is of other settings or another film."""
+    why: str = ""
+    """Why it failed, if it did."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,8 @@ class SegmentReport:
     """Pictures whose result was there already."""
     differing: tuple[Place, ...] = ()
     """Pictures whose result was there and stays, but is of other settings or of a picture that has changed since."""
+    films: tuple[FilmReport, ...] = ()
+    """What became of films, which are not among the numbers above."""
 
 
 OnItem = Callable[[Place, int, int, str | None], None]
@@ -84,3 +108,24 @@ class Tally:
             self.skipped,
             tuple(self.differing),
         )
+
+
+def joined(pictures: SegmentReport, films: Sequence[FilmReport]) -> SegmentReport:
+    """The report of a call that had pictures and films."""
+    notes = [f"{printable(one.film)}: {note}" for one in films for note in one.notes]
+    return replace(
+        pictures,
+        failed=(*pictures.failed, *((one.film, one.why) for one in films if one.why)),
+        written=(*pictures.written, *(path for one in films for path in one.written)),
+        notes=(*pictures.notes, *notes),
+        differing=(*pictures.differing, *(one.film for one in films if one.differs)),
+        films=tuple(films),
+    )
+
+
+def note_films(films: Films) -> tuple[str, ...]:
+    """A note on films that a call could not segment; none where there are none."""
+    if not films.passed_over:
+        return ()
+    first = printable(films.passed_over[0])
+    return (f"films not segmented: {len(films.passed_over):,} (the first is {first}), since {films.why}",)

@@ -13,10 +13,12 @@ from redoseg.images.backdrop import Ground
 from redoseg.images.clean import Cleaning
 from redoseg.images.matting import closed_form
 from redoseg.images.packing import QUALITY, PictureFormat
+from redoseg.inference.film_writing import FilmFormat
 from redoseg.inference.labelling import FileEach, OneFile, format_of
 from redoseg.inference.measures import regionprops
 from redoseg.inference.object_mask import CLEANING, HALF, check_threshold
 from redoseg.inference.results import FEATHER, MARGIN, Look, check_feather
+from redoseg.inference.steady import STEADY, check_steady
 from redoseg.storage import Address, Place
 
 MOST_SQUARE = 4096  # pixels
@@ -56,6 +58,10 @@ class Request:
     """What the object is called; the model's name if empty."""
     overwrite: bool = False
     skip_existing: bool = False
+    film: FilmFormat = "auto"
+    """Of the films that are made of films."""
+    steady: int = STEADY
+    """Over how many frames before and after a film's masks are averaged."""
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -63,6 +69,7 @@ class Request:
                 raise RedosegError(f"kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
         check_threshold(self.threshold)
         check_feather(self.feather)
+        check_steady(self.steady)
         if self.crop and not set(self.kinds) & set(DRAWN):
             raise RedosegError(
                 f"crop cannot be combined with kind {self.kinds[0]}, whose masks and boxes are of whole pictures; "
@@ -163,6 +170,15 @@ class Request:
         if isinstance(form, OneFile):
             return Path(form.file).suffix
         return form.suffix if form is not None else f".{self.form}"
+
+    def with_film(self, film: FilmFormat) -> Request:
+        """The same with films of this format."""
+        return replace(self, film=film)
+
+    def film_key(self, segmenter: object, kind: Kind, film: FilmFormat, digest: bytes | None) -> str:
+        """As `key`, of a film."""
+        made_of = self.key(segmenter, kind, digest)
+        return made_of and hashlib.blake2b(f"{made_of} {film} {self.steady}".encode(), digest_size=16).hexdigest()
 
     def key(self, segmenter: object, kind: Kind, digest: bytes | None) -> str:
         """What a result is made of: model, settings, and the picture by its `digest`; "" if that is None.

@@ -131,11 +131,12 @@ def image_of(
     kind: Kind,
     look: Look,
     *,
+    keep_hidden: bool = False,
     box: Part | None = None,
     square_about: Part | None = None,
 ) -> Image.Image:
     """The image that `picture_of` makes a file of."""
-    drawing = _Drawing.looking(photo, soft, kind, look, keep_hidden=False)
+    drawing = _Drawing.looking(photo, soft, kind, look, keep_hidden)
     if square_about is not None and look.square:
         return drawing.square(square_about, look.square, look.margin)
     return drawing.within(box or photo.whole)

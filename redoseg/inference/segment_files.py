@@ -6,6 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from redoseg.config.kinds import Kind
@@ -20,21 +21,33 @@ from redoseg.images.read import MAX_BYTES, MAX_PIXELS
 from redoseg.images.shards import PARQUET, TAR, is_shard
 from redoseg.inference import streams
 from redoseg.inference.doubt import is_doubtful
+from redoseg.inference.film_sources import Films, find_films
+from redoseg.inference.film_writing import FILM_FORMATS, FilmFormat
 from redoseg.inference.labelling import OneFile
 from redoseg.inference.object_mask import CLEANING, HALF
 from redoseg.inference.one_picture import Job, Made, Places, Work
-from redoseg.inference.report import OnItem, SegmentReport, Tally
+from redoseg.inference.report import OnItem, SegmentReport, Tally, joined, note_films
 from redoseg.inference.request import Engine, Request
 from redoseg.inference.results import FEATHER
+from redoseg.inference.segment_films import OnFrame, segment_films, why_no_films
 from redoseg.inference.segment_shards import segment_shards
 from redoseg.inference.segmenter import Segmenter, cleaning_for
 from redoseg.inference.shared_files import SharedFiles
 from redoseg.inference.sources import STREAM, are_several, expand_patterns, list_pictures
+from redoseg.inference.steady import STEADY
 from redoseg.inference.steps import Done, Steps, by_threads
 from redoseg.storage import Address, Place, check_target, place_of
 from redoseg.system import Room
 
-_FILES = (".json", ".txt", ".csv", TAR, PARQUET, *IMAGE_SUFFIXES)  # a path that ends so is meant as a file
+_FILES = (
+    ".json",
+    ".txt",
+    ".csv",
+    TAR,
+    PARQUET,
+    *FILM_FORMATS,
+    *IMAGE_SUFFIXES,
+)  # a path that ends so is meant as a file
 
 
 def segment_paths(
@@ -64,8 +77,11 @@ def segment_paths(
     mm_per_pixel: float | None = None,
     engine: Engine = "threads",
     workers: int = 0,
+    film: FilmFormat = "auto",
+    steady: int = STEADY,
+    on_frame: OnFrame | None = None,
 ) -> SegmentReport:
-    """Segment one picture, or several and folders, into files of the same names and sub-folders under `out`.
+    """Segment one picture or film, or several and folders, into files of the same names and sub-folders under `out`.
 
     Args:
         kind: "mask" (0 and 255), "soft" (0 to 255), "cutout" (RGBA), "overlay" (drawn on the picture), all PNG files of
@@ -102,6 +118,10 @@ def segment_paths(
         mm_per_pixel: how much of the object a pixel shows, for the table of measures [mm]; only pixels if None.
         engine: "threads" of this process, or "ray" for several pictures or shards on a Ray cluster.
         workers: processes of "ray", each with a core; 0 for as many as the cluster has cores.
+        film: how films that are made of films are packed: "mp4", "webm", "prores", "ffv1", or "frames" for a folder of
+            PNG files; "auto" is WebM for transparent cut-outs and MP4 for the rest.
+        steady: over how many frames before and after a film's masks are averaged, 0 to 15.
+        on_frame: called after each frame of a film.
 
     Results of several sources have the sub-folders below the folder that all sources have in common. Pictures that
     would give the same name keep their suffix in it (`a.jpg.png`). The rest continues after a picture that fails;
@@ -130,11 +150,53 @@ def segment_paths(
         label=label,
         overwrite=overwrite,
         skip_existing=skip_existing,
+        film=film,
+        steady=steady,
     )
     _check_place(out, kinds)
     sources = expand_patterns([source] if isinstance(source, str | os.PathLike) else list(source))
     if not sources:
         raise DataError("no picture is given; name a picture, a folder or a pattern")
+    films, sources = find_films(sources, out, why_no_films(segmenter, request, out, engine=engine))
+    if films.paths:
+        return _with_films(segmenter, films, sources, out, request, on_item, on_frame)
+    report = _segment_pictures(segmenter, sources, out, request, on_item, engine=engine, workers=workers)
+    return replace(report, notes=(*report.notes, *note_films(films)))
+
+
+def _with_films(
+    segmenter: Segmenter,
+    films: Films,
+    rest: Sequence[Place],
+    out: Place,
+    request: Request,
+    on_item: OnItem | None,
+    on_frame: OnFrame | None,
+) -> SegmentReport:
+    """The pictures among the rest of the sources, if there are any, and then the films."""
+    assert isinstance(out, Path)
+    _check_out(Path(out.parent) if out.suffix.lower() in FILM_FORMATS else out, rest)
+    pictures = SegmentReport(0, ())
+    try:
+        rest = rest and list_pictures(rest, out).images and rest
+    except DataError:  # folders that have only films
+        rest = ()
+    if rest:
+        pictures = _segment_pictures(segmenter, rest, out, request, on_item, engine="threads", workers=0)
+    return joined(pictures, segment_films(segmenter, films, out, request, on_frame, raises=not rest))
+
+
+def _segment_pictures(
+    segmenter: Segmenter,
+    sources: Sequence[Place],
+    out: Place,
+    request: Request,
+    on_item: OnItem | None,
+    *,
+    engine: Engine,
+    workers: int,
+) -> SegmentReport:
+    """As `segment_paths` without films."""
     shards = [source for source in sources if is_shard(source) and not _is_dir(source)]
     if shards:
         _check_shards(shards, sources, out)
@@ -145,7 +207,7 @@ def segment_paths(
         _check_sent(sources, several, request)
     elif several:
         return segment_many(segmenter, sources, out, request, on_item, engine=engine, workers=workers)
-    if review:
+    if request.review:
         raise RedosegError(
             f"a review sheet (--review) shows the pictures of a folder, but {printable(sources[0])} is one picture; "
             "remove --review"

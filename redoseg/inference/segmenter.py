@@ -7,6 +7,7 @@ import copy
 import hashlib
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args, overload
@@ -43,6 +44,17 @@ class Prediction(NamedTuple):
     """How decided the network is, 0 to 1: 1 minus the mean entropy of its mask's pixels in bits."""
     note: str = ""
     """What to know of the file, after its name, as "ends early; pixels of its last 9 rows are missing"; else empty."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network sees of a photograph, and what it finds there."""
+
+    reduced: NDArray[np.uint8]
+    """The photograph squeezed to the network's square (S, S, 3)."""
+    mask: NDArray[np.float32]
+    """The soft mask of the object (S, S)."""
+    confidence: float
 
 
 class Origin(NamedTuple):
@@ -291,9 +303,18 @@ class Segmenter:
         way = self._usable(edges)
         if self.tiles and max(photo.size) > self.tiles:
             return tiled_mask(photo, self.tiles, self._seen, partial(_upsampled, edges=way), _confidence)
+        seen = self.look_at(photo)
+        return self.enlarged(seen, photo, way), seen.confidence
+
+    def look_at(self, photo: Photo) -> Seen:
+        """The first half of `soft_mask`: what the network finds in a photograph, at its own size. No tiles."""
         reduced = np.asarray(photo.resized((self.size, self.size)))
         mask = self._run(reduced[None])[0, self.object_region]
-        return _upsampled(mask, reduced, photo, way), _confidence(mask)
+        return Seen(reduced, mask, _confidence(mask))
+
+    def enlarged(self, seen: Seen, photo: Photo, edges: Edges | None = None) -> SoftMask:
+        """The second half of `soft_mask`: the mask at its photograph's size. Errors are as in `predict`."""
+        return _upsampled(seen.mask, seen.reduced, photo, self._usable(edges))
 
     @overload
     def soft(self, image: ImageLike, edges: Edges | None = None) -> NDArray[np.float32]: ...

@@ -104,8 +104,7 @@ class Segment:
     """Run folder, model folder, or the name of weights in the package [path or name]"""
     source: tyro.conf.Positional[tuple[str, ...]]
     """Pictures, films, folders whose sub-folders are mirrored, patterns as in "photos/*.jpg", lists of pictures (.txt),
-    and addresses of pictures (s3://, gs://, hf://, https://); - is the picture that comes through standard input
-    [paths]"""
+    and addresses (s3://, gs://, hf://, https://); - is the picture that comes through standard input [paths]"""
     out: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """Folder to write to, or its address; for one picture also a file ending in .png; - is standard output [path]"""
     kind: Annotated[tuple[Kind, ...], tyro.conf.arg(name="as"), tyro.conf.UseAppendAction] = ()
@@ -133,7 +132,7 @@ class Segment:
     of PNG files; auto goes by the name of --out, else webm for transparent cut-outs and mp4. Films need the part
     `video` of redoseg [name]"""
     steady: int = 3
-    """Average a film's masks over this many frames before and after, so that they do not flicker; 0 to 15 [frames]"""
+    """Average a film's masks over this many frames before and after, so that they do not flicker; at most 15 [frames]"""
     threshold: float = 0.5
     """How sure the network must be that a pixel is of the object; soft ignores it [0 to 1]"""
     clean: bool = True

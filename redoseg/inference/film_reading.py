@@ -1,4 +1,4 @@
-"""A film as photographs, one after the other, each upright, with its time; and the packets of its sound as they are."""
+"""A film as photographs, one after the other, each upright, with its time; and the packets of its sound, unchanged."""
 
 from __future__ import annotations
 

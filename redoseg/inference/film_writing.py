@@ -36,7 +36,7 @@ class _Form(NamedTuple):
     clear: str
     """Those of one with it; empty if the format has none."""
     sound: tuple[str, ...]
-    """Codecs of sound that are taken as they are; none for all."""
+    """Codecs of sound that are copied; none for all."""
     other_sound: str
     """The codec that other sound is packed with again."""
     options: dict[str, str]

@@ -70,7 +70,7 @@ class _Frame(Generic[T]):
 def steadied(frames: Iterable[tuple[T, Seen]], steady: int = STEADY) -> Iterator[Steadied[T]]:
     """The frames of a film in their order, each with the mean of the masks of `steady` frames before and after it.
 
-    Frames beyond a cut do not count. 0 leaves each mask as it is. At most `steady` + 1 items are kept.
+    Frames beyond a cut do not count. 0 changes no mask. At most `steady` + 1 items are kept.
     """
     window: deque[_Frame[T]] = deque()
     here = 0  # the next one to give

@@ -334,7 +334,7 @@ def test_a_film_that_breaks_off_is_segmented_up_to_there(segmenter: Segmenter, t
     assert len(read(tmp_path / "out" / "a.mp4").frames) == report.films[0].frames
     assert any("a.mp4: ends" in note for note in report.notes)
     path.write_bytes(whole[:200])
-    assert "cannot be read" in refused(segmenter, path, out=tmp_path / "other")
+    assert "no pictures" in refused(segmenter, path, out=tmp_path / "other")
 
 
 def test_what_is_there_is_skipped(segmenter: Segmenter, tmp_path: Path) -> None:

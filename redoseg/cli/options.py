@@ -132,7 +132,7 @@ class Segment:
     of PNG files; auto goes by the name of --out, else webm for transparent cut-outs and mp4. Films need the part
     `video` of redoseg [name]"""
     steady: int = 3
-    """Average a film's masks over this many frames before and after, so that they do not flicker; at most 15 [frames]"""
+    """Average a film's masks over this many frames before and after, against flicker; at most 15 [frames]"""
     threshold: float = 0.5
     """How sure the network must be that a pixel is of the object; soft ignores it [0 to 1]"""
     clean: bool = True

@@ -155,7 +155,7 @@ def _photo_of(frame: Any) -> Photo:
 
 @contextlib.contextmanager
 def open_film(path: Path) -> Iterator[FilmFile]:
-    """A film, open for the block. Raises DataError for a file that is no film, MissingError without PyAV."""
+    """A film, open for the block. Raises DataError for another kind of file, MissingError without PyAV."""
     av = pyav("films need")
     try:
         container = av.open(str(path), metadata_errors="replace")

@@ -355,14 +355,15 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path, what: str = "folder") -> Iterator[Path]:
+def whole_folder(out: Path, what: str = "folder", *, replace: bool = False) -> Iterator[Path]:
     """A new folder to fill within the block, which then gets the name `out`; a kill leaves none of that name.
 
-    `what` it is, for messages. Raises RedosegError if `out` exists, DataError if it cannot be made.
+    `what` it is, for messages. Raises RedosegError if `out` exists, DataError if it cannot be made. With `replace` a
+    folder `out` that exists stays until the new one is filled.
     """
-    if out.exists():
+    if out.exists() and not replace:
         raise RedosegError(f"{printable(out)} exists; expected a new {what}; choose another path")
-    partial = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    partial, old = (out.parent / f".{out.name}.{secrets.token_hex(4)}.{end}" for end in ("partial", "old"))
     try:
         try:
             partial.mkdir(parents=True)
@@ -370,10 +371,16 @@ def whole_folder(out: Path, what: str = "folder") -> Iterator[Path]:
                 _remove_partial(out)
                 yield partial
                 if out.exists():
-                    raise RedosegError(f"{printable(out)} exists, made by another redoseg; choose another path")
+                    if not replace:
+                        raise RedosegError(f"{printable(out)} exists, made by another redoseg; choose another path")
+                    os.rename(out, old)
                 os.rename(partial, out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            if out.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            elif old.exists():  # stopped between the two names
+                os.rename(old, out)
     except OSError as error:
         raise DataError(
             f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error, out)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -299,9 +298,8 @@ def _sink(
     """What takes the frames of one kind of result."""
     make_folder(target.path.parent)
     if target.form == "frames":
-        if target.path.exists():
-            shutil.rmtree(target.path)
-        folder, count = stack.enter_context(whole_folder(target.path)), iter(range(1, 2**31))
+        # one that is there has frames of an earlier call, as was checked
+        folder, count = stack.enter_context(whole_folder(target.path, replace=True)), iter(range(1, 2**31))
         return lambda content, _: write_atomic(folder / f"{next(count):06}.png", content, target.key)
     writer = stack.enter_context(
         film_writer(target.path, film, target.kind, target.form, photo.size, clear=target.clear, key=target.key)

@@ -225,6 +225,24 @@ def test_frames_are_a_folder_of_pictures(segmenter: Segmenter, tmp_path: Path) -
     assert report.films[0].skipped
 
 
+def test_frames_are_replaced_when_all_new_ones_are_there(segmenter: Segmenter, tmp_path: Path) -> None:
+    path, out = write_film(tmp_path / "a.mp4"), tmp_path / "out"
+    segment_paths(segmenter, path, out, film="frames")
+    before = {file: file.read_bytes() for file in (out / "a").iterdir()}
+
+    def stops(film: Path, done: int, total: int | None) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_paths(segmenter, path, out, film="frames", kind="overlay", overwrite=True, on_frame=stops)
+    assert {file: file.read_bytes() for file in (out / "a").iterdir()} == before
+    segment_paths(segmenter, path, out, film="frames", kind="overlay", overwrite=True)
+    assert {file for file in (out / "a").iterdir()} == set(before)
+    assert all(file.read_bytes() != content for file, content in before.items())
+    assert [file.name for file in out.iterdir()] == ["a"]
+
+
 @pytest.mark.parametrize("kind", ["mask", "overlay"])
 def test_odd_sides_stay_odd(kind: Kind, segmenter: Segmenter, tmp_path: Path) -> None:
     write_film(tmp_path / "a.mkv", codec="ffv1", pixels="bgr0", size=(97, 63), sound="")

@@ -41,7 +41,7 @@ def _usage() -> str:
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name); returns the exit code, raises RedosegError."""
     forget_odd_widths()
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all", "help"):
         print(_usage())
         return DONE
     if arguments[0] == "--version":

@@ -156,7 +156,7 @@ def test_help_answers_at_once(verb: str) -> None:
 
 
 def test_usage_names_every_verb(call: Call) -> None:
-    for arguments in ((), ("--help",), ("help",), ("-h",)):
+    for arguments in ((), ("--help",), ("--help-all",), ("help",), ("-h",)):
         said = call(*arguments)
         assert said.code == 0
         for verb, (kind, _) in VERBS.items():

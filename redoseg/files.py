@@ -377,10 +377,7 @@ def whole_folder(out: Path, what: str = "folder", *, replace: bool = False) -> I
                 os.rename(partial, out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            if out.exists():
-                shutil.rmtree(old, ignore_errors=True)
-            elif old.exists():  # stopped between the two names
-                os.rename(old, out)
+            _remove_old(old, out)
     except OSError as error:
         raise DataError(
             f"{printable(out)} cannot be made ({describe_error(error)}): {suggest_fix(error, out)}"
@@ -388,15 +385,22 @@ def whole_folder(out: Path, what: str = "folder", *, replace: bool = False) -> I
 
 
 def _remove_partial(out: Path) -> None:
-    """Remove what killed calls have left of a folder that never got its name `out`."""
-    name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.partial")
+    """Remove what killed calls have left of a folder that never got its name `out`, or has lost it."""
+    name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}\.(partial|old)")
     if fcntl is None:  # nothing says whether another process still fills one
         return
     with contextlib.suppress(OSError):
         for found in filter(name.fullmatch, os.listdir(out.parent)):
             with contextlib.suppress(OSError), locked(out.parent / found) as mine:
                 if mine:
-                    shutil.rmtree(out.parent / found, ignore_errors=True)
+                    _remove_old(out.parent / found, out)
+
+
+def _remove_old(folder: Path, out: Path) -> None:
+    """Remove a folder under another name; one that had the name `out` gets it back where nothing else has it."""
+    if folder.suffix == ".old" and folder.exists() and not out.exists():
+        os.rename(folder, out)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:

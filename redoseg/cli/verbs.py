@@ -39,7 +39,7 @@ from redoseg.storage import is_address
 
 if TYPE_CHECKING:
     from redoseg.evaluation.results import AboutSet
-    from redoseg.inference.films import Film
+    from redoseg.inference.animations import Film
 
 
 def run_evaluate(arguments: Sequence[str]) -> int:

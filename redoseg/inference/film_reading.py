@@ -15,7 +15,7 @@ from redoseg.errors import DataError
 from redoseg.files import describe_error, printable
 from redoseg.images.photo import Photo, to_photo
 from redoseg.images.read import MAX_PIXELS
-from redoseg.inference.films import pyav
+from redoseg.inference.animations import pyav
 
 _MOST_TIMES = 2**31 - 1  # of a time base, as encoders count
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from redoseg.errors import DataError, MissingError
 from redoseg.files import printable
 from redoseg.images.kinds import FILM_SUFFIXES, is_film
+from redoseg.inference.animations import pyav
 from redoseg.inference.film_writing import film_key
-from redoseg.inference.films import pyav
 from redoseg.inference.sources import result_stems
 from redoseg.storage import Address, Place
 

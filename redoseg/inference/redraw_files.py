@@ -18,7 +18,7 @@ from redoseg.images.draw import grid, outline
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
 from redoseg.images.read import read_photo
-from redoseg.inference.films import LARGEST, Film, check_film, film_of
+from redoseg.inference.animations import LARGEST, Film, check_film, film_of
 from redoseg.inference.redraw import STEPS, RedrawModel, What, around, at_most, between, check_count
 
 TILE = 256  # longer side of an image on the sheet [pixels]

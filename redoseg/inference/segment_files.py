@@ -39,15 +39,8 @@ from redoseg.inference.steps import Done, Steps, by_threads
 from redoseg.storage import Address, Place, check_target, place_of
 from redoseg.system import Room
 
-_FILES = (
-    ".json",
-    ".txt",
-    ".csv",
-    TAR,
-    PARQUET,
-    *FILM_FORMATS,
-    *IMAGE_SUFFIXES,
-)  # a path that ends so is meant as a file
+# a path that ends so is meant as a file
+_FILES = (".json", ".txt", ".csv", TAR, PARQUET, *FILM_FORMATS, *IMAGE_SUFFIXES)
 
 
 def segment_paths(

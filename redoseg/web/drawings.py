@@ -14,7 +14,7 @@ from PIL import Image
 from redoseg.errors import ConfigError
 from redoseg.files import make_folder, write_atomic
 from redoseg.images.photo import Photo
-from redoseg.inference.films import Film, film_of
+from redoseg.inference.animations import Film, film_of
 from redoseg.inference.redraw import What
 from redoseg.web.cutout import number_of
 

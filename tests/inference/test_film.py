@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -241,6 +242,23 @@ def test_frames_are_replaced_when_all_new_ones_are_there(segmenter: Segmenter, t
     assert {file for file in (out / "a").iterdir()} == set(before)
     assert all(file.read_bytes() != content for file, content in before.items())
     assert [file.name for file in out.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("has_name", [True, False])
+def test_what_a_kill_leaves_while_frames_are_replaced(has_name: bool, segmenter: Segmenter, tmp_path: Path) -> None:
+    """Killed when the new ones had the name already, or when nothing had it."""
+    path, out = write_film(tmp_path / "a.mp4", count=3), tmp_path / "out"
+    segment_paths(segmenter, path, out, film="frames")
+    before = (out / "a" / "000001.png").read_bytes()
+    (shutil.copytree if has_name else os.rename)(out / "a", out / ".a.0123abcd.old")
+
+    def stops(film: Path, done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_paths(segmenter, path, out, film="frames", kind="overlay", overwrite=True, on_frame=stops)
+    assert [file.name for file in out.iterdir()] == ["a"]
+    assert (out / "a" / "000001.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("kind", ["mask", "overlay"])

@@ -19,7 +19,7 @@ from redoseg.config.schema import Config
 from redoseg.errors import DataError, MissingError, ModelError, RedosegError
 from redoseg.images.draw import outline
 from redoseg.images.read import Photo, read_photo
-from redoseg.inference import films, redraw_files
+from redoseg.inference import redraw_files
 from redoseg.inference.redraw import around, between
 from redoseg.inference.redraw_files import redraw_photo
 from redoseg.onnx_export.generators import export_redrawer
@@ -304,7 +304,7 @@ def test_an_animation_loops_and_what_is_kept_stands_still(model: RedrawModel, tm
         assert animation.info["loop"] == 0
         frames = [np.asarray(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(animation)]
         length = sum(frame.info["duration"] for frame in ImageSequence.Iterator(animation))
-    assert length == 3 * redraw_files.STEPS * films._FRAME_MS
+    assert length == 3 * redraw_files.STEPS * animations._FRAME_MS
     small = Image.fromarray(picture(300, 400)).resize((360, 270), Image.Resampling.LANCZOS, reducing_gap=3.0)
     soft = model.segmenter.soft(small)
     assert (np.ptp(frames, 0).max(-1)[soft < 0.0005]).max() == 0

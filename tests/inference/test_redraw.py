@@ -19,7 +19,7 @@ from redoseg.config.schema import Config
 from redoseg.errors import DataError, MissingError, ModelError, RedosegError
 from redoseg.images.draw import outline
 from redoseg.images.read import Photo, read_photo
-from redoseg.inference import redraw_files
+from redoseg.inference import animations, redraw_files
 from redoseg.inference.redraw import around, between
 from redoseg.inference.redraw_files import redraw_photo
 from redoseg.onnx_export.generators import export_redrawer

@@ -14,12 +14,13 @@ from PIL import Image
 from redoseg.cli.main import run_command
 from redoseg.data import open_data, originals, prepare
 from redoseg.errors import DataError
-from redoseg.files import is_result, write_atomic
+from redoseg.files import write_atomic
 from redoseg.images.read import list_images
 from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.redraw_files import redraw_photo
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
+from redoseg.own_results import is_result
 from redoseg.web.cuts import Cuts
 from tests.bright import bright_square, write_model
 from tests.conftest import Trained

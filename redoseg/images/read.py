@@ -22,7 +22,7 @@ from typing import IO, NamedTuple
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from redoseg.errors import DataError, FormatError, TooLargeError
-from redoseg.files import describe_error, is_own_folder, is_result, printable, why_not_there
+from redoseg.files import describe_error, printable, why_not_there
 from redoseg.images import cut_short
 from redoseg.images.big_tiff import is_tiff, read_big_tiff
 from redoseg.images.colour import MAX_EXIF
@@ -30,6 +30,7 @@ from redoseg.images.decoding_cost import MOST_BYTES, advice, bytes_to_decode
 from redoseg.images.kinds import HEAD, is_heic, listed, register_heif, what_it_is
 from redoseg.images.libtiff import silence_libtiff
 from redoseg.images.photo import UPRIGHT, Box, Photo, eight_bit, is_deep, to_photo
+from redoseg.own_results import is_own_folder, is_result
 from redoseg.storage import Address, Place, is_address
 
 # A 108-megapixel phone picture passes; a file that claims more is taken for a decompression bomb.

@@ -15,9 +15,10 @@ from PIL import Image
 
 from redoseg.config.kinds import Kind
 from redoseg.errors import DataError
-from redoseg.files import MARK, describe_error, printable, whole_file
+from redoseg.files import describe_error, printable, whole_file
 from redoseg.inference.animations import pyav
 from redoseg.inference.film_reading import FilmFile
+from redoseg.own_results import MARK
 
 FilmFormat = Literal["auto", "mp4", "webm", "prores", "ffv1", "frames"]
 """Of the films that are written; "frames" is a folder of PNG files."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from redoseg.config.kinds import DRAWN, Kind
 from redoseg.errors import DataError, FullError
-from redoseg.files import key_of, marked, printable
+from redoseg.files import printable
 from redoseg.images.read import MAX_PIXELS
 from redoseg.images.shards import PARQUET, ROWS, columns_of, key_and_ending, opened, pyarrow_parquet, samples_of
 from redoseg.inference.one_picture import Job, Made, Places, Plan, Work
@@ -25,6 +25,7 @@ from redoseg.inference.request import Request
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.steps import Done, Steps
 from redoseg.inference.stores import Bucket, Folder, Store
+from redoseg.own_results import key_of, marked
 from redoseg.storage import Address, Place
 from redoseg.system import Room, in_order
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from redoseg.config.kinds import Kind
 from redoseg.errors import DataError, FullError, RedosegError
-from redoseg.files import check_writable, marked, printable
+from redoseg.files import check_writable, printable
 from redoseg.images.backdrop import ground_of
 from redoseg.images.clean import Cleaning
 from redoseg.images.cut_short import notes_of
@@ -36,6 +36,7 @@ from redoseg.inference.shared_files import SharedFiles
 from redoseg.inference.sources import STREAM, are_several, expand_patterns, list_pictures
 from redoseg.inference.steady import STEADY
 from redoseg.inference.steps import Done, Steps, by_threads
+from redoseg.own_results import marked
 from redoseg.storage import Address, Place, check_target, place_of
 from redoseg.system import Room
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from redoseg.config.kinds import DRAWN, Kind
 from redoseg.errors import DataError, FullError
-from redoseg.files import alone, is_result, key_of, make_folder, printable, whole_folder, why_not_write, write_atomic
+from redoseg.files import alone, make_folder, printable, whole_folder, why_not_write, write_atomic
 from redoseg.images.photo import Photo
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.film_reading import FilmFile, Frame, open_film
@@ -34,6 +34,7 @@ from redoseg.inference.results import as_png, image_of
 from redoseg.inference.segmenter import Seen, Segmenter
 from redoseg.inference.sources import STREAM
 from redoseg.inference.steady import Flicker, Steadied, small_mask, steadied
+from redoseg.own_results import is_result, key_of
 from redoseg.storage import Address, Place
 from redoseg.system import in_order
 

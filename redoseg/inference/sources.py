@@ -13,9 +13,10 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from redoseg.errors import DataError
-from redoseg.files import describe_error, is_result, printable, text_of, why_not_there
+from redoseg.files import describe_error, printable, text_of, why_not_there
 from redoseg.images.kinds import listed_by_name
 from redoseg.images.read import MAX_BYTES, list_images
+from redoseg.own_results import is_result
 from redoseg.storage import Address, Place, files_below, is_address, is_folder, matching, place_of
 
 STREAM = "-"

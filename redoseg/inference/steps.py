@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from redoseg.errors import DataError, FullError
-from redoseg.files import is_result, printable
+from redoseg.files import printable
 from redoseg.images.crashes import DecodingNotes
 from redoseg.images.read import MAX_BYTES, MAX_PIXELS
 from redoseg.inference.one_picture import Job, Made, Plan, Work
+from redoseg.own_results import is_result
 from redoseg.system import Room, in_order
 
 _FETCHERS = 16  # at most, each with a file or two in memory

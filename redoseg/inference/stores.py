@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from redoseg import files, storage
+from redoseg import files, own_results, storage
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.storage import Address, Place
@@ -38,8 +38,8 @@ class Folder:
         return Path(target).read_bytes()
 
     def key_of(self, target: Place) -> str | None:
-        """As `files.key_of`."""
-        return files.key_of(target)
+        """As `own_results.key_of`."""
+        return own_results.key_of(target)
 
     def why_not_write(self, target: Place, inputs: set[str], overwrite: bool) -> str | None:
         """As `files.why_not_write`."""
@@ -89,11 +89,11 @@ class Bucket:
         return _address(target).read_bytes()
 
     def key_of(self, target: Place) -> str | None:
-        """As `files.key_of`."""
+        """As `own_results.key_of`."""
         if self._there is not None and not self.exists(target):
             return None
         head = storage.head_of(_address(target), _HEAD)
-        return files.key_of(self.read(target) if head[:4] == b"RIFF" else head)
+        return own_results.key_of(self.read(target) if head[:4] == b"RIFF" else head)
 
     def why_not_write(self, target: Place, inputs: set[str], overwrite: bool) -> str | None:
         """As `files.why_not_write`."""
@@ -103,7 +103,7 @@ class Bucket:
 
     def write(self, target: Place, pieces: Iterable[bytes], key: str = "") -> None:
         """Write a file whole or not at all. Raises FullError."""
-        storage.write(_address(target), files.marked(pieces, key))
+        storage.write(_address(target), own_results.marked(pieces, key))
         if self._there is not None:
             self._there.add(str(target))
 

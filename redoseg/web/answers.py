@@ -17,11 +17,12 @@ import gradio as gr
 from PIL import Image
 
 from redoseg.errors import ConfigError, DataError, RedosegError
-from redoseg.files import MARK, printable
+from redoseg.files import printable
 from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
 from redoseg.inference.redraw import at_most
 from redoseg.inference.request import Request
+from redoseg.own_results import MARK
 from redoseg.web import corrections
 from redoseg.web.cutout import CutOut, number_of
 from redoseg.web.cuts import Cuts

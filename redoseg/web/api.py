@@ -25,13 +25,13 @@ from starlette.exceptions import HTTPException
 import redoseg
 from redoseg.config.kinds import DrawnKind
 from redoseg.errors import DataError, FormatError, RedosegError, TooLargeError
-from redoseg.files import marked
 from redoseg.images.read import read_photo
 from redoseg.inference.doubt import DOUBTFUL, is_doubtful
 from redoseg.inference.object_mask import CLEANING, HALF
 from redoseg.inference.one_picture import Job, Places, Work
 from redoseg.inference.request import Request
 from redoseg.inference.segmenter import Edges, Segmenter, cleaning_for
+from redoseg.own_results import marked
 from redoseg.system import cores
 from redoseg.web.cuts import MOST_BYTES
 from redoseg.web.guard import TooLarge

@@ -20,12 +20,12 @@ from PIL import Image
 from redoseg import Segmenter
 from redoseg.browser.site import SCRIPTS
 from redoseg.data.shapes import generate
-from redoseg.files import is_result
 from redoseg.images.clean import Cleaning, clean
 from redoseg.images.guided import guided_upsample
 from redoseg.images.photo import Photo, SoftMask, to_photo
 from redoseg.inference.object_mask import CLEANING, cleaned, object_of
 from redoseg.inference.results import drawn
+from redoseg.own_results import is_result
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no Node on this machine")

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from redoseg.cli.main import run_command
 from redoseg.errors import DataError, RedosegError
-from redoseg.files import is_result, key_of, write_atomic
+from redoseg.files import write_atomic
 from redoseg.images.backdrop import ground_of
 from redoseg.images.packing import packed
 from redoseg.images.photo import SoftMask, to_photo
@@ -22,6 +22,7 @@ from redoseg.images.read import list_images
 from redoseg.inference import results
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
+from redoseg.own_results import is_result, key_of
 
 LARGE_BOX, SMALL_BOX = (20, 30, 80, 120), (130, 60, 180, 100)  # left, top, right, bottom
 

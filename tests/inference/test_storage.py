@@ -19,9 +19,9 @@ from PIL import Image
 from redoseg import storage
 from redoseg.cli.main import run_command
 from redoseg.errors import DataError, FullError, MissingError, RedosegError
-from redoseg.files import is_result
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
+from redoseg.own_results import is_result
 from redoseg.storage import Address
 
 NAMES = ["a.jpg", "a.png", "b.png", "deep/down/c.png"]

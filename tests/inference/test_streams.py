@@ -15,7 +15,7 @@ from PIL import Image
 
 from redoseg.cli.main import run_command
 from redoseg.errors import RedosegError
-from redoseg.files import is_result
+from redoseg.own_results import is_result
 
 
 @pytest.fixture

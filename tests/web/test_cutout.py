@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 from redoseg.data.corrected import open_corrected
 from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError, RedosegError
-from redoseg.files import is_result
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
 from redoseg.inference.request import Request
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
+from redoseg.own_results import is_result
 from redoseg.web import corrections, several
 from redoseg.web.cutout import BOX, COLOUR, PICTURE, SQUARE, CutOut
 from redoseg.web.cuts import ZOOM, Cuts

@@ -39,11 +39,11 @@ from PIL import Image, ImageOps
 from redoseg.cli.main import run_command
 from redoseg.data.shapes import generate
 from redoseg.errors import ConfigError, DataError
-from redoseg.files import MARK
 from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import read_image
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
+from redoseg.own_results import MARK
 from redoseg.system import Room, own_memory
 from redoseg.web import page as serve
 from redoseg.web.cuts import Cuts

@@ -164,9 +164,14 @@ def files_below(folder: Address) -> dict[str, Stored]:
 
 
 def version_of(address: Address) -> str:
-    """What changes when the file does: its time, hash or size, as the storage gives it. Raises DataError."""
-    system, path = _opened(address)
+    """What changes when the file does: its time, hash or size, as the storage gives it. Raises DataError.
+
+    Of a web page "" where its server does not say.
+    """
     try:
+        if address.on_web:
+            return _version_on_web(address)
+        system, path = _opened(address)
         return _version(_tried(lambda: system.info(path)))
     except Exception as error:
         raise _unreadable(address, error) from error
@@ -175,6 +180,17 @@ def version_of(address: Address) -> str:
 def _version(about: dict[str, Any]) -> str:
     known = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "created", "mtime", "blob_id", "size")
     return repr([str(about[key]) for key in known if about.get(key) is not None])
+
+
+def _version_on_web(address: Address) -> str:
+    try:
+        with _tried(lambda: _asked(address, "HEAD")) as answer:
+            about = [answer.headers.get(name) for name in ("ETag", "Last-Modified", "Content-Length")]
+    except OSError as error:
+        if getattr(error, "code", None) is None:
+            raise
+        return ""  # some servers and signed addresses allow nothing but fetching
+    return repr(about) if about[0] or about[1] else ""
 
 
 def matching(pattern: Address) -> list[Address]:
@@ -249,10 +265,13 @@ def write(address: Address, pieces: Iterable[bytes | memoryview]) -> None:
 
 def save(address: Address, path: Path) -> None:
     """Fetch a file, which appears at `path` whole or not at all. Raises DataError, OSError."""
-    system, source = _opened(address)
     part = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        _tried(lambda: system.get_file(source, str(part)))
+        if address.on_web:
+            part.write_bytes(_read(address, None))
+        else:
+            system, source = _opened(address)
+            _tried(lambda: system.get_file(source, str(part)))
         os.replace(part, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -346,10 +365,14 @@ def _read(address: Address, most: int | None) -> bytes:
 
 
 def _web(address: Address) -> IO[bytes]:
+    return io.BufferedReader(_asked(address, "GET"))
+
+
+def _asked(address: Address, method: str) -> Any:
     import urllib.request
 
-    request = urllib.request.Request(address.text, headers={"User-Agent": f"redoseg/{__version__}"})
-    return io.BufferedReader(urllib.request.urlopen(request, timeout=_TIMEOUT))
+    request = urllib.request.Request(address.text, headers={"User-Agent": f"redoseg/{__version__}"}, method=method)
+    return urllib.request.urlopen(request, timeout=_TIMEOUT)
 
 
 def _tried(call: Callable[[], Result]) -> Result:

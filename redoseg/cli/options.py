@@ -19,8 +19,8 @@ class Train:
     recipe: tyro.conf.Positional[str] = ""
     """Recipe: a TOML file, or the name of one that ships with redoseg [file or name]"""
     data: str = ""
-    """Folder of pictures or prepared set to train on, or its address (s3://, gs://, hf://); without a recipe, the
-    recipe photos is used [folder]"""
+    """Folder of pictures or prepared set to train on, its address (s3://, gs://, hf://), or a list of addresses (.txt);
+    without a recipe, the recipe photos is used [folder]"""
     ground: Literal["any", "fixed"] = "any"
     """fixed: all pictures show one ground, as a table or a slide, with many objects on it; without a recipe, the recipe
     same-ground is used [name]"""
@@ -227,7 +227,8 @@ class Prepare:
     """Prepared set to make [folder]"""
     source: tuple[str, ...] = ()
     """Folder of the set in its official layout, folder of any pictures, or folder with images/ and masks/, or its
-    address (s3://, gs://, hf://); one for each part of a mix; or shards of pictures, .tar or .parquet [folders]"""
+    address (s3://, gs://, hf://); one for each part of a mix; or shards of pictures, .tar or .parquet; or a list of
+    addresses (.txt) [folders]"""
     download: bool = False
     """Fetch the official archives into --source first, or into the user's cache if none is given [true/false]"""
     splits: Path | None = None

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from redoseg.errors import DataError
 from redoseg.files import cache_dir, describe_error, locked, printable, suggest_fix
+from redoseg.images.lists import is_list, listed_in, names_of
 from redoseg.images.shards import is_shard, samples_of
-from redoseg.storage import Address, Place, files_below, place_of, save, version_of
+from redoseg.storage import Address, Place, Stored, files_below, place_of, save, version_of
 from redoseg.system import in_order
 
 _FETCHERS = 16
@@ -25,13 +26,16 @@ OnFile = Callable[[int, int], None]
 
 
 def local_folder(spec: str | Path, on_file: OnFile | None = None) -> str | Path:
-    """What is named, on this machine: a folder in storage as its copy, a shard unpacked; all else is left alone.
+    """What is named, on this machine: a folder in storage, or what a list of addresses names, as its copy; a shard
+    unpacked; all else is left alone.
 
     The copy is in the user's cache. Called again, it fetches what has changed. Raises DataError, MissingError.
     """
     place = place_of(spec)
     if is_shard(place) and (isinstance(place, Address) or place.is_file()):
         return unpacked([place])
+    if is_list(place) and (isinstance(place, Address) or place.is_file()):
+        return _listed(place, on_file)
     return _copied(place, on_file) if isinstance(place, Address) else spec
 
 
@@ -48,7 +52,7 @@ def _copied(folder: Address, on_file: OnFile | None) -> Path:
     if folder.on_web:
         raise DataError(
             f"{printable(folder)} is an address on the web, where files cannot be listed, but a folder is needed; "
-            "download it, and choose the folder"
+            "write a list of the addresses of its files, which ends in .txt, and choose it"
         )
     with _place_for(folder.text.rstrip("/"), folder.name) as copy:
         there = files_below(folder)
@@ -56,31 +60,55 @@ def _copied(folder: Address, on_file: OnFile | None) -> Path:
         if wrong is not None or not there:
             seen = f"has a file called {printable(wrong)}" if wrong else "has no files"
             raise DataError(f"{printable(folder)} {seen}; expected a folder of pictures; check the address")
-        journal = copy.parent / _JOURNAL
-        known = _versions(journal)
-        fresh = [
-            name
-            for name, about in there.items()
-            if known.get(name) != about.version or not _has(copy / name, about.size)
-        ]
-        lock = threading.Lock()
-        with open(journal, "a", encoding="utf-8") as noted:
-
-            def fetch(name: str) -> None:
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                save(folder / name, copy / name)
-                with lock:
-                    noted.write(json.dumps([name, there[name].version]) + "\n")
-                    noted.flush()
-
-            with contextlib.closing(in_order(fetch, fresh, _FETCHERS)) as fetched:
-                for number, _ in enumerate(fetched, 1):
-                    if on_file is not None:
-                        on_file(number, len(fresh))
-        for path in [path for path in copy.rglob("*") if path.is_file()]:
-            if path.relative_to(copy).as_posix() not in there:
-                path.unlink()
+        _bring({name: folder / name for name in there}, there, copy, on_file)
         return copy
+
+
+def _listed(file: Place, on_file: OnFile | None) -> Path:
+    """The copy of what a list of addresses names, in folders as it is there; of shards, what is in them."""
+    places = listed_in(file)
+    if all(is_shard(place) for place in places):
+        return unpacked(places)
+    path = next((place for place in places if isinstance(place, Path)), None)
+    if path is not None:
+        raise DataError(
+            f"{printable(file)} lists {printable(path)}, which is a path; expected addresses; choose the folder of it"
+        )
+    addresses = sorted({place for place in places if isinstance(place, Address)})
+    wanted = dict(zip(map(str, names_of(addresses)), addresses, strict=True))
+    with _place_for(str(file.absolute() if isinstance(file, Path) else file), file.stem) as copy:
+        with contextlib.closing(in_order(version_of, addresses, _FETCHERS)) as versions:
+            there = {name: Stored(-1, version) for name, version in zip(wanted, versions, strict=True)}
+        _bring(wanted, there, copy, on_file)
+        return copy
+
+
+def _bring(wanted: dict[str, Address], there: dict[str, Stored], copy: Path, on_file: OnFile | None) -> None:
+    """Fetch what is not in the copy as it is there, and remove what is no longer there. Raises DataError, OSError."""
+    journal = copy.parent / _JOURNAL
+    known = _versions(journal)
+    fresh = [
+        name
+        for name, about in there.items()
+        if not about.version or known.get(name) != about.version or not _has(copy / name, about.size)
+    ]
+    lock = threading.Lock()
+    with open(journal, "a", encoding="utf-8") as noted:
+
+        def fetch(name: str) -> None:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            save(wanted[name], copy / name)
+            with lock:
+                noted.write(json.dumps([name, there[name].version]) + "\n")
+                noted.flush()
+
+        with contextlib.closing(in_order(fetch, fresh, _FETCHERS)) as fetched:
+            for number, _ in enumerate(fetched, 1):
+                if on_file is not None:
+                    on_file(number, len(fresh))
+    for path in [path for path in copy.rglob("*") if path.is_file()]:
+        if path.relative_to(copy).as_posix() not in there:
+            path.unlink()
 
 
 def unpacked(shards: Sequence[Place]) -> Path:
@@ -91,8 +119,11 @@ def unpacked(shards: Sequence[Place]) -> Path:
         if whole.exists():
             return folder
         shutil.rmtree(folder, ignore_errors=True)
-        for shard in shards:
-            inside = PurePosixPath(shard.stem) if len(shards) > 1 else PurePosixPath()
+        names = [shard.stem for shard in shards]
+        if len(set(names)) < len(names):  # of several folders
+            names = [f"{number}-{name}" for number, name in enumerate(names)]
+        for shard, name in zip(shards, names, strict=True):
+            inside = PurePosixPath(name if len(shards) > 1 else "")
             for sample in samples_of(shard):
                 key = PurePosixPath(*(part for part in PurePosixPath(sample.key).parts if part not in ("/", "..")))
                 suffix = PurePosixPath(sample.name).suffix or ".png"
@@ -136,8 +167,9 @@ def _versions(journal: Path) -> dict[str, str]:
 
 
 def _has(path: Path, size: int) -> bool:
+    """Whether a file is there, of this size; -1 is any."""
     try:
-        return path.stat().st_size == size
+        return size in (-1, path.stat().st_size)
     except OSError:
         return False
 

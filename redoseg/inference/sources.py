@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from redoseg.errors import DataError
-from redoseg.files import describe_error, printable, text_of, why_not_there
+from redoseg.files import printable, why_not_there
 from redoseg.images.kinds import listed_by_name
+from redoseg.images.lists import inside, is_list, listed_in, names_of
 from redoseg.images.read import MAX_BYTES, list_images
 from redoseg.own_results import is_result
 from redoseg.storage import Address, Place, files_below, is_address, is_folder, matching, place_of
 
 STREAM = "-"
 """Standard input as a picture, or standard output as the place of a result."""
-LIST = ".txt"
-"""Suffix of a file that lists pictures, one a line."""
 _DATA = re.compile(r"data:", re.I)
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -80,9 +78,9 @@ def _key(place: Place) -> str:
 
 
 def _expanded(address: Address) -> list[Place]:
-    """What an address names: itself, or the files that match it as a pattern."""
+    """What an address names: itself, what a list there names, or the files that match it as a pattern."""
     if address.on_web or not _MAGIC.search(address.text):
-        return [address]
+        return listed_in(address) if is_list(address) else [address]
     found = matching(address)
     if not found:
         raise DataError(f"no file matches the pattern {printable(address)}; correct it")
@@ -93,7 +91,7 @@ def _paths(text: str) -> list[Place]:
     """What a path names: itself, the files that match it as a pattern, or those of a list."""
     seen = why_not_there(text)
     if os.path.lexists(text) and seen.startswith("is "):
-        return _listed_in(Path(text)) if seen == "is a file" and text.lower().endswith(LIST) else [Path(text)]
+        return listed_in(Path(text)) if seen == "is a file" and is_list(Path(text)) else [Path(text)]
     if not glob.has_magic(text) or not seen.startswith("does not"):
         if _DATA.match(text):
             raise DataError(
@@ -106,26 +104,6 @@ def _paths(text: str) -> list[Place]:
     if not found:
         raise DataError(f"no file matches the pattern {printable(text)}; correct it")
     return [*map(Path, found)]
-
-
-def _listed_in(file: Path) -> list[Place]:
-    """The pictures of a list: addresses or paths, one a line; lines that begin with # are passed over."""
-    try:
-        lines = [line.strip() for line in text_of(file.read_bytes()).splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{printable(file)} cannot be read ({describe_error(error)}); expected a list of pictures, one a line"
-        ) from None
-    found = [place_of(line) for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise DataError(f"{printable(file)} is empty; expected a list of pictures, one address or path a line")
-    for place in found:
-        if isinstance(place, Path) and not os.path.lexists(place):
-            raise DataError(
-                f"{printable(file)} lists {printable(place)}, which does not exist; expected a list of pictures, one "
-                "address or path a line; correct it"
-            )
-    return found
 
 
 def are_several(sources: Sequence[Place]) -> bool:
@@ -216,26 +194,12 @@ def _list_addresses(sources: Sequence[Address], out: Place) -> Pictures:
             "check the address"
         )
     images = sorted(dict.fromkeys(images))
-    paths = [_inside(image) for image in images]
-    roots = [_inside(source) if len(sources) == 1 else _inside(source).parent for source in sources]
+    roots = [inside(source) if len(sources) == 1 else inside(source).parent for source in sources]
     common = posixpath.commonpath([str(root) for root in roots])
-    below = [path.relative_to(common) for path in paths]
-    count = Counter(below)
-    below = [_told_apart(path, image) if count[path] > 1 else path for path, image in zip(below, images, strict=True)]
+    below = names_of(images, common)
     return Pictures(
         [*images], [str(path) for path in below], result_stems(below), problems, 0, posixpath.basename(common)
     )
-
-
-def _inside(address: Address) -> PurePosixPath:
-    """The path of an address as a name for results: one that leads nowhere else and has no odd characters."""
-    parts = (re.sub(r"[\x00-\x1f\x7f\\]", "_", part) for part in address.path.parts)
-    return PurePosixPath(*(part for part in parts if part not in ("/", "..")))
-
-
-def _told_apart(path: PurePosixPath, address: Address) -> PurePosixPath:
-    """A name for one of several web pages that differ in what follows the path, as in /photo?id=1."""
-    return path.with_stem(f"{path.stem}-{hashlib.sha256(address.text.encode()).hexdigest()[:8]}")
 
 
 def result_stems(paths: Sequence[PurePath]) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import io
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,75 @@ def test_a_prepared_set_in_storage(memory: Any, tmp_path: Path) -> None:
     images = open_data("memory://prepared", 16)
     assert images.digest() == open_prepared(tmp_path / "prepared").digest()
     assert len(images) == 10
+
+
+def test_a_list_of_addresses(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives the set that its folder gives, here and at an address; what has changed is fetched again."""
+    names = [f"{folder}/{number}.png" for folder in ("images", "masks") for number in range(10)]
+    memory.pipe_file("/lists/all.txt", "\n".join(f"memory://set/{name}" for name in names).encode())
+    memory.get("/lists/all.txt", str(tmp_path / "all.txt"))
+    whole = prepare("folder", "memory://set", tmp_path / "whole", 16)
+    for number, place in enumerate((tmp_path / "all.txt", "memory://lists/all.txt")):
+        made = prepare("folder", str(place), tmp_path / f"{number}", 16)
+        assert (made.pictures, made.labelled) == (whole.pictures, whole.labelled) == (10, 10)
+        assert open_prepared(tmp_path / f"{number}").digest() == open_prepared(tmp_path / "whole").digest()
+    asked: list[int] = []
+    memory.pipe_file("/set/images/3.png", picture(9))
+    copy = Path(local_folder("memory://lists/all.txt", lambda done, total: asked.append(total)))
+    assert asked == [1]
+    assert (copy / "images" / "3.png").read_bytes() == picture(9)
+    assert len(open_data(tmp_path / "all.txt", 16)) == 10
+
+
+def test_a_list_of_pictures_on_the_web(memory: Any, tmp_path: Path) -> None:
+    """Also from a server that answers nothing but GET, and from one that names no versions."""
+    memory.get("/set/images", str(tmp_path / "images"), recursive=True)
+    fetched: list[str] = []
+
+    class Server(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fetched.append(self.path)
+            super().do_GET()
+
+        def do_HEAD(self) -> None:
+            self.send_error(403) if self.path.startswith("/masks") else super().do_HEAD()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    memory.get("/set/masks", str(tmp_path / "masks"), recursive=True)
+    handler = functools.partial(Server, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        home = f"http://127.0.0.1:{web.server_port}"
+        listed = tmp_path / "list.txt"
+        names = [f"{folder}/{number}.png" for folder in ("images", "masks") for number in range(9)]
+        listed.write_text("\n".join(f"{home}/{name}" for name in names))
+        made = prepare("folder", f"{home}/list.txt", tmp_path / "out", 16)
+        assert (made.pictures, made.labelled) == (9, 9)
+        fetched.clear()
+        local_folder(f"{home}/list.txt")
+        assert sorted(fetched) == ["/list.txt", *(f"/masks/{number}.png" for number in range(9))]
+        listed.write_text(listed.read_text() + f"\n{home}/images/gone.png\n")
+        with pytest.raises(DataError, match=r"gone.png: cannot be read \(HTTP Error 404"):
+            local_folder(f"{home}/list.txt")
+        web.shutdown()
+
+
+def test_what_a_list_cannot_have(memory: Any, tmp_path: Path) -> None:
+    memory.pipe_file("/list.txt", b"a.jpg")
+    with pytest.raises(DataError, match=r"list.txt lists a.jpg, which is not an address"):
+        local_folder("memory://list.txt")
+    (tmp_path / "list.txt").write_text(f"memory://set/images/0.png\n{tmp_path}\n")
+    with pytest.raises(DataError, match="is a path; expected addresses; choose the folder of it"):
+        local_folder(tmp_path / "list.txt")
+
+
+def test_shards_of_one_name_in_several_folders(memory: Any, tmp_path: Path) -> None:
+    for folder, first in (("one", 0), ("two", 5)):
+        (tmp_path / folder).mkdir()
+        memory.put(str(write_shard(tmp_path / folder / "a.tar", first)), f"/{folder}/a.tar")
+    memory.pipe_file("/list.txt", b"memory://one/a.tar\nmemory://two/a.tar\n")
+    assert prepare("folder", "memory://list.txt", tmp_path / "out", 16).pictures == 10
 
 
 @pytest.mark.slow

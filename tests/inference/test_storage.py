@@ -132,6 +132,9 @@ def test_patterns_lists_and_one_picture(segmenter: Segmenter, photos: Path, tmp_
     listed.write_text("# two\nmemory://photos/a.jpg\n\nmemory://photos/deep/down/c.png\n")
     segment_paths(segmenter, listed, tmp_path / "listed")
     assert tree(tmp_path / "listed") == ["a.png", "deep/down/c.png"]
+    memory.pipe_file("/lists/two.txt", listed.read_bytes())
+    segment_paths(segmenter, "memory://lists/two.txt", tmp_path / "list-there")
+    assert tree(tmp_path / "list-there") == ["a.png", "deep/down/c.png"]
     listed.write_text(f"{photos / 'a.jpg'}\n{photos / 'b.png'}\n")
     segment_paths(segmenter, listed, tmp_path / "paths")
     assert tree(tmp_path / "paths") == ["a.png", "b.png"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from redoseg.data import open_data, prepare
 from redoseg.data.open import originals
 from redoseg.data.prepared import open_prepared
-from redoseg.errors import DataError
+from redoseg.errors import DataError, FormatError
 from redoseg.images import kinds
 from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import list_images, read_photo
@@ -30,6 +31,58 @@ def saved(kind: str) -> bytes:
     )
     return buffer.getvalue()
 
+
+def odd_jpeg(kind: int, bits: int = 8) -> bytes:
+    content = bytearray(saved("JPEG"))
+    at = content.index(b"\xff\xc0")
+    content[at + 1], content[at + 4] = kind, bits
+    return bytes(content)
+
+
+def raw(order: str, *folders: dict[int, int], inner: Sequence[dict[int, int]] = (), version: bool = False) -> bytes:
+    """A TIFF with a thumbnail as camera's raw pictures have it, and the headers of what else it has.
+
+    Folders of numbers, each tag with its value: one after the other, and those that the first has within.
+    """
+    pixels = bytes(range(3 * 64))
+    first = {256: 8, 257: 8, 258: 8, 259: 1, 262: 2, 277: 3, 278: 8, 279: len(pixels), 273: 8}
+    first |= {50706: 0x01040000} if version else {}
+    content = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "HL", 42, 0) + pixels)
+
+    def add(folder: dict[int, int], following: int) -> int:
+        at = len(content)
+        content.extend(struct.pack(order + "H", len(folder)))
+        for tag, value in sorted(folder.items()):
+            packed = struct.pack(order + "HH", value, 0) if tag == 262 else struct.pack(order + "L", value)
+            content.extend(struct.pack(order + "HHL", tag, 3 if tag == 262 else 4, 1) + packed)
+        content.extend(struct.pack(order + "L", following))
+        return at
+
+    inside = [add(folder, 0) for folder in inner]
+    following = 0
+    for folder in reversed(folders):
+        following = add(folder, following)
+    if inside:
+        first[330] = inside[0] if len(inside) == 1 else len(content)
+        content.extend(b"" if len(inside) == 1 else struct.pack(f"{order}{len(inside)}L", *inside))
+    at = add(first, following)
+    if len(inside) > 1:
+        where = content.index(struct.pack(order + "HHL", 330, 4, 1), at)
+        content[where + 4 : where + 8] = struct.pack(order + "L", len(inside))
+    content[4:8] = struct.pack(order + "L", at)
+    return bytes(content)
+
+
+MOSAIC, LINEAR, PREVIEW = {262: 32803, 256: 64}, {262: 34892, 256: 64}, {262: 6, 256: 16}
+RAW = {
+    "DNG": raw("<", version=True),
+    "DNG, of values without a mosaic": raw(">", inner=[LINEAR], version=True),
+    "NEF": raw(">", inner=[PREVIEW, MOSAIC]),
+    "ARW": raw("<", inner=[MOSAIC]),
+    "ERF": raw("<", MOSAIC),
+    "PEF": raw(">", PREVIEW, MOSAIC),
+    "of values alone": raw("<", PREVIEW, inner=[PREVIEW, PREVIEW, LINEAR]),
+}
 
 READ = {
     "a.jfif": "JPEG", "a.JIF": "JPEG", "a.jfi": "JPEG", "a.mpo": "JPEG", "a.apng": "PNG", "a.pnm": "PPM",
@@ -126,6 +179,31 @@ def test_what_is_no_picture_is_passed_over(name: str, verb: Verb, folder: Path, 
     assert verb(folder, tmp_path) == (8, [name] if broken else [])
 
 
+@pytest.mark.parametrize("kind", RAW)
+@pytest.mark.parametrize("name", ["a.dng", "a.tif", "a.jpg", "a"])
+def test_of_a_camera_raw_picture_no_thumbnail_is_read(kind: str, name: str, folder: Path, tmp_path: Path) -> None:
+    """Not alone, and not in a folder, where it is named."""
+    (folder / name).write_bytes(RAW[kind])
+    with pytest.raises(FormatError, match="a camera's raw picture, which is not read; export it as JPEG, PNG or WebP"):
+        read_photo(folder / name)
+    assert by_prepare(folder, tmp_path) == (8, [name])
+
+
+def test_a_tiff_of_previews_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(raw("<", PREVIEW, inner=[PREVIEW, PREVIEW]))
+    assert read_photo(tmp_path / "a.tif").size == (8, 8)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF"])
+def test_a_file_that_is_cut_in_its_header_is_named_as_what_it_is(kind: str) -> None:
+    content, name = saved(kind), {"MPO": "JPEG", "WEBP": "WebP"}.get(kind, kind)
+    for length in range(12, 40):
+        with pytest.raises(DataError) as caught:
+            read_photo("x.jpg", content=content[:length])
+        assert f"{name} file that is damaged" in str(caught.value) or "cannot be read (" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("content", "seen"),
     [
@@ -149,6 +227,30 @@ def test_what_is_no_picture_is_passed_over(name: str, verb: Verb, folder: Path, 
         (b"\0\0\x01\0\x01\0\x20\x20", "an icon"),
         (b"II*\0\x10\0\0\0CR\2\0" + bytes(30), "a camera's raw picture"),
         (b"II*\0\x08\0\0\0" + bytes(30), "a TIFF file that is damaged or of a kind that is not read"),
+        (b"\0MRM" + bytes(30), "a camera's raw picture"),
+        (b"II\x1a\0\0\0HEAPCCDR", "a camera's raw picture"),
+        (b"MMOR\0\0\0\x08" + bytes(30), "a camera's raw picture"),
+        (b"MM\0*\0\0\0\x08MMMMRaw" + bytes(30), "a camera's raw picture"),
+        (b"\0\0\x01\xba" + bytes(30), "a film"),
+        ((b"\x47" + bytes(187)) * 3, "a film"),
+        (b"OggS" + bytes(30), "a film"),
+        (bytes(128) + b"DICM", "a DICOM picture"),
+        (b"SIMPLE  =                    T", "a FITS picture"),
+        (b"P7\nWIDTH 4\nHEIGHT 4\n", "a PAM or PFM picture"),
+        (b"\x93NUMPY\1\0", "an array of numbers"),
+        (b"\x28\xb5\x2f\xfd" + bytes(30), "an archive"),
+        (b"\0\x05\x16\x07" + bytes(30), "a note of macOS"),
+        (bytes(4000), "nothing but zeros"),
+        (b"\x89P", "2 bytes, too few for a picture"),
+        ("<html>\n404".encode("utf-16"), "a web page (HTML)"),
+        (b"data:image/png;base64,iVBORw0KGgo", "a text of a picture in base64"),
+        (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "a text of a picture in base64"),
+        (b'{\n  "error": 404\n}', "a text in JSON"),
+        (b"\0\0\x02\0" + bytes(8) + b"\x10\0\x10\0", "not a picture of a known format"),  # TGA, once an icon
+        (odd_jpeg(0xC3), "a lossless JPEG"),
+        (odd_jpeg(0xC5), "a hierarchical JPEG"),
+        (odd_jpeg(0xF7), "a JPEG-LS picture"),
+        (odd_jpeg(0xC1, bits=12), "a JPEG with 12 bits a channel"),
     ],
 )
 def test_what_only_has_the_name_of_a_picture(
@@ -160,7 +262,9 @@ def test_what_only_has_the_name_of_a_picture(
         read_photo(tmp_path / "photo.jpg")
     assert seen in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert any(word in str(caught.value) for word in ("; export ", "; replace ", "; save "))
+    assert any(
+        f"; {word} " in str(caught.value) for word in ("export", "replace", "save", "unpack", "decode", "remove")
+    ) or ("JPEG" in seen and "which is not read); replace or remove it" in str(caught.value))
 
 
 def test_heic_with_pillow_heif(tmp_path: Path) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFile
 
-from redoseg.images.decoding_cost import segments
+from redoseg.images.decoding_cost import kind_not_read, segments
 from redoseg.images.photo import LARGE, parts
 
 _MISSING = 0.05  # the largest share of pixels that may be missing
 _FEW = 1024  # pixels that may be missing at least, up to a quarter of a small picture: libjpeg's blocks have 256
 _BLOCK = 18  # rows of pixels that one row of blocks can change, with its neighbours' share of its colour
 _END = b"\xff\xd9"
-_OTHER = bytes(range(1, 255)) * 64  # what could have followed: without 255, with which libjpeg's markers begin
+# What could have followed: no zeros, as which libjpeg takes what is missing, and no 255, with which markers begin.
+_OTHER = bytes(1 + (i * 151 + 180) % 254 for i in range(254)) * 64
 
 
 def complete(content: bytes, size: int | None) -> tuple[ImageFile.ImageFile, int]:
@@ -24,14 +26,19 @@ def complete(content: bytes, size: int | None) -> tuple[ImageFile.ImageFile, int
     libjpeg continues from the last bytes that it has. Where its result depends on what is appended to the file, the
     pixels are missing. In a large JPEG only its brightness is compared, since two copies do not fit the memory; the
     colours of some ten rows more may be missing. `size` is as for `read_photo`. Raises OSError where more than one
-    pixel in 20 is missing, or a progressive JPEG lacks whole passes.
+    pixel in 20 is missing, a progressive JPEG lacks whole passes, or libjpeg does not decode a JPEG of this kind.
     """
+    content = content.rstrip(b"\xff")  # half of a marker, with which the next byte would be one
+    odd = kind_not_read(content)
+    if odd:
+        raise OSError(f"{odd}, which is not read")
     if _lacks_passes(content):
         raise OSError("the file is truncated: passes of a progressive JPEG are missing")
     with Image.open(io.BytesIO(content)) as whole:
         rows, pixels = whole.height, whole.width * whole.height
     grey = size is None and pixels > LARGE
-    some, other = _decoded(content + _END, size, grey), _decoded(content + _OTHER + _END, size, grey)
+    other_end = _OTHER + _next_restart(content) + _OTHER + _END
+    some, other = _decoded(content + _END, size, grey), _decoded(content + other_end, size, grey)
     width, height = some.size
     first, missing, block = height, 0, -(-_BLOCK * height // rows)
     for part in parts(some.size):
@@ -76,6 +83,12 @@ def _decoded(content: bytes, size: int | None = None, grey: bool = False) -> Ima
         image.draft(None, (2 * size, 2 * size))
     image.load()
     return image
+
+
+def _next_restart(content: bytes) -> bytes:
+    """The marker that a JPEG's pixels continue after, if it was cut just where its marker of a restart should be."""
+    last = re.findall(rb"\xff([\xd0-\xd7])", content[content.rfind(b"\xff\xda") :])
+    return bytes((0xFF, 0xD0 + (last[-1][0] - 0xD0 + 1) % 8 if last else 0xD0))
 
 
 def _lacks_passes(content: bytes) -> bool:

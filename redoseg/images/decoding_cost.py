@@ -11,6 +11,9 @@ from PIL import ImageFile
 MOST_BYTES = 850 * 10**6  # with the program and what is made of a picture part by part, less than a gigabyte
 _SMALL = 40 * 10**6  # pixels; no JPEG of so few takes more than MOST_BYTES
 
+_NOT_READ = dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG") | {0xF7: "a JPEG-LS picture"}
+_NOT_READ |= dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "a hierarchical JPEG")
+
 # Bytes a pixel. libwebp makes two copies and Pillow two more; those of AVIF and HEIC depend on bits and subsampling.
 _OF_FORMAT = {"WEBP": 16, "AVIF": 16, "HEIF": 12}
 _OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 3, "I;16B": 3, "I;16L": 3, "I;16N": 3, "I": 5, "F": 5}  # all others: 4
@@ -51,6 +54,16 @@ def segments(content: bytes) -> Iterator[tuple[int, bytes]]:
         end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
         yield kind, content[at + 4 : end]
         at = end
+
+
+def kind_not_read(content: bytes) -> str:
+    """Of a JPEG of a kind that libjpeg does not decode, what it is; else empty."""
+    for kind, body in segments(content):
+        if kind in _NOT_READ:
+            return _NOT_READ[kind]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return f"a JPEG with {body[0]} bits a channel" if body[:1] not in (b"", b"\x08") else ""
+    return ""
 
 
 def _bytes_of_passes(content: bytes) -> int:

@@ -25,9 +25,10 @@ from redoseg.errors import DataError, FormatError, TooLargeError
 from redoseg.files import describe_error, printable, why_not_there
 from redoseg.images import cut_short
 from redoseg.images.big_tiff import is_tiff, read_big_tiff
+from redoseg.images.camera_raw import is_camera_raw
 from redoseg.images.colour import MAX_EXIF
-from redoseg.images.decoding_cost import MOST_BYTES, advice, bytes_to_decode
-from redoseg.images.kinds import HEAD, is_heic, listed, register_heif, what_it_is
+from redoseg.images.decoding_cost import MOST_BYTES, advice, bytes_to_decode, kind_not_read
+from redoseg.images.kinds import HEAD, RAW, is_heic, listed, listed_by_name, register_heif, what_it_is
 from redoseg.images.libtiff import silence_libtiff
 from redoseg.images.photo import UPRIGHT, Box, Photo, eight_bit, is_deep, to_photo
 from redoseg.own_results import is_own_folder, is_result
@@ -264,7 +265,7 @@ def big_tiff(path: Path, most: int = MAX_PIXELS) -> Photo | None:
             one_line(path, most),
             contextlib.suppress(Image.DecompressionBombError),
             _opened(path) as file,
-            _image(path, _defused(file)) as image,
+            _image(path, file) as image,
         ):
             if image.width * image.height <= most:
                 return None
@@ -297,7 +298,7 @@ def _decode(
     With `size` a JPEG comes reduced. A JPEG that ends a little early is taken, with a note. `deep` leaves grey of more
     bits what it is, except where white is zero.
     """
-    with _opened(path, content) as file, _image(path, _defused(file)) as image:
+    with _opened(path, content) as file, _image(path, file) as image:
         if image.width * image.height > most:
             raise Image.DecompressionBombError
         if image.width * image.height == 0:
@@ -315,7 +316,7 @@ def _decode(
         try:
             image.load()
         except OSError:
-            cut = image.format == "JPEG"
+            cut = image.format in ("JPEG", "MPO")
             if not cut:
                 raise
         if cut:  # not while the error is handled, which holds what was decoded so far
@@ -344,13 +345,23 @@ def _image(path: Place, file: IO[bytes]) -> ImageFile.ImageFile:
     file.seek(0)
     if is_heic(head) and register_heif():
         return Image.open(file, formats=("HEIF",))
+    if is_camera_raw(file):  # of some Pillow would give the thumbnail
+        raise FormatError(f"{printable(path)}: {RAW}")
     try:
-        return Image.open(file, formats=_formats())
+        return Image.open(_defused(file), formats=_formats())
     except UnidentifiedImageError:
-        known = what_it_is(head)
-        if known is None:
-            raise
-        raise FormatError(f"{printable(path)}: {known}") from None
+        raise FormatError(f"{printable(path)}: {_why_unknown(path, file)}") from None
+
+
+def _why_unknown(path: Place, file: IO[bytes]) -> str:
+    """In words what a file is that is of no format that is read, and what to do."""
+    file.seek(0)
+    head = file.read(2**20)  # in which a JPEG says of what kind it is
+    odd = kind_not_read(head) if head.startswith(b"\xff\xd8\xff") else ""
+    if odd:
+        return f"{odd}, which is not read; save it as a JPEG of 8 bits a channel, PNG or WebP"
+    known, by_name = what_it_is(head[:HEAD]), listed_by_name(path.name)
+    return known or (by_name if isinstance(by_name, str) else "not a picture of a known format; replace or remove it")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -365,7 +376,7 @@ def _orientation(image: Image.Image) -> int:
 
 def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file [pixels], upright, without decoding it. Raises DataError."""
-    with one_line(path), _opened(path) as file, _image(path, _defused(file)) as image:
+    with one_line(path), _opened(path) as file, _image(path, file) as image:
         width, height = image.size
         return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 

@@ -77,6 +77,27 @@ def test_of_a_large_one_only_its_brightness_is_looked_at(
         read_photo("x.jpg", content=content[: len(content) // 2])
 
 
+@pytest.mark.parametrize("settings", [*KINDS, {"restart_marker_blocks": 2}, {"quality": 100}], ids=str)
+@pytest.mark.parametrize("form", ["RGB", "L", "CMYK", "MPO"])
+def test_where_it_ends_makes_no_pixel_seem_to_be_there(settings: dict[str, object], form: str) -> None:
+    """A file may end within a marker, of which 255 is the first half, and just before one."""
+    blocks = np.random.default_rng(1).integers(0, 255, (20, 15, 3)).astype(np.uint8)
+    image = Image.fromarray(np.kron(blocks, np.ones((4, 4, 1), np.uint8)))
+    buffer = io.BytesIO()
+    image.convert("RGB" if form == "MPO" else form).save(buffer, "MPO" if form == "MPO" else "JPEG", **settings)
+    content = buffer.getvalue()
+    whole = np.asarray(read_photo("x.jpg", content=content).rgb)
+    begin = content.rindex(b"\xff\xda")
+    ends = [at + more for at in range(begin, len(content)) if content[at] == 255 for more in (0, 1, 2)]
+    for end in ends[:: 1 + len(ends) // 60]:
+        try:
+            photo = read_photo("x.jpg", content=content[:end])
+        except DataError:
+            continue
+        different = int((np.asarray(photo.rgb) != whole).any(axis=(1, 2)).sum())
+        assert different <= (rows_of(photo) if photo.note else 0) + 1, end
+
+
 def rows_of(photo: Photo) -> int:
     """How many rows are not whole, as its note says."""
     return 0 if "no pixel" in photo.note else int("".join(filter(str.isdigit, photo.note)))

@@ -241,7 +241,8 @@ def test_formats_that_are_not_read_are_listed(tmp_path: Path) -> None:
     found, problems, _ = list_images(tmp_path)
     assert [p.name for p in found] == ["a.png"]
     why = "a format that is not read; export it as JPEG, PNG or WebP"
-    assert [(p.name, w) for p, w in problems] == [("b.JXL", why), ("c.dng", why)]
+    raw = "a camera's raw picture, which is not read; export it as JPEG, PNG or WebP"
+    assert [(p.name, w) for p, w in problems] == [("b.JXL", why), ("c.dng", raw)]
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"no picture found in .*b\.JXL a format that is not read"):
         list_images(tmp_path)

@@ -5,7 +5,10 @@ A message says what was seen, what was expected and what to do, in that order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+
+_MANY = 10  # files with one reason, of which each has a line up to then
 
 
 def did_you_mean(word: str, known: Iterable[str], start: str = "did") -> str:
@@ -15,6 +18,25 @@ def did_you_mean(word: str, known: Iterable[str], start: str = "did") -> str:
     words = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), words, 1, 0.65)
     return f"{start} you mean {words[near[0]]}? " if near else ""
+
+
+def summed_up(failed: Sequence[tuple[str, str]], total: int) -> list[tuple[str, str]]:
+    """Files that failed, each with its reason; as one where most of `total` pictures, or their masks, failed alike.
+
+    That one has their number and the first name for a name, and the reason of the first. Reasons are alike if they
+    differ in numbers only.
+    """
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for name, why in failed:
+        alike.setdefault(re.sub(r"\d+", "0", why), []).append((name, why))
+    shown: list[tuple[str, str]] = []
+    for group in alike.values():
+        if len(group) >= _MANY and 2 * len(group) > total:
+            name, why = group[0]
+            shown.append((f"{len(group):,} files, first of all {name}", why))
+        else:
+            shown += group
+    return shown
 
 
 def pip_install(extra: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redoseg.errors import summed_up
 from redoseg.files import at_home, printable
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def note_unfinished(model: str | Path) -> None:
         )
 
 
-def list_failed(failed: Sequence[tuple[str, str]]) -> int:
-    """Print each file that failed, with its reason; returns the exit code."""
-    for path, why in failed:
+def list_failed(failed: Sequence[tuple[str, str]], total: int) -> int:
+    """Print each file that failed, with its reason, or one line where most of `total` did; returns the exit code."""
+    for path, why in summed_up(failed, total):
         say(f"skipped: {printable(path)}: {why}")
     return IN_PART if failed else DONE
 

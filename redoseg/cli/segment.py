@@ -76,7 +76,8 @@ def segment(command: Segment) -> int:
         print_lines(json.dumps(_as_values(report)), stderr=command.out == STREAM)
         return IN_PART if report.failed or report.differing else DONE
     _say_done(command, report, segmenter.name)
-    failed = list_failed([(str(path), why) for path, why in report.failed])
+    total = report.done + report.skipped + len(report.failed)
+    failed = list_failed([(str(path), why) for path, why in report.failed], total)
     return IN_PART if report.differing else failed
 
 

@@ -91,7 +91,7 @@ def _rehearse(command: Train, folder: Path) -> int:
         write_atomic(command.sheet, buffer.getvalue())
         say(f"contact sheet: {command.sheet}")
     say(f"nothing was written to {folder}; --json prints the settings; without --dry-run training starts")
-    return list_failed([(str(path), why) for path, why in data.images.bad])
+    return list_failed([(str(path), why) for path, why in data.images.bad], len(data.images))
 
 
 def plan(config: Config, images: ImageSet, expected: Forecast) -> list[str]:

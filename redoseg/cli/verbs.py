@@ -106,7 +106,8 @@ def _report_set(result: AboutSet, as_json: bool) -> int:
         return IN_PART if skipped else DONE
     for note in result.get("notes", []):
         say(f"note: {note}")
-    return list_failed(skipped)
+    scored: Any = dict(result).get("pictures", 0)
+    return list_failed(skipped, scored)
 
 
 def _evaluate_on_grounds(command: Evaluate) -> int:
@@ -240,7 +241,7 @@ def run_prepare(arguments: Sequence[str]) -> int:
     say(f"{prepared.pictures} pictures prepared at {command.size} px in {command.out}{before}")
     for note in prepared.notes:
         say(f"note: {note}")
-    return list_failed(prepared.bad)
+    return list_failed(prepared.bad, prepared.pictures)
 
 
 def run_data(arguments: Sequence[str]) -> int:

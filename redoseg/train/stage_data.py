@@ -12,7 +12,7 @@ from rich.console import Console
 
 from redoseg.config.schema import Config
 from redoseg.data import BUILT_IN, ImageSet, is_prepared, local_folder, open_data
-from redoseg.errors import ModelError
+from redoseg.errors import ModelError, summed_up
 from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import Outcome
 from redoseg.train import distributed
@@ -174,5 +174,5 @@ def announce(config: Config, data: RunData, console: Console) -> None:
         images = data.corrections.reported(images)
     for note in images.notes:
         say(f"note: {note}")
-    for path, why in images.bad:
+    for path, why in summed_up(images.bad, len(images)):
         say(f"skipped: {path}: {why}")

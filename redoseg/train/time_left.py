@@ -29,7 +29,7 @@ class Forecast:
     def second_stage(self, config: Config, pictures: int) -> float:
         """Seconds of the whole second stage, of a set of so many pictures."""
         refine = config.refine
-        return min(pictures, refine.pictures) * sum(self.targets) + refine.steps * sum(self.refine_steps)
+        return min(pictures, refine.pictures) * sum(self.targets, 0.0) + refine.steps * sum(self.refine_steps, 0.0)
 
 
 class SecondStageTime:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from redoseg.cli import main
 from redoseg.output import guarded_output, why_output_lost
@@ -107,3 +108,48 @@ def test_a_stream_that_was_closed_from_the_start(monkeypatch: pytest.MonkeyPatch
         assert why_output_lost() is None
     if sys.stdout is not None:
         sys.stdout.close()
+
+
+MANY_ALIKE = {
+    "segment": "segment MODEL DATA/images -o OUT",
+    "prepare": "prepare folder --source DATA --out OUT --size 16",
+    "train": "train TINY --data DATA --out OUT",
+    "train --dry-run": "train TINY --data DATA --out OUT --dry-run",
+    "evaluate": "evaluate MODEL DATA --size 16",
+    "compare": "compare DATA MODEL --methods square",
+}
+
+
+@pytest.mark.parametrize("broken", ["pictures", "masks", "masks of other proportions"])
+@pytest.mark.parametrize("verb", MANY_ALIKE)
+def test_many_that_fail_alike_are_one_line(
+    verb: str, broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Others have a line each, with their own reasons."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = tmp_path / "data"
+    for name in ("images", "masks"):
+        (data / name).mkdir(parents=True)
+    for number in range(22):
+        for name in ("images", "masks"):
+            bright_square(32, 24).convert("1" if name == "masks" else "RGB").save(data / name / f"{number:02}.png")
+        if number < 13:
+            path = data / ("images" if broken == "pictures" else "masks") / f"{number:02}.png"
+            if "proportions" in broken:
+                Image.new("1", (20 + number, 60)).save(path)
+            else:
+                path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(number))
+    (data / "images" / "empty.png").touch()
+    (tmp_path / "tiny.toml").write_text(TINY)
+    text = MANY_ALIKE[verb].replace("MODEL", str(write_model(tmp_path / "m.onnx"))).replace("DATA", str(data))
+    text = text.replace("OUT", str(tmp_path / "out")).replace("TINY", str(tmp_path / "tiny.toml"))
+    assert main.run_command(text.split()) == 1
+    skipped = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped: ")]
+    empty = [line for line in skipped if "empty.png: an empty file" in line]
+    if verb == "segment" and broken != "pictures":
+        assert skipped == empty
+    else:
+        (line,) = (line for line in skipped if line not in empty)
+        assert line.startswith("skipped: 13 files, first of all ")
+        assert "00.png: " in line
+    assert len(empty) == 1

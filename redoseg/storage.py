@@ -369,10 +369,15 @@ def _web(address: Address) -> IO[bytes]:
 
 
 def _asked(address: Address, method: str) -> Any:
+    import urllib.error
     import urllib.request
 
     request = urllib.request.Request(address.text, headers={"User-Agent": f"redoseg/{__version__}"}, method=method)
-    return urllib.request.urlopen(request, timeout=_TIMEOUT)
+    try:
+        return urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()  # the connection
+        raise
 
 
 def _tried(call: Callable[[], Result]) -> Result:

@@ -40,6 +40,7 @@ _FINAL = (
 )
 
 Result = TypeVar("Result")
+_OPENED: set[Any] = set()  # classes of file systems
 
 
 @dataclass(frozen=True, order=True)
@@ -132,6 +133,12 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     if whole.lower().startswith("file://"):
         return Path(unquote(urlsplit(whole).path))
     return Path(os.path.expanduser(whole))
+
+
+def forget_listings() -> None:
+    """Let storage be asked again: fsspec has a file system for each thread, which remembers its listings."""
+    for kind in _OPENED:
+        kind.clear_instance_cache()
 
 
 class Stored(NamedTuple):
@@ -342,6 +349,7 @@ def _opened(address: Address) -> tuple[Any, str]:
             f"{printable(address)} is an address of a kind that is not known ({describe_error(error)}); expected one "
             "that begins with https://, s3://, gs:// or hf://"
         ) from None
+    _OPENED.add(type(system))
     return system, str(path)
 
 

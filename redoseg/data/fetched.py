@@ -15,7 +15,7 @@ from redoseg.errors import DataError
 from redoseg.files import cache_dir, describe_error, locked, printable, suggest_fix
 from redoseg.images.lists import is_list, listed_in, names_of
 from redoseg.images.shards import is_shard, samples_of
-from redoseg.storage import Address, Place, Stored, files_below, place_of, save, version_of
+from redoseg.storage import Address, Place, Stored, files_below, forget_listings, place_of, save, version_of
 from redoseg.system import in_order
 
 _FETCHERS = 16
@@ -32,6 +32,7 @@ def local_folder(spec: str | Path, on_file: OnFile | None = None) -> str | Path:
     The copy is in the user's cache. Called again, it fetches what has changed. Raises DataError, MissingError.
     """
     place = place_of(spec)
+    forget_listings()
     if is_shard(place) and (isinstance(place, Address) or place.is_file()):
         return unpacked([place])
     if is_list(place) and (isinstance(place, Address) or place.is_file()):
@@ -42,6 +43,7 @@ def local_folder(spec: str | Path, on_file: OnFile | None = None) -> str | Path:
 def local_folders(specs: Sequence[str | Path]) -> list[Path]:
     """As `local_folder` for each; shards alone are unpacked into one folder together. Raises DataError."""
     places = [place_of(spec) for spec in specs]
+    forget_listings()
     if places and all(is_shard(place) for place in places):
         return [unpacked(places)]
     return [Path(local_folder(spec)) if not isinstance(spec, Path) else spec for spec in specs]

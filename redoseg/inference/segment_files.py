@@ -37,7 +37,7 @@ from redoseg.inference.sources import STREAM, are_several, expand_patterns, list
 from redoseg.inference.steady import STEADY
 from redoseg.inference.steps import Done, Steps, by_threads
 from redoseg.own_results import marked
-from redoseg.storage import Address, Place, check_target, place_of
+from redoseg.storage import Address, Place, check_target, forget_listings, place_of
 from redoseg.system import Room
 
 # a path that ends so is meant as a file
@@ -148,6 +148,7 @@ def segment_paths(
         steady=steady,
     )
     _check_place(out, kinds)
+    forget_listings()
     sources = expand_patterns([source] if isinstance(source, str | os.PathLike) else list(source))
     if not sources:
         raise DataError("no picture is given; name a picture, a folder or a pattern")

@@ -1,4 +1,4 @@
-"""What tells redoseg's own results from photographs: a mark and a key in each picture, the files of a run's folder."""
+"""How redoseg knows its own results from photographs: a mark and a key in each picture, the files of a run's folder."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest $(SPREAD)
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow $(SPREAD)
+	REDOSEG_CHECK_SHAPES=1 $(BIN)/python -m pytest -m slow $(SPREAD)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -245,6 +245,7 @@ def test_a_signal_that_was_ignored_from_the_start_still_is(
     assert (outcome["stopped"], outcome["step"]) == (False, 2)
 
 
+@pytest.mark.usefixtures("own_vectors")
 def test_resumed_after_a_kill_equals_straight(start: Start, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     long = tiny({"steps": 100_000, "watch.checkpoint_every": 2})
     folder = tmp_path / "killed"

@@ -8,8 +8,8 @@ from typing import Any
 from redoseg import Segmenter
 from redoseg.errors import DataError
 from redoseg.images.objects import objects_of
+from redoseg.inference.given import as_photo
 from redoseg.inference.object_mask import cleaned, object_of
-from redoseg.inference.segmenter import as_photo
 
 LABEL = "object"  # as in function.yaml; CVAT maps it to a label of the task
 

@@ -21,8 +21,8 @@ from redoseg import Segmenter
 from redoseg.errors import DataError
 from redoseg.images.labels import labelstudio
 from redoseg.images.objects import Described, objects_of
+from redoseg.inference.given import as_photo
 from redoseg.inference.object_mask import cleaned, object_of
-from redoseg.inference.segmenter import as_photo
 
 app = FastAPI()
 

@@ -144,7 +144,7 @@ def test_the_photograph_may_be_the_body(address: str, photograph: Path) -> None:
         (png(60_000, 60_000), 413, "a.jpg: it has more than 2 million pixels"),
         (bytes(1_100_000), 413, "a.jpg has more than 1 MB"),
         (b"garbage" * 50, 415, "a.jpg: not a picture of a known format"),
-        (b"<html>", 415, "a.jpg: a web page (HTML), not a picture"),
+        (b"<html><body>", 415, "a.jpg: a web page (HTML), not a picture"),
     ],
 )
 def test_what_is_no_photograph_is_refused(address: str, content: bytes, status: int, why: str) -> None:

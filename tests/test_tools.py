@@ -15,6 +15,7 @@ def test_every_tool_says_how_it_is_called(
     tool: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", [str(tool), "--help"])
+    monkeypatch.syspath_prepend(tool.parent)  # as Python does for a script
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(tool), run_name="__main__")
     assert ended.value.code == 0

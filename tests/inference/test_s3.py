@@ -86,6 +86,18 @@ def test_patterns_and_sets(s3: Any, tmp_path: Path) -> None:
     assert len(open_prepared(tmp_path / "prepared")) == PICTURES
 
 
+def test_on_a_cluster(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    segmenter = Segmenter(write_model(tmp_path / "run" / "mask.onnx").parent, threads=1)
+    report = segment_paths(segmenter, "s3://bucket/photos", "s3://bucket/ray", engine="ray", workers=1)
+    assert (report.done, report.failed) == (PICTURES, ())
+    segment_paths(segmenter, "s3://bucket/photos", "s3://bucket/threads")
+    assert stored(s3, "ray") == stored(s3, "threads")
+    again = segment_paths(segmenter, "s3://bucket/photos", "s3://bucket/ray", engine="ray", skip_existing=True)
+    assert (again.done, again.skipped) == (0, PICTURES)
+
+
 def test_nobody_may_write_there(s3: Any, tmp_path: Path) -> None:
     segmenter = Segmenter(write_model(tmp_path / "run" / "mask.onnx").parent, threads=1)
     with pytest.raises(

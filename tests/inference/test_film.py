@@ -39,6 +39,8 @@ class Read(NamedTuple):
     times: list[Fraction]
     """Seconds."""
     sound: list[bytes]
+    heard: list[Fraction]
+    """When each packet of the sound begins [s]."""
     duration: Fraction
     pixels: str
 
@@ -48,16 +50,18 @@ def read(path: Path, form: str = "rgb24", decoder: str = "") -> Read:
     with av.open(str(path)) as file:
         video = file.streams.video[0]
         context = av.CodecContext.create(decoder, "r") if decoder else video.codec_context
-        frames, times, sound = [], [], []
+        frames, times, sound, heard = [], [], [], []
         for packet in file.demux():
             if packet.stream.type == "audio":
-                sound += [bytes(packet)] if packet.size else []
+                if packet.size:
+                    sound.append(bytes(packet))
+                    heard.append(packet.pts * packet.time_base)
                 continue
             for frame in context.decode(packet if packet.size else None):
                 frames.append(frame.to_ndarray(format=form))
                 times.append(frame.pts * (frame.time_base or video.time_base))
         length = video.duration * video.time_base if video.duration else Fraction(file.duration, 1_000_000)
-        return Read(frames, times, sound, length, video.codec_context.pix_fmt)
+        return Read(frames, times, sound, heard, length, video.codec_context.pix_fmt)
 
 
 def scene(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -156,6 +160,8 @@ def test_frames_times_and_sound_stay(
     assert abs(float(made.duration - given.duration)) < (0.1 if suffix in (".webm", ".mkv") else 0.002)
     assert (made.sound == given.sound) == same_sound
     assert len(made.sound) > 10
+    late = [float(a - made.times[0] - b + given.times[0]) for a, b in zip(made.heard, given.heard, strict=same_sound)]
+    assert max(map(abs, late)) <= (0.0005 if same_sound else 0.03)  # lips and voice stay together
     if not same_sound:
         assert "packed again as Opus" in " ".join(report.notes)
 

@@ -21,11 +21,12 @@ WORKS = """
 import pathlib, sys, time, {module} as module
 def work(*_, **__):
     pathlib.Path({mark!r}).touch()
+    {work}
     time.sleep({seconds})
     return {{}}
 setattr(module, {name!r}, work)
 sys.argv = ["redoseg", *{arguments!r}]
-from redoseg.cli.main import main
+from redoseg.__main__ import main
 main()
 """
 # verb -> its arguments, and the function in which it works for long
@@ -55,7 +56,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def at_work(
-    verb: str, start: Start, places: dict[str, str], tmp_path: Path, seconds: float = 60, **how: Any
+    verb: str, start: Start, places: dict[str, str], tmp_path: Path, seconds: float = 60, work: str = "", **how: Any
 ) -> subprocess.Popen[str]:
     """The verb in a process of its own, in the midst of its work."""
     text, where = VERBS[verb]
@@ -63,7 +64,9 @@ def at_work(
         text = text.replace(name, path)
     module, _, name = where.rpartition(".")
     mark = tmp_path / "mark"
-    code = WORKS.format(module=module, name=name, mark=str(mark), seconds=seconds, arguments=text.split())
+    code = WORKS.format(
+        module=module, name=name, mark=str(mark), seconds=seconds, work=work or "pass", arguments=text.split()
+    )
     process = start("-c", code, cwd=tmp_path, **how)
     wait_for(mark.exists, process)
     return process
@@ -120,6 +123,24 @@ def test_a_signal_that_was_ignored_stays_so(
     assert process.returncode >= 0
 
 
+@pytest.mark.parametrize("first", CODES)
+@pytest.mark.parametrize("verb", ["segment", "prepare", "train", "evaluate", "compare"])
+def test_a_storm_of_signals_is_one_line_and_the_code_of_the_first(
+    verb: str, first: str, start: Start, places: dict[str, str], tmp_path: Path
+) -> None:
+    """Also where all come before Python hears one, as in a long call: it hears them in order of number."""
+    process = at_work(verb, start, places, tmp_path, work="sum(range(3 * 10**7))" if first == "SIGTERM" else "")
+    others = ["SIGHUP", "SIGTERM", "SIGINT"] * 3
+    for name in (first, *others):
+        process.send_signal(getattr(signal, name))
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == CODES[first], err
+    lines = (out + err).splitlines()
+    assert len(lines) == 1, lines
+    assert f"stopped by {'hand' if first == 'SIGINT' else first}" in lines[0]
+
+
 # what was ignored: tests/train/test_training.py in one process, and verbs above with other signals
 @pytest.mark.parametrize("ignored", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_training_saves_before_it_stops(ignored: bool, start: Start, tmp_path: Path) -> None:
@@ -133,9 +154,12 @@ def test_a_training_saves_before_it_stops(ignored: bool, start: Start, tmp_path:
     wait_for(lambda: (out / "log.jsonl").exists(), process)
     process.send_signal(signal.SIGHUP)
     if not ignored:
-        os.kill(process.pid, signal.SIGTERM)  # closing a terminal may send both
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):  # closing a terminal may send several
+            time.sleep(0.03)
+            os.kill(process.pid, number)
     said, err = process.communicate(timeout=120)
     assert process.returncode == (0 if ignored else 129), (said, err)
+    assert ignored or "stopped by SIGHUP at step" in said
     ended = json.loads((out / "outcome.json").read_text())
     assert ended["stopped"] != ignored
     assert (out / "state.safetensors").exists()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redoseg.cli.bench_options import BenchPhotos, BenchPrepare, BenchScaling, BenchSegment, BenchTrain
-from redoseg.cli.console import DONE, listed, say
+from redoseg.cli.console import DONE, listed, load_torch, say
 from redoseg.cli.parse import HELPS, parse
 from redoseg.errors import ConfigError, did_you_mean
 
@@ -71,6 +71,7 @@ def _bench_segment(command: BenchSegment) -> Mapping[str, Any]:
 
 
 def _bench_train(command: BenchTrain) -> Mapping[str, Any]:
+    load_torch()
     import torch
 
     from redoseg.bench.train import bench_train
@@ -90,6 +91,7 @@ def _bench_train(command: BenchTrain) -> Mapping[str, Any]:
 
 
 def _bench_photos(command: BenchPhotos) -> Mapping[str, Any]:
+    load_torch()
     import torch
 
     from redoseg.bench.photos import bench_photos
@@ -100,6 +102,7 @@ def _bench_photos(command: BenchPhotos) -> Mapping[str, Any]:
 
 
 def _bench_scaling(command: BenchScaling) -> Mapping[str, Any]:
+    load_torch()
     import torch
 
     from redoseg.bench.scaling import bench_scaling

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redoseg import signals
 from redoseg.errors import summed_up
 from redoseg.files import at_home, printable
 
@@ -52,6 +53,12 @@ def note_unfinished(model: str | Path) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def load_torch() -> None:
+    """Import PyTorch, which takes seconds; a signal meanwhile is answered at once."""
+    with signals.loading():
+        import torch  # noqa: F401
 
 
 def list_failed(failed: Sequence[tuple[str, str]], total: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from redoseg.cli.console import DONE, note_unfinished, progress, say
+from redoseg.cli.console import DONE, load_torch, note_unfinished, progress, say
 from redoseg.cli.options import Export, Push
 from redoseg.cli.parse import parse
 from redoseg.errors import ConfigError
@@ -20,6 +20,7 @@ def run_export(arguments: Sequence[str]) -> int:
         return _export_page(command)
     if command.runtime is not None:
         raise ConfigError("--runtime is for a page only: add --web or --space, or remove --runtime.")
+    load_torch()
     from redoseg.sharing.model_card import Statements
     from redoseg.sharing.model_folder import export_run
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redoseg import __version__, signals
 from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, forget_odd_widths, listed
@@ -69,11 +69,17 @@ def run_command(arguments: Sequence[str]) -> int:
         raise MissingError.of(str(error.name), extra) from None
 
 
-def main() -> None:
-    """Entry point: errors of the user's become one line on stderr and exit code 2."""
+def main(ending: Callable[[], object] = lambda: None) -> None:
+    """Entry point: errors of the user's become one line on stderr and exit code 2.
+
+    `ending` is called where a signal has stopped the work: no other signal needs an answer then.
+    """
     with guarded_output(), signals.as_ctrl_c():
         code = _exit_code(sys.argv[1:])
-        code = signals.exit_code() if code == STOPPED else code
+        if code == STOPPED:
+            code = signals.exit_code()
+            signals.ignore()
+            ending()
         sys.stdout.flush()
         lost = why_output_lost()
         if lost:

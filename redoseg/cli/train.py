@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, new_console, say
+from redoseg.cli.console import DONE, IN_PART, STOPPED, list_failed, load_torch, new_console, say
 from redoseg.cli.options import Refine, Train
 from redoseg.cli.parse import HELPS, parse
 from redoseg.config.schema import Config
@@ -34,6 +34,7 @@ def run_train(arguments: Sequence[str]) -> int:
         return _train_here(arguments, contextlib.nullcontext())
     # while one process waits for another, PyTorch would print a trace for each attempt
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    load_torch()
     from redoseg.train.distributed import all_or_none, process_group
 
     with contextlib.ExitStack() as stack:
@@ -65,6 +66,7 @@ def _train_here(arguments: Sequence[str], in_step: contextlib.AbstractContextMan
 
 def _rehearse(command: Train, folder: Path) -> int:
     """Print what a training would learn from and how long it would take."""
+    load_torch()
     import torch
 
     from redoseg.data import contact_sheet
@@ -143,6 +145,7 @@ def minutes(seconds: float) -> str:
 
 
 def _train(config: Config, folder: Path, resume: bool, device: str, refine_again: bool = False) -> int:
+    load_torch()
     import matplotlib  # noqa: F401  # what only the end of a run needs should be missed before it starts
     import onnx  # noqa: F401
 

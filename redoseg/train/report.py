@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from redoseg import signals
 from redoseg.config.recipe import flat, to_values
 from redoseg.config.schema import Config
 from redoseg.files import write_atomic
@@ -38,10 +39,10 @@ def ending(outcome: Outcome) -> str:
     if not outcome["stopped"]:
         return "second stage under way" if is_under_way(outcome) else "finished"
     if "redraw_steps" in outcome:
-        return "stopped by hand in the third stage"
+        return f"stopped {signals.how()} in the third stage"
     if outcome["step"] == outcome["steps"]:
-        return "stopped by hand in the second stage"
-    return f"stopped by hand at step {outcome['step']} of {outcome['steps']}"
+        return f"stopped {signals.how()} in the second stage"
+    return f"stopped {signals.how()} at step {outcome['step']} of {outcome['steps']}"
 
 
 def _labels_of(config: Config, outcome: Outcome) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +14,7 @@ from redoseg.system import world
 
 @contextmanager
 def asked_to_stop() -> Iterator[list[int]]:
-    """Collects the signals that ask to stop, so that a step is never cut in half; a second Ctrl-C interrupts at once.
+    """Collects the signals that ask to stop, so that a step is never cut in half; a Ctrl-C later interrupts at once.
 
     Under torchrun a second one does not, since torchrun repeats what the terminal has sent already. There the signals
     also stay collected after the block: when one process fails, torchrun stops the others, which have to finish what
@@ -25,9 +24,9 @@ def asked_to_stop() -> Iterator[list[int]]:
     alone = world().size == 1 and not dist.is_torchelastic_launched()
 
     def ask(number: int, _: FrameType | None) -> None:
-        if alone and asked and number == signal.SIGINT:
+        again = signals.note(number)
+        if alone and asked and again:
             raise KeyboardInterrupt
-        signals.note(number)
         asked.append(number)
 
     with signals.handling(ask, restore=alone):

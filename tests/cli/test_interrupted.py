@@ -46,6 +46,19 @@ def test_one_line_while_loading(name: str, signal: str, raised: str) -> None:
     assert (found.returncode, found.stdout, found.stderr) == (number, "", f"redoseg: stopped {how}\n")
 
 
+@pytest.mark.parametrize("name", ["redoseg.cli.main", "torch", "torch.nn", "matplotlib"])
+def test_a_storm_while_loading(name: str) -> None:
+    """PyTorch aborts the process where an exception leaves it half loaded."""
+    if name in ("torch", "torch.nn"):
+        pytest.importorskip("torch")
+    code = CODE.format(name=name, signal="SIGTERM", raised="ImportError('half loaded')").replace(
+        "signal.raise_signal(signal.SIGTERM)", "[signal.raise_signal(n) for n in (15, 1, 2, 1, 15, 2)]"
+    )
+    code = code.replace('"segment", "flowers", "missing.jpg", "-o", "missing"', '"train", "shapes", "--steps=1"')
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (143, "", "redoseg: stopped by SIGTERM\n")
+
+
 RAISED = [
     ImportError("half loaded"),
     ModuleNotFoundError("No module named 'torch'", name="torch"),

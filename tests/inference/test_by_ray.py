@@ -14,6 +14,7 @@ import pytest
 from bright import bright_square, tree, write_model
 from test_shards import picture, write_tar
 
+from redoseg.cli.main import run_command
 from redoseg.errors import FullError, MissingError
 from redoseg.inference import by_ray
 from redoseg.inference.segment_files import segment_paths
@@ -26,9 +27,11 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "photos").mkdir()
     bright_square().save(tmp_path / "photos" / "a.png")
-    segmenter = Segmenter(write_model(tmp_path / "run" / "mask.onnx").parent, threads=1)
+    model, photos, out = write_model(tmp_path / "run" / "mask.onnx").parent, tmp_path / "photos", tmp_path / "out"
     with pytest.raises(MissingError, match=r"redoseg\[ray\]"):
-        segment_paths(segmenter, tmp_path / "photos", tmp_path / "out", engine="ray")
+        segment_paths(Segmenter(model, threads=1), photos, out, engine="ray")
+    with pytest.raises(MissingError, match=r"redoseg\[ray\]"):
+        run_command(["segment", str(model), str(photos), "-o", str(out), "--engine", "ray", "--workers", "1"])
 
 
 @pytest.fixture(scope="module")

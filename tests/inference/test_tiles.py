@@ -9,6 +9,7 @@ import pytest
 from bright import write_model
 from PIL import Image
 
+from redoseg.cli.main import run_command
 from redoseg.errors import DataError
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.tiles import starts
@@ -47,6 +48,16 @@ def test_what_is_too_small_for_the_whole_is_found_in_tiles(model: Path, edges: s
     tiled = Segmenter(model, 1, edges, tiles=whole.size * 2)  # type: ignore[arg-type]
     assert iou(tiled) > max(0.75, iou(whole))
     assert tiled.identity != whole.identity  # --skip-existing makes other results again
+
+
+def test_the_option_of_the_command_line(model: Path, tmp_path: Path) -> None:
+    Image.fromarray(spots(300, 240)).save(tmp_path / "a.png")
+    words = ["segment", str(model), str(tmp_path / "a.png"), "--edges", "plain", "--no-clean", "-o"]
+    assert run_command([*words, str(tmp_path / "tiled.png"), "--tiles", "64"]) == 0
+    with Image.open(tmp_path / "tiled.png") as mask:
+        found = np.asarray(mask) > 0
+    assert np.array_equal(found, Segmenter(model, 1, "plain", tiles=64)(tmp_path / "a.png", cleaning=None))
+    assert not np.array_equal(found, Segmenter(model, 1, "plain")(tmp_path / "a.png", cleaning=None))
 
 
 def test_no_seams_and_no_gaps(model: Path) -> None:

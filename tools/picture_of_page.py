@@ -36,7 +36,7 @@ def main(model: str, photo: str, out: Path) -> None:
         wide.get_by_role("button", name="Cut-out: ground, frame, format").click()
         _finished(wide)
         wide.evaluate("window.scrollTo(0, 0)")
-        _write(wide.screenshot(clip={"x": 0, "y": 0, "width": 1200, "height": 860}), out / "page.jpg")
+        write_small(wide.screenshot(clip={"x": 0, "y": 0, "width": 1200, "height": 860}), out / "page.jpg")
         wide.close()
         narrow = _with_photo(browser, address, photo, width=390)
         narrow.get_by_role("tab", name="Correct").click()
@@ -50,7 +50,7 @@ def main(model: str, photo: str, out: Path) -> None:
         narrow.mouse.move(x - 80, y + 10, steps=4)
         narrow.mouse.up()
         narrow.wait_for_timeout(2000)
-        _write(narrow.screenshot(full_page=True), out / "page-correct.jpg")
+        write_small(narrow.screenshot(full_page=True), out / "page-correct.jpg")
         browser.close()
 
 
@@ -72,7 +72,7 @@ def _finished(page: Any) -> None:
     page.wait_for_timeout(2000)
 
 
-def _write(screenshot: bytes, path: Path) -> None:
+def write_small(screenshot: bytes, path: Path) -> None:
     image = Image.open(io.BytesIO(screenshot)).convert("RGB")
     for quality in range(90, 20, -5):
         image.save(path, quality=quality, optimize=True)

@@ -22,8 +22,8 @@ from jaxtyping import install_import_hook
 from PIL import Image
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-# Shapes in signatures are checked in each call of the slow tests; of the fast ones by test_signatures.py alone, since that
-# takes a third of a training's time. Before anything imports them: conftest itself imports only what needs no torch.
+# Shapes in signatures are checked in each call of the slow tests; of the fast ones by test_signatures.py alone, since
+# that takes a third of a training's time. Before anything imports them: conftest imports only what needs no torch.
 if os.environ.get("REDOSEG_CHECK_SHAPES"):
     install_import_hook(["redoseg.nets", "redoseg.train"], "beartype.beartype")
 

@@ -535,6 +535,7 @@ def test_evaluate_prints_a_table_and_a_picture(call: Call, photos: Path, trained
         assert min(sheet.size) > 100
 
 
+@pytest.mark.usefixtures("no_cuts")
 def test_own_size_scores_both_ways_and_confidence(call: Call, trained: Any, tmp_path: Path) -> None:
     """Pictures of three sizes, one with unlabelled pixels, one without a mask."""
     folder = tmp_path / "mixed"

@@ -123,7 +123,7 @@ print(prepare("folder", {str(source)!r}, {str(out)!r}, 24, workers=2).found)
     return start("-c", code)
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on(
     times: int, start: Start, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def kept(cache: Path) -> list[Path]:
 # -------------------------------------------------------------------------------------------------- figures
 
 
+@pytest.mark.usefixtures("no_cuts")
 def test_every_row_has_the_figures_that_it_has_by_hand(photos: Path, trained: Any) -> None:
     model = str(trained.folder)
     methods = ("everything", "square", "otsu", "kmeans", "grabcut:rounds=1")

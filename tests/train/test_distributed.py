@@ -154,6 +154,7 @@ def test_the_parts_make_up_the_batch() -> None:
     assert whole.part(0, 1) is whole
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_vectors")
 def test_a_run_in_two_processes_is_that_run(
     start: Start, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

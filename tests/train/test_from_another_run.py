@@ -40,7 +40,7 @@ def masks(folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("second_stage", "region"),
-    [pytest.param("none", 0, marks=pytest.mark.slow), pytest.param("paper", 1, marks=pytest.mark.slow), ("unet", 0)],
+    [("none", 0), pytest.param("paper", 1, marks=pytest.mark.slow), pytest.param("unet", 0, marks=pytest.mark.slow)],
 )
 def test_a_run_starts_with_the_masks_of_another(
     second_stage: str, region: int, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -241,7 +241,7 @@ def test_a_file_that_is_cut_in_its_header_is_named_as_what_it_is(kind: str) -> N
         (b"\x28\xb5\x2f\xfd" + bytes(30), "an archive"),
         (b"\0\x05\x16\x07" + bytes(30), "a note of macOS"),
         (bytes(4000), "nothing but zeros"),
-        (b"\x89P", "2 bytes, too few for a picture"),
+        (b"\x89P", "the first 2 bytes of a picture"),
         ("<html>\n404".encode("utf-16"), "a web page (HTML)"),
         (b"data:image/png;base64,iVBORw0KGgo", "a text of a picture in base64"),
         (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "a text of a picture in base64"),

@@ -112,8 +112,8 @@ def what_it_is(head: bytes) -> str | None:
             return (
                 f"{name} file that is damaged, ends early or is of a kind that is not read; save it again or remove it"
             )
-    if len(head) < 8:
-        return f"{len(head)} byte{'s' * (len(head) != 1)}, too few for a picture; replace or remove it"
+    if head and any(start.startswith(head) for start in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")):
+        return f"the first {len(head)} byte{'s' * (len(head) != 1)} of a picture; replace or remove it"
     if is_heic(head):
         return f"a HEIC picture, which needs pillow-heif; export it as JPEG or PNG, or run: {pip_install('heic')}"
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":

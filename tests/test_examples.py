@@ -140,7 +140,7 @@ def label_studio(photograph: Path) -> Iterator[str]:
 
     class Pictures(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            known = self.path == "/data/upload/3/0c1d2e3f-tulip.jpg" and self.headers["Authorization"] == "Token abc"
+            known = self.path == "/data/upload/4/76606931-tulip.jpg" and self.headers["Authorization"] == "Token abc"
             self.send_response(200 if known else 404)
             self.end_headers()
             self.wfile.write(photograph.read_bytes() if known else b"")
@@ -204,7 +204,7 @@ def test_label_studio_gets_the_mask(
         mask = unpacked(result["value"]["rle"]).reshape(*size, 4)[..., 3] > 0
         assert iou(mask, expected) == 1
         assert prediction["score"] == pytest.approx(Segmenter("flowers").predict(photograph).confidence, abs=1e-3)
-        request["tasks"][0]["data"]["url"] = "/data/upload/3/other.jpg"
+        request["tasks"][0]["data"]["url"] = "/data/upload/4/other.jpg"
         with pytest.raises(HTTPError, match="422"):
             asked("predict", request)
         request["tasks"][0]["data"]["url"] = "file:///etc/passwd"
@@ -221,7 +221,7 @@ def test_the_token_is_sent_to_label_studio_alone(photograph: Path, monkeypatch: 
         monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", "abc")
         with pytest.raises(HTTPError, match="404"):  # it has the picture only for those with the token
-            backend.fetched(f"{elsewhere}/data/upload/3/0c1d2e3f-tulip.jpg")
+            backend.fetched(f"{elsewhere}/data/upload/4/76606931-tulip.jpg")
 
 
 def test_the_docs_name_the_examples() -> None:

@@ -6,8 +6,9 @@
 
 Then add http://localhost:9090 as a model in the project's settings. Its labelling interface needs an <Image> and
 <BrushLabels>. REDOSEG_MODEL chooses another model than flowers. The key is a legacy token, which Label Studio allows
-if its first start had LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true, or by the organization's settings. It refuses a backend on a private address, as on its own machine, unless
-it was started with ML_BLOCK_LOCAL_IP=false SSRF_PROTECTION_ENABLED=false: keep such a server from others.
+if its first start had LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true, or by the organization's settings. It refuses a
+backend on a private address, as on its own machine, unless it was started with ML_BLOCK_LOCAL_IP=false
+SSRF_PROTECTION_ENABLED=false: keep such a server from others.
 """
 
 import os

@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 WORKERS ?= 2
 # a worker runs a file whole, so that what its tests share is made once
 SPREAD := -n $(WORKERS) --dist loadfile
+# tests start hundreds of processes, each of which would compile the package again where this is set
+test test-slow: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-slow check env clean
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import printable
-from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.kinds import listed
 from redoseg.images.photo import Photo
 from redoseg.inference.redraw import at_most
 from redoseg.inference.request import Request
@@ -218,8 +218,11 @@ def _uploaded(photo: Any) -> Path:
     if not isinstance(photo, str) or not photo:
         raise DataError("There is no photograph yet. Drop one on the page first.")
     path = Path(photo)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    kind = listed(path)
+    if kind is False and path.exists():
         raise DataError(f"{printable(path.name)} has a format that redoseg does not read. Save it as JPEG or PNG.")
+    if isinstance(kind, str):
+        raise DataError(f"{printable(path.name)}: {kind}")
     return path
 
 

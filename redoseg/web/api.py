@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import redoseg
 from redoseg.config.kinds import DrawnKind
@@ -242,6 +243,8 @@ class Api:
             )
         except _Refused as refused:
             return _problem(refused.status, refused.why)
+        except ClientDisconnect:  # nobody reads this
+            return _problem(400, "The sender broke off.")
         except TooLarge as error:
             return _problem(413, str(error))
         except (RedosegError, HTTPException):
@@ -270,7 +273,8 @@ class Api:
                     files.callback(value.file.close)
             found = form.get(FIELD)
             if found is None or isinstance(found, str):
-                raise _Refused(400, f"The form has no file in the field {FIELD!r}. {_HOW}")
+                what = "no file" if found is None else 'a text, not a file with filename="..."'
+                raise _Refused(400, f"The form has {what} in the field {FIELD!r}. {_HOW}")
             upload = Upload(_name(found.filename or ""), found.file)
         elif kind.startswith("image/") or kind == "application/octet-stream":
             upload = Upload(_NAMELESS, _temporary(files))

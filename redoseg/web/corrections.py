@@ -19,6 +19,7 @@ from redoseg.errors import DataError, FullError
 from redoseg.files import describe_error, locked, make_folder, printable, sweep, write_atomic
 from redoseg.images.photo import Part, parts
 from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED
+from redoseg.web.cuts import seen_name
 
 PAINT = {OBJECT: "#28dc78", UNLABELLED: "#ff9900"}
 """What the colours of a brush mean; without paint it is the ground."""
@@ -139,13 +140,14 @@ def archive(folder: Path, target: Path) -> Path:
 def _target(photograph: Path, images: Path) -> Path:
     """Where a photograph goes: its own name, or one with a number where another picture has that stem."""
     stems = {path.stem.lower(): path for path in images.iterdir()}
-    stem, number = photograph.stem, 1
+    name = seen_name(photograph)
+    stem, number = name.stem, 1
     while (other := stems.get(stem.lower())) is not None:
-        if other.suffix == photograph.suffix and filecmp.cmp(other, photograph, shallow=False):
+        if other.suffix == name.suffix and filecmp.cmp(other, photograph, shallow=False):
             return other
         number += 1
-        stem = f"{photograph.stem}-{number}"
-    return images / f"{stem}{photograph.suffix}"
+        stem = f"{name.stem}-{number}"
+    return images / f"{stem}{name.suffix}"
 
 
 def _grey(mask: NDArray[np.bool_]) -> Image.Image:

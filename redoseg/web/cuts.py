@@ -51,6 +51,11 @@ class HasSoftMask(Protocol):
         """The object's soft mask, and how sure the network is of it, 0 to 1."""
 
 
+def seen_name(path: Path) -> Path:
+    """The name of an upload, without the dot that hides a file: nothing hidden is segmented, or sent to a browser."""
+    return Path(path.name.lstrip(".") or "photograph")
+
+
 @dataclass(frozen=True)
 class Cut:
     """A photograph, its soft mask, and what the page shows of them."""
@@ -155,7 +160,7 @@ class Cuts:
             for kind, suffix in SAVED:
                 base = cutout if kind == "cutout" else Request(kinds=(kind,))
                 request = replace(base, threshold=threshold, cleaning=self.cleaning)
-                target = target_folder / f"{path.stem}{suffix}{request.suffix(kind)}"
+                target = target_folder / f"{seen_name(path).stem}{suffix}{request.suffix(kind)}"
                 frame = frame_of(request, _framed(cut.photo, mask, request), cut.photo.size)
                 soft = cut.soft if kind == "soft" else mask
                 pieces = picture_of(cut.photo, soft, kind, request.look_of(kind), **frame._asdict())
@@ -202,7 +207,7 @@ class Cuts:
         )
         target_folder = folder / secrets.token_hex(16)
         target_folder.mkdir(parents=True)
-        targets = [target_folder / f"{path.stem}-before.jpg", target_folder / f"{path.stem}-after.jpg"]
+        targets = [target_folder / f"{seen_name(path).stem}-{side}.jpg" for side in ("before", "after")]
         targets[0].write_bytes(encoded(photo.rgb, "JPEG", quality=90))
         write_atomic(targets[1], encoded(_on_checks(after), "JPEG", quality=90))
         return targets

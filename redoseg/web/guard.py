@@ -54,7 +54,7 @@ class Guard:
     What is for the HTTP interface goes there, and is refused with a line of JSON.
 
     It refuses unknown routes (404), requests that are too large (413), and requests for another host or from
-    another page (403).
+    another page (403). A link on another page may lead here, also by way of the page where somebody logs in.
 
     Args:
         app: the application that answers what is passed on; None where there is only the HTTP interface.
@@ -62,7 +62,7 @@ class Guard:
         hosts: names by which a request may call this host; any name if empty. Without this list, a page elsewhere
             whose name resolves to this computer could read what a loopback address serves.
         others: names that a proxy in front is called by: a request from a page there is not from elsewhere.
-        root: the path below which a proxy serves the page; a proxy may remove it or not.
+        root: the path below which a proxy serves the page, or its address; a proxy may remove the path or not.
         api: the application of the HTTP interface, which takes files of at most `api_upload` bytes.
         sweep: is called after each upload, and deletes the oldest files if there are too many.
     """
@@ -80,7 +80,7 @@ class Guard:
     ) -> None:
         self.app, self.upload, self.hosts, self.others, self.sweep = app, upload, hosts, others, sweep
         self.api, self.api_upload = api, api_upload
-        self.root = urllib.parse.urlsplit(root).path.rstrip("/")
+        self.root = urllib.parse.unquote(urllib.parse.urlsplit(root).path.rstrip("/"))
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" and self.app is not None:
@@ -88,9 +88,12 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         headers = dict(scope["headers"])
-        path: str = scope["path"]
+        path: str = re.sub("^/+", "/", scope["path"])  # a proxy that joins two paths may have doubled the slash
         if self.root and path.startswith(self.root + "/"):
-            path = path[len(self.root) :]
+            path = re.sub("^/+", "/", path[len(self.root) :])
+        elif self.root and path == self.root and self.app is not None:
+            return await _redirect(send, scope)
+        if path != scope["path"]:
             scope = scope | {"path": path, "raw_path": path.encode()}
         for_api = self.api is not None and path in API_ROUTES
         uploads = path.rstrip("/").endswith("/upload")
@@ -103,7 +106,9 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self.hosts and _name(host) not in self.hosts | self.others:
             return await refuse(403, "This page is only for the computer that serves it.")
-        if headers.get(b"sec-fetch-site") == b"cross-site" or _elsewhere(headers.get(b"origin"), host, self.others):
+        follows_link = path == "/" and scope.get("method") == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
+        crossed = headers.get(b"sec-fetch-site") == b"cross-site" and not follows_link
+        if crossed or _elsewhere(headers.get(b"origin"), host, self.others):
             return await refuse(403, "Other pages may not send requests to this page.")
         if not for_api and (self.app is None or not _SERVED.fullmatch(path)):
             there = f" Choose one of {', '.join(sorted(API_ROUTES))}." if self.app is None else ""
@@ -153,7 +158,7 @@ def _too_large(most: int) -> str:
 
 def _name(host: str) -> str:
     """A host without its port."""
-    return re.sub(r":\d+$", "", host)
+    return re.sub(r":\d+$", "", host).rstrip(".")
 
 
 def _elsewhere(origin: bytes | None, host: str, others: frozenset[str] = frozenset()) -> bool:
@@ -176,6 +181,15 @@ async def _refuse(send: Any, status: int, why: str, as_json: bool = False) -> No
     headers = [(b"content-type", kind), (b"connection", b"close"), *_HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": (json.dumps({"error": why}) if as_json else why).encode()})
+
+
+async def _redirect(send: Any, scope: dict[str, Any]) -> None:
+    """To the same address with a slash at its end, below which the page has its files; relative, as a proxy has it."""
+    here = urllib.parse.quote(scope["path"].rpartition("/")[2]) + "/"
+    query = scope.get("query_string", b"")
+    headers = [(b"location", here.encode() + (b"?" + query if query else b"")), *_HEADERS]
+    await send({"type": "http.response.start", "status": 307, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def tidy(folder: Path, seconds: float, most: int) -> None:

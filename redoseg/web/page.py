@@ -31,6 +31,7 @@ from redoseg.web.cuts import Cuts
 from redoseg.web.guard import EXAMPLES_FOLDER, Guard, free_port, is_loopback, tidy
 from redoseg.web.limits import Limits
 from redoseg.web.progress import run_progress
+from redoseg.web.proxy import host_of, root_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -81,7 +82,7 @@ def serving(
         examples: a folder whose first photographs can be tried with a click.
         trust, device: as `Segmenter` takes them.
         allow_host: names by which a proxy may call this page, beside its own.
-        root_path: the path below which a proxy serves it.
+        root_path: the path below which a proxy serves it, or the whole address of that.
         corrected: a folder for corrected masks and their photographs; they are offered for download if None.
         page: without it the HTTP interface is served alone, which needs no gradio.
 
@@ -89,6 +90,7 @@ def serving(
     gradio's: no proxy, and no access to Hugging Face's hub.
     """
     limits = Limits.of(max_mb, max_megapixels)
+    others, root = frozenset(map(host_of, allow_host)), root_of(root_path)
     port = free_port(host, port)
     if corrected is not None:
         check_folder(corrected, "--corrected")
@@ -104,8 +106,8 @@ def serving(
     redraw = find_redraw(model, trust) if page else None
     guarded: dict[str, Any] = {
         "hosts": frozenset({"localhost", "127.0.0.1", "[::1]", host}) if is_loopback(host) else frozenset(),
-        "others": frozenset(name.lower() for name in allow_host),
-        "root": root_path,
+        "others": others,
+        "root": root,
         "api": Api(segmenter, limits),
         "api_upload": limits.file_bytes,
     }

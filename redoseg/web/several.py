@@ -16,13 +16,13 @@ from typing import Any
 from redoseg.config.kinds import DRAWN, KINDS, LABELS, MEASURES, Kind
 from redoseg.errors import ConfigError, DataError, RedosegError
 from redoseg.files import printable, write_atomic
-from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.kinds import IMAGE_SUFFIXES, listed
 from redoseg.inference.report import SegmentReport
 from redoseg.inference.request import Request
 from redoseg.inference.segment_files import segment_many
 from redoseg.inference.shared_files import earlier_review
 from redoseg.storage import Place
-from redoseg.web.cuts import MOST_BYTES, Cuts
+from redoseg.web.cuts import MOST_BYTES, Cuts, seen_name
 
 MOST = 200  # photographs at a time
 _RESULTS = 2**29  # bytes of their results, so that these and the uploads fit the page's share of the disk
@@ -138,13 +138,15 @@ def _gathered(photographs: Sequence[Path], into: Path) -> list[tuple[Path, str]]
     into.mkdir(parents=True)
     others, taken = [], set()
     for path in photographs:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            others.append((path, "its format is not one that redoseg reads"))
+        kind = listed(path)
+        if kind is not True:
+            others.append((path, kind or "its format is not one that redoseg reads"))
             continue
-        name, number = path.name, 1
+        plain = seen_name(path)
+        name, number = plain.name, 1
         while name.lower() in taken:
             number += 1
-            name = f"{path.stem}-{number}{path.suffix}"
+            name = f"{plain.stem}-{number}{plain.suffix}"
         taken.add(name.lower())
         try:
             try:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -239,6 +240,39 @@ def test_a_request_that_takes_too_long_is_ended(
     answer = sent(address, photograph.read_bytes())
     assert answer.status == 408
     assert answer.why
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.999])
+@pytest.mark.parametrize("how", ["form", "form in chunks", "body", "wrong chunk"])
+def test_a_sender_that_breaks_off_leaves_no_trace(
+    how: str, share: float, address: str, photograph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, port = address.removeprefix("http://").strip("/").split(":")
+    body, kind = form(photograph.read_bytes())
+    if how == "body":
+        body, kind = photograph.read_bytes(), "image/jpeg"
+    length = f"Content-Length: {len(body)}" if how in ("form", "body") else "Transfer-Encoding: chunked"
+    head = f"POST /segment HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: {kind}\r\n{length}\r\n\r\n".encode()
+    part = body[: int(share * len(body))]
+    if "chunk" in how:
+        part = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+        part += b"zz\r\n" if how == "wrong chunk" else b""
+    for close in (b"\0" * 8, b"\1\0\0\0" * 2):  # as usual, and with a reset
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head + part)
+            time.sleep(0.05)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, close)
+    assert sent(address, photograph.read_bytes()).status == 200
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_name_without_filename_is_said_so(address: str, photograph: Path) -> None:
+    """Some clients send letters beyond ASCII as filename*, which forms must not have."""
+    body, kind = form(photograph.read_bytes())
+    body = body.replace(b'filename="photo.jpg"', b"filename*=UTF-8''%e2%82%ac.jpg")
+    refused = asked(address, "/segment", body, **{"Content-Type": kind})
+    assert refused.status == 400
+    assert 'has a text, not a file with filename="..." in the field' in refused.json["error"]
 
 
 def test_a_failure_of_ours_is_a_line(

@@ -292,6 +292,17 @@ def test_what_is_no_photograph_is_refused_in_one_line(page: Page, name: str, con
     assert "Traceback" not in events
 
 
+@pytest.mark.parametrize("name", ["photo", "download.php", "IMG.0042", "a.jpg_large", "\U0001f408 [x](y)#1"])
+def test_a_photograph_is_known_by_its_content(page: Page, photograph: Path, name: str) -> None:
+    """Where its name says nothing, as in a folder on the command line."""
+    photo = a_file(upload(page, name, photograph.read_bytes()))
+    assert "event: complete" in call(page, "segment", photo, 0.5)
+    events = call(page, "segment_several", [photo], ["mask"], 0.5, False, "", "transparent", *LOOK[1:])
+    assert "1 photograph is segmented." in events
+    events = call(page, "segment", a_file(upload(page, f"{name}x.nef", photograph.read_bytes())), 0.5)
+    assert "a camera's raw picture, which is not read" in events
+
+
 @pytest.mark.parametrize("threshold", [2, -1, "0.5", [1], {}, True, None, float("nan")])
 def test_a_threshold_that_is_none_is_refused(page: Page, photograph: Path, threshold: Any) -> None:
     photo = a_file(upload(page, photograph.name, photograph.read_bytes()))

@@ -81,7 +81,7 @@ def test_pictures_come_in_their_order_from_all_threads(source: Path) -> None:
             assert (a is None and b is None) or np.array_equal(a, b)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("broken", ["image", "mask"])
+@pytest.mark.parametrize("broken", ["image", pytest.param("mask", marks=pytest.mark.slow)])
 def test_a_file_that_crashes_its_decoder_is_named_when_the_call_is_made_again(
     broken: str, start: Start, crashing_file: bytes, source: Path, tmp_path: Path
 ) -> None:

@@ -408,7 +408,7 @@ def test_the_command_says_how_steady_it_is(model: Path, tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_kill_leaves_nothing_half(number: int, model: Path, tmp_path: Path, start: Any) -> None:
-    write_film(tmp_path / "a.mp4", count=600)
+    write_film(tmp_path / "a.mp4", count=200)
     out = tmp_path / "out"
     process = start("-m", "redoseg", "segment", model, tmp_path / "a.mp4", "-o", out)
     until = time.monotonic() + 60

@@ -333,6 +333,11 @@ def check_writable(folder: Path) -> None:
 
 def why_unwritable(folder: Path) -> OSError | None:
     """Why no file can be written into a folder, or why it cannot be made; None if it can. Nothing is left behind."""
+    try:
+        os.stat(folder)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return error
     here = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     probe = here / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -348,7 +353,7 @@ def why_unwritable(folder: Path) -> OSError | None:
 def check_file(path: Path) -> None:
     """Raises DataError where a result cannot be written to a path. To be called before the work."""
     error = why_unwritable(path.parent)
-    if error is None and path.is_dir():
+    if error is None and os.path.isdir(path):
         error = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if error is not None:
         fix = suggest_fix(error, path) if isinstance(error, PermissionError) else "choose another file"
@@ -359,7 +364,7 @@ def check_folder(folder: Path, option: str = "--out") -> None:
     """Raises DataError where results cannot be written into a folder that an option names. To be called before."""
     error = why_unwritable(folder)
     if error is not None:
-        what = "written to" if folder.exists() and folder.is_dir() else "made"
+        what = "written to" if os.path.isdir(folder) else "made"
         raise DataError(f"{printable(folder)} cannot be {what} ({describe_error(error)}); choose another {option}")
 
 

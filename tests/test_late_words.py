@@ -58,6 +58,15 @@ def link_to_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path
     return folder / "link" / "out", ""
 
 
+def link_to_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+    (folder / "loop").symlink_to("loop")
+    return folder / "loop" / "out", ""
+
+
+def name_too_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+    return folder / ("x" * 300), "File name too long"
+
+
 def refusing(folder: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
     """A folder in which nothing can be made, also by root."""
     locked = folder / "locked"
@@ -84,7 +93,9 @@ def places(tmp_path: Path) -> dict[str, str]:
     return {"MODEL": str(write_model(tmp_path / "run" / "mask.onnx").parent), "PHOTOS": str(tmp_path / "photos")}
 
 
-@pytest.mark.parametrize("kind", [below_a_file, a_file, not_permitted, read_only, link_to_nothing])
+@pytest.mark.parametrize(
+    "kind", [below_a_file, a_file, not_permitted, read_only, link_to_nothing, link_to_itself, name_too_long]
+)
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_output_that_cannot_be_written_is_found_before_the_work(
     verb: str,

@@ -6,6 +6,7 @@ SIGTERM, 129 by SIGHUP.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from redoseg import __version__, signals
 from redoseg.cli.console import DONE, IN_PART, MISTAKE, STOPPED, forget_odd_widths, listed
 from redoseg.cli.verbs import VERBS
 from redoseg.errors import ConfigError, MissingError, RedosegError, did_you_mean
+from redoseg.files import describe_error, printable
 from redoseg.output import guarded_output, why_output_lost
 from redoseg.system import TORCHRUN, forget_world, world
 
@@ -124,4 +126,15 @@ def _mistake(found: Exception) -> int:
             f"redoseg: {where} cannot be opened or changed (permission denied). Change its permissions.",
             file=sys.stderr,
         )
+        return MISTAKE
+    except (OSError, RuntimeError) as error:
+        # in some Pythons is_dir() and resolve() raise these, where no path can be
+        looped = str(error).partition("Symlink loop from ")[2].strip("'")
+        named = getattr(error, "filename", None) or looped
+        if not looped and not (
+            isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and named
+        ):
+            raise
+        why = os.strerror(errno.ELOOP) if looped else describe_error(error)
+        print(f"redoseg: {printable(named)} cannot be used ({why}). Choose another path.", file=sys.stderr)
         return MISTAKE

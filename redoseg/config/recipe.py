@@ -139,12 +139,24 @@ def anywhere(config: Config) -> Config:
 
 def check(config: Config, where: str = "settings") -> None:
     """Raise ConfigError where a value is out of its range or two settings contradict each other."""
+    _check_ranges(config, where)
+    _check_sizes(config, where)
+    _check_stages(config, where)
+    _check_regions(config, where)
+    _check_game(config, where)
+
+
+def _check_ranges(config: Config, where: str) -> None:
     values = flat(to_values(config))
     for key, low, high in ranges(config):
         value = values[key]
         if not (low <= value <= high and math.isfinite(value)):
             bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             raise ConfigError(f"{where}: {key} is {value}, but must be {bounds}; {_correct(key, where)}")
+
+
+def _check_sizes(config: Config, where: str) -> None:
+    """The sides of pictures in both stages, and what networks need of them."""
     early = config.round_size(1)
     for key, size in (
         ("data.size", config.data.size),
@@ -166,28 +178,6 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: refine.early_size is {early}, but must be from data.size ({config.data.size}) to refine.size "
             f"({config.refined_size}); {_correct('refine.early_size', where)}"
         )
-    start = config.refine.start
-    if start != "run" and not config.has_second_stage:
-        raise ConfigError(
-            f"{where}: refine.start {start} needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
-            "--refine.start run"
-        )
-    if config.redraw.steps and not config.has_second_stage:
-        raise ConfigError(
-            f"{where}: redraw.steps needs the masks of a second stage, but refine.rounds is 0; set --refine.rounds 2, "
-            "or remove redraw.steps"
-        )
-    # the recipe `redraw` has no masks yet: those are what its user adds
-    if where == "settings" and config.optim.extractor_rate == 0 and not config.nets.extractor_from:
-        raise ConfigError(
-            f"{where}: optim.extractor_rate 0 keeps the masks of nets.extractor_from, which is empty; set "
-            "--nets.extractor-from to a run or a model, or raise optim.extractor_rate"
-        )
-    if config.refine.corrected and not config.has_second_stage:
-        raise ConfigError(
-            f"{where}: refine.corrected needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
-            "remove refine.corrected"
-        )
     for key, net, place, pixels in (
         ("nets.extractor", config.nets.extractor, "data.size", config.data.size),
         (
@@ -201,6 +191,26 @@ def check(config: Config, where: str = "settings") -> None:
             raise ConfigError(
                 f"{where}: {key} unet needs pictures of 32 px or more, but they have {pixels} px; raise {place}"
             )
+
+
+def _check_stages(config: Config, where: str) -> None:
+    """What needs another stage, and what the second one starts from."""
+    start = config.refine.start
+    if start != "run" and not config.has_second_stage:
+        raise ConfigError(
+            f"{where}: refine.start {start} needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
+            "--refine.start run"
+        )
+    if config.redraw.steps and not config.has_second_stage:
+        raise ConfigError(
+            f"{where}: redraw.steps needs the masks of a second stage, but refine.rounds is 0; set --refine.rounds 2, "
+            "or remove redraw.steps"
+        )
+    if config.refine.corrected and not config.has_second_stage:
+        raise ConfigError(
+            f"{where}: refine.corrected needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
+            "remove refine.corrected"
+        )
     if start == "square" and config.refine.start_size >= 0.5:
         raise ConfigError(
             f"{where}: refine.start_size is {config.refine.start_size:g}, but must be below 0.5 for a square; "
@@ -216,8 +226,12 @@ def check(config: Config, where: str = "settings") -> None:
             f"{where}: --refine.judge redraw cannot be combined with --refine.start {start}, which skips the first "
             "stage: no generators are trained that could redraw; remove one of the two"
         )
+
+
+def _check_regions(config: Config, where: str) -> None:
+    """What is there for an object and its ground alone."""
     for key, wanted in (
-        ("refine.start", start != "run"),
+        ("refine.start", config.refine.start != "run"),
         ("refine.corrected", config.refine.corrected != ""),
         ("refine.composites", config.refine.composites > 0),
         ("redraw.steps", config.redraw.steps > 0),
@@ -236,6 +250,16 @@ def check(config: Config, where: str = "settings") -> None:
                 f"{where}: {key} {config.refine.cut_in(number)} needs two regions, but nets.regions is "
                 f"{config.nets.regions}; set nets.regions to 2, or {key} to off"
             )
+
+
+def _check_game(config: Config, where: str) -> None:
+    """What of the objective contradicts other settings."""
+    # the recipe `redraw` has no masks yet: those are what its user adds
+    if where == "settings" and config.optim.extractor_rate == 0 and not config.nets.extractor_from:
+        raise ConfigError(
+            f"{where}: optim.extractor_rate 0 keeps the masks of nets.extractor_from, which is empty; set "
+            "--nets.extractor-from to a run or a model, or raise optim.extractor_rate"
+        )
     if config.objective.latent_from == "composites" and config.objective.redraw in ("one", "together"):
         raise ConfigError(
             f"{where}: objective.latent_from composites needs objective.redraw each or object, but it is "

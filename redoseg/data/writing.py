@@ -20,7 +20,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +29,7 @@ import numpy as np
 import PIL
 
 from redoseg import __version__
-from redoseg.data.decoding import decode
+from redoseg.data.decoding import Decoded, decode
 from redoseg.data.listing import Item, Listing
 from redoseg.data.mask_values import AUTO, settle
 from redoseg.data.prepared import AT_LEAST, FORMAT, SPLITS, open_prepared
@@ -123,12 +123,7 @@ def write_prepared(
                 on_item(found, len(items))
             rest = decode(items[found:], size, nearest=nearest, threads=workers or cores(), notes=decoding)
             with writer, contextlib.closing(rest):
-                for decoded in rest:
-                    found_bad = [(_relative(path, source), text) for path, text in decoded.problems]
-                    noted = [(_relative(items[writer.items].image, source), decoded.note)] if decoded.note else []
-                    writer.add(decoded.image, decoded.mask, found_bad, noted)
-                    if on_item is not None:
-                        on_item(writer.items, len(items))
+                _add_all(writer, rest, items, source, on_item)
             notes = (*notes, *notes_of(writer.noted))
             problems = [*listing.bad, *writer.problems]
             _refuse_too_few(writer, at_least, len(items), problems, source)
@@ -150,6 +145,18 @@ def write_prepared(
             f"{printable(out)}: cannot be written ({describe_error(error)}): {suggest_fix(error, out)}"
             f"{'; what is done is kept, and the same command continues from there' if kept else ''}"
         ) from error
+
+
+def _add_all(
+    writer: _Writer, rest: Iterable[Decoded], items: Sequence[Item], source: Path, on_item: OnItem | None
+) -> None:
+    """Write what is decoded, item after item, with what was found wrong in it."""
+    for decoded in rest:
+        bad = [(_relative(path, source), text) for path, text in decoded.problems]
+        noted = [(_relative(items[writer.items].image, source), decoded.note)] if decoded.note else []
+        writer.add(decoded.image, decoded.mask, bad, noted)
+        if on_item is not None:
+            on_item(writer.items, len(items))
 
 
 def _refuse_what_cannot_be(listing: Listing, source: Path, *, size: int, workers: int, at_least: int) -> None:

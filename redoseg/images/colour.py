@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 MAX_EXIF = 2**22  # bytes; in a JPEG it is 2**16
 
-_MAX_PROFILE = 2**23  # bytes; those of printers have up to 3 MB
+MAX_PROFILE = 2**23  # bytes; those of printers have up to 3 MB
 _SAME = 2  # grey levels; what differs less from sRGB is sRGB
 _LEAST = 160  # every channel of white is at least so light
 
@@ -100,7 +100,7 @@ class _Conversion(NamedTuple):
 @lru_cache(maxsize=8)
 def _conversion(profile: bytes, space: str) -> _Conversion | None:
     """How values of this space become sRGB by the profile; None if the profile cannot be used for them."""
-    if len(profile) > _MAX_PROFILE:
+    if len(profile) > MAX_PROFILE:
         return None
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))

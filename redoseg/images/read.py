@@ -19,14 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from redoseg.errors import DataError, FormatError, TooLargeError
 from redoseg.files import describe_error, printable, why_not_there
 from redoseg.images import cut_short
 from redoseg.images.big_tiff import is_tiff, read_big_tiff
 from redoseg.images.camera_raw import is_camera_raw
-from redoseg.images.colour import MAX_EXIF
+from redoseg.images.colour import MAX_EXIF, MAX_PROFILE
 from redoseg.images.decoding_cost import MOST_BYTES, advice, bytes_to_decode, kind_not_read
 from redoseg.images.kinds import HEAD, RAW, is_heic, listed, listed_by_name, register_heif, what_it_is
 from redoseg.images.libtiff import silence_libtiff
@@ -143,6 +143,7 @@ def _formats() -> tuple[str, ...]:
     Image.init()
     with contextlib.suppress(AttributeError):  # so large that the system has the memory back at once
         Image.core.set_block_size(_BLOCK)  # type: ignore[attr-defined]
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_PROFILE)  # else a large profile is an error
     silence_libtiff()
     return tuple(f for f in _FORMATS if f in Image.OPEN)
 

@@ -261,3 +261,11 @@ def test_masks_of_two_values_and_masks_in_colour(tmp_path: Path) -> None:
         DataError, match=r"red\.png: the mask is in colour, but must be grey \(0 background, 255 object\)"
     ):
         read_mask(tmp_path / "red.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+def test_a_large_profile_is_no_error(kind: str) -> None:
+    """As printers have; Pillow alone refuses a PNG file with more than a megabyte."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), (200, 90, 30)).save(buffer, kind, icc_profile=bytes(3_000_000))
+    assert read_photo("x.png", content=buffer.getvalue()).size == (20, 10)

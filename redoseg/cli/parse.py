@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -35,6 +36,7 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
         print(help_of(kind, verb, default, everything="--help-all" in arguments))
         raise SystemExit(0)
     settings = list(settings_of(kind))
+    _refuse_empty(settings, arguments)
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed), contextlib.suppress(SystemExit):
         read: Callable[..., T] = tyro.cli
@@ -43,6 +45,26 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
     mistake, similar = read_box(printed.getvalue())
     hint = f"Did you mean {similar}? " if similar else _similar(mistake, settings)
     raise ConfigError(f"{_plain(_named(mistake, settings))}. {hint}See `redoseg {verb} --help`.")
+
+
+def _refuse_empty(settings: Sequence[Setting], arguments: Sequence[str]) -> None:
+    """Raises ConfigError for an empty word in the place of a path or a name, where "" would be the current folder."""
+    options = {name: s for s in settings if not s.positional and not s.flag for name in (f"--{s.name}", *s.short)}
+    before = ""
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        option = options.get((name if equals else before).replace("_", "-"))
+        if word == "" or (equals and value == "" and name.startswith("-")):
+            if option is None and word == "":
+                named = next((operand_name(s) for s in settings if s.positional and s.default is MISSING), "")
+            else:
+                needed = option is not None and (option.default is MISSING or isinstance(option.default, Path))
+                named = (name if equals else before) if needed else ""
+            if named:
+                raise ConfigError(
+                    f"{named} is empty, but must name something: if a variable of the shell stands there, set it"
+                )
+        before = word
 
 
 def operands_first(settings: Sequence[Setting], arguments: Sequence[str]) -> list[str]:

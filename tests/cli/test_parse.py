@@ -120,3 +120,13 @@ def test_the_version_of_tyro_is_bounded() -> None:
     bound = re.fullmatch(r"tyro>=[\d.]+,<(\d+)\.(\d+)", needed)
     assert bound is not None
     assert tuple(map(int, tyro.__version__.split(".")[:2])) < tuple(map(int, bound.groups()))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), [(["", "--out", "x"], "NAME"), (["a", "--out", ""], "--out"), (["a", "--out="], "--out")]
+)
+def test_an_empty_word_is_no_path(words: list[str], named: str) -> None:
+    """As of a variable of the shell that is not set: it would be the current folder."""
+    with pytest.raises(ConfigError) as caught:
+        parse(Needs, "test", words)
+    assert str(caught.value).startswith(f"{named} is empty, but must name something")

@@ -233,12 +233,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write within the block, which then gets its name, or else leaves none. Errors as `write_atomic`."""
     if os.path.abspath(path.parent) not in _swept:
         sweep(path.parent)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
+        temporary, file = _new_temporary(path)
         try:
-            with open(temporary, "xb") as file:
-                with contextlib.suppress(OSError):  # locked until it has its name, so that nobody sweeps it
-                    _lock(file)
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -252,6 +250,21 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise _unwritable(error)(
             f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error, path)}"
         ) from error
+
+
+def _new_temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside a path, locked until it is closed, so that nobody sweeps it. Raises OSError."""
+    while True:
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        file = open(temporary, "xb")  # noqa: SIM115
+        try:
+            if _lock(file) and temporary.exists():
+                return temporary, file
+        except OSError:  # without locks nobody sweeps either
+            return temporary, file
+        # another thread or process swept the folder before the lock was held
+        file.close()
+        temporary.unlink(missing_ok=True)
 
 
 def _unwritable(error: OSError) -> type[DataError]:

@@ -6,10 +6,12 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import IO
 
 import pytest
 from rich.console import Console
 
+from redoseg import files
 from redoseg.cli.main import run_command
 from redoseg.errors import DataError
 from redoseg.files import alone, sweep, temporary_folder, whole_folder, write_atomic
@@ -112,6 +114,26 @@ def test_a_kill_while_writing(tmp_path: Path, start: Start) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["removed", "about to be removed"])
+def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(
+    before: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As by another thread that writes the first file of the same folder at that moment."""
+    lock, times = files._lock, 0
+
+    def swept(file: IO[bytes]) -> bool:
+        nonlocal times
+        times += 1
+        if times == 1:
+            os.unlink(file.name)
+            return before
+        return lock(file)
+
+    monkeypatch.setattr(files, "_lock", swept)
+    write_atomic(tmp_path / "a.txt", b"whole")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.txt": b"whole"}
 
 
 def test_what_another_process_is_writing_stays(tmp_path: Path, start: Start) -> None:

@@ -62,7 +62,7 @@ def _refuse_empty(settings: Sequence[Setting], arguments: Sequence[str]) -> None
                 named = (name if equals else before) if needed else ""
             if named:
                 raise ConfigError(
-                    f"{named} is empty, but must name something: if a variable of the shell stands there, set it"
+                    f"{named} is empty, but must name something: if it is a variable of the shell, set that"
                 )
         before = word
 

@@ -7,12 +7,12 @@ The film is the one that measure_films.py makes of the middle picture of the spl
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import av
 import numpy as np
+from make_redraw_picture import run
 from measure_films import FRAMES, write_film
 from PIL import Image
 
@@ -58,9 +58,4 @@ def _read(path: Path) -> Image.Image:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", metavar="OUT.jpg", type=Path)
-    for name in ("MODEL", "SET", "SPLIT"):
-        parser.add_argument(name.lower(), metavar=name)
-    arguments = parser.parse_args()
-    main(arguments.out, arguments.model, arguments.set, arguments.split)
+    run(main, __doc__)

@@ -9,6 +9,7 @@ place.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from redoseg import RedrawModel, Segmenter
@@ -32,10 +33,15 @@ def main(out: Path, name: str, place: str, split: str) -> None:
     grid(rows).save(out, quality=85, optimize=True)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(draw: Callable[[Path, str, str, str], None], about: str | None) -> None:
+    """Draw with the arguments OUT.jpg MODEL SET SPLIT of the command line."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", metavar="OUT.jpg", type=Path)
     for name in ("MODEL", "SET", "SPLIT"):
         parser.add_argument(name.lower(), metavar=name)
     arguments = parser.parse_args()
-    main(arguments.out, arguments.model, arguments.set, arguments.split)
+    draw(arguments.out, arguments.model, arguments.set, arguments.split)
+
+
+if __name__ == "__main__":
+    run(main, __doc__)

@@ -40,7 +40,7 @@ def at_home(path: str | os.PathLike[str]) -> Path:
 def cache_dir() -> Path:
     """The folder of redoseg in the user's cache: below $XDG_CACHE_HOME, or ~/.cache. It need not exist."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "redoseg"
+    return (at_home(base) if base else Path.home() / ".cache") / "redoseg"
 
 
 @contextlib.contextmanager

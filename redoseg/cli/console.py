@@ -27,17 +27,17 @@ def forget_odd_widths() -> None:
 
 
 def new_console(stderr: bool = False) -> Console:
-    """A console on stdout or stderr, such as it is now."""
+    """A console on stdout or stderr, such as it is now. It changes nothing in names."""
     from rich.console import Console
 
     forget_odd_widths()
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def say(message: str, stderr: bool = False) -> None:
     """Print a line, or several; what a terminal would obey in a file's name is escaped."""
     lines = "\n".join(printable(line) for line in message.split("\n"))
-    new_console(stderr).print(lines, markup=False, highlight=False, soft_wrap=True)
+    new_console(stderr).print(lines, highlight=False, soft_wrap=True)
 
 
 def note_unfinished(model: str | Path) -> None:
@@ -49,7 +49,6 @@ def note_unfinished(model: str | Path) -> None:
         new_console(stderr=True).print(
             f"note: the second stage of {printable(model)} is not finished ({left} rounds left): its masks should get "
             f"better. To continue it: redoseg train --resume --out {printable(model)}",
-            markup=False,
             highlight=False,
             soft_wrap=True,
         )

@@ -19,7 +19,7 @@ from redoseg.data.open import labelled_images
 from redoseg.data.prepared import ImageSet
 from redoseg.data.splits import read_lines
 from redoseg.errors import DataError
-from redoseg.files import printable
+from redoseg.files import at_home, printable
 from redoseg.system import cores
 
 _VERDICTS = {"accept": True, "accepted": True, "refuse": False, "refused": False, "": None}
@@ -47,7 +47,7 @@ def open_corrected(source: str, size: int, mask_values: str = "auto") -> Correct
     a folder that have no mask are not used. `mask_values` is as for `open_data`. Raises DataError: nothing there, no
     mask that can be used, a wrong line of the table.
     """
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_dir():
         try:  # an absolute path is never the name of a built-in set
             return Corrected(labelled_images(str(path.absolute()), size, mask_values=mask_values))

@@ -182,7 +182,7 @@ def originals(spec: str | Path, split: str | None = None, mask_values: str = AUT
     only those of one split; `mask_values` is as for `open_data`. Raises DataError: nothing there, no such split, no
     masks, none that can be used.
     """
-    path = Path(local_folder(spec)).expanduser()
+    path = at_home(local_folder(spec))
     prepared = open_prepared(path) if is_prepared(path) else None
     source = Path(prepared.source) if prepared else path
     if not os.path.isdir(source):

@@ -14,6 +14,7 @@ from redoseg.data import PAPER_SIZE, is_prepared, open_data
 from redoseg.data.prepared import open_prepared
 from redoseg.errors import DataError
 from redoseg.evaluation.results import AboutSet, about_set
+from redoseg.evaluation.tables import print_table
 from redoseg.images.texture import Images, Masks, mean_coloured, patches_of, shuffled, texture_distance
 from redoseg.inference.redraw import RedrawModel, Reduced
 
@@ -172,7 +173,7 @@ def print_drawings(result: Drawings, console: Console) -> None:
     )
     for title, name in rows:
         table.add_row(title, *(f"{result['texture'][where][name]:.0f}" for where in ("object", "whole")))
-    console.print(table)
+    print_table(table, console)
     lines = (
         f"two drawings of one object differ {100 * result['diversity']:.0f} % as much as two real objects do",
         f"of the latents, the encoder reads {100 * result['latents_recovered']:.0f} % off the drawings (R2)",
@@ -180,4 +181,4 @@ def print_drawings(result: Drawings, console: Console) -> None:
         f"{result['nearest_real']:.0f} from a real one",
     )
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)

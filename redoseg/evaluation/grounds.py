@@ -13,6 +13,7 @@ from redoseg import metrics
 from redoseg.data import ImageSet, labelled_images
 from redoseg.errors import DataError
 from redoseg.evaluation.results import AboutSet, about_set
+from redoseg.evaluation.tables import print_table
 from redoseg.images.grounds import OTHERS, PLAIN, box_mean, on_ground, own_ground, plain_ground
 from redoseg.inference.devices import Device
 from redoseg.inference.segmenter import Segmenter
@@ -135,8 +136,9 @@ def print_grounds(result: Grounds, console: Console) -> None:
         low, high = row["iou_interval"]
         cells = (f"{100 * row['iou']:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{100 * row['failures']:.0f}")
         table.add_row(name, *cells)
-    console.print(table)
+    print_table(table, console)
     console.print(
         f"the background with the lowest score: {result['worst_ground']}, iou {100 * result['worst_iou']:.1f} %",
         highlight=False,
+        soft_wrap=True,
     )

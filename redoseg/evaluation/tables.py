@@ -33,15 +33,18 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
         else ["accuracy", "iou", "accuracy_oracle_flip", "iou_oracle_flip"]
     )
     _add_rows(table, keys, {result["model"]: result, **({} if matched else result["beside"])})
-    console.print(table)
+    print_table(table, console)
     if matched:  # methods for two regions: every object against the background
         others = _figures_table("any object against the background, %")
         _add_rows(others, ["accuracy", "iou"], result["beside"])
-        console.print(others)
+        print_table(others, console)
     else:
         low, high = result["iou_interval"]
         right = "right" if result["object_region_right"] else "WRONG: the other region scores better"
-        console.print(f"iou 95 % interval {100 * low:.1f} to {100 * high:.1f}; choice of the object region: {right}")
+        console.print(
+            f"iou 95 % interval {100 * low:.1f} to {100 * high:.1f}; choice of the object region: {right}",
+            soft_wrap=True,
+        )
     if "note" in result:
         console.print(result["note"], markup=False, soft_wrap=True)
 
@@ -57,7 +60,7 @@ def print_own_size(result: OwnSizeEvaluation, console: Console) -> None:
         _add_rows(table, MEASURES, {way: ways[way]})
         intervals = (gains[m] for m in MEASURES)
         table.add_row("  gain, 95 % interval", *(f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in intervals))
-    console.print(table)
+    print_table(table, console)
     for way in ways:
         console.print(
             f"{way} edges: {ways[way]['parts_beyond_one']:.1f} parts beyond one and {ways[way]['holes']:.1f} holes a "
@@ -75,6 +78,12 @@ def print_own_size(result: OwnSizeEvaluation, console: Console) -> None:
 
 def _where(result: Evaluation | OwnSizeEvaluation | Comparison) -> str:
     return f"{result['data']}{' ' + result['split'] if result['split'] else ''}"
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table whole, also where it is wider than the console: else figures would be cut."""
+    table.width = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.print(table, crop=False)
 
 
 def _figures_table(title: str) -> Table:

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from redoseg.config.recipe import anywhere, differences, to_values
 from redoseg.config.schema import STARTS, Config
 from redoseg.data import BUILT_IN, ImageSet
 from redoseg.errors import RunError
-from redoseg.files import printable, write_atomic
+from redoseg.files import at_home, printable, write_atomic
 from redoseg.run_folder import About, Contents, Labels, RunFolder, read_object
 from redoseg.train.compute import describe_device
 from redoseg.train.stage_data import RunData, open_training_images, open_watched_images
@@ -50,7 +49,7 @@ def check_folder(folder: RunFolder, config: Config, resume: bool, console: Conso
     _refuse_changes(before, config, folder, refine_again)
     _refuse_moved(before, config, folder, refine_again)
     for change in differences(replace(config, speed=before.speed), config):
-        console.print(f"computing differently than before: {change}", markup=False, highlight=False)
+        console.print(f"computing differently than before: {change}", markup=False, highlight=False, soft_wrap=True)
 
 
 def contents(config: Config, data: RunData) -> Contents:
@@ -121,7 +120,7 @@ def _refuse_moved(before: Config, config: Config, folder: RunFolder, refine_agai
                 f"those in {printable(new)} cannot be compared; move them back to {printable(old)} ({setting})"
             )
         constant = not new or new in BUILT_IN or new in STARTS
-        if not constant and not os.path.exists(Path(new).expanduser()):
+        if not constant and not os.path.exists(at_home(new)):
             option = "--data" if setting == "data.source" and not refine_again else f"--{setting.replace('_', '-')}"
             raise RunError(
                 f"{printable(folder.path)} reads {printable(new)} ({setting}), which does not exist; if it was moved, "
@@ -191,7 +190,7 @@ def _earlier_labels(config: Config, folder: RunFolder) -> Labels | None:
     """The labels behind the masks that this run began with; as it noted them, where that run is gone."""
     if not config.nets.extractor_from:
         return None
-    there = RunFolder(Path(config.nets.extractor_from).expanduser())
+    there = RunFolder(at_home(config.nets.extractor_from))
     about = there.read_about()
     if not about:
         return folder.read_about().get("earlier_labels")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from redoseg.config.recipe import anywhere, from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import ModelError
-from redoseg.files import printable
+from redoseg.files import at_home, printable
 from redoseg.inference.model_file import find_model
 from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.mask_extractor import MaskExtractor
@@ -53,7 +53,7 @@ def take_over(extractor: MaskExtractor | UNet, learnt: str) -> None:
     or the file or name of a mask.onnx, of a U-Net. Raises ModelError where it is none of these, has not said yet which
     region is the object, or has another network.
     """
-    path = Path(learnt).expanduser()
+    path = at_home(learnt)
     if (path / STATE_FILE).is_file():
         region = _take_over_run(extractor, RunFolder(path))
     elif (path / WEIGHTS_FILE).is_file():

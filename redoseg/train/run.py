@@ -101,7 +101,7 @@ def run(
         session_of_run = Run(config, folder, data, StatusLine(console, config.steps))
         outcome = session_of_run.refine_again() if refine_again else session_of_run.go(resume)
         if config.redraw.steps and not (outcome["stopped"] or outcome["collapsed"]):
-            console.print(f"third stage: drawings for these masks, in {printable(folder.drawings)}", soft_wrap=True)
+            session_of_run.status.say(f"third stage: drawings for these masks, in {printable(folder.drawings)}")
             outcome = learn_to_draw(config, folder, partial(run, device=device, console=console))
         return outcome | {"left_out": len(data.images.bad)}
 

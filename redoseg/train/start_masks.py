@@ -15,7 +15,7 @@ from redoseg.config.schema import RefineConfig
 from redoseg.data import ImageSet
 from redoseg.data.mask_folder import match_masks
 from redoseg.errors import DataError
-from redoseg.files import printable
+from redoseg.files import at_home, printable
 from redoseg.images.fixed_ground import LEARNT_FROM, FixedGround
 from redoseg.images.grabcut import constant_mask
 from redoseg.images.masks import read_mask
@@ -68,7 +68,7 @@ class StartMasks:
             return None
         if refine.start in ("disc", "square"):
             return cls(refine)
-        folder = Path(refine.start).expanduser()
+        folder = at_home(refine.start)
         if not folder.is_dir():
             raise DataError(
                 f"refine.start is {printable(folder)}, which is not a folder; choose run, disc, square, ground or "

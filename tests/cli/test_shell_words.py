@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,18 @@ from redoseg.cli.main import run_command
 from redoseg.cli.parse import parse
 from redoseg.cli.verbs import VERBS
 from redoseg.config.recipe import from_values, load_recipe
+from redoseg.config.schema import RefineConfig
 from redoseg.data import open_data, prepare, read_splits
+from redoseg.data.corrected import open_corrected
+from redoseg.data.open import originals
+from redoseg.errors import RedosegError
+from redoseg.files import cache_dir
 from redoseg.inference.quantize import quantize
 from redoseg.inference.segment_files import segment_paths
+from redoseg.nets.unet import UNet
+from redoseg.sharing.model_folder import export_run
+from redoseg.train.refined import take_over
+from redoseg.train.start_masks import StartMasks
 
 
 @pytest.fixture
@@ -74,6 +84,30 @@ def test_a_width_that_a_terminal_has_is_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    ("more", "columns"), [("", "20"), ("", "55"), ("--own-size", "20"), ("--grounds --size 16", "20")]
+)
+def test_figures_are_whole_at_any_width_and_names_are_what_they_are(
+    more: str, columns: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """rich reads [red] as a colour, [/b] as its end, and :cat: as a picture of one."""
+    name = ":cat: [red]["
+    for folder in ("images", "masks"):
+        (Path(name) / "b]" / folder).mkdir(parents=True)
+        for number in "12":
+            bright_square().save(Path(name) / "b]" / folder / f"{number}.png")
+    model = write_model(Path(name) / "b].onnx")
+    monkeypatch.setenv("COLUMNS", columns)
+    options = more or "--size 16 --methods square"
+    assert run_command(["evaluate", str(model), f"{name}/b]", *options.split()]) == 0
+    out = capsys.readouterr().out
+    assert "b], 2 pictures at" in out
+    assert "100.0 " in out
+    assert "\u2026" not in out
+    if not more:
+        assert str(model) in out
+
+
+@pytest.mark.parametrize(
     "command",
     [
         "segment ~/run ~/photos/1.png --out=~/made/x.png",
@@ -117,6 +151,26 @@ def test_words_that_are_no_paths_stay(home: Path) -> None:
     assert "~nobody-of-this-name" in str(nobody)
 
 
+NOBODY = "~nobody-of-this-name/x"
+READERS: dict[str, Callable[[], object]] = {
+    "model": lambda: Segmenter(NOBODY),
+    "set": lambda: open_data(NOBODY, 16),
+    "originals": lambda: originals(NOBODY),
+    "corrected": lambda: open_corrected(NOBODY, 16),
+    "masks to start from": lambda: StartMasks.find(RefineConfig(start=NOBODY), ("x",)),
+    "what was learnt": lambda: take_over(UNet(4, 1), NOBODY),
+    "recipe": lambda: load_recipe(NOBODY),
+    "run": lambda: export_run(NOBODY, "out"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_home_of_nobody_is_one_line(reader: str) -> None:
+    with pytest.raises(RedosegError, match="~nobody-of-this-name") as caught:
+        READERS[reader]()
+    assert "\n" not in str(caught.value)
+
+
 def test_recipes_know_the_home(home: Path) -> None:
     (home / "mine.toml").write_text(
         '[data]\nsource = "~/photos"\nevaluate_on = "~/photos"\n[refine]\nstart = "~/masks"\nrounds = 1\n'
@@ -138,3 +192,9 @@ def test_the_library_knows_the_home(home: Path) -> None:
     quantize("flowers", "~/photos", "~/new/x.onnx")
     assert (home / "new" / "x.onnx").exists()
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ["~/kept", "~"])
+def test_the_cache_knows_the_home(given: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert cache_dir() == Path(given.replace("~", str(home))) / "redoseg"

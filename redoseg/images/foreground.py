@@ -21,6 +21,7 @@ from redoseg.images.photo import PART, Part, Photo, parts
 
 _GUESSED = 2**18  # pixels at which both colours are guessed, roughly
 _SURE = 26  # shares from 0 and up to 255 that count as ground and as object
+_OPAQUE = 250  # of 255; a lossy format makes some of what is opaque a little less so
 _NOISE = np.float32(130)  # squared difference of two colours below which the mask alone says what the share is
 
 Floats = NDArray[np.float32]
@@ -92,7 +93,7 @@ class EdgeColours:
 def _known(photo: Photo, part: Part) -> NDArray[np.bool_] | None:
     """Where the file is opaque; None where all of it is. Below transparency colours may be anything."""
     alpha = photo.alpha_of(part)
-    return None if alpha is None else np.asarray(alpha) == 255
+    return None if alpha is None else np.asarray(alpha) >= _OPAQUE
 
 
 def _unmixed(mixed: Bytes, object_there: Bytes, ground: Bytes, share: Bytes) -> Bytes:

@@ -229,7 +229,18 @@ def _over_white(rgb: Image.Image, alpha: Image.Image | None) -> Image.Image:
 
 
 def _says_how_opaque(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    return bool(image.has_transparency_data)
+
+
+def _without_odd_key(image: Image.Image) -> Image.Image:
+    """The same, without a transparent colour that is none, as damage or a program may leave one."""
+    try:
+        Photo(image, transparent=True).alpha_of((0, 0, 1, 1))
+        return image
+    except (TypeError, ValueError, OverflowError):
+        other = image.copy()
+        other.info.pop("transparency", None)
+        return other
 
 
 def to_photo(
@@ -237,7 +248,8 @@ def to_photo(
 ) -> Photo:
     """Any image as a photograph. Raises nothing that a damaged profile can cause."""
     described = profile_of(image)
-    photo = Photo(eight_bit(image) if is_deep(image) else image, turn, extent=extent, described=described, note=note)
+    shallow = _without_odd_key(eight_bit(image) if is_deep(image) else image)
+    photo = Photo(shallow, turn, extent=extent, described=described, note=note)
     if not _says_how_opaque(photo.stored):
         return photo
     asked = replace(photo, transparent=True)
@@ -259,6 +271,20 @@ def resized_by_parts(
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
     """Pillow's `resize` of an image of which `of` gives parts: means of whole blocks part by part, then the filter."""
+    small, inner = reduced_by_parts(whole, mode, of, size, box, gap, resample)
+    return small.resize(size, resample, box=inner)
+
+
+def reduced_by_parts(
+    whole: tuple[int, int],
+    mode: str,
+    of: Callable[[Part], Image.Image],
+    size: tuple[int, int],
+    box: Box | None = None,
+    gap: float = GAP,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> tuple[Image.Image, Box]:
+    """The first half of `resized_by_parts`: an image of means of whole blocks, and where `box` is in it."""
     left, top, right, bottom = box or (0, 0, *whole)
     across = int((right - left) / size[0] / gap) or 1
     down = int((bottom - top) / size[1] / gap) or 1
@@ -283,7 +309,7 @@ def resized_by_parts(
         (right - first_x) / across,
         (bottom - first_y) / down,
     )
-    return small.resize(size, resample, box=inner)
+    return small, inner
 
 
 def _centre(size: tuple[int, int], extent: Box | None) -> Box:

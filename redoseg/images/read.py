@@ -333,6 +333,8 @@ def _decode(
         how = _orientation(image)
         as_it_is = deep and getattr(image, "tag_v2", {}).get(262) != 0
         found: Image.Image = ImageChops.invert(image) if deep and _is_array_of_bits(image) else image
+        if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+            found = image.convert("RGB")  # many programs write 32 bits and leave the last 8 empty
         if is_deep(image) and not as_it_is:
             found = eight_bit(image)
             found.info = {name: value for name, value in image.info.items() if name != "transparency"}

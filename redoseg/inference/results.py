@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from redoseg.config.kinds import Kind
 from redoseg.errors import DataError
@@ -19,7 +19,7 @@ from redoseg.images.draw import cutout, line_radius, outline
 from redoseg.images.foreground import EdgeColours
 from redoseg.images.matting import matte
 from redoseg.images.packing import QUALITY, PictureFormat, check_packable, packed
-from redoseg.images.photo import LARGE, PART, Part, Photo, SoftMask, parts, resized_by_parts
+from redoseg.images.photo import LARGE, PART, Box, Part, Photo, SoftMask, parts, reduced_by_parts
 from redoseg.images.png import png_chunks
 from redoseg.inference.object_mask import HALF
 
@@ -192,6 +192,23 @@ def _tiles(box: Part) -> Iterator[Part]:
             yield first, first_row, min(first + columns, right), min(first_row + rows, bottom)
 
 
+def _without_bright_rim(small: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+    """`small` (RGBA) within `box` at `size`, by a filter that goes beyond the values at steps of the opacity.
+
+    Where the opacity would be more than all, its colours, which Pillow multiplies by it, would come out too bright.
+    Of half the opacity they do not, but have a step less.
+    """
+    result = small.resize(size, Image.Resampling.LANCZOS, box=box)
+    faint = small.copy()
+    faint.putalpha(small.getchannel("A").point(lambda opacity: opacity // 2))
+    *colours, opacity = faint.resize(size, Image.Resampling.LANCZOS, box=box).split()
+    apart = ImageChops.difference(Image.merge("RGB", colours), result.convert("RGB")).split()
+    most = ImageChops.lighter(ImageChops.lighter(apart[0], apart[1]), apart[2])
+    steps = ImageChops.darker(most.point(lambda most: 255 * (most > 2)), opacity.point(lambda o: 255 * (o >= 64)))
+    result.paste(Image.merge("RGBA", (*colours, result.getchannel("A"))), mask=steps)
+    return result
+
+
 def _share(soft: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """How much of each pixel is the object, 0 to 1: half at the threshold.
 
@@ -271,13 +288,14 @@ class _Drawing:
         width, height = right - left, bottom - top
         scale = side / (max(width, height) * (1 + 2 * margin))
         fit = max(1, round(width * scale)), max(1, round(height * scale))
-        cut = resized_by_parts(
+        small, inner = reduced_by_parts(
             (width, height),
             "RGBA",
             lambda part: self._cut((left + part[0], top + part[1], left + part[2], top + part[3])),
             fit,
             resample=Image.Resampling.LANCZOS,
         )
+        cut = _without_bright_rim(small, fit, inner)
         if not self.keep_hidden:  # a filter leaves shades of the ground where the opacity rounds to nothing
             cut.paste((0, 0, 0, 0), mask=cut.getchannel("A").point(lambda opacity: 255 * (not opacity)))
         place = (side - fit[0]) // 2, (side - fit[1]) // 2

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from redoseg.errors import DataError
-from redoseg.images.photo import Photo, SoftMask
+from redoseg.images.photo import Photo, SoftMask, to_photo
 from redoseg.images.read import read_photo
-from redoseg.inference.results import drawn
+from redoseg.inference.results import Look, drawn, image_of
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from redoseg.web.cuts import Cuts
@@ -137,10 +137,14 @@ class Sure:
     name, threads = "sure", 1
 
     def soft_mask(self, photo: Photo) -> tuple[SoftMask, float]:
-        width, height = photo.size
-        soft = np.zeros((height, width), np.float32)
-        soft[:, : width // 2] = 1
-        return SoftMask.of(soft), 1.0
+        return left_half(photo), 1.0
+
+
+def left_half(photo: Photo) -> SoftMask:
+    width, height = photo.size
+    soft = np.zeros((height, width), np.float32)
+    soft[:, : width // 2] = 1
+    return SoftMask.of(soft)
 
 
 def by_file(source: Path, folder: Path) -> np.ndarray:
@@ -180,6 +184,62 @@ def test_a_cut_out_is_the_file_where_the_object_is(
     own[:, SIDE // 2 - 1, 3] = np.rint(0.75 * own[:, SIDE // 2 - 1, 3].astype(float))  # the mask's edge is smooth
     assert np.abs(found.astype(int) - own)[object_there & shown].max() <= near
     assert not found[~(object_there & shown)].any()
+
+
+def empty_opacity(folder: Path) -> Path:
+    """A BMP file of 32 bits whose program left the last 8 empty."""
+    pixels = np.full((SIDE, SIDE, 4), (*COLOUR[::-1], 0), np.uint8).tobytes()
+    head = struct.pack("<IiiHHIIiiII", 108, SIDE, SIDE, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head = (head + struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)).ljust(108, b"\0")
+    (folder / "x.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + head + pixels)
+    return folder / "x.bmp"
+
+
+def long_key(folder: Path) -> Path:
+    """A PNG file with opacities of more colours than it may have."""
+    image = Image.new("P", (SIDE, SIDE))
+    image.putpalette([*COLOUR, 1, 2, 3])
+    image.save(folder / "x.png")
+    content = (folder / "x.png").read_bytes()
+    body, at = b"tRNS" + bytes(300), content.index(b"IDAT") - 4
+    (folder / "x.png").write_bytes(
+        content[:at] + struct.pack(">I", 300) + body + struct.pack(">I", zlib.crc32(body)) + content[at:]
+    )
+    return folder / "x.png"
+
+
+@pytest.mark.parametrize("kind", [empty_opacity, long_key])
+def test_an_opacity_that_is_damaged_hides_nothing(kind: Callable[[Path], Path], tmp_path: Path) -> None:
+    photo = read_photo(kind(tmp_path))
+    assert not photo.transparent
+    assert (np.asarray(photo.rgb) == COLOUR).all()
+
+
+@pytest.mark.parametrize("key", [None, "x", b"x" * 300, (1, 2), 10**30, 1.0], ids=lambda key: str(key)[:9])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
+def test_a_transparent_colour_that_is_none(mode: str, key: object) -> None:
+    image = Image.new(mode, (4, 4))
+    image.info["transparency"] = key
+    assert not to_photo(image).transparent
+    assert image.info["transparency"] is key  # the caller's image stays
+
+
+def test_a_palette_may_have_opacities() -> None:
+    image = Image.new("P", (4, 4))
+    image.putpalette(bytes([*COLOUR, 160]), "RGBA")
+    alpha = to_photo(image).alpha
+    assert alpha is not None
+    assert alpha.getextrema() == (160, 160)
+
+
+@pytest.mark.parametrize("side", [12, 64, 100])
+def test_a_square_has_no_rim_of_another_brightness(side: int, tmp_path: Path) -> None:
+    """Where the opacity has a step."""
+    photo = read_photo(rgba(tmp_path))
+    found = np.asarray(image_of(photo, left_half(photo), "cutout", Look(square=side), square_about=(0, 0, 8, 16)))
+    clear = found[found[..., 3] >= 160][:, :3]
+    assert len(clear)
+    assert np.abs(clear.astype(int) - COLOUR).max() <= 5
 
 
 def test_hidden_pixels_are_kept_only_when_asked(tmp_path: Path) -> None:

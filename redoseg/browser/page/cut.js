@@ -5,6 +5,7 @@
 const GUESSED = 2 ** 18; // pixels at which colours of object and ground are guessed, roughly
 const SURE = 26; // shares from 0 and up to 255 that count as ground and as object
 const NOISE = 130; // squared difference of two colours below which the mask alone says what the share is
+const OPAQUE = 250; // of 255; a lossy format makes some of what is opaque a little less so
 const FASTER = 4; // how much faster than the soft mask the share of the object rises
 
 // How much of each pixel is the object, 0 to 255: half at the threshold.
@@ -39,7 +40,7 @@ function surelyOf(photo, shares, step, size, nearness) {
     const sure = new Uint8Array(width * (bottom - top));
     const counted = new Uint8Array(3 * sure.length);
     for (let i = 0, at = top * width; i < sure.length; i++, at++) {
-      if (photo.alpha && photo.alpha[at] !== 255) continue; // below transparency colours may be anything
+      if (photo.alpha && photo.alpha[at] < OPAQUE) continue; // below transparency colours may be anything
       sure[i] = weightOf[shares[at]];
       for (let c = 0; sure[i] && c < 3; c++) counted[3 * i + c] = mixed(0, photo.own[3 * at + c], sure[i]);
     }
@@ -100,7 +101,7 @@ function cutoutOf(photo, soft) {
       for (let c = 0; c < 3; c++) result[4 * i + c] = own[3 * at + c];
       result[4 * i + 3] = opaque;
     }
-    const atEdge = i => shares[start + i] > 0 && shares[start + i] < 255 && !(alpha && alpha[start + i] < 255);
+    const atEdge = i => shares[start + i] > 0 && shares[start + i] < 255 && !(alpha && alpha[start + i] < OPAQUE);
     if (guess) unmix(result, photo.size, guess, top, i => result[4 * i + 3] && atEdge(i), i => shares[start + i] / 255);
     return result;
   };

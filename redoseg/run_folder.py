@@ -150,6 +150,8 @@ class Contents(TypedDict):
     """Of the labelled images, their masks included."""
     start: NotRequired[str]
     """Of the files of masks that the second stage starts from."""
+    extractor: NotRequired[str]
+    """Of the weights of a network whose masks stay."""
     corrected: NotRequired[str]
     """Of the corrected masks and their pictures."""
 

@@ -203,7 +203,7 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
             f"there is nothing to train on. Add --data FOLDER, or a recipe: a TOML file or one of "
             f"{', '.join(recipe_names())}."
         )
-    if given and first.resume and not recipe:  # the run's pictures lie elsewhere now
+    if given and first.resume and (not recipe or _began_with(base, out)):  # the run's pictures lie elsewhere now
         watched = given if base.data.evaluate_on == base.data.source else base.data.evaluate_on
         base = replace(base, data=replace(base.data, source=given, evaluate_on=watched))
     elif given:
@@ -215,6 +215,20 @@ def _train_command(arguments: Sequence[str]) -> tuple[Train, str]:
     command = parse(Train, "train", arguments, default=Train(recipe=recipe, ground=first.ground, config=base))
     check(command.config)
     return command, Path(recipe).stem if recipe else Path(given).resolve().name
+
+
+def _began_with(recipe: Config, out: Path | None) -> bool:
+    """Whether the run in the folder `out` began with the pictures that its recipe names, and not with --data."""
+    from redoseg.run_folder import RunFolder
+
+    if out is None:
+        return False
+    began = RunFolder(out).read_config().data
+    return (began.split, began.evaluate_split, bool(began.evaluate_on)) == (
+        recipe.data.split,
+        recipe.data.evaluate_split,
+        bool(recipe.data.evaluate_on),
+    )
 
 
 def run_refine(arguments: Sequence[str]) -> int:

@@ -127,12 +127,13 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def anywhere(config: Config) -> Config:
-    """The settings without where pictures and masks lie, to compare runs whose folders were moved."""
+    """The settings without where pictures, masks and a model that stays are, to compare runs whose folders moved."""
     data, refine = config.data, config.refine
     start = refine.start if refine.start in STARTS else "a folder"
     return replace(
         config,
         data=replace(data, source="", evaluate_on="a set" if data.evaluate_on else ""),
+        nets=replace(config.nets, extractor_from="a model") if config.masks_stay else config.nets,
         refine=replace(refine, start=start, corrected="corrections" if refine.corrected else ""),
     )
 

@@ -37,7 +37,9 @@ def local_folder(spec: str | Path, on_file: OnFile | None = None) -> str | Path:
         return unpacked([place])
     if is_list(place) and (isinstance(place, Address) or place.is_file()):
         return _listed(place, on_file)
-    return _copied(place, on_file) if isinstance(place, Address) else spec
+    if isinstance(place, Address):
+        return _copied(place, on_file)
+    return place if str(spec).lower().startswith("file://") else spec
 
 
 def local_folders(specs: Sequence[str | Path]) -> list[Path]:

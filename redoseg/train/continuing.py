@@ -19,16 +19,19 @@ from redoseg.config.schema import STARTS, Config
 from redoseg.data import BUILT_IN, ImageSet
 from redoseg.errors import RunError
 from redoseg.files import at_home, printable, write_atomic
+from redoseg.inference.model_file import weights
 from redoseg.run_folder import About, Contents, Labels, RunFolder, read_object
+from redoseg.storage import Address, place_of
 from redoseg.train.compute import describe_device
 from redoseg.train.stage_data import RunData, open_training_images, open_watched_images
 from redoseg.train.state import TrainState
 
 FORMAT = 1
-_What = Literal["pictures", "watched", "start", "corrected"]
+_What = Literal["pictures", "watched", "extractor", "start", "corrected"]
 _READS: tuple[tuple[_What, str], ...] = (
     ("pictures", "data.source"),
     ("watched", "data.evaluate_on"),
+    ("extractor", "nets.extractor_from"),
     ("start", "refine.start"),
     ("corrected", "refine.corrected"),
 )
@@ -73,8 +76,9 @@ def check_contents(folder: RunFolder, config: Config, data: RunData, refine_agai
         found = _contents(open_training_images(there), open_watched_images(there), data)
     for what, setting in _reads(config, folder, refine_again):
         if what in stored and stored[what] != found.get(what, stored[what]):
+            parts = "weights" if what == "extractor" else "pictures"
             raise RunError(
-                f"{setting} ({printable(_path(config, setting))}) has other pictures now than when "
+                f"{setting} ({printable(_path(config, setting))}) has other {parts} now than when "
                 f"{printable(folder.path)} began; put back those that it had, or start a new run"
             )
 
@@ -85,6 +89,8 @@ def _contents(images: ImageSet, watched: ImageSet | None, data: RunData) -> Cont
         found["watched"] = watched.digest()
     if data.corrections is not None:
         found["corrected"] = data.labels_digest
+    if data.kept:
+        found["extractor"] = data.kept
     if data.start is not None and data.start.files:
         digest = hashlib.sha256()
         for path in data.start.files:
@@ -95,7 +101,7 @@ def _contents(images: ImageSet, watched: ImageSet | None, data: RunData) -> Cont
 
 def _reads(config: Config, folder: RunFolder, refine_again: bool) -> tuple[tuple[_What, str], ...]:
     """What must stay the same; what the second stage alone reads only once it has begun."""
-    return _READS[:2] if _refining_is_free(config, folder, refine_again) else _READS
+    return _READS[:3] if _refining_is_free(config, folder, refine_again) else _READS
 
 
 def _refining_is_free(config: Config, folder: RunFolder, refine_again: bool) -> bool:
@@ -112,15 +118,20 @@ def _path(config: Config, setting: str) -> str:
 def _refuse_moved(before: Config, config: Config, folder: RunFolder, refine_again: bool) -> None:
     """Raises RunError where pictures are gone, or lie elsewhere and nobody can say whether they are the same."""
     known = isinstance(read_object(folder.config).get("contents"), dict)
-    for _, setting in _reads(config, folder, refine_again):
+    for what, setting in _reads(config, folder, refine_again):
+        if what == "extractor" and not config.masks_stay:
+            continue  # read once, when the run began
         old, new = _path(before, setting), _path(config, setting)
         if old != new and not known:
             raise RunError(
                 f"{printable(folder.path)} was made by an older redoseg, which kept no record of its pictures, so "
                 f"those in {printable(new)} cannot be compared; move them back to {printable(old)} ({setting})"
             )
-        constant = not new or new in BUILT_IN or new in STARTS
-        if not constant and not os.path.exists(at_home(new)):
+        place = place_of(new)
+        names = {"start": STARTS, "extractor": tuple(weights())}.get(what, BUILT_IN)
+        # what is elsewhere or has a name is looked for where it is opened
+        named = not new or new in names or isinstance(place, Address)
+        if not named and not os.path.exists(place):
             option = "--data" if setting == "data.source" and not refine_again else f"--{setting.replace('_', '-')}"
             raise RunError(
                 f"{printable(folder.path)} reads {printable(new)} ({setting}), which does not exist; if it was moved, "

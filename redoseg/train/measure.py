@@ -120,7 +120,10 @@ def _textures(state: TrainState, bank: ImageStore) -> Entry:
     others = (_bytes(drawn, bank.signed), _bytes(images, bank.signed))
     inside = soft_masks(generator, bank, looked_at)[:, 0] > 0.5
     real = patches_of(_bytes(bank(first), bank.signed), inside[::2], 0)
-    redrawn, own = (texture_distance(real, patches_of(other, inside[1::2], 1)) for other in others)
+    try:
+        redrawn, own = (texture_distance(real, patches_of(other, inside[1::2], 1)) for other in others)
+    except ValueError:  # the masks are too small to compare what is in them
+        return {}
     return {"texture": round(redrawn, 2), "texture_real": round(own, 2)}
 
 

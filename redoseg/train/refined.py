@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,19 @@ def take_over(extractor: MaskExtractor | UNet, learnt: str) -> None:
     if region == 1:  # of two regions the head gives the first one's logit, and the other is the rest
         for values in extractor.head.parameters():
             values.data.neg_()
+
+
+def network_digest(model: str) -> str:
+    """A hash of the weights in a model's mask.onnx and of its object region; its name does not count.
+
+    Raises ModelError if there is no such model.
+    """
+    file = onnx.load_from_string(find_model(model).content)
+    region = [one.value for one in file.metadata_props if one.key == "object_region"]
+    digest = hashlib.sha256(repr(region).encode())
+    for constant in file.graph.initializer:
+        digest.update(constant.SerializeToString(deterministic=True))
+    return digest.hexdigest()
 
 
 def _take_over_run(extractor: MaskExtractor | UNet, folder: RunFolder) -> int:

@@ -120,6 +120,12 @@ def _follow(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -
 def _begin(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -> TrainState:
     """The state to continue from: the saved one, or a new one, which is saved. The same in every process."""
     with distributed.all_or_none():
+        learnt = max((e.get("step", 0) for e in folder.log.entries()), default=0) if resume else 0
+        if learnt and not folder.state.exists():
+            raise RunError(
+                f"{printable(folder.path)} has the log of {learnt} steps, but no {folder.state.name}, from which they "
+                "continue; put that file back, or start a new run"
+            )
         if resume and folder.state.exists():
             state = TrainState.load(folder.state, bank.device)
             state.config = config  # it differs in the number of steps at most

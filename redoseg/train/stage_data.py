@@ -20,6 +20,7 @@ from redoseg.train.compute import computing_dtype
 from redoseg.train.corrections import Corrections
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import Watched
+from redoseg.train.refined import network_digest
 from redoseg.train.start_masks import StartMasks
 
 CHUNK = 256  # pictures whose masks are made at once
@@ -106,6 +107,8 @@ class RunData:
     """Masks that a person corrected; None where the settings name none."""
     kept_size: int = 0
     """Side at which the network sees pictures whose masks do not change; 0 where masks are learnt [pixels]."""
+    kept: str = ""
+    """A hash of that network; empty where masks are learnt."""
 
     @property
     def second(self) -> StageData:
@@ -142,16 +145,16 @@ class RunData:
         sizes = [config.round_size(number) for number in range(1, config.refine.rounds + 1)]
         if not distributed.is_main():
             sizes = []
-        kept_size = 0
+        kept_size, kept = 0, ""
         if config.masks_stay:
             segmenter = Segmenter(config.nets.extractor_from, config.threads or None, edges="plain")
-            kept_size = segmenter.size
+            kept_size, kept = segmenter.size, network_digest(config.nets.extractor_from)
             first.bank.masks = masks_that_stay(segmenter, open_training_images(config, kept_size), config.data.size)
         at = {config.data.size: first}
         for size in sizes:
             if size not in at:
                 at[size] = StageData.at(size, images, watched, config, device)
-        return cls(images, first, tuple(at[size] for size in sizes), start, corrections, kept_size)
+        return cls(images, first, tuple(at[size] for size in sizes), start, corrections, kept_size, kept)
 
 
 def announce(config: Config, data: RunData, console: Console) -> None:

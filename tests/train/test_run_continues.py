@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from redoseg.cli.main import run_command
 from redoseg.config.recipe import from_values, nested, to_toml
+from redoseg.config.schema import Config
 from redoseg.data import prepare
 from redoseg.errors import RedosegError, RunError
 from redoseg.run_folder import RunFolder
-from tests.conftest import TINY
+from redoseg.train import run
+from tests.conftest import TINY, Trained
 
 KINDS = ("a folder", "a prepared set", "labelled ones that are watched", "masks to start from")
 SHORT = ["--refine.steps", "20", "--refine.batch", "4", "--refine.pictures", "12", "--device", "cpu"]
@@ -222,3 +229,98 @@ def test_a_run_without_hashes_keeps_its_paths(begin: Begin) -> None:
     with pytest.raises(RunError, match=r"move them back to pictures \(data\.source\)"):
         resume("--data", "elsewhere")
     assert resume() == 0
+
+
+def in_storage(folder: Path) -> list[str]:
+    store = fsspec.filesystem("memory")
+    for path in folder.rglob("*.png"):
+        store.pipe(f"/continues/{path.relative_to(folder.parent)}", path.read_bytes())
+    shutil.rmtree(folder)
+    return ["--data", f"memory://continues/{folder.name}"]
+
+
+def as_a_shard(folder: Path) -> list[str]:
+    with tarfile.open("pictures.tar", "w") as shard:
+        shard.add(folder / "images", "images")
+    shutil.rmtree(folder)
+    return ["--data", "pictures.tar"]
+
+
+def with_the_recipe_again(folder: Path) -> list[str]:
+    folder.rename("elsewhere")
+    return ["recipe.toml", "--data", "elsewhere"]
+
+
+def renamed_in_their_order(folder: Path) -> list[str]:
+    for path in folder.rglob("*.png"):
+        path.rename(path.with_name(f"later-{path.name}"))
+    return []
+
+
+def in_another_format(folder: Path) -> list[str]:
+    for path in (folder / "images").glob("*.png"):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    return []
+
+
+def as_an_address_of_a_file(folder: Path) -> list[str]:
+    return ["--data", folder.absolute().as_uri()]
+
+
+BEFORE = [as_a_shard, renamed_in_their_order, in_another_format]  # which always worked
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *(in_storage, with_the_recipe_again, as_an_address_of_a_file),
+        *(pytest.param(how, marks=pytest.mark.slow) for how in BEFORE),
+    ],
+)
+def test_the_same_pictures_by_another_name(
+    how: Callable[[Path], list[str]], begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = how(begin("a folder"))
+    ended = {"stopped": False, "collapsed": False, "step": 4, "steps": 4}
+    monkeypatch.setattr("redoseg.train.run.Run.go", lambda *_: ended)
+    assert resume(*more) == 0
+    assert resume(*(word for word in more if word != "recipe.toml")) == 0
+
+
+@pytest.mark.parametrize("given", ["~nobody-of-this-name/pictures", "memory://continues/nothing", "file:///nothing"])
+def test_pictures_that_are_nowhere_are_one_line(given: str, begin: Begin) -> None:
+    begin("a folder")
+    with pytest.raises(RedosegError, match=r"does not exist|has no files"):
+        resume("--data", given)
+
+
+def test_a_run_whose_weights_are_gone_does_not_begin_again(begin: Begin) -> None:
+    begin("a folder")
+    RunFolder(Path("run")).state.unlink()
+    log = RunFolder(Path("run")).log.path.read_text()
+    with pytest.raises(RunError, match=r"run has the log of 2 steps, but no state\.safetensors"):
+        resume()
+    assert RunFolder(Path("run")).log.path.read_text() == log
+
+
+def test_a_model_whose_masks_stay_is_known_by_its_weights(
+    trained: Trained, tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_nothing(monkeypatch)
+    shutil.copytree(trained.folder, "model")
+    began = tiny({"steps": 1, "nets.extractor_from": "model", "optim.extractor_rate": 0.0})
+    run.run(began, Path("run"), False, "cpu", Console(quiet=True))
+    monkeypatch.setattr("redoseg.train.run.Run.go", lambda *_: {"stopped": False, "collapsed": False, "step": 4})
+    moved = replace(began, nets=replace(began.nets, extractor_from="elsewhere"))
+    Path("model").rename("elsewhere")
+    with pytest.raises(RunError, match=r"if it was moved, add --nets.extractor-from FOLDER"):
+        run.run(began, Path("run"), True, "cpu", Console(quiet=True))
+    run.run(moved, Path("run"), True, "cpu", Console(quiet=True))
+    file = onnx.load("elsewhere/mask.onnx")
+    kernel = next(one for one in file.graph.initializer if len(one.dims) == 4)
+    kernel.raw_data = kernel.raw_data[::-1]
+    onnx.save(file, "elsewhere/mask.onnx")
+    with pytest.raises(RunError, match=r"nets.extractor_from \(elsewhere\) has other weights now"):
+        run.run(moved, Path("run"), True, "cpu", Console(quiet=True))

@@ -320,7 +320,7 @@ def test_a_model_whose_masks_stay_is_known_by_its_weights(
     run.run(moved, Path("run"), True, "cpu", Console(quiet=True))
     file = onnx.load("elsewhere/mask.onnx")
     kernel = next(one for one in file.graph.initializer if len(one.dims) == 4)
-    kernel.raw_data = kernel.raw_data[::-1]
+    kernel.raw_data = np.frombuffer(kernel.raw_data, "<f4")[::-1].tobytes()
     onnx.save(file, "elsewhere/mask.onnx")
     with pytest.raises(RunError, match=r"nets.extractor_from \(elsewhere\) has other weights now"):
         run.run(moved, Path("run"), True, "cpu", Console(quiet=True))

@@ -64,6 +64,10 @@ def ground_of(text: str) -> Ground | None:
     """
     if not text:
         return None
+    if not isinstance(text, str):
+        raise DataError(
+            f"the ground is {text!r}, but must be a text such as white, #ff8800 or blur; choose one of these"
+        )
     if text == BLUR:
         return Ground(BLUR)
     path = at_home(text)

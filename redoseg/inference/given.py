@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from redoseg.errors import DataError
-from redoseg.files import at_home, describe_error
+from redoseg.files import describe_error
 from redoseg.images.photo import Photo, to_photo
 from redoseg.images.read import read_photo
+from redoseg.storage import place_of
 
 ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Photo
 """A path, what a picture file contains or such a file that is open, a PIL image, or an array or tensor."""
@@ -24,19 +25,33 @@ def as_photo(image: ImageLike) -> Photo:
     if isinstance(image, Photo):
         return image
     if isinstance(image, (str, os.PathLike)):
-        return read_photo(at_home(os.fsdecode(image)))
+        return _of_path(image)
+    if isinstance(image, memoryview) and image.ndim > 1:  # of an array
+        image = np.asarray(image)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return read_photo("the bytes", content=bytes(image))
     if isinstance(image, Image.Image):
         return _of_pil(image)
     if hasattr(image, "read"):
         return _of_open_file(image)  # type: ignore[arg-type]
-    if not hasattr(image, "__array__"):
+    if not (hasattr(image, "__array__") or hasattr(image, "__array_interface__")):
         raise DataError(
             f"the image is of type {type(image).__name__}, but must be a path, bytes, an open file, a PIL image, an "
-            "array or a tensor"
+            "array or a tensor; several of these as a list"
         )
     return _of_pil(Image.fromarray(_pixels(image)))
+
+
+def _of_path(path: str | os.PathLike[str]) -> Photo:
+    try:
+        text = os.fsdecode(path)
+    except Exception as error:  # whatever an object of another library raises
+        raise DataError(
+            f"the path of type {type(path).__name__} cannot be used ({describe_error(error)}): pass a text"
+        ) from error
+    if not text:
+        raise DataError("the path is empty, but must name a picture: pass the path of a file")
+    return read_photo(place_of(text))
 
 
 def _of_pil(image: Image.Image) -> Photo:
@@ -56,11 +71,12 @@ def _of_open_file(file: IO[bytes]) -> Photo:
         if content == b"" and file.seekable() and file.tell() > 0:  # it was written or read just before
             file.seek(0)
             content = file.read()
-    except (OSError, ValueError, AttributeError) as error:  # ValueError where it has been closed
+    except Exception as error:  # ValueError where it has been closed; an object with `read` may raise any
         raise DataError(f"the open file cannot be read ({describe_error(error)}): open it again") from error
-    if not isinstance(content, bytes):
-        raise DataError('the open file gives text, but must give bytes: open it with mode "rb"')
-    return read_photo(name if isinstance(name, str) and name else "the open file", content=content)
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        seen = "text" if isinstance(content, str) else type(content).__name__
+        raise DataError(f'the open file gives {seen}, but must give bytes: open it with mode "rb"')
+    return read_photo(name if isinstance(name, str) and name else "the open file", content=bytes(content))
 
 
 def _pixels(image: Any) -> NDArray[np.uint8]:
@@ -85,7 +101,11 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
             f"the image is {seen}, but must be (H, W), (H, W, 3) or (H, W, 4): pass one image, as grey, RGB or RGBA"
         )
     if array.dtype.kind == "f":
-        # a comparison is false for what is not a number
+        if np.isnan(array.min()):
+            raise DataError(
+                f"the image is {seen}, some of whose values are not numbers (NaN): give these pixels a colour, as by "
+                "np.nan_to_num"
+            )
         if not (float(array.min()) >= -1e-3 and float(array.max()) <= 1 + 1e-3):
             raise DataError(
                 f"the image is {seen} with values from {array.min():g} to {array.max():g}, but floats must be from 0 "

@@ -52,6 +52,11 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
 
     `model` may also be the path of a mask.onnx itself. Raises ModelError if there is no such file.
     """
+    if not isinstance(model, str | Path):
+        raise ModelError(
+            f"the model is of type {type(model).__name__}, but must be a path or a name as text: choose {_MODELS} or "
+            f"weights that come with redoseg ({', '.join(weights(file))})"
+        )
     model = fetched(model, (CONFIG_FILE, file))
     path = expanded(model)
     packaged = weights(file)

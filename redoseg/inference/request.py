@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+import numpy as np
 
 from redoseg.config.kinds import DRAWN, KINDS, LABELS, MEASURES, Kind
 from redoseg.errors import RedosegError
@@ -67,6 +69,12 @@ class Request:
         for kind in self.kinds:
             if kind not in KINDS:
                 raise RedosegError(f"kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
+        for name in ("feather", "margin", "square", "quality", "mm_per_pixel", "steady"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
+                raise RedosegError(f"{name} is {value!r}, but must be a number; choose one")
+        if self.form not in (forms := get_args(PictureFormat)):
+            raise RedosegError(f"the format {self.form!r} is not known; choose one of {', '.join(forms)}")
         check_threshold(self.threshold)
         check_feather(self.feather)
         check_steady(self.steady)

@@ -33,11 +33,11 @@ from redoseg.inference.segment_films import OnFrame, segment_films, why_no_films
 from redoseg.inference.segment_shards import segment_shards
 from redoseg.inference.segmenter import Segmenter, cleaning_for
 from redoseg.inference.shared_files import SharedFiles
-from redoseg.inference.sources import STREAM, are_several, expand_patterns, list_pictures
+from redoseg.inference.sources import STREAM, are_several, expand_patterns, list_pictures, place_named
 from redoseg.inference.steady import STEADY
 from redoseg.inference.steps import Done, Steps, by_threads
 from redoseg.own_results import marked
-from redoseg.storage import Address, Place, check_target, forget_listings, place_of
+from redoseg.storage import Address, Place, check_target, forget_listings
 from redoseg.system import Room
 
 # a path that ends so is meant as a file
@@ -122,7 +122,7 @@ def segment_paths(
     stopped by hand, what all pictures share is written of those done. Raises RedosegError for a single picture that
     fails, or if `out` cannot be used; FullError, a DataError, at the first result for which the disk is full.
     """
-    out = place_of(out)
+    out = place_named(out, "the place of the results")
     kinds: tuple[Kind, ...] = (kind,) if isinstance(kind, str) else tuple(dict.fromkeys(kind)) or ("mask",)
     request = Request(
         kinds=kinds,
@@ -149,7 +149,7 @@ def segment_paths(
     )
     _check_place(out, kinds)
     forget_listings()
-    sources = expand_patterns([source] if isinstance(source, str | os.PathLike) else list(source))
+    sources = expand_patterns(source)
     if not sources:
         raise DataError("no picture is given; name a picture, a folder or a pattern")
     films, sources = find_films(sources, out, why_no_films(segmenter, request, out, engine=engine))

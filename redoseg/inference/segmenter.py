@@ -112,10 +112,8 @@ class Segmenter:
         device: Device = "cpu",
         tiles: int = 0,
     ) -> None:
-        try:
-            threads = None if threads is None else operator.index(threads)
-        except TypeError:
-            raise DataError(f"the number of threads is {threads!r}, but must be a whole number: pass 4, say") from None
+        threads = None if threads is None else _whole("number of threads", threads)
+        tiles = _whole("side of tiles", tiles)
         if threads is not None and threads < 1:
             raise ModelError(f"the number of threads is {threads}, but must be 1 or more: choose another number")
         check_edges(edges)
@@ -374,8 +372,21 @@ class Segmenter:
         return object_in(image)
 
 
+def _whole(name: str, value: object) -> int:
+    """A value as a whole number. Raises DataError."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise DataError(f"the {name} is {value!r}, but must be a whole number: pass 64, say") from None
+
+
 def cleaning_for(edges: Edges, cleaning: Cleaning | None) -> Cleaning | None:
-    """What is cleaned from masks with these edges: nothing with plain ones, which are the network's own."""
+    """What is cleaned from masks with these edges: nothing with plain ones, which are the network's own.
+
+    Raises DataError for a value of another type.
+    """
+    if cleaning is not None and not isinstance(cleaning, Cleaning):
+        raise DataError(f"the cleaning is {cleaning!r}, but must be a Cleaning, or None for none; choose one of these")
     return None if edges == "plain" else cleaning
 
 

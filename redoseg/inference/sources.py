@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -41,13 +41,25 @@ class Pictures(NamedTuple):
     """The name of the folder that all have in common."""
 
 
-def expand_patterns(sources: Sequence[str | os.PathLike[str]]) -> list[Place]:
+def place_named(given: object, what: str) -> Place:
+    """The address or path that a caller of the library names. Raises DataError for another type."""
+    if not isinstance(given, str | os.PathLike):
+        raise DataError(f"{what} is of type {type(given).__name__}, but must be a path or an address; pass it as text")
+    if given == "":
+        raise DataError(f"{what} is an empty text, but must be a path or an address; name one")
+    return place_of(given)
+
+
+def expand_patterns(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Place]:
     """Places with ~, and the patterns and lists among them replaced by what they mean, such as photos/*.jpg.
 
     Raises DataError for a path that does not exist, for a list that cannot be read, and for a pattern without a match.
     """
     places: list[Place] = []
+    if isinstance(sources, str | os.PathLike) or not isinstance(sources, Iterable):
+        sources = [sources]
     for source in sources:
+        place_named(source, "a picture to segment")
         text = os.fspath(source)
         if text == STREAM:
             places.append(Path(text))

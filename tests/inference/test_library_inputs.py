@@ -10,12 +10,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from redoseg.errors import DataError
+from redoseg.errors import DataError, RedosegError
+from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from tests.bright import bright_square, write_model
 
@@ -27,12 +29,38 @@ ENTRANCES: dict[str, Callable[[Segmenter, Any], Any]] = {
 }
 
 
-class Named(os.PathLike[str]):
-    def __init__(self, path: Path) -> None:
+class Named(os.PathLike[Any]):
+    """`path` may be anything."""
+
+    def __init__(self, path: Any) -> None:
         self.path = path
 
-    def __fspath__(self) -> str:
-        return str(self.path)
+    def __fspath__(self) -> Any:
+        return str(self.path) if isinstance(self.path, Path) else self.path
+
+
+class Reading:
+    """An open file of another library."""
+
+    def __init__(self, read: Callable[[], Any]) -> None:
+        self.read = read
+
+
+class Interface:
+    """What has pixels and is no array."""
+
+    def __init__(self, path: Path) -> None:
+        self.pixels = pixels(path)
+        self.__array_interface__ = self.pixels.__array_interface__
+
+
+def in_memory(path: Path) -> str:
+    fsspec.filesystem("memory").pipe("/photos/x.png", path.read_bytes())
+    return "memory://photos/x.png"
+
+
+def fails() -> Any:
+    raise KeyError("a\nb")
 
 
 class OnDisk:
@@ -64,10 +92,16 @@ GOOD: dict[str, Callable[[Path], Any]] = {
     "text": str,
     "os.PathLike": Named,
     "bytes": lambda path: path.read_bytes(),
+    "bytes path": lambda path: Named(os.fsencode(path)),
+    "address": in_memory,
+    "file://": lambda path: path.as_uri(),
     "bytearray": lambda path: bytearray(path.read_bytes()),
     "memoryview": lambda path: memoryview(path.read_bytes()),
     "open file": lambda path: io.BytesIO(path.read_bytes()),
     "file on disk": OnDisk,
+    "file of a bytearray": lambda path: Reading(lambda: bytearray(path.read_bytes())),
+    "memoryview of an array": lambda path: memoryview(pixels(path)),
+    "array interface": Interface,
     "PIL": opened,
     "PIL RGBa": lambda path: opened(path, "RGBA").convert("RGBa"),
     "PIL La": premultiplied,
@@ -104,6 +138,12 @@ BAD: dict[str, Callable[[Path], Any]] = {
     "PIL cut off": lambda path: Image.open(io.BytesIO(path.read_bytes()[:-300])),
     "PIL without pixels": lambda _: Image.new("RGB", (0, 4)),
     "closed file": closed_file,
+    "no path": lambda _: "",
+    "a path that is a number": lambda _: Named(3),
+    "file that fails": lambda _: Reading(fails),
+    "file that gives nothing": lambda _: Reading(lambda: None),
+    "address": lambda _: "memory://nowhere/x.png",
+    "generator": lambda path: (one for one in [path]),
     "file of text": lambda _: io.StringIO("text"),
     "no bytes": lambda _: b"",
     "bytes of something else": lambda _: b"something else",
@@ -156,6 +196,44 @@ def test_bytes_are_upright_like_their_file(segmenter: Segmenter, tmp_path: Path)
     bright_square(96, 64).save(tmp_path / "x.jpg", exif=exif)
     assert segmenter((tmp_path / "x.jpg").read_bytes()).shape == (96, 64)
     assert segmenter([]) == []
+
+
+SETTINGS: dict[str, Callable[[Any, Path], object]] = {
+    "tiles as text": lambda make, path: make("flowers", tiles="64"),
+    "half a pixel of tiles": lambda make, path: make("flowers", tiles=64.5),
+    "no model": lambda make, path: make(None),
+    "bytes of a model": lambda make, path: make(b"model"),
+    "no cleaning": lambda make, path: make("flowers")(path, cleaning=False),
+    "cleaning as numbers": lambda make, path: make("flowers")(path, cleaning=(0.1, 0.1)),
+}
+CALLS: dict[str, dict[str, Any]] = {
+    "an array to write": {"source": np.zeros((4, 4, 3), np.uint8)},
+    "nothing to segment": {"source": [None]},
+    "nowhere to write": {"out": ""},
+    "no place to write": {"out": None},
+    "feather as text": {"feather": "3"},
+    "square of a bool": {"kind": "cutout", "square": True},
+    "ground as numbers": {"kind": "cutout", "ground": (1, 2, 3)},
+    "another format": {"kind": "cutout", "picture_format": "gif"},
+}
+
+
+@pytest.mark.parametrize("kind", [*SETTINGS, *CALLS])
+def test_settings_of_another_type_are_one_line(
+    kind: str, segmenter: Segmenter, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = {"source": path, "out": "out"} | CALLS.get(kind, {})
+    call = SETTINGS.get(kind, lambda *_: segment_paths(segmenter, **wanted))
+    with pytest.raises(RedosegError) as caught:
+        call(Segmenter, path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_not_a_number_is_named(segmenter: Segmenter) -> None:
+    with pytest.raises(DataError, match="not numbers"):
+        segmenter(np.full((4, 4), np.nan))
 
 
 @pytest.mark.parametrize("threads", ["2", 2.0, "two", [2]])

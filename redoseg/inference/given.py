@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from typing import IO, Any
@@ -40,6 +41,14 @@ def as_photo(image: ImageLike) -> Photo:
             "array or a tensor; several of these as a list"
         )
     return _of_pil(Image.fromarray(_pixels(image)))
+
+
+def as_whole(name: str, value: object) -> int:
+    """A whole number, as Python or numpy has it. Raises DataError."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise DataError(f"the {name} is {value!r}, but must be a whole number; choose one") from None
 
 
 def _of_path(path: str | os.PathLike[str]) -> Photo:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.photo import Photo
-from redoseg.inference.given import ImageLike, as_photo
+from redoseg.inference.given import ImageLike, as_photo, as_whole
 from redoseg.inference.hub import HUB
 from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import Network, expanded, fetched, find_model, weights
@@ -135,8 +135,9 @@ class RedrawModel:
     def random_latents(self, count: int, seed: int = 0) -> Latents:
         """`count` draws from N(0, 1), as in training: (count, n, d). The first of them do not depend on `count`.
 
-        Raises RedosegError for fewer than 1.
+        Raises RedosegError for fewer than 1, and for a value of another type.
         """
+        count, seed = as_whole("number of drawings", count), as_whole("seed", seed)
         check_count(count, most=count)
         if seed < 0:
             raise RedosegError(f"the seed is {seed}, but must be 0 or more: choose another number")
@@ -163,6 +164,7 @@ class RedrawModel:
         self, image: ImageLike, start: Latents, end: Latents, count: int = 8, what: What = "object"
     ) -> list[Image.Image]:
         """`count` images on the way from latents `start` (n, d) to `end` (n, d), both among them."""
+        count = as_whole("number of drawings", count)
         check_count(count, most=count)
         return self.draw(image, between(start, end, np.linspace(0, 1, count)), what)
 
@@ -217,7 +219,7 @@ class RedrawModel:
         return [values[:, ::-1] for values in found] if self._turned else found
 
     def _draw(self, scene: _Scene, latents: Latents, what: What) -> list[Image.Image]:
-        latents = np.asarray(latents, np.float32)
+        latents = _as_latents(latents)
         if latents.shape[1:] != (self.regions, self.latent):
             raise DataError(
                 f"the latents have the shape {latents.shape}, but need (any number, {self.regions}, {self.latent}): "
@@ -242,14 +244,33 @@ class RedrawModel:
         return results
 
 
+def _as_latents(given: object) -> Latents:
+    """Latents as an array of any shape. Raises DataError for other values."""
+    try:
+        found = np.asarray(given)
+        if found.dtype.kind not in "fiuO":
+            raise TypeError
+        found = found.astype(np.float32)
+    except (TypeError, ValueError):
+        raise DataError("the latents are not numbers: take them from random_latents or read_latents") from None
+    if not np.isfinite(found).all():
+        raise DataError("some of the latents are not finite: take them from random_latents or read_latents")
+    return found
+
+
 def between(start: Latents, end: Latents, shares: Sequence[float] | NDArray[np.floating]) -> Latents:
     """Latents (len(shares), n, d) at these shares of the way from `start` (n, d) to `end` (n, d), each region's apart.
 
     The way turns the direction and changes the length evenly. On a straight line the middle of two draws from N(0, 1)
-    would be shorter than any that the generators were trained on, and drawings there paler than at both ends.
+    would be shorter than any that the generators were trained on, and drawings there paler than at both ends. Raises
+    DataError for other values or shapes.
     """
     share = np.asarray(shares, np.float64)[:, None, None]
-    a, b = start.astype(np.float64), end.astype(np.float64)
+    a, b = (_as_latents(ends).astype(np.float64) for ends in (start, end))
+    if a.ndim != 2 or a.shape != b.shape:
+        raise DataError(
+            f"the latents have the shapes {a.shape} and {b.shape}, but need one (n, d): take them from read_latents"
+        )
     long_a, long_b = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (a, b))
     unit_a, unit_b = a / np.maximum(long_a, 1e-12), b / np.maximum(long_b, 1e-12)
     angle = np.arccos((unit_a * unit_b).sum(-1, keepdims=True).clip(-1, 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from redoseg.images.clean import Cleaning
 from redoseg.images.guided import bilinear_mask, grabcut_mask, guided_mask
 from redoseg.images.photo import Photo, SoftMask, parts
 from redoseg.inference.devices import Device
-from redoseg.inference.given import ImageLike, as_photo
+from redoseg.inference.given import ImageLike, as_photo, as_whole
 from redoseg.inference.hub import local_or_fetched
 from redoseg.inference.model_cost import BATCH
 from redoseg.inference.model_file import ModelFile, Network, find_model
@@ -112,8 +111,8 @@ class Segmenter:
         device: Device = "cpu",
         tiles: int = 0,
     ) -> None:
-        threads = None if threads is None else _whole("number of threads", threads)
-        tiles = _whole("side of tiles", tiles)
+        threads = None if threads is None else as_whole("number of threads", threads)
+        tiles = as_whole("side of tiles", tiles)
         if threads is not None and threads < 1:
             raise ModelError(f"the number of threads is {threads}, but must be 1 or more: choose another number")
         check_edges(edges)
@@ -370,14 +369,6 @@ class Segmenter:
             with contextlib.closing(in_order(object_in, image, self.threads)) as found:
                 return list(found)
         return object_in(image)
-
-
-def _whole(name: str, value: object) -> int:
-    """A value as a whole number. Raises DataError."""
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise DataError(f"the {name} is {value!r}, but must be a whole number: pass 64, say") from None
 
 
 def cleaning_for(edges: Edges, cleaning: Cleaning | None) -> Cleaning | None:

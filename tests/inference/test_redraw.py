@@ -185,6 +185,30 @@ def test_latents_that_do_not_fit(model: RedrawModel) -> None:
 # ------------------------------------------------------------------------------------------ on the way
 
 
+ODD: dict[str, Callable[[RedrawModel, np.ndarray], object]] = {
+    "not a number": lambda model, latents: model.draw(PHOTO, latents * np.nan),
+    "infinite": lambda model, latents: model.draw(PHOTO, latents * np.inf),
+    "text": lambda model, latents: model.draw(PHOTO, "latents"),  # type: ignore[arg-type]
+    "lists of other lengths": lambda model, latents: model.draw(PHOTO, [[1], [1, 2]]),  # type: ignore[arg-type]
+    "complex": lambda model, latents: model.draw(PHOTO, latents * 1j),
+    "no start": lambda model, latents: model.interpolate(PHOTO, None, latents[0]),  # type: ignore[arg-type]
+    "fewer regions": lambda model, latents: model.interpolate(PHOTO, latents[0, :1], latents[0]),
+    "three axes": lambda model, latents: model.interpolate(PHOTO, latents, latents),
+    "half a drawing": lambda model, latents: model.redraw(PHOTO, 2.5),  # type: ignore[arg-type]
+    "a seed of text": lambda model, latents: model.redraw(PHOTO, 1, seed="2"),  # type: ignore[arg-type]
+    "no count": lambda model, latents: model.interpolate(PHOTO, latents[0], latents[0], None),  # type: ignore[arg-type]
+}
+PHOTO = Image.new("RGB", (8, 8))
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_not_latents_is_one_line(kind: str, model: RedrawModel) -> None:
+    latents = model.random_latents(1)
+    with pytest.raises(DataError) as caught:
+        ODD[kind](model, latents)
+    assert "\n" not in str(caught.value)
+
+
 def test_on_the_way_latents_are_as_long_as_their_ends() -> None:
     start, end = (RNG.standard_normal((2, 8)).astype(np.float32) for _ in range(2))
     way = between(start, end, np.linspace(0, 1, 11))

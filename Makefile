@@ -15,7 +15,7 @@ test test-slow: export PYTHONDONTWRITEBYTECODE :=
 
 demo: $(VENV)/installed
 	rm -rf runs/demo
-	$(BIN)/redoseg train shapes --out runs/demo
+	$(BIN)/redoseg train shapes --steps 300 --out runs/demo
 	$(BIN)/redoseg evaluate runs/demo shapes --picture runs/demo/before_after.png
 
 test: $(VENV)/installed

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,22 @@ TINY: dict[str, Any] = {
     },
     "watch": {"log_every": 1, "evaluate_every": 6, "sample_every": 6, "checkpoint_every": 6},
 }
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of tests with many cases of a kind, each n-th is quick: `@pytest.mark.every(n)`.
+
+    n has no divisor in common with the number of the inner cases, or the outer ones would always have the same.
+    """
+    seen: Counter[str] = Counter()
+    for item in items:
+        if marker := item.get_closest_marker("every"):
+            function = item.nodeid.partition("[")[0]
+            if seen[function] % marker.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[function] += 1
+
 
 POWER_METHOD = _SpectralNorm._power_method
 

@@ -353,6 +353,7 @@ def difference(image: Image.Image, shows: NDArray[Any]) -> float:
     return float(np.abs(np.asarray(image.convert("RGB"), float) - shows).max())
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("verb", [by_segment, by_page, by_library, by_prepare, by_train])
 @pytest.mark.parametrize("make", CASES, ids=lambda case: case.__name__)
 def test_the_network_sees_srgb(
@@ -378,6 +379,7 @@ def on_page(path: Path, folder: Path, kind: str) -> Path:
     return next(file for file in written if file.stem.endswith(kind))
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("verb", "kind"),
     [(on_disk, "cutout"), (in_folder, "cutout"), (on_page, "cutout"), (on_disk, "overlay"), (in_folder, "overlay")],

@@ -157,6 +157,7 @@ VERBS = pytest.mark.parametrize("verb", [by_segment, by_prepare, by_train, by_da
 Verb = Callable[[Path, Path], tuple[int, list[str]]]
 
 
+@pytest.mark.every(3)
 @VERBS
 @pytest.mark.parametrize("name", READ)
 def test_read_by_suffix_or_by_content(name: str, verb: Verb, folder: Path, tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ EDGES = [
 ]
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("make", "verb"), EDGES)
 def test_the_edge_has_the_colour_of_the_object(
     make: Callable[[], Composite], verb: Callable[[Path, Knowing, Path], Path], tmp_path: Path

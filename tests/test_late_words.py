@@ -93,6 +93,7 @@ def places(tmp_path: Path) -> dict[str, str]:
     return {"MODEL": str(write_model(tmp_path / "run" / "mask.onnx").parent), "PHOTOS": str(tmp_path / "photos")}
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(
     "kind", [below_a_file, a_file, not_permitted, read_only, link_to_nothing, link_to_itself, name_too_long]
 )

@@ -126,6 +126,7 @@ def seen_by(reader: str, model: Path, folder: Path, out: Path) -> tuple[int, tup
     return len(images), images.notes
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("writer", WRITERS)
 def test_results_are_left_out_with_a_line(writer: str, model: Path, own_photos: Path, tmp_path: Path) -> None:
     WRITERS[writer](model, own_photos)

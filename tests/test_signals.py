@@ -93,6 +93,7 @@ def every_third(verbs: Iterable[str], names: Iterable[str]) -> list[Any]:
     return [pytest.param(v, n, marks=pytest.mark.slow if slow else ()) for v, n, slow in pairs]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("verb", "name"), every_third(VERBS, CODES))
 def test_a_signal_stops_with_a_line_and_its_code(
     verb: str, name: str, start: Start, places: dict[str, str], tmp_path: Path
@@ -106,6 +107,7 @@ def test_a_signal_stops_with_a_line_and_its_code(
     assert f"stopped by {'hand' if name == 'SIGINT' else name}" in lines[0]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("verb", "name"),
     every_third(["segment", "prepare", "evaluate", "serve", "bench"], ["SIGHUP", "SIGTERM", "SIGINT"]),
@@ -123,6 +125,7 @@ def test_a_signal_that_was_ignored_stays_so(
     assert process.returncode >= 0
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("first", CODES)
 @pytest.mark.parametrize("verb", ["segment", "prepare", "train", "evaluate", "compare"])
 def test_a_storm_of_signals_is_one_line_and_the_code_of_the_first(

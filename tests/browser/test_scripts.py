@@ -62,6 +62,7 @@ def noise(height: int, width: int, *channels: int, seed: int = 0) -> NDArray[np.
     return np.random.default_rng(seed).integers(0, 256, (height, width, *channels), np.uint8)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", ["box", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize(("size", "new"), [((97, 61), (20, 33)), ((20, 33), (97, 61)), ((50, 40), (50, 8))])
 def test_resizing_is_pillows_to_the_byte(name: str, size: tuple[int, int], new: tuple[int, int]) -> None:

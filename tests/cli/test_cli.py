@@ -114,6 +114,7 @@ def squeezed(text: str) -> str:
     return re.sub(r"[\s╭╮╰╯│─]+", "", text)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_lists_every_setting_with_default_and_unit(verb: str, call: Call) -> None:
     from test_layers import described
@@ -253,6 +254,7 @@ def test_a_mistake_is_one_line(command: str, text: str, call: Call) -> None:
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("encoding", "columns"), [("utf-8", "40"), ("ascii", "200")])
 def test_a_mistake_reads_the_same_on_any_terminal(encoding: str, columns: str) -> None:
     places = {"PYTHONIOENCODING": encoding, "COLUMNS": columns}
@@ -1019,6 +1021,7 @@ sys.meta_path.insert(0, Block())
 """
 
 
+@pytest.mark.slow
 def test_segment_and_evaluate_need_no_torch(photos: Path, trained: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = outside("segment", trained.folder, photos / "images", "-o", out, code=BLOCK)

@@ -29,6 +29,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("columns", ["40", "80", "300"])
 @pytest.mark.parametrize("verb", KINDS)
 def test_help_is_short_and_help_all_is_whole(

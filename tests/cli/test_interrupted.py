@@ -46,6 +46,7 @@ def test_one_line_while_loading(name: str, signal: str, raised: str) -> None:
     assert (found.returncode, found.stdout, found.stderr) == (number, "", f"redoseg: stopped {how}\n")
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", ["redoseg.cli.main", "torch", "torch.nn", "matplotlib"])
 def test_a_storm_while_loading(name: str) -> None:
     """PyTorch aborts the process where an exception leaves it half loaded."""

@@ -51,6 +51,7 @@ def said_by(monkeypatch: pytest.MonkeyPatch, stream: io.TextIOWrapper, *argument
     return stopped.value.code
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 @pytest.mark.parametrize("verb", ["segment", "prepare", "data", "train"])
 def test_names_that_the_terminal_cannot_print(
@@ -120,6 +121,7 @@ MANY_ALIKE = {
 }
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("broken", ["pictures", "masks", "masks of other proportions"])
 @pytest.mark.parametrize("verb", MANY_ALIKE)
 def test_many_that_fail_alike_are_one_line(

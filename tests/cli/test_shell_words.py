@@ -47,6 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 WIDTHS = ["0", "-1", "1", "junk", "", "1e3", "\u00b2", "99999999999", " 80", "10"]
 
 
+@pytest.mark.every(7)
 @pytest.mark.parametrize("columns", WIDTHS)
 @pytest.mark.parametrize(
     ("command", "lines"),

@@ -62,6 +62,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "bright.onnx")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_masks_are_found(layout: str, tmp_path: Path) -> None:
     folder = make(tmp_path / "set", layout)
@@ -74,6 +75,7 @@ def test_masks_are_found(layout: str, tmp_path: Path) -> None:
     assert (truth == (found.labels() == 1)).mean() > 0.98
 
 
+@pytest.mark.every(7)
 @pytest.mark.parametrize("layout", ["images and labels", "splits outside", "train and train_masks", "beside"])
 @pytest.mark.parametrize("verb", ["evaluate", "own size", "compare", "prepare"])
 @pytest.mark.usefixtures("no_cuts")

@@ -208,6 +208,7 @@ def score(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> float:
     return float(json.loads(capsys.readouterr().out)["iou"])
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", BINARY)
 def test_binary_masks_of_any_form_score_the_same(
     name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -266,6 +267,7 @@ def test_classes_are_shown_and_not_guessed(
         assert said in str(error.value)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_the_user_says_counts(name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make(tmp_path / "set", CLASSES[name][0])

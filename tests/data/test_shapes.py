@@ -33,6 +33,7 @@ def test_the_levels_are_frozen(level: str, regions: int) -> None:
 ALL = [*((level, 2) for level in LEVELS), *((level, 3) for level in OF_SHAPES)]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("level", "regions"), ALL)
 def test_arrays(level: str, regions: int) -> None:
     images, labels = generate(level, 64, 32, regions=regions)
@@ -59,6 +60,7 @@ def test_seeds_and_varieties_differ() -> None:
     assert not np.array_equal(first, generate("shapes-hard", 4, 32)[0])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("level", "regions"), ALL)
 def test_the_same_scene_at_every_size(level: str, regions: int) -> None:
     small, small_labels = generate(level, 16, 32, regions=regions)

@@ -185,6 +185,7 @@ def test_what_is_done_is_not_done_again(source: Path, undisturbed: dict[str, byt
     assert bytes_of(out) == undisturbed
 
 
+@pytest.mark.every(4)
 @pytest.mark.usefixtures("commit_often")
 @pytest.mark.parametrize("damage", ["torn line", "short pixels", "no pixels", "garbage"])
 def test_a_power_cut_costs_work_but_no_bytes(

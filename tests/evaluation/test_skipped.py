@@ -104,6 +104,7 @@ def command(verb: str, model: Path, data: Path) -> list[str]:
 SOME = [in_colour, text_as_picture, two_masks]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("problem", "verb"), [(p, v) for v in VERBS for p in (PROBLEMS if v in ("evaluate", "own size") else SOME)]
 )
@@ -122,6 +123,7 @@ def test_it_is_listed(
     assert ("x.exr" if problem is another_format else "1.") in lines[0]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("verb", VERBS)
 def test_with_json_it_is_in_the_object(
     verb: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -183,6 +183,7 @@ def by_quantize(source: Path, out: Path) -> tuple[int, tuple[str, ...]]:
 OF_ONE = (by_segment_of_one, by_redraw, by_library, by_page)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("verb", [by_segment, by_prepare, by_data, by_quantize, *OF_ONE])
 @pytest.mark.parametrize("cut", [1, 3])
 def test_every_verb_says_it(

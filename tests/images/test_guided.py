@@ -75,6 +75,7 @@ def test_guided_is_the_guided_filter() -> None:
     assert np.abs(edges.guided_upsample(mask, np.asarray(picture), picture) - expected.clip(0, 1)).max() < 1e-4
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("size", [(640, 640), (400, 640), (256, 256), (90, 60)])
 def test_a_mask_that_is_cut_anew_finds_the_object_by_its_colours(size: tuple[int, int]) -> None:
     truth = np.asarray(Image.fromarray(disc(640)).resize(size))

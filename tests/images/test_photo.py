@@ -109,6 +109,7 @@ def test_parts_cover_all_once_and_in_order(size: tuple[int, int], most: int) -> 
     assert places == sorted(places)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("turn", [None, *UPRIGHT.values()])
 @pytest.mark.parametrize("make", MODES)
 def test_parts_are_those_of_the_whole(
@@ -141,6 +142,7 @@ def test_parts_are_those_of_the_whole(
                     assert np.array_equal(split.alpha_of(part), np.asarray(alpha)[top:bottom, left:right])
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("turn", [None, Image.Transpose.ROTATE_90])
 @pytest.mark.parametrize("make", [rgb, rgba, cmyk, deep])
 @pytest.mark.parametrize("size", [(160, 120), (400, 9), (9, 400), (40, 30)])
@@ -169,6 +171,7 @@ SEAMS = [(80, 60), (300, 9), (9, 300), (1000, 1), (20, 30)]
 
 
 # grabcut has no parts of its own, and takes a second
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("edges", "size"), [*((edges, size) for edges in ("plain", "guided") for size in SEAMS), ("grabcut", (80, 60))]
 )
@@ -194,6 +197,7 @@ def test_soft_masks_have_no_seams(edges: str, size: tuple[int, int], small_parts
         assert np.abs(split.part(part) - whole[top:bottom, left:right]).max() < 2e-5
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("kind", ["mask", "soft", "cutout", "overlay"])
 @pytest.mark.parametrize("make", [rgb, rgba])
 @pytest.mark.parametrize("size", [(120, 90), (600, 11), (11, 600), (1000, 1)])

@@ -277,6 +277,7 @@ LOOKS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("look", LOOKS)
 def test_what_is_transparent_shows_nothing_of_the_ground(look: str, tmp_path: Path) -> None:
     if look == "matting":

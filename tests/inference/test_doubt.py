@@ -13,6 +13,7 @@ from tests.bright import bright_square, write_model
 MANY = "note: many masks look doubtful, so "
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("sure", "unsure", "many"),
     [

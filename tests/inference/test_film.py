@@ -406,6 +406,7 @@ def test_the_command_says_how_steady_it_is(model: Path, tmp_path: Path, capsys: 
     assert film["agreement"] > 0.9
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_kill_leaves_nothing_half(number: int, model: Path, tmp_path: Path, start: Any) -> None:
     write_film(tmp_path / "a.mp4", count=200)

@@ -141,6 +141,7 @@ def noisy_folder(folder: Path, pictures: int) -> Path:
     return folder
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", ["mask", "soft", "cutout", "overlay"])
 def test_a_folder_on_many_threads_is_the_same_as_one_by_one(run: Path, kind: Kind, tmp_path: Path) -> None:
     source = noisy_folder(tmp_path / "noisy", 20)
@@ -190,6 +191,7 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
     assert callers == {threading.main_thread()}
 
 
+@pytest.mark.slow
 def test_a_picture_that_crashes_its_decoder_is_named_when_the_command_is_given_again(
     run: Path, photos: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]], crashing_file: bytes
 ) -> None:

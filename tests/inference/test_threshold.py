@@ -33,6 +33,7 @@ def gradient(mode: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.37, 0.5, 0.8, 0.9, 0.99, 1.0])
 @pytest.mark.parametrize("mode", ["RGB", "JPEG", "L", "RGBA"])
 @pytest.mark.parametrize("edges", ["guided", "plain"])

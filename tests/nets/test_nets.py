@@ -62,7 +62,7 @@ def all_nets(config: NetConfig, size: int = 32) -> list[nn.Module]:
 
 
 @pytest.mark.parametrize("regions", [2, 3])
-@pytest.mark.parametrize("size", [32, 64, 128, 256])
+@pytest.mark.parametrize("size", [32, 64, *(pytest.param(size, marks=pytest.mark.slow) for size in (128, 256))])
 def test_output_shapes(size: int, regions: int) -> None:
     config = replace(NARROW, regions=regions)
     extractor, generator, judge, encoder = all_nets(config, size)

@@ -79,6 +79,7 @@ def by_onnx(path: Path, inputs: Arrays) -> list[NDArray[np.float32]]:
     return session.run(["drawings", "latents_used"], inputs)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "settings",
     [

@@ -36,6 +36,7 @@ def trained_like(extractor: MaskExtractor | UNet) -> MaskExtractor | UNet:
 SIZES = [16, 32, 64, 128, 256]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("regions", [2, 3, 5])
 @pytest.mark.parametrize(("net", "size"), [*product(["paper"], SIZES), *product(["unet"], SIZES[1:])])
 def test_same_masks_as_pytorch(net: str, size: int, regions: int, tiny: Tiny, tmp_path: Path) -> None:

@@ -236,6 +236,7 @@ def test_a_failure_leaves_nothing(error: Any, trained: Any, tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_half_folder(
     start: Callable[..., subprocess.Popen[str]], trained: Any, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_one_study_at_a_time_in_a_folder(smoke: Path, tmp_path: Path) -> None:
             run_study(load_study(str(smoke)), out)
 
 
+@pytest.mark.slow
 def test_a_stopped_study_leaves_no_process_and_goes_on_in_the_middle_of_a_run(
     start: Callable[..., subprocess.Popen[str]], smoke: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_stopped_study_leaves_no_process_and_goes_on_in_the_middle_of_a_run(
     assert (logs[0].parent / "state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_badly_is_said(smoke: Path, tmp_path: Path) -> None:
     smoke.write_text(SMOKE.replace("pictures = 16", 'pictures = 16, source = "nowhere"'))
     with pytest.raises(RunError, match=r"did not finish \(redoseg: nowhere does not exist.*Run the study ag"):

@@ -122,6 +122,7 @@ def trained(config: Config, said: list[str]) -> list[torch.Tensor]:
     return [p.detach() for p in state.redrawer.parameters()]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("failing", "why"),
     [

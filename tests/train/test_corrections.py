@@ -162,6 +162,7 @@ def test_without_them_nothing_names_labels(tiny: Tiny, pictures: Path, tmp_path:
     assert "labels" not in json.loads((out / "config.json").read_text())
 
 
+@pytest.mark.slow
 def test_log_report_and_card_count_the_labels(tiny: Tiny, pictures: Path, corrected: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     settings = {"data.source": str(pictures), "refine.corrected": str(corrected)}

@@ -79,6 +79,7 @@ LINES = [
 ]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("name", "verb"), LINES)
 def test_a_damaged_line_of_the_log(
     name: str, verb: Callable[[Trained, Path], None], trained: Trained, folder: Path
@@ -99,6 +100,7 @@ CONTENTS = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "content", "verb"), CONTENTS)
 def test_a_damaged_file(
     name: str, content: str, verb: Callable[[Trained, Path], None], trained: Trained, folder: Path

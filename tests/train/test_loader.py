@@ -242,6 +242,7 @@ def test_read_ahead_gives_the_same_weights_also_resumed(go: Callable[..., Traine
     assert same(weights, resumed)
 
 
+@pytest.mark.slow
 def test_read_ahead_starts_anew_as_resident_does(go: Callable[..., Trained], tiny: Tiny) -> None:
     config = tiny({"steps": 3, "watch.collapse_share": 0.5, "watch.collapse_every": 2, "watch.restarts": 1})
     weights, _ = go(config, 2**30)

@@ -230,6 +230,7 @@ def updates(tiny: Tiny, settings: dict[str, Any]) -> dict[str, dict[str, Tensor]
     return _done[str(settings)]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", SWITCHES)
 def test_switch_changes_the_first_update(name: str, tiny: Tiny) -> None:
     value, changed, same, others = SWITCHES[name]
@@ -284,6 +285,7 @@ def test_every_switch_has_a_case() -> None:
 WAYS = {"speed.rewrite_convs": False, "speed.channels_last": False, "speed.fused_optimiser": False}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", WAYS)
 def test_ways_to_compute_change_rounding_alone(name: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # all in float64

@@ -336,6 +336,7 @@ def test_more_steps_afterwards_do_the_second_stage_again(
     assert any(not torch.equal(new[key], old[key]) for key in old)
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_second_stage_leaves_the_first(
     two_rounds: Trained, go: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +366,7 @@ def test_a_stop_in_the_second_stage_leaves_the_first(
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_a_run_finished_before_a_setting_came_is_not_refined_again(
     one_round: Trained, go: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

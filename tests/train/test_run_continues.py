@@ -99,6 +99,7 @@ def resume(*more: str) -> int:
     return run_command(["train", "--resume", "--out", "run", "--device", "cpu", *steps, *more])
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
@@ -168,6 +169,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("place", ["the same path", "another path"])
 @pytest.mark.parametrize(("kind", "change"), OTHERS, ids=[f"{k}, {c.__name__}" for k, c in OTHERS])
 def test_other_pictures_are_refused(kind: str, change: Callable[[Path], None], place: str, begin: Begin) -> None:

@@ -102,6 +102,7 @@ def test_a_run_from_a_disc_has_no_first_stage(tiny: Tiny, photos: Path, tmp_path
             RedrawModel(folder)
 
 
+@pytest.mark.slow
 def test_a_stop_before_the_first_round_leaves_no_model(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_stop_before_the_first_round_leaves_no_model(
     assert (tmp_path / "run" / "mask.onnx").exists()
 
 
+@pytest.mark.slow
 def test_pictures_are_scored_after_each_stage_without_changing_it(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     for kind in ("images", "masks"):
@@ -206,6 +208,7 @@ def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monke
     assert set(sides) == {24}
 
 
+@pytest.mark.slow
 def test_settings_of_the_second_stage_may_change_until_it_begins(tiny: Tiny, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = {"watch.collapse_share": 0.0, "steps": 3}

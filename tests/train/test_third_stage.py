@@ -148,6 +148,7 @@ def test_a_finished_run_learns_to_draw_later_and_again_for_other_masks(three: Co
         train(again, out, resume=True)
 
 
+@pytest.mark.slow
 def test_the_recipe_by_itself(tiny: Tiny, three: Config, tmp_path: Path) -> None:
     train(replace(three, redraw=replace(three.redraw, steps=0)), tmp_path / "masks")
     alone = from_values(
@@ -174,6 +175,7 @@ def test_the_recipe_by_itself(tiny: Tiny, three: Config, tmp_path: Path) -> None
         tiny({"redraw.steps": 5})
 
 
+@pytest.mark.slow
 def test_drawings_find_their_region_wherever_the_masks_have_the_object(tiny: Tiny, tmp_path: Path) -> None:
     """redraw.onnx of a third stage has the object first; a mask.onnx may have it second."""
     same, turned = tmp_path / "same", tmp_path / "turned"

@@ -245,6 +245,7 @@ def test_a_signal_that_was_ignored_from_the_start_still_is(
     assert (outcome["stopped"], outcome["step"]) == (False, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_vectors")
 def test_resumed_after_a_kill_equals_straight(start: Start, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     long = tiny({"steps": 100_000, "watch.checkpoint_every": 2})
@@ -379,6 +380,7 @@ def test_bad_pictures_leave_no_run_folder(quick: Quick, tiny: Tiny, tmp_path: Pa
 # --------------------------------------------------------------------------------------- labels do not steer
 
 
+@pytest.mark.slow
 def test_a_sample_grid_shows_the_region_that_is_the_object_then(
     quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +391,7 @@ def test_a_sample_grid_shows_the_region_that_is_the_object_then(
     assert shown == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_without_masks_the_weights_are_the_same(quick: Quick, tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     for name in ("with", "without"):
         shutil.copytree(photos / "images", tmp_path / name / "images")

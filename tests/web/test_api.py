@@ -354,6 +354,7 @@ def alone(start: Start, *arguments: str) -> tuple[subprocess.Popen[str], str]:
     return process, said[1]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_needs_no_gradio_and_ends_at_once(start: Start, photograph: Path, stop: signal.Signals, code: int) -> None:
     process, address = alone(start)

@@ -450,6 +450,7 @@ def proxied(start_once: Start, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert ends_at_once(page, signal.SIGTERM) == 143
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["", "photos.example", "PHOTOS.example:443"])
 @pytest.mark.parametrize("origin", ["https://photos.example", "http://photos.example:8080"])
 def test_a_proxy_whose_name_is_allowed(proxied: Page, host: str, origin: str) -> None:
@@ -495,6 +496,7 @@ class Proxy(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strip", [True, False])
 @pytest.mark.parametrize("host", ["", "photos.example", "photos.example:8443"])
 def test_the_page_works_behind_a_proxy(
@@ -632,6 +634,7 @@ def behind_nginx(request: pytest.FixtureRequest, proxied: Page, tmp_path: Path) 
         process.wait()
 
 
+@pytest.mark.slow
 def test_the_page_works_behind_nginx(behind_nginx: Page, photograph: Path, expected: dict[str, bytes]) -> None:
     seen = behind_nginx
     headers = {"Host": "photos.example", "Origin": "http://photos.example"}
@@ -741,7 +744,7 @@ def garbage(chance: random.Random, photo: str, made: bytes) -> tuple[str, str, b
             return "POST", "/gradio_api/call/segment", json.dumps(body).encode(), kind
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_bad_requests_leave_it_running(count: int, page: Page, photograph: Path, expected: dict[str, bytes]) -> None:
     photo = upload(page, photograph.name, photograph.read_bytes())
     right = [expected["mask"], expected["cutout"], expected["soft"]]
@@ -1043,7 +1046,8 @@ def test_they_are_named_also_where_gradio_makes_the_line_late_or_again(tab: Any,
 
 
 # other contents: test_what_is_no_photograph_is_refused_in_one_line
-@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0" + b"x" * 200, pytest.param(b"", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0" + b"x" * 200, b""])
 def test_a_broken_file_leaves_its_reason_and_no_broken_image(tab: Any, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a_b_[c].jpg").write_bytes(content)
     drop(tab, tmp_path / "a_b_[c].jpg")

@@ -6,6 +6,7 @@ import io
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,6 +51,7 @@ def patches(values: NDArray[Any] = VALUES) -> NDArray[Any]:
     return np.repeat(np.repeat(values[:, None], SIDE, 1), SIDE // len(values), 0)
 
 
+@cache  # it carries the second in which it was made
 def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

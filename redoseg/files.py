@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -178,6 +179,12 @@ def _escaped(text: str) -> str:
 def printable(path: str | os.PathLike[str]) -> str:
     """A path as one printable line, whatever bytes are in it."""
     return _escaped(os.fspath(path))
+
+
+def in_shell(path: str | os.PathLike[str]) -> str:
+    """A path as one word of a command that a person may copy."""
+    text = printable(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def describe_error(error: BaseException) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,8 +17,10 @@ import pytest
 from bright import bright_square, write_model
 from PIL import Image
 
+import redoseg
 from redoseg.cli import main
 from redoseg.errors import RedosegError
+from redoseg.files import in_shell
 from redoseg.images.read import list_images, read_photo
 
 VERBS = {
@@ -188,3 +192,19 @@ def test_what_may_not_be_read_is_said_so(what: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "stat", refused)
     with pytest.raises(RedosegError, match=r"in cannot be opened \(Permission denied\)"):
         list_images(tmp_path / "in")
+
+
+@pytest.mark.parametrize("name", ["my runs/one", "it's", "-o", "a b;c", "plain"])
+def test_a_path_in_a_command_can_be_copied(name: str) -> None:
+    words = shlex.split(f"redoseg segment {in_shell(Path(name))} photo.jpg")
+    assert len(words) == 4
+    assert Path(words[2]) == Path(name)
+    assert not words[2].startswith("-")
+
+
+def test_every_command_in_a_message_can_be_copied() -> None:
+    verbs = "train|refine|segment|redraw|export|study|evaluate|prepare|upload"
+    for path in Path(redoseg.__file__).parent.rglob("*.py"):
+        for line in path.read_text().splitlines():
+            found = re.search(rf"(redoseg|hf) ({verbs}) [^\"`]*{{(?!in_shell|where)", line)
+            assert not found, f"{path.name}: {line.strip()}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redoseg import signals
 from redoseg.errors import summed_up
-from redoseg.files import at_home, printable
+from redoseg.files import at_home, in_shell, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ def note_unfinished(model: str | Path) -> None:
     if left:
         new_console(stderr=True).print(
             f"note: the second stage of {printable(model)} is not finished ({left} rounds left): its masks should get "
-            f"better. To continue it: redoseg train --resume --out {printable(model)}",
+            f"better. To continue it: redoseg train --resume --out {in_shell(model)}",
             highlight=False,
             soft_wrap=True,
         )

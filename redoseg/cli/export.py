@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from redoseg.cli.console import DONE, load_torch, note_unfinished, progress, say
 from redoseg.cli.options import Export, Push
 from redoseg.cli.parse import parse
 from redoseg.errors import ConfigError
-from redoseg.files import check_folder
+from redoseg.files import check_folder, in_shell
 
 
 def run_export(arguments: Sequence[str]) -> int:
@@ -48,7 +47,7 @@ def _export_page(command: Export) -> int:
         size = write_site(command.model, command.out, notes, command.runtime, advance, space)
     say(f"page: {command.out / PAGE} ({size / 1e6:.2f} MB with the model); open it in a browser, or publish the folder")
     if command.space:
-        say(f"to publish it: hf upload user/name {shlex.quote(str(command.out))} . --repo-type space")
+        say(f"to publish it: hf upload user/name {in_shell(command.out)} . --repo-type space")
     if not command.licence:
         say("note: the page contains the weights; --licence would say what may be done with them")
     return DONE

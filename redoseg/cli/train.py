@@ -17,7 +17,7 @@ from redoseg.cli.options import Refine, Train
 from redoseg.cli.parse import HELPS, parse
 from redoseg.config.schema import Config
 from redoseg.errors import ConfigError
-from redoseg.files import check_file, check_folder, printable, write_atomic
+from redoseg.files import check_file, check_folder, in_shell, write_atomic
 from redoseg.output import why_output_lost
 from redoseg.system import world, world_problem
 
@@ -162,19 +162,19 @@ def _train(config: Config, folder: Path, resume: bool, device: str, refine_again
         say("the run is what it was before; the same command continues the new second stage")
         return STOPPED
     if outcome["stopped"]:
-        say(f"continue with: redoseg train --resume --out {folder}")
+        say(f"continue with: redoseg train --resume --out {in_shell(folder)}")
         if why_output_lost() is not None:
             print(
                 f"redoseg: training stopped, since standard output cannot be written; its state is saved; continue "
-                f"with: redoseg train --resume --out {printable(folder)}",
+                f"with: redoseg train --resume --out {in_shell(folder)}",
                 file=sys.stderr,
             )
         return STOPPED
     what = "a row a picture: the picture, its mask" + (", each region redrawn" if config.first_steps else "")
     say(f"look at {folder / 'samples' / 'last.png'}: {what}")
-    say(f"use it: redoseg segment {folder} photo.jpg -o out/")
+    say(f"use it: redoseg segment {in_shell(folder)} photo.jpg -o out/")
     if "redraw_steps" in outcome:
-        say(f"its drawings: redoseg redraw {folder} photo.jpg -o drawn/")
+        say(f"its drawings: redoseg redraw {in_shell(folder)} photo.jpg -o drawn/")
     return IN_PART if outcome["collapsed"] or outcome["left_out"] else DONE
 
 

@@ -34,7 +34,7 @@ from redoseg.cli.options import (
 from redoseg.cli.parse import parse
 from redoseg.cli.train import run_refine, run_train
 from redoseg.errors import ConfigError
-from redoseg.files import check_file, check_folder, write_atomic
+from redoseg.files import check_file, check_folder, in_shell, write_atomic
 from redoseg.storage import is_address
 
 if TYPE_CHECKING:
@@ -387,13 +387,13 @@ def run_study(arguments: Sequence[str]) -> int:
             study, out, jobs=command.jobs, device=command.device, minutes=command.minutes, on_run=report
         )
     except KeyboardInterrupt:
-        say(f"stopped {signals.how()}; continue with: redoseg study {command.study} --out {out}")
+        say(f"stopped {signals.how()}; continue with: redoseg study {in_shell(command.study)} --out {in_shell(out)}")
         return STOPPED
     say(write_table(study, results, floors_of(study), StudyFolder(out)))
     if missing:
         say(
             f"{missing} of {missing + len(results)} runs are still missing; "
-            f"continue with: redoseg study {command.study} --out {out}"
+            f"continue with: redoseg study {in_shell(command.study)} --out {in_shell(out)}"
         )
     return IN_PART if missing else DONE
 

@@ -205,12 +205,12 @@ def _check_stages(config: Config, where: str) -> None:
     if config.redraw.steps and not config.has_second_stage:
         raise ConfigError(
             f"{where}: redraw.steps needs the masks of a second stage, but refine.rounds is 0; set --refine.rounds 2, "
-            "or remove redraw.steps"
+            "or redraw.steps 0"
         )
     if config.refine.corrected and not config.has_second_stage:
         raise ConfigError(
             f"{where}: refine.corrected needs the second stage, but refine.rounds is 0; set --refine.rounds 2, or "
-            "remove refine.corrected"
+            "refine.corrected ''"
         )
     if start == "square" and config.refine.start_size >= 0.5:
         raise ConfigError(

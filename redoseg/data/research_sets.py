@@ -365,7 +365,9 @@ def _note_unsplit(listing: Listing) -> Listing:
     without = sum(not item.split for item in listing.items)
     if without in (0, len(listing.items)):
         return listing
-    return replace(listing, notes=(*listing.notes, f"pictures in no split: {without:,}; give theirs with --splits"))
+    return replace(
+        listing, notes=(*listing.notes, f"pictures in no split: {without:,}; give theirs with redoseg prepare --splits")
+    )
 
 
 def _display(kind: str, source: Path) -> str:

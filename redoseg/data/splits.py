@@ -251,7 +251,7 @@ def draw_splits(
     result = tuple(replace(item, split=split.get(item.name, "train")) for item in items)
     return result, (
         f"{_NOTE}drawn here (fixed): {_counts(result)}; the paper's own list is published beside its "
-        "authors' code, in datasplits/: use a copy of it with --splits FILE"
+        "authors' code, in datasplits/: use a copy of it with redoseg prepare --splits FILE"
     )
 
 

@@ -143,7 +143,7 @@ def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
     elif form == "numbers" and _means_classes(seen):
         raise DataError(
             f"{printable(path)}: the mask has the values {shown(seen)}, which do not show what the object is; "
-            "choose the object's with --mask-values, save it with 0 for background and 255 for object, or remove it"
+            "save it with 0 for background and 255 for object, or remove it"
         )
     else:
         mask = _cut(values)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redoseg.errors import ModelError, RedosegError, did_you_mean
-from redoseg.files import describe_error, printable
+from redoseg.files import describe_error, in_shell, printable
 from redoseg.inference.devices import ONE_AT_A_TIME, start_session
 from redoseg.inference.hub import HUB, fetch
 from redoseg.inference.model_check import UnsafeModel, check_operators
@@ -78,7 +78,7 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
     if (path / STATE_FILE).is_file() and not (path / MODEL_FILE).is_file():
         raise ModelError(
             f"{printable(path)} is a run that has not written its model yet: make a model folder with "
-            f"`redoseg export {printable(path)} --out FOLDER`"
+            f"`redoseg export {in_shell(path)} --out FOLDER`"
         )
     if file != MODEL_FILE:
         also = f"{HUB}user/name"

@@ -19,7 +19,7 @@ from redoseg import metrics
 from redoseg.config.recipe import from_values, to_values
 from redoseg.config.schema import Config
 from redoseg.errors import DataError, ModelError
-from redoseg.files import at_home, printable, whole_folder, write_atomic
+from redoseg.files import at_home, in_shell, printable, whole_folder, write_atomic
 from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.image_encoder import latent_encoder
 from redoseg.nets.region_generator import RegionGenerator
@@ -97,7 +97,7 @@ def read_run(folder: Path) -> TrainedNets:
     elif not config.first_steps:
         raise ModelError(
             f"{printable(folder)} has no masks yet; expected a run that has finished; continue it with "
-            f"`redoseg train --resume --out {printable(folder)}`"
+            f"`redoseg train --resume --out {in_shell(folder)}`"
         )
     # what was written down counts only as far as it is of these weights: a run may have continued since
     saved_at = (saved["restarts"], saved["step"])
@@ -153,7 +153,7 @@ def _region_found(folder: Path, extractor: nn.Module, config: Config) -> int:
     except DataError as error:
         raise ModelError(
             f"{printable(folder)} has not chosen its object region yet, and its pictures cannot be opened ({error}); "
-            f"continue it first, with `redoseg train --resume --out {printable(folder)}`"
+            f"continue it first, with `redoseg train --resume --out {in_shell(folder)}`"
         ) from None
 
 

@@ -18,7 +18,7 @@ from redoseg.config.recipe import anywhere, differences, to_values
 from redoseg.config.schema import STARTS, Config
 from redoseg.data import BUILT_IN, ImageSet
 from redoseg.errors import RunError
-from redoseg.files import at_home, printable, write_atomic
+from redoseg.files import at_home, in_shell, printable, write_atomic
 from redoseg.inference.model_file import weights
 from redoseg.run_folder import About, Contents, Labels, RunFolder, read_object
 from redoseg.storage import Address, place_of
@@ -150,7 +150,7 @@ def _check_refining_again(folder: RunFolder, before: Config, config: Config) -> 
     if reached < config.first_steps:
         raise RunError(
             f"{printable(folder.path)} has {reached} of {config.first_steps} steps of its first stage; finish it with: "
-            f"redoseg train --resume --out {printable(folder.path)}"
+            f"redoseg train --resume --out {in_shell(folder.path)}"
         )
 
 

@@ -287,9 +287,15 @@ def _kept(
         doubt = np.where(corrections.left_out[images], np.inf, doubt)
     whole = int(np.isfinite(doubt).sum())
     if not whole and (corrections is None or not corrections.labels["corrected"]):
+        remedy = "choose other masks with --refine.start, or a lower --refine.least-share, in redoseg refine RUN"
+        if config.start == "run":
+            without = " --refine.corrected ''" if config.corrected else ""
+            remedy = (
+                f"keep the first stage with --resume --refine.rounds 0 --redraw.steps 0{without}, or start a new run "
+                "with another --seed"
+            )
         raise RunError(
-            "no training picture shows every region, so the second stage has no masks to learn from; "
-            "keep the first stage with --resume --refine.rounds 0, or start a new run with another --seed"
+            f"no training picture shows every region, so the second stage has no masks to learn from; {remedy}"
         )
     share = config.keep if number == 1 else config.keep_later
     order = np.argsort(doubt, kind="stable")[:whole]

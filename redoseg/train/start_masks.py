@@ -3,6 +3,7 @@ lies on a ground that all pictures share."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -53,7 +54,7 @@ class StartMasks:
             raise DataError(
                 f"the pictures of {images.name} share no ground: the best one explains "
                 f"{100 * max(ground.explained, 0):.0f} % of how their pixels vary, but {100 * LEAST_EXPLAINED:.0f} % "
-                "are needed; choose pictures of one table from one camera, or remove --ground fixed"
+                "are needed; choose pictures of one table from one camera, or --refine.start disc"
             )
         return cls(refine, images=images, ground=ground)
 
@@ -93,7 +94,10 @@ class StartMasks:
             kind = cast(Literal["disc", "square"], self.refine.start)
             one = constant_mask(size, size, kind, self.refine.start_size)
             return np.repeat(~one[None], len(indices), 0).astype(np.uint8)
-        return np.stack([read_mask(self.files[i], size) != OBJECT for i in indices]).astype(np.uint8)
+        try:
+            return np.stack([read_mask(self.files[i], size) != OBJECT for i in indices]).astype(np.uint8)
+        except DataError as error:  # an option that these masks do not have
+            raise DataError(re.sub(r"use --mask-values [^,;]*, ", "", f"refine.start: {error}")) from None
 
 
 def _at_size(mask: Bool[np.ndarray, "h w"], size: int) -> Bool[np.ndarray, "s s"]:

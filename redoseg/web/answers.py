@@ -7,7 +7,6 @@ import functools
 import itertools
 import re
 import secrets
-import shlex
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import gradio as gr
 from PIL import Image
 
 from redoseg.errors import ConfigError, DataError, RedosegError
-from redoseg.files import printable
+from redoseg.files import in_shell, printable
 from redoseg.images.kinds import listed
 from redoseg.images.photo import Photo
 from redoseg.inference.redraw import at_most
@@ -172,7 +171,7 @@ class Answers:
         count = corrections.save(path, result, folder)
         said = f"{_plain(path.name)} is saved, with its mask. There {'is 1' if count == 1 else f'are {count}'} now"
         if self.corrected:
-            where = shlex.quote(printable(folder)).replace("`", "'")
+            where = in_shell(folder).replace("`", "'")
             return (
                 gr.skip(),
                 None,

@@ -19,7 +19,8 @@ from redoseg.data.research_sets import READERS, list_set
 from redoseg.errors import DataError
 
 DRAWN = (
-    "; the paper's own list is published beside its authors' code, in datasplits/: use a copy of it with --splits FILE"
+    "; the paper's own list is published beside its authors' code, in datasplits/: use a copy of it with redoseg "
+    "prepare --splits FILE"
 )
 
 
@@ -429,7 +430,9 @@ def test_a_mix_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_mix_says_what_is_in_no_split(tmp_path: Path) -> None:
     mine, people = photos(tmp_path / "mine"), faces(tmp_path / "lfw")
-    assert list_set("lfw+folder", [people, mine])[2].notes[-1] == ("pictures in no split: 8; give theirs with --splits")
+    assert list_set("lfw+folder", [people, mine])[2].notes[-1] == (
+        "pictures in no split: 8; give theirs with redoseg prepare --splits"
+    )
     assert list_set("folder+folder", [mine, mine])[2].notes == ()
 
 

@@ -250,7 +250,7 @@ def test_a_draw_of_the_whole_set() -> None:
     assert [item.name for item in items] == [f"bird_{i}" for i in range(11788)]
     assert note == (
         "splits drawn here (fixed): 10,000 train, 788 val, 1,000 test; the paper's own list is published beside "
-        "its authors' code, in datasplits/: use a copy of it with --splits FILE"
+        "its authors' code, in datasplits/: use a copy of it with redoseg prepare --splits FILE"
     )
 
 

@@ -211,19 +211,32 @@ def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monke
     assert [e["kept"] for e in rounds] == [9, 9]
 
 
-@pytest.mark.parametrize("kind", [0, 1])
-def test_no_mask_with_both_regions_is_refused(kind: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(SECOND)
+FIRST_STAYS = "keep the first stage with --resume --refine.rounds 0 --redraw.steps 0{}, or start a new run with"
+OTHER_MASKS = "choose other masks with --refine.start, or a lower --refine.least-share, in redoseg refine RUN"
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "advice"),
+    [
+        (0, {}, FIRST_STAYS.format("")),
+        (1, {"refine.corrected": "review.csv"}, FIRST_STAYS.format(" --refine.corrected ''")),
+        (1, {"refine.start": "disc", "refine.start_size": 0.01, "refine.least_share": 0.5}, OTHER_MASKS),
+    ],
+)
+def test_no_mask_with_both_regions_is_refused(
+    kind: int, settings: dict[str, Any], advice: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(SECOND | settings)
     bank = Recording(open_training_images(config), config, torch.device("cpu"))
     monkeypatch.setattr(refine, "soft_masks", given_masks(np.full((24, 16, 16), kind)))
     with pytest.raises(RunError) as caught:
-        refine.refine(
+        refine._kept(
+            np.full(24, np.inf), config.refine, number=1, seed=0, corrections=None, images=np.arange(24)
+        ) if settings else refine.refine(
             TrainState.fresh(config, torch.device("cpu")), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False
         )
-    assert str(caught.value) == (
-        "no training picture shows every region, so the second stage has no masks to learn from; "
-        "keep the first stage with --resume --refine.rounds 0, or start a new run with another --seed"
-    )
+    start = "no training picture shows every region, so the second stage has no masks to learn from; "
+    assert str(caught.value).startswith(start + advice)
     assert not hasattr(bank, "asked")
 
 

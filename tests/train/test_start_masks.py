@@ -80,6 +80,20 @@ def test_masks_in_a_folder_are_found_by_name(tmp_path: Path) -> None:
         StartMasks.find(RefineConfig(start=str(tmp_path / "missing")), ("a",))
 
 
+@pytest.mark.parametrize(
+    ("pixels", "said"), [([[0, 1], [2, 3]], "do not show what the object is"), ([[[9, 90, 200]] * 2] * 2, "in colour")]
+)
+def test_masks_that_do_not_say_what_the_object_is(pixels: list[Any], said: str, tmp_path: Path) -> None:
+    """No option says which of their values are the object, so none is named."""
+    Image.fromarray(np.array(pixels, np.uint8).repeat(9, 0).repeat(9, 1)).save(tmp_path / "a.png")
+    found = StartMasks.find(RefineConfig(start=str(tmp_path)), ("a",))
+    assert found is not None
+    with pytest.raises(DataError, match=said) as error:
+        found.regions(np.array([0]), 16)
+    assert "--" not in str(error.value)
+    assert str(error.value).startswith("refine.start: ")
+
+
 def test_a_run_from_a_disc_has_no_first_stage(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     settings = {"data.evaluate_on": str(photos), "refine.start": "disc", "data.size": 32, "watch.picture_scores": True}
     out = tmp_path / "run"

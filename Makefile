@@ -32,7 +32,7 @@ check: $(VENV)/installed
 env: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} seen, 3.11 or newer expected: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"This is Python {v[0]}.{v[1]}, but 3.11 or newer is needed. Name one, as in: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 ifeq ($(TORCH),cpu)
 	@echo "Installing PyTorch's CPU build: about 200 MB to fetch, from its own index. It alone needs that index."
@@ -41,7 +41,7 @@ ifeq ($(TORCH),cpu)
 		|| echo "PyTorch's CPU index gave nothing: PyTorch comes from the usual one, on Linux with gigabytes of CUDA."
 	@echo "Installing the other packages, about 100: 400 MB to fetch, 2 GB on disk in all. A minute or two."
 else
-	@echo "Installing about 100 packages. On Linux PyTorch brings CUDA, gigabytes to fetch: TORCH=cpu leaves it out."
+	@echo "Installing about 100 packages. On Linux PyTorch brings CUDA, gigabytes to fetch: TORCH=cpu is without it."
 endif
 	$(PIP) --editable '.[dev]'
 	touch $@

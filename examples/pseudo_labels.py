@@ -49,7 +49,7 @@ class Settings:
     split: str | None = None  # score on this split of the labelled set alone
     model: str = "flowers"  # draws the pseudo-labels: weights that come with redoseg, or a run folder
     keep: float = 0.6  # share of the pictures to learn from: those with the surest masks
-    targets: Literal["soft", "hard"] = "soft"  # the masks as they are, or cut at 0.5
+    targets: Literal["soft", "hard"] = "soft"  # the masks unchanged, or cut at 0.5
     size: int = 128  # side of the pictures, a multiple of 32 [pixels]; the first half of the steps sees half of it
     width: int = 16  # channels of the U-Net's first level; 16 gives 1.9 million parameters
     steps: int = 2400
@@ -59,7 +59,7 @@ class Settings:
     threads: int = 1  # CPU threads
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     every: int = 200  # steps between checkpoints
-    resume: bool = False  # go on from the checkpoint; a training that has ended is only scored again
+    resume: bool = False  # continue from the checkpoint; a training that has ended is only scored again
 
 
 # 1. Pseudo-labels: masks of every unlabelled picture, and which of them to learn from
@@ -79,7 +79,9 @@ def chosen(masks: np.ndarray, keep: float) -> np.ndarray:
     sure = np.array([np.abs(mask / 127.5 - 1).mean() for mask in masks])
     whole = np.flatnonzero((area > 0.03) & (area < 0.9))
     if not len(whole):
-        raise DataError("every mask is all but empty or full, objects expected: name a model for such pictures")
+        raise DataError(
+            "every mask is almost empty or full, so nothing can be learnt; choose a model for such pictures"
+        )
     surest = whole[np.argsort(-sure[whole], kind="stable")]
     return np.sort(surest[: max(1, round(keep * len(masks)))])
 
@@ -142,7 +144,7 @@ def train(images: np.ndarray, masks: np.ndarray, s: Settings) -> tuple[UNet, lis
     if file.exists():
         tensors, about = load_checkpoint(file)
         if about["settings"] != settings:
-            raise RunError(f"{file} was made with other settings, the same expected: repeat them or name another --out")
+            raise RunError(f"{file} was made with other settings; repeat those, or choose another --out")
         net.load_state_dict(part("net", tensors))
         restore_optimiser(optimiser, part("optimiser", tensors))
         begun, log = about["step"], about["log"]
@@ -211,7 +213,7 @@ def compare(net: UNet, segmenter: Segmenter, test: ImageSet, s: Settings) -> dic
 def main(s: Settings) -> None:
     torch.set_num_threads(s.threads)
     if (s.out / "unet.safetensors").exists() and not s.resume:
-        raise RunError(f"{s.out} has a training in it: say --resume, or name another --out")
+        raise RunError(f"{s.out} has a training in it; add --resume, or choose another --out")
     segmenter, images = Segmenter(s.model, s.threads), open_data(s.unlabelled, s.size).pixels
     s.out.mkdir(parents=True, exist_ok=True)
     masks = np.empty(images.shape[:3], np.uint8)
@@ -226,7 +228,7 @@ def main(s: Settings) -> None:
     test = open_data(s.labelled, s.size, split=s.split, at_least=1)
     test = test.take(np.flatnonzero((test.labels() >= 0).any((1, 2))))
     if not len(test):
-        raise DataError(f"{s.labelled} has no masks, some expected: name another --labelled and say --resume")
+        raise DataError(f"{s.labelled} has no masks to score on; choose another --labelled, and add --resume")
     result = {"settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(s).items()}, "kept": len(kept)}
     result |= compare(net, segmenter, test, s)
     write_atomic(s.out / "results.json", json.dumps(result | {"log": log}, indent=1).encode())
@@ -241,5 +243,5 @@ if __name__ == "__main__":
     except RedosegError as error:
         sys.exit(f"pseudo_labels: {error}")
     except KeyboardInterrupt:
-        print("stopped: the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        print("stopped: the same command with --resume continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -54,7 +54,7 @@ class Output:
 
     def _drop(self, error: OSError | ValueError) -> None:
         self.lost = error
-        with contextlib.suppress(OSError, ValueError):  # Python itself writes what it has buffered when it ends
+        with contextlib.suppress(OSError, ValueError):  # Python itself writes its buffer when it ends
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)

@@ -176,7 +176,7 @@ def test_pictures_that_are_not_read_are_named(name: str, verb: Verb, folder: Pat
 @pytest.mark.parametrize("name", PASSED_OVER)
 def test_what_is_no_picture_is_passed_over(name: str, verb: Verb, folder: Path, tmp_path: Path) -> None:
     (folder / name).write_bytes(PASSED_OVER[name])
-    broken = verb is by_segment and Path(name).suffix in (".mp4", ".mov")  # it alone takes films, and says so
+    broken = verb is by_segment and Path(name).suffix in (".mp4", ".mov")  # it alone takes films, and prints that
     assert verb(folder, tmp_path) == (8, [name] if broken else [])
 
 

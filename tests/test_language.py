@@ -1,12 +1,15 @@
 """Plain English in what a user or a reader of the code sees: no banned word in messages, help texts, docstrings, pages.
 
-CONTRIBUTING.md ("Style") says how texts are written; the words that it names are in BANNED.
+CONTRIBUTING.md ("Style") says how texts are written; the words that it names are in BANNED. Comments, and the names and
+docstrings of tests, are without the words in DIALECT.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +82,10 @@ BANNED_IN_MESSAGES = {
     r"holds?": "contains",
     r"a place|place of its own": "a path",
 }
+DIALECT = (
+    r"anew|afresh|told|tells|untold|of old|as (?:they|it) (?:is|are|was|were)(?=[.,;:)]|$)|one's own|thus|hence|upon",
+    r"wherein|lest|mends?|go(?:es|ing)? on|went on|gone on|to be had|says? so|all the same|whoever|things?|beforehand",
+)
 
 
 class Text(NamedTuple):
@@ -134,13 +141,30 @@ def banned_in_prose(text: str) -> list[str]:
     return [line for line in text.splitlines() for pattern in BANNED if has(pattern, re.sub("`[^`]*`", "", line))]
 
 
-FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+def in_dialect(source: str, names: bool = False) -> list[str]:
+    """Comments with a word of DIALECT; with `names` also such names and docstrings of functions, as in tests."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    said = [token.string for token in tokens if token.type == tokenize.COMMENT]
+    for node in ast.walk(ast.parse(source)) if names else ():
+        if isinstance(node, ast.FunctionDef):
+            said += [node.name.replace("_", " "), without_names(ast.get_docstring(node) or "")]
+    return [text for text in said if any(has(pattern, text) for pattern in DIALECT)]
+
+
+CODE = [PACKAGE, ROOT / "examples", ROOT / "tools"]
+FILES = {path.relative_to(ROOT).as_posix(): path for folder in CODE for path in sorted(folder.rglob("*.py"))}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_banned_word(name: str) -> None:
-    found = banned(FILES[name].read_text())
+    source = FILES[name].read_text()
+    found = banned(source) + in_dialect(source)
     assert not found, "\n".join(found)
+
+
+def test_tests_are_in_plain_english() -> None:
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name]
+    assert [text for path in tests for text in in_dialect(path.read_text(), names=True)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -167,6 +191,8 @@ def f(path):
     found = banned(source)
     kinds = Counter(line.split(": ")[1] for line in found)
     assert kinds == {"docstring": 2, "help": 1, "message": 3}, found
+    assert in_dialect("x = 1  # made anew\ny = 2  # made again\n") == ["# made anew"]
+    assert in_dialect("def test_it_goes_on(): pass", names=True) == ["test it goes on"]
     assert banned_in_prose("It is made anew.\n\n```\nanew\n```\n\nThe same `anew`.") == ["It is made anew."]
     assert banned('"""Again."""\nprint("the photograph is not a picture")\nx = "lies"\n') == []
 

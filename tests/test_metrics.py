@@ -30,7 +30,7 @@ def test_figures_by_hand() -> None:
 
 def test_the_oracle_flips_each_figure_alone() -> None:
     labels = np.array([[[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]], np.int8)
-    # As it is: accuracy 0.9 and IoU 0. Flipped: accuracy 0.1 and IoU 0.1.
+    # Unflipped: accuracy 0.9 and IoU 0. Flipped: accuracy 0.1 and IoU 0.1.
     scores = score(np.zeros(labels.shape, bool), labels)
     assert scores.accuracy_oracle_flip == pytest.approx(0.9)
     assert scores.iou_oracle_flip == pytest.approx(0.1)
@@ -141,7 +141,7 @@ def test_matching_refuses_more_labels_than_regions() -> None:
         (np.zeros((1, 4, 4), bool), np.full((1, 4, 4), -1, np.int8), "none of 1 pictures has a label"),
     ],
 )
-def test_mistakes_are_told_in_one_line(objects: np.ndarray, labels: np.ndarray, text: str) -> None:
+def test_mistakes_are_one_line(objects: np.ndarray, labels: np.ndarray, text: str) -> None:
     with pytest.raises(DataError, match=text) as caught:
         score(objects, labels)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The worked example of pseudo-labels: it runs to the end, goes on where it stopped, and learns without labels."""
+"""The worked example of pseudo-labels: it runs to the end, continues where it stopped, and learns without labels."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_resumed_training_ends_as_a_straight_one(
             example.main(stopped)
     assert load_checkpoint(stopped.out / "unet.safetensors")[1]["step"] == 20
     assert not same(weights(stopped.out), weights(settings.out))
-    with pytest.raises(RunError, match="--resume"):  # nothing is written over without being told
+    with pytest.raises(RunError, match="--resume"):  # nothing is written over unasked
         example.main(stopped)
     with pytest.raises(RunError, match="other settings"):
         example.main(replace(stopped, resume=True, seed=1))

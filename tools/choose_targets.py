@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def look(stage: str, network: nn.Module, size: int, config: Config, data: str) -> None:
-    """Print the IoU of this network's masks, as they are and cut, and of those that would be kept."""
+    """Print the IoU of this network's masks, uncut and cut, and of those that would be kept."""
     seen, fine = (open_data(data, side, regions=2, split="dev") for side in (size, config.refined_size))
     coarse_bank, fine_bank = (ImageStore(images, config, torch.device("cpu")) for images in (seen, fine))
     for cut in ("off", "grabcut", "mean-field"):

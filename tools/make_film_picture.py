@@ -1,4 +1,4 @@
-"""Draw frames of a film: as they are, with the outline of their masks alone and steadied, and their cut-outs.
+"""Draw frames of a film: unchanged, with the outline of their masks alone and steadied, and their cut-outs.
 
     python tools/make_film_picture.py OUT.jpg MODEL SET SPLIT
 

@@ -89,7 +89,7 @@ def game() -> None:
     box(4.85, 3.15, "random latent", THING, 1.3, 0.5)
     box(7.0, 2.1, "put the drawing\ninto the photograph", THING, 1.5)
     box(9.75, 2.1, "discriminator", JUDGE)
-    box(9.75, 0.7, "other photographs,\nleft as they are", THING, 1.6)
+    box(9.75, 0.7, "other photographs,\nunchanged", THING, 1.6)
     axes.text(9.75, 2.6, "the judge: learns not to be fooled", ha="center", fontsize=8.5, color="#a8531a")
     arrow((1.42, 2.1), (1.88, 2.1))
     arrow((3.32, 2.1), (4.13, 2.1), "mask")

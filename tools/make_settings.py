@@ -55,7 +55,7 @@ RECIPES = """\
 ## Recipes
 
 What each recipe changes; an empty cell is the default. `redoseg train --data FOLDER` starts from `photos`, with
-your pictures in place of its own.
+your pictures instead of its own.
 """
 
 VERBS_HEAD = """\

@@ -35,7 +35,7 @@ def roofline(config: Config, bank: ImageStore, step_seconds: float) -> Roofline:
     rest of the step.
     """
     device = bank.device
-    # a spectral norm is no work of the layer's own
+    # a spectral norm is not the layer's own work
     state = TrainState.fresh(replace(config, nets=replace(config.nets, spectral_norm=False)), device)
     calls, layers = _calls(state, bank)
     dtype = computing_dtype(config.precision, device)

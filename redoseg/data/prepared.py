@@ -164,8 +164,11 @@ def open_prepared(folder: str | Path) -> ImageSet:
         images = _load(folder / "images.npy", (count, size, size, 3))
         masks = _load(folder / "masks.npy", (count, size, size)) if labelled else None
         has_mask = np.array([row["labelled"] == "1" for row in rows], np.bool_)
-        if len(rows) != count or has_mask.sum() != labelled:
-            raise ValueError(f"items.csv lists {len(rows)} pictures, dataset.json {count}")
+        listed = (len(rows), int(has_mask.sum()))
+        if listed != (count, labelled):
+            raise ValueError(
+                f"items.csv lists {listed[0]} pictures and {listed[1]} masks, but dataset.json {count} and {labelled}"
+            )
         return ImageSet(
             name=str(about["name"]),
             size=size,

@@ -40,7 +40,7 @@ def draw(rng: np.random.Generator, kind: str, x: Floats, y: Floats) -> tuple[Flo
     ground, (paint, inside) = (
         (_gravel(rng, x, y), _leaf(rng, x, y)) if kind == "leaves" else (_bark(rng, x, y), _beetle(rng, x, y))
     )
-    # a shadow to one side, as things that lie on a ground have it
+    # a shadow to one side, as objects on a ground have it
     angle, far = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.06)
     shift = [round(far * len(x) / 2 * f(angle)) for f in (math.sin, math.cos)]
     shadow = np.roll(inside, shift, (0, 1)) & ~inside

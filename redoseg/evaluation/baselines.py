@@ -85,7 +85,7 @@ def watershed(image: ImageArray, centre: float = 0.15, edge: float = 0.016) -> M
     band = max(2, round(min(height, width) * edge))
     markers[:band] = markers[-band:] = 1
     markers[:, :band] = markers[:, -band:] = 1
-    # OpenCV reads colours as BGR; watershed only compares neighbours, so the order is no matter.
+    # OpenCV reads colours as BGR; watershed only compares neighbours, so the order does not matter.
     cv2.watershed(np.ascontiguousarray(image), markers)
     found: Mask = markers == 2
     return found

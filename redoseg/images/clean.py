@@ -16,7 +16,7 @@ from redoseg.errors import DataError
 
 SMALLEST_PART = 0.1  # of the largest part; to keep that alone would cut a car in two behind a post
 LARGEST_HOLE = 0.01  # of the object
-_MOST_RUNS = 2**22  # a mask with more is noise, and stays as it is
+_MOST_RUNS = 2**22  # a mask with more is noise, and stays unchanged
 _AT_A_TIME = 2**20  # pixels
 
 Bools = NDArray[np.bool_]

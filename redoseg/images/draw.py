@@ -110,7 +110,7 @@ def _squared(image: Image.Image, mask: NDArray[np.bool_], side: int) -> tuple[Im
     short = min(width, height)
     box = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
     small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
-    # Bilinear on grey and cut anew: a small mask gets a smooth edge rather than stairs.
+    # Bilinear on grey and cut again: a small mask gets a smooth edge rather than stairs.
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BICUBIC, box=box)
     return small, np.asarray(grey, np.float32) / np.float32(255)
 

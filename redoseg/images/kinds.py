@@ -23,7 +23,7 @@ FILM_SUFFIXES = (
     ".ogv",
 )  # fmt: skip
 
-# Pictures that are not read: whoever has some should hear of it.
+# Pictures that are not read: a person who has some should know.
 _RAW_SUFFIXES = (
     ".dng", ".raw", ".arw", ".srf", ".sr2", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".orf", ".raf", ".rw2", ".rwl",
     ".pef", ".ptx", ".srw", ".x3f", ".3fr", ".fff", ".iiq", ".mrw", ".dcr", ".kdc", ".k25", ".erf", ".mef", ".mos",

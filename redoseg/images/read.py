@@ -373,7 +373,7 @@ def _orientation(image: Image.Image) -> int:
         if len(image.info.get("exif", b"")) > MAX_EXIF:
             raise ValueError("too long")
         return int(image.getexif().get(0x0112, 1))
-    except Exception:  # broken EXIF: the pixels are good all the same
+    except Exception:  # broken EXIF: the pixels are still good
         return 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from redoseg.inference.model_check import UnsafeModel, fields_of, text_of, varints_of, view_of
 
-BATCH = 8  # images at a time; larger ones do not fit a core's cache and are no quicker
+BATCH = 8  # images at a time; larger ones do not fit a core's cache, so they are not quicker
 MOST_BYTES = 2 * 2**30  # of all values for an image; most of them are freed before the last is made
 MOST_PRODUCTS = 10**12  # multiplications for an image: a minute or so on one core
 

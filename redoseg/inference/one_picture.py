@@ -286,7 +286,7 @@ class Work:
 
     def _reviewed(self, photo: Photo, mask: NDArray[np.bool_], confidence: float, job: Job, plan: Plan) -> Reviewed:
         out, drawn = self.places.out, ""
-        if "mask" in self.request.kinds and not self.request.parts:  # a part is no mask of its picture
+        if "mask" in self.request.kinds and not self.request.parts:  # a part is not a mask of its picture
             drawn = _path_from(out, self.places.own("mask", job.stem))
         return Reviewed(
             confidence,

@@ -95,7 +95,8 @@ class Request:
         self._check_look()
         if self.label and not set(self.kinds) & set(LABELS):
             raise RedosegError(
-                f"a label cannot be combined with kind {self.kinds[0]}; remove the label, or choose kind coco"
+                f"--label is for {', '.join(LABELS)}, but the kind is {', '.join(self.kinds)}; add --as coco, or "
+                "remove it"
             )
         if self.polygons and "coco" not in self.kinds:
             raise RedosegError(

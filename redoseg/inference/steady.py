@@ -25,7 +25,7 @@ MOST_STEADY = 15
 SIDE = 256  # longer side at which masks are compared [pixels]
 _ALIKE = 0.5  # difference of two frames at which one hardly counts for the other [standard deviations of brightness]
 _FINE, _WHOLE = 0.25, 0.9  # correlations of two frames, of details and of all, below which there is a cut between them
-_BLUR = 8  # what is coarser is no detail [pixels of the network]
+_BLUR = 8  # what is coarser is not detail [pixels of the network]
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")

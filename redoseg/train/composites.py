@@ -37,7 +37,7 @@ def on_other_grounds(
         else:
             other = (i + rng.integers(1, count)) % count if count > 1 else i
             ground = own_ground(colours[other], objects[other])
-        alpha = box_mean(objects[i].astype(np.float32), 1)  # a seam that is no sharper than edges in photographs
+        alpha = box_mean(objects[i].astype(np.float32), 1)  # a seam that is as soft as edges in photographs
         changed[i] = on_ground(colours[i], alpha, ground).round().clip(0, 255)
     return torch.from_numpy(changed).to(images.device)
 

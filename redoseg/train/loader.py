@@ -116,7 +116,7 @@ class BatchLoader:
 
     def __init__(self, bank: ImageStore, config: Config) -> None:
         self.bank, self.config = bank, config
-        self._reader = ThreadPoolExecutor(1, "feed")  # one: reads in order, and the draws are no other thread's
+        self._reader = ThreadPoolExecutor(1, "feed")  # one: reads in order, and no other thread draws
         self._stream = torch.cuda.Stream(bank.device) if bank.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._coming: deque[Future[tuple[StepDraws, Tensor]]] = deque()
         self._waited = 0.0

@@ -218,6 +218,6 @@ class MovingAverage:
         mine: list[Tensor] = [p for name in source for p in self.nets[name].parameters()]
         theirs: list[Tensor] = [p for net in source.values() for p in net.parameters()]
         torch._foreach_lerp_(mine, theirs, weight)
-        for name, net in source.items():  # statistics and spectral vectors are taken as they are
+        for name, net in source.items():  # statistics and spectral vectors are copied, not averaged
             for ours, new in zip(self.nets[name].buffers(), net.buffers(), strict=True):
                 ours.copy_(new)

@@ -69,7 +69,7 @@ def take_over(extractor: MaskExtractor | UNet, learnt: str) -> None:
         region = found
     else:
         region = _take_over_graph(extractor, learnt)
-    if region == 1:  # of two regions the head gives the first one's logit, and the other is the rest
+    if region == 1:  # of two regions the head gives the logit of the first; the other is the rest
         for values in extractor.head.parameters():
             values.data.neg_()
 

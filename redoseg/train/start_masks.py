@@ -22,7 +22,7 @@ from redoseg.images.grabcut import constant_mask
 from redoseg.images.masks import read_mask
 from redoseg.images.read import OBJECT
 
-FEWEST = 10  # pictures from which a ground is told from what lies on it
+FEWEST = 10  # pictures that suffice to find the ground beneath the objects
 LEAST_EXPLAINED = 0.85  # by the ground; trays have 0.99, sets of photographs of one kind 0.56 to 0.72
 
 

@@ -174,7 +174,7 @@ class Api:
             async with asyncio.timeout(_PATIENCE):
                 await self.app(scope | {_FILES: files}, receive, noted)
         except TimeoutError:
-            if started:  # whoever reads so slowly gets no more
+            if started:  # a client that reads so slowly gets no more
                 raise
             why = f"The request took more than {_PATIENCE // 60} minutes. Send a smaller photograph, or one at a time."
             await _problem(408, why)(scope, receive, send)

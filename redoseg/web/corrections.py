@@ -24,7 +24,7 @@ from redoseg.web.cuts import seen_name
 PAINT = {OBJECT: "#28dc78", UNLABELLED: "#ff9900"}
 """What the colours of a brush mean; without paint it is the ground."""
 OPACITY = 0.5  # of paint, so that the photograph is seen below
-_LEAST = 48  # of 255: what is less opaque is no paint
+_LEAST = 48  # of 255: what is less opaque is not paint
 _MOST = 2**30  # bytes of pictures and masks in a folder
 
 Bytes = NDArray[np.uint8]

@@ -143,7 +143,7 @@ class Guard:
             if not started:
                 await refuse(413, str(error))
         except Exception as error:  # gradio's, over a request that no browser sends
-            if started:  # such as events for a page that is not known; whoever waits for them hears that it is over
+            if started:  # such as events for a page that is not known; a client that waits for them sees the end
                 with contextlib.suppress(Exception):
                     await send({"type": "http.response.body", "body": b""})
                 return

@@ -630,7 +630,7 @@ def test_segment_writes_coco_crops_and_reviews(call: Call, photos: Path, trained
     assert said.startswith("crop cannot be combined with kind coco")
 
 
-def test_segment_goes_on_past_a_broken_picture(call: Call, photos: Path, trained: Any) -> None:
+def test_segment_continues_after_a_broken_picture(call: Call, photos: Path, trained: Any) -> None:
     shutil.copytree(photos / "images", "pics/sub")
     Path("pics/broken.jpg").write_bytes(b"no picture")
     Image.new("RGB", (37, 21), (200, 30, 30)).save("pics/odd.png")
@@ -653,7 +653,7 @@ def test_segment_goes_on_past_a_broken_picture(call: Call, photos: Path, trained
     assert content(Path("out")) == masks
 
 
-def test_train_goes_on_past_a_broken_picture(call: Call, photos: Path) -> None:
+def test_train_continues_after_a_broken_picture(call: Call, photos: Path) -> None:
     shutil.copytree(photos / "images", "pics")
     Path("pics/broken.png").write_bytes(b"no picture")
     said = call("train", "shapes", *TINY, "--watch.collapse-share=0", "--data", "pics", "--out", "run")
@@ -757,7 +757,7 @@ def test_prepare_with_download_takes_what_is_there(call: Call) -> None:
     assert one_line(said).startswith("1 source folders are given, but lfw+flowers17 needs 2; give one for each part")
 
 
-def test_prepare_stopped_by_hand_goes_on(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_stopped_by_hand_continues(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "COMMIT_ITEMS", 5)
     shutil.copytree(photos, "pics")
     add, added = writing._Writer.add, []
@@ -962,7 +962,7 @@ def test_bench_scaling(call: Call) -> None:
     assert set(result["processes"]["pictures_per_second"]) == {"1", "2"}
 
 
-def test_scaling_is_also_told_in_words(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scaling_is_also_printed_in_words(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     from redoseg.bench import scaling
 
     part = {

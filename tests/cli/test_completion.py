@@ -90,7 +90,7 @@ def test_fish(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_zsh(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With what only an interactive zsh has put in its place: it prints all words that it is told."""
+    """With what only an interactive zsh has put in its place: it prints all words that it is given."""
     (tmp_path / "script").write_text(printed("zsh", capsys))
     stubs = (
         "compdef() { : }; compadd() { shift; print -rl -- $@ }; _files() { print -rl -- * }\n"
@@ -115,7 +115,7 @@ def test_every_verb_setting_and_choice_is_in_the_script(shell: str, capsys: pyte
                 assert choice in text
 
 
-def test_a_new_verb_and_setting_is_completed_without_being_told() -> None:
+def test_a_new_verb_and_setting_is_completed_by_itself() -> None:
     text = script("bash", {"measure": Data}, {})
     assert "words='measure --help --version'" in text
     assert "measure) options='--help --sheet'" in text

@@ -1,4 +1,4 @@
-"""`redoseg doctor`: what it tells, what it keeps to itself, and that it never fails."""
+"""`redoseg doctor`: what it prints, what it keeps to itself, and that it never fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redoseg.cli import doctor, main
 from redoseg.errors import ModelError
 
 
-def test_it_tells_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run_command(["doctor"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"redoseg: {__version__}"
@@ -36,7 +36,7 @@ def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str])
     assert "CPUExecutionProvider" in found["onnxruntime"]["providers"]
 
 
-def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     version = metadata.version
 
     def without(package: str) -> str:
@@ -78,7 +78,7 @@ def test_an_installation_without_metadata(monkeypatch: pytest.MonkeyPatch) -> No
     assert doctor.examine()["packages"].startswith("not known: ")
 
 
-def test_it_tells_no_secrets_and_no_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_prints_no_secrets_and_no_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home = tmp_path / "jane.doe"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))

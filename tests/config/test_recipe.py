@@ -108,7 +108,7 @@ def test_a_recipes_file_is_the_same_as_its_name() -> None:
         assert load_recipe(str(folder / f"{name}.toml")) == load_recipe(name)
 
 
-def test_old_names_of_recipes_go_on_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_names_of_recipes_still_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     new = [name for name in recipe_names() if name.startswith("report/")]
     assert len(new) == 4

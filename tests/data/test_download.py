@@ -29,7 +29,7 @@ from redoseg.errors import DataError
 
 @dataclass(frozen=True)
 class Step:
-    """How the server treats one request; as it is, properly."""
+    """How the server treats one request; by default, properly."""
 
     status: int = 0
     """Answer with nothing but this status."""
@@ -333,7 +333,7 @@ def test_an_answer_that_never_begins_is_tried_again(site: Site, publish: Publish
     assert len(site.asked) == 2
 
 
-def test_nothing_new_again_and_again_is_given_up_and_can_go_on(site: Site, publish: Publish, tmp_path: Path) -> None:
+def test_nothing_new_again_and_again_is_given_up_and_can_continue(site: Site, publish: Publish, tmp_path: Path) -> None:
     archive = publish("102flowers.tgz", ARCHIVE)
     site.steps = [Step(upto=100_000), *[Step(upto=0)] * TRIES]
     said = refused(tmp_path)
@@ -358,7 +358,7 @@ def test_pauses_grow(site: Site, publish: Publish, tmp_path: Path, monkeypatch: 
     assert pauses == [0.5, 1.0, 2.0, 0.5]
 
 
-def test_a_server_without_ranges_starts_anew(site: Site, publish: Publish, tmp_path: Path) -> None:
+def test_a_server_without_ranges_starts_again(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("102flowers.tgz", ARCHIVE)
     site.steps = [Step(upto=50_000), Step(ranges=False)]
     seen: list[int] = []
@@ -376,7 +376,7 @@ def test_a_server_without_ranges_that_always_cuts_is_given_up(site: Site, publis
 
 
 @pytest.mark.parametrize("version", [("", ""), ("ETag", 'W/"1"')], ids=["none", "weak"])
-def test_a_file_without_a_version_is_fetched_anew(
+def test_a_file_without_a_version_is_fetched_again(
     site: Site, publish: Publish, tmp_path: Path, version: tuple[str, str]
 ) -> None:
     publish("102flowers.tgz", ARCHIVE)
@@ -397,7 +397,7 @@ def test_a_date_is_a_version(site: Site, publish: Publish, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("tag", [None, b"", b"\xff\x00\n", b'"a"\r\nHost: elsewhere'])
-def test_a_part_whose_version_is_lost_is_fetched_anew(
+def test_a_part_whose_version_is_lost_is_fetched_again(
     site: Site, publish: Publish, tmp_path: Path, tag: bytes | None
 ) -> None:
     publish("102flowers.tgz", ARCHIVE)
@@ -450,7 +450,7 @@ def test_a_part_that_is_whole_needs_only_the_check(site: Site, publish: Publish,
     assert files(tmp_path) == WHOLE
 
 
-def test_a_part_that_is_too_long_is_fetched_anew(site: Site, publish: Publish, tmp_path: Path) -> None:
+def test_a_part_that_is_too_long_is_fetched_again(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("102flowers.tgz", ARCHIVE)
     (tmp_path / "102flowers.tgz.part").write_bytes(ARCHIVE + b"more")
     (tmp_path / "102flowers.tgz.part.tag").write_text('"1"')
@@ -499,7 +499,7 @@ def another_process(site: Site, folder: Path) -> Iterator[subprocess.Popen[bytes
         process.wait()
 
 
-def test_a_killed_download_goes_on(site: Site, publish: Publish, tmp_path: Path) -> None:
+def test_a_killed_download_continues(site: Site, publish: Publish, tmp_path: Path) -> None:
     publish("102flowers.tgz", ARCHIVE)
     site.steps = [Step(slow=0.2)]
     with another_process(site, tmp_path) as process:
@@ -527,7 +527,7 @@ def test_a_second_process_is_kept_out(site: Site, publish: Publish, tmp_path: Pa
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_a_file_that_is_not_to_be_had_is_said_at_once(
+def test_a_file_that_is_not_available_is_reported_at_once(
     site: Site, publish: Publish, tmp_path: Path, status: int
 ) -> None:
     archive = publish("102flowers.tgz", ARCHIVE)

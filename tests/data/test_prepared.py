@@ -191,10 +191,13 @@ def test_a_damaged_set_is_refused(labelled: Path, tmp_path: Path) -> None:
     assert "is a damaged prepared set" in opened("images.npy", b"")
     assert "is a damaged prepared set" in opened("dataset.json", b"{}")
     assert "is a damaged prepared set" in opened("dataset.json", b"[1")
-    assert "lists 9 pictures, dataset.json 10" in opened(
-        "items.csv", b"\n".join((good / "items.csv").read_bytes().split(b"\n")[:-2]) + b"\n"
-    )
     about = json.loads((good / "dataset.json").read_text())
+    labelled_there, items = about["labelled"], (good / "items.csv").read_bytes()
+    assert f"lists 9 pictures and {labelled_there - 1} masks, but dataset.json 10 and {labelled_there}" in opened(
+        "items.csv", b"\n".join(items.split(b"\n")[:-2]) + b"\n"
+    )
+    other = json.dumps(about | {"labelled": labelled_there - 1}).encode()
+    assert f"lists 10 pictures and {labelled_there} masks, but dataset.json 10 and" in opened("dataset.json", other)
     assert "has format 9, but must have 1" in opened("dataset.json", json.dumps(about | {"format": 9}).encode())
     assert "has uint8" in opened("dataset.json", json.dumps(about | {"size": 8}).encode())
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
@@ -322,7 +325,7 @@ def test_contact_sheet(labelled: Path) -> None:
     assert sheet.size == (6 * 148 + 4, 2 * 148 + 4)
 
 
-def test_nearest_takes_pixels_as_they_are(tmp_path: Path) -> None:
+def test_nearest_takes_pixels_unchanged(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     rng = np.random.default_rng(0)
     for i in range(8):

@@ -135,7 +135,7 @@ def test_difficulty(level: str, size: int) -> None:
         ({"start": -1}, "none may be negative"),
     ],
 )
-def test_mistakes_are_told(arguments: dict[str, object], text: str) -> None:
+def test_mistakes_are_reported(arguments: dict[str, object], text: str) -> None:
     everything: dict[str, object] = {"level": "shapes", "count": 1, "size": 32, **arguments}
     with pytest.raises(DataError, match=text):
         generate(**everything)  # type: ignore[arg-type]

@@ -271,7 +271,7 @@ def test_a_draw_does_not_depend_on_the_order() -> None:
 def test_pictures_keep_their_split_when_others_come() -> None:
     before, after = drawn(birds(6000)), drawn(birds(6600))
     moved = sum(after[name] != split for name, split in before.items())
-    # A draw anew would move about one in four.
+    # A new draw would move about one in four.
     assert moved < 0.02 * len(before)
 
 

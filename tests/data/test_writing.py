@@ -124,7 +124,7 @@ print(prepare("folder", {str(source)!r}, {str(out)!r}, 24, workers=2).found)
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on(
+def test_killed_at_any_moment_it_continues(
     times: int, start: Start, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -208,7 +208,7 @@ def test_a_power_cut_costs_work_but_no_bytes(
 
 
 @pytest.mark.usefixtures("commit_often")
-def test_other_pictures_or_settings_start_anew(source: Path, tmp_path: Path) -> None:
+def test_other_pictures_or_settings_start_again(source: Path, tmp_path: Path) -> None:
     changing = tmp_path / "changing"
     shutil.copytree(source, changing)
     out = tmp_path / "out"

@@ -93,7 +93,7 @@ def test_kmeans_takes_the_cluster_off_the_border() -> None:
     assert iou(baselines.kmeans(255 - picture), truth) > 0.95
 
 
-def test_otsu_takes_the_channel_that_tells_most() -> None:
+def test_otsu_takes_the_channel_that_separates_best() -> None:
     # the object differs in hue alone, and red has a strong pattern that has nothing to do with it
     truth = np.zeros((64, 64), bool)
     truth[20:44, 16:40] = True
@@ -379,7 +379,7 @@ def test_a_set_without_labels_has_no_floor() -> None:
         baselines.mean_mask(np.full((2, 8, 8), -1, np.int8))
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     images, labels = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.int8)
     with pytest.raises(RedosegError, match=r"'snakes' does not exist. Choose one of kmeans, watershed"):
         baselines.beside(images, labels, methods=("snakes",))
@@ -388,7 +388,7 @@ def test_mistakes_are_told() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in baselines.METHODS if name not in FLOORS])
-def test_without_opencv_the_cure_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opencv_the_line_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(module: str, *args: Any, **kwargs: Any) -> Any:

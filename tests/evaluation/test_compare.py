@@ -1,4 +1,4 @@
-"""The comparison: its figures, that it goes on where it stopped, and that what fails is told."""
+"""The comparison: its figures, that it continues where it stopped, and that what fails is reported."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_the_command_names_every_method() -> None:
     assert signature(compare).parameters["methods"].default == tuple(baselines.METHODS)
 
 
-# ------------------------------------------------------------------------------------------- going on, keeping
+# ------------------------------------------------------------------------------------------- continuing, keeping
 
 
 def test_a_second_run_computes_nothing(photos: Path, trained: Any, calls: list[str]) -> None:
@@ -210,14 +210,14 @@ def test_masks_from_before_grabcut_had_a_choice_of_starts_are_still_used(photos:
     assert calls.count("grabcut") == 1 + 12
 
 
-def test_a_raised_version_makes_masks_anew(photos: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_raised_version_makes_masks_again(photos: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     compare(str(photos), methods=("square",), size=32)
     monkeypatch.setattr(baselines, "VERSION", baselines.VERSION + 1)
     compare(str(photos), methods=("square",), size=32)
     assert len(calls) == 2 * 12
 
 
-def test_a_damaged_mask_is_made_anew(photos: Path, calls: list[str], cache: Path) -> None:
+def test_a_damaged_mask_is_made_again(photos: Path, calls: list[str], cache: Path) -> None:
     first = compare(str(photos), methods=("otsu",), size=32)
     files = kept(cache)
     assert {path.stat().st_size for path in files} == {32 * 32 // 8}
@@ -227,7 +227,7 @@ def test_a_damaged_mask_is_made_anew(photos: Path, calls: list[str], cache: Path
     assert len(calls) == 14
 
 
-def test_a_stopped_comparison_goes_on(photos: Path, calls: list[str], cache: Path) -> None:
+def test_a_stopped_comparison_continues(photos: Path, calls: list[str], cache: Path) -> None:
     def stop(done: int, total: int, row: str) -> None:
         assert (total, row) == (24, "otsu" if done <= 12 else "square")
         if done == 5:
@@ -269,7 +269,7 @@ def test_a_kill_leaves_no_half_mask(start: Callable[..., subprocess.Popen[str]],
     assert figures(result) == figures(compare(str(photos), methods=("otsu",), size=32, fresh=True))
 
 
-# ------------------------------------------------------------------------------------------- what fails is told
+# ------------------------------------------------------------------------------------------- what fails is reported
 
 
 @pytest.fixture
@@ -365,7 +365,7 @@ def test_mistakes_are_one_line(
     assert kept(cache) == []
 
 
-def test_without_opencv_the_cure_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opencv_the_line_says_what_to_install(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(RedosegError, match=r'pip install "redoseg\[grabcut\]"'):
         compare(str(photos), methods=("everything",), size=32)

@@ -77,7 +77,7 @@ def test_guided_is_the_guided_filter() -> None:
 
 @pytest.mark.every(4)
 @pytest.mark.parametrize("size", [(640, 640), (400, 640), (256, 256), (90, 60)])
-def test_a_mask_that_is_cut_anew_finds_the_object_by_its_colours(size: tuple[int, int]) -> None:
+def test_a_mask_that_is_cut_again_finds_the_object_by_its_colours(size: tuple[int, int]) -> None:
     truth = np.asarray(Image.fromarray(disc(640)).resize(size))
     picture = photograph(truth)
     mask, reduced = seen_by_a_network(picture, truth, 64)
@@ -121,7 +121,7 @@ def test_noise_of_single_pixels_does_not_show() -> None:
     assert ((edges.guided_upsample(mask, reduced, noisy) > 0.5) != truth).mean() < 0.004
 
 
-def test_what_says_nothing_stays_as_it_is() -> None:
+def test_what_says_nothing_stays_unchanged() -> None:
     flat = Image.new("RGB", (200, 100), (90, 120, 30))
     reduced = np.asarray(flat.resize((32, 32)))
     for value in (0.0, 0.25, 1.0):

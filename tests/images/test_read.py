@@ -18,7 +18,7 @@ from redoseg.images.read import list_images, read_image, read_photo
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:
-    """Red left, blue right: which way is up can be told."""
+    """Red left, blue right: which way is up can be seen."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[:, : width // 2, 0] = 200
     pixels[:, width // 2 :, 2] = 200

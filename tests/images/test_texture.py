@@ -1,4 +1,4 @@
-"""The sliced Wasserstein distance of patches tells textures apart, and sees only what lies in the masks."""
+"""The sliced Wasserstein distance of patches separates textures, and sees only what lies in the masks."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_several_kinds_each_have_a_folder(segmenter: Segmenter, photos: Path, tm
         ("--as mask --as soft -o x.png", "is the name of one file, but --as asks for mask, soft; choose a folder"),
         ("--as mask --as soft -o -", "-o - takes one result, but --as asks for mask, soft; choose one of them"),
         ("--as yolo -o x.json", "the result is a .txt file; choose a name that ends in .txt"),
-        ("--as mask --label lamp", "a label cannot be combined with kind mask"),
+        ("--as mask --label lamp", "--label is for coco, yolo, labelme, labelstudio, but the kind is mask"),
         ("--as jolo", "--as is 'jolo', but must be one of mask, soft, cutout, overlay, coco, yolo"),
     ],
 )

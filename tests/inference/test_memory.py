@@ -66,7 +66,7 @@ def deep(pixels: int) -> Image.Image:
 
 
 def turned(pixels: int) -> Image.Image:
-    return square(pixels)  # and its EXIF data say so
+    return square(pixels)  # by its EXIF data
 
 
 def saved(make: Callable[[int], Image.Image], pixels: int, folder: Path, count: int = 1) -> Path:

@@ -114,7 +114,7 @@ def test_a_folder_mirrors_sub_folders_and_no_two_results_collide(
     assert tree(tmp_path / "more") == ["a.jpg.png", "a.jpg.png.png", "a.png.png", "b.png", "sub/a.png"]
 
 
-def test_a_folder_goes_on_past_what_fails(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_continues_after_what_fails(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     (photos / "bad.jpg").write_text("x")
     out = tmp_path / "out"
     out.mkdir()
@@ -275,7 +275,7 @@ def test_a_folder_does_not_go_into_a_files_name(segmenter: Segmenter, photos: Pa
         RedosegError, match=r"one\.png is the name of a file, but the results of a folder need a folder"
     ):
         segment_paths(segmenter, photos, tmp_path / "one.png")
-    with pytest.raises(RedosegError, match="a label cannot be combined with kind mask"):
+    with pytest.raises(RedosegError, match=r"--label is for coco, .*but the kind is mask"):
         segment_paths(segmenter, photos, tmp_path / "out", label="lamp")
 
 

@@ -112,7 +112,7 @@ def test_same_drawings_as_pytorch(settings: dict[str, Any], half: bool, tiny: Ti
             assert np.abs(ours - theirs).max() < 1e-4 * max(1, np.abs(theirs).max())
 
 
-def test_networks_in_training_are_left_as_they_were(tiny: Tiny, tmp_path: Path) -> None:
+def test_networks_in_training_stay_unchanged(tiny: Tiny, tmp_path: Path) -> None:
     """Reading a weight with spectral norm while training moves its vectors on: not by exporting."""
     config = tiny({"nets.norm": "batch"})
     torch.manual_seed(0)

@@ -77,7 +77,7 @@ def test_the_file_is_plain_onnx(tiny: Tiny, tmp_path: Path) -> None:
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes == {"picture": ["batch", 3, 16, 16], "masks": ["batch", 2, 16, 16]}
-    # two exports are the same bytes, and the extractor is as it was
+    # two exports are the same bytes, and the extractor is unchanged
     export_extractor(extractor, config, tmp_path / "again.onnx", name="some", object_region=0)
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "mask.onnx").read_bytes()
     assert all(torch.equal(value, before[name]) for name, value in extractor.state_dict().items())

@@ -130,7 +130,7 @@ def test_what_nobody_said_is_not_made_up(trained: Any, tmp_path: Path) -> None:
     assert "Of the weights: ask me | first." in card(tmp_path / "text")
 
 
-def test_where_pictures_lie_on_a_disk_is_not_told(exported: Path, trained: Any) -> None:
+def test_where_pictures_lie_on_a_disk_is_not_shown(exported: Path, trained: Any) -> None:
     place = trained.config.data.evaluate_on
     assert place.startswith("/")
     for name in FILES:
@@ -142,8 +142,8 @@ def test_where_pictures_lie_on_a_disk_is_not_told(exported: Path, trained: Any) 
     assert values["trained_on"] == {"name": "shapes", "pictures": 24, "size": 32}
 
 
-def test_scores_of_other_weights_are_left_out(trained: Any, tmp_path: Path) -> None:
-    """The run went on after its figures were written: another step, or another attempt."""
+def test_scores_of_other_weights_are_not_shown(trained: Any, tmp_path: Path) -> None:
+    """The run continued after its figures were written: another step, or another attempt."""
     run_folder = tmp_path / "run"
     shutil.copytree(trained.folder, run_folder)
     outcome = json.loads((run_folder / "outcome.json").read_text())
@@ -187,7 +187,7 @@ def test_a_run_that_was_killed_can_be_exported(trained: Any, tmp_path: Path) -> 
     for name in ("state.safetensors", "config.json"):
         shutil.copy(trained.folder / name, tmp_path / "run")
     export_run(tmp_path / "run", tmp_path / "model")
-    assert Segmenter(tmp_path / "model").object_region == trained.outcome["object_region"]  # chosen anew, not guessed
+    assert Segmenter(tmp_path / "model").object_region == trained.outcome["object_region"]  # chosen again, not guessed
     assert len(RedrawModel(tmp_path / "model").redraw(np.zeros((20, 20, 3), np.uint8), 2)) == 2
 
 

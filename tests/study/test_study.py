@@ -1,4 +1,4 @@
-"""Tables of many runs: what a study file may say, runs that stop and go on, and what the table says of them."""
+"""Tables of many runs: what a study file may say, runs that stop and continue, and what the table says of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def smoke(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_study_runs_stops_and_goes_on(smoke: Path, tmp_path: Path) -> None:
+def test_a_study_runs_stops_and_continues(smoke: Path, tmp_path: Path) -> None:
     study, out = load_study(str(smoke)), tmp_path / "out"
     seen: list[str] = []
 
@@ -125,7 +125,7 @@ def test_one_study_at_a_time_in_a_folder(smoke: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_study_leaves_no_process_and_goes_on_in_the_middle_of_a_run(
+def test_a_stopped_study_leaves_no_process_and_continues_in_the_middle_of_a_run(
     start: Callable[..., subprocess.Popen[str]], smoke: Path, tmp_path: Path
 ) -> None:
     long = SMOKE.replace("steps = 3", "steps = 100000\nwatch = { log_every = 1, checkpoint_every = 5 }")

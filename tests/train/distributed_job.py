@@ -27,7 +27,7 @@ STEPS = 2  # power iterations and moments have moved by then
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """`Tensor.float` that leaves float64 as it is: the networks end in float32 whatever they compute in."""
+    """`Tensor.float` that leaves float64 unchanged: the networks end in float32 whatever they compute in."""
     return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
 
 

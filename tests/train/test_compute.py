@@ -131,7 +131,7 @@ def trained(config: Config, said: list[str]) -> list[torch.Tensor]:
         (broken_backwards, "no backward pass"),
     ],
 )
-def test_training_goes_on_without_the_compiler(
+def test_training_continues_without_the_compiler(
     failing: Callable[..., Any], why: str, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny({"steps": 2})
@@ -156,7 +156,7 @@ def test_trying_a_compiler_changes_nothing_and_is_done_once(
 
 
 def test_what_the_players_are_given_keeps_its_kind(tiny: Callable[..., Config]) -> None:
-    """A pull that is gone must not become None, which compiled players would be made anew for."""
+    """A pull that is gone must not become None, for which compiled players would be compiled again."""
     state = TrainState.fresh(tiny({"objective.centre_weight": 5.0, "objective.centre_steps": 2}), CPU)
     assert [pull.item() for step in (1, 2, 9) if (pull := state.redrawer.centre_pull(step)) is not None] == [2.5, 0, 0]
     assert TrainState.fresh(tiny(), CPU).redrawer.centre_pull(1) is None

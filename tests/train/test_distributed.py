@@ -159,7 +159,7 @@ def test_the_parts_make_up_the_batch() -> None:
 def test_a_run_in_two_processes_is_that_run(
     start: Start, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It collapses and restarts like it, one process alone writes and prints, and one alone goes on with it."""
+    """It collapses and restarts like it, one process alone writes and prints, and one alone continues it."""
     settings = {
         "steps": 4,
         "watch.restarts": 1,
@@ -220,7 +220,7 @@ def test_other_verbs_are_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_once(start: Start, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_mistake_is_printed_once(start: Start, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for config, folder, expected in (
         (tiny(), "there", f"{tmp_path / 'there'} already exists; add --resume"),

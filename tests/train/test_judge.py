@@ -18,7 +18,7 @@ from redoseg.train.stage_data import open_training_images
 from redoseg.train.state import TrainState
 
 Tiny = Callable[..., Config]
-COLOURS = (-0.8, 0.8)  # of the regions, all three channels alike but for noise
+COLOURS = (-0.8, 0.8)  # of the regions, all three channels alike except for noise
 
 
 class OneColour(nn.Module):

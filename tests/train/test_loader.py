@@ -77,7 +77,7 @@ def test_how_large_a_set_may_be_to_be_resident(monkeypatch: pytest.MonkeyPatch) 
     assert loader.resident_limit(CPU) == loader.RESIDENT_MOST
 
 
-@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="told by Linux alone")
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="known on Linux alone")
 def test_the_hosts_memory() -> None:
     assert 2**26 < loader.free_memory() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -243,7 +243,7 @@ def test_read_ahead_gives_the_same_weights_also_resumed(go: Callable[..., Traine
 
 
 @pytest.mark.slow
-def test_read_ahead_starts_anew_as_resident_does(go: Callable[..., Trained], tiny: Tiny) -> None:
+def test_read_ahead_starts_again_as_resident_does(go: Callable[..., Trained], tiny: Tiny) -> None:
     config = tiny({"steps": 3, "watch.collapse_share": 0.5, "watch.collapse_every": 2, "watch.restarts": 1})
     weights, _ = go(config, 2**30)
     ahead, entries = go(config, 0)
@@ -255,7 +255,7 @@ def test_read_ahead_starts_anew_as_resident_does(go: Callable[..., Trained], tin
 
 
 @BOTH
-def test_an_error_of_reading_stops_the_training_as_it_is(
+def test_an_error_of_reading_stops_the_training_unchanged(
     most: int, mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", most)
@@ -307,7 +307,7 @@ def test_ctrl_c_while_waiting(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.
 
 
 class Clock:
-    """Time that passes when a test says so; says when it was read."""
+    """Time that passes when a test lets it; knows when it was read."""
 
     def __init__(self) -> None:
         self.now, self.read = 0.0, threading.Event()

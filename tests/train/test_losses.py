@@ -25,7 +25,7 @@ def a_batch(seed: int, b: int = 3, n: int = 3, side: int = 4) -> tuple[Tensor, T
 
 
 def redrawn_pixel(pictures: Tensor, parts: Tensor, masks: Tensor, i: int, k: int, y: int, x: int) -> list[float]:
-    """Picture i with region k drawn anew, at one pixel."""
+    """Picture i with region k drawn again, at one pixel."""
     keep = 1 - masks[i, k, y, x].item()
     return [parts[i, k, c, y, x].item() + keep * pictures[i, c, y, x].item() for c in range(3)]
 

@@ -73,7 +73,7 @@ def test_disagreement_of_masks_before_and_after() -> None:
     assert np.array_equal(refine.disagreement(1 - after, 1 - np.repeat(before[None], 4, 0))[:3], figures[:3])
 
 
-def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
+def test_of_masks_cut_again_those_that_changed_least_are_learnt_from(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(SECOND | {"refine.keep": 0.25, "refine.sharpen": "grabcut"})
@@ -81,12 +81,12 @@ def test_of_masks_cut_anew_those_that_changed_least_are_learnt_from(
     labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
     monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
 
-    def cut_anew(_: Any, __: Any, regions: np.ndarray, *___: Any) -> bool:
+    def cut_again(_: Any, __: Any, regions: np.ndarray, *___: Any) -> bool:
         regions[:] = np.roll(regions, 4, 1)
         regions[5:11] = disc(16, 4.5)  # nearly as before, though no smoother than the rest
         return True
 
-    monkeypatch.setattr(refine, "_cut_by_colour", cut_anew)
+    monkeypatch.setattr(refine, "_cut_by_colour", cut_again)
     assert refine.refine(
         TrainState.fresh(config, torch.device("cpu")), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False
     )
@@ -115,7 +115,7 @@ def test_the_range_of_zooms_is_a_setting(closest: float, furthest: float) -> Non
     assert shown.max().item() == pytest.approx(furthest, abs=0.02)
 
 
-def test_a_fresh_extractor_mends_what_is_wrong(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_extractor_repairs_what_is_wrong(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"data.size": 32, "data.pictures": 64}
     settings |= {"refine.rounds": 1, "refine.steps": 60, "refine.batch": 8, "refine.rate": 1e-2, "refine.keep": 0.5}
     config = tiny(settings)
@@ -510,7 +510,7 @@ def test_only_the_last_round_is_at_the_full_size(tiny: Tiny, monkeypatch: pytest
     assert asked_of == [16, 16]  # each round's masks are those of the network before, at the size that it learnt at
 
 
-def test_targets_cut_anew_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_cut_again_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """A teacher that is off by a quarter of the object: what is learnt from follows the picture."""
     cpu = torch.device("cpu")
     targets: dict[str, torch.Tensor] = {}
@@ -548,7 +548,7 @@ def test_without_opencv_no_step_is_trained(
     go(tiny(BOTH | {"refine.sharpen": "grabcut"}), tmp_path / "run")  # without a second stage it is not needed
 
 
-def test_more_regions_than_two_are_not_cut_anew(tiny: Tiny) -> None:
+def test_more_regions_than_two_are_not_cut_again(tiny: Tiny) -> None:
     with pytest.raises(
         ConfigError, match=r"refine.sharpen grabcut needs two regions, but nets.regions is 3; set nets.regions to 2"
     ):

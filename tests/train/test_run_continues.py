@@ -89,7 +89,7 @@ def begin(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def where(kind: str, folder: Path | str) -> list[str]:
-    """The option that says where this kind of thing lies now."""
+    """The option that says where these files are now."""
     option = {"labelled ones that are watched": "--data.evaluate-on", "masks to start from": "--refine.start"}
     return [option.get(kind, "--data"), str(folder)]
 

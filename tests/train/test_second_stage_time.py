@@ -81,7 +81,7 @@ def test_steps_on_larger_pictures_take_longer(tiny: Tiny) -> None:
 
 
 def test_in_several_processes_nothing_is_expected(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second stage is then not timed beforehand, and what is left is known from its own speed."""
+    """The second stage is then not timed first, and what is left is known from its own speed."""
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     config = tiny(LONG | {"refine.rounds": 1})
     time = SecondStageTime(config, 50, forecast_second_stage(config, RunData.open(config, torch.device("cpu"))))

@@ -259,7 +259,7 @@ def test_resumed_after_a_kill_equals_straight(start: Start, quick: Quick, tiny: 
     assert step >= 2
     with (folder / "log.jsonl").open("a") as file:
         file.write('{"step": 1')  # a line that the kill cut short
-    # the run was to go on for longer; a straight one ends two steps after the checkpoint
+    # the run was meant to be longer; a straight one ends two steps after the checkpoint
     written = json.loads((folder / "config.json").read_text())
     written["config"]["steps"] = step + 2
     (folder / "config.json").write_text(json.dumps(written))
@@ -287,7 +287,7 @@ SPOILT = [pytest.param(tail, marks=pytest.mark.slow) for tail in (b"", b'{"step"
 def test_resumed_with_a_damaged_log(
     tail: bytes | None, two_and_three_steps: tuple[Path, Path], quick: Quick, tiny: Tiny, tmp_path: Path
 ) -> None:
-    """Emptied, or with a last line that a power cut spoilt: the log starts or goes on from there."""
+    """Emptied, or with a last line that a power cut spoilt: the log starts or continues from there."""
     (two, straight), folder = two_and_three_steps, tmp_path / "run"
     shutil.copytree(two, folder)
     whole = (folder / "log.jsonl").read_bytes()
@@ -421,7 +421,7 @@ def test_watched_pictures_without_masks(quick: Quick, tiny: Tiny, photos: Path, 
     assert labelled.keys() - plain.keys() == {"scores"}
     same = plain.keys() - {"said"}
     assert {k: plain[k] for k in same} == {k: labelled[k] for k in same}
-    assert plain["restarts"] == 1  # told from sizes alone
+    assert plain["restarts"] == 1  # known from sizes alone
     looked = [e for e in log_of(tmp_path / "without") if "object_region" in e]
     assert [e["step"] for e in looked] == [2, 2, 4]
     for entry in looked:
@@ -459,7 +459,7 @@ def test_when_collapse_is_looked_for() -> None:
     assert [step for step in range(1, 30) if health.looks_due(step, watch)] == [5, 10]
 
 
-def test_a_collapsed_run_starts_anew_once(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_collapsed_run_starts_again_once(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     settings = {
         "steps": 4,
         "watch.collapse_share": 0.5,  # any uneven division counts
@@ -484,7 +484,7 @@ def test_a_collapsed_run_starts_anew_once(quick: Quick, tiny: Tiny, tmp_path: Pa
     assert "% of the pictures, less than 50 %" in said[0]
     assert said[1].endswith("continuing")
     assert "collapsed: a region has all but vanished" in (tmp_path / "run" / "report.md").read_text()
-    # the seed that it says it starts anew with is the one it starts anew with
+    # the seed that it prints is the one that it starts again with
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))
     assert said[0].endswith(f"restarting with seed {state.seed}, restart 1")
 
@@ -502,7 +502,7 @@ def test_a_restarted_run_resumes_bit_for_bit(quick: Quick, tiny: Tiny, tmp_path:
     ]
 
 
-def test_without_restarts_nothing_starts_anew(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+def test_without_restarts_nothing_starts_again(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     outcome = quick(tiny({"steps": 2, "watch.collapse_share": 0.5, "watch.collapse_every": 1}), tmp_path / "run")
     assert outcome["restarts"] == 0
     assert outcome["step"] == 2
@@ -558,7 +558,7 @@ def test_absurd_rates_stop_the_run_with_weights_kept(quick: Quick, tiny: Tiny, t
     rates = {f"optim.{k}_rate": 1e30 for k in ("extractor", "generator", "encoder", "discriminator")}
     with pytest.raises(RunError, match="training has diverged"):
         quick(tiny(rates), tmp_path / "run")
-    # it breaks before the first checkpoint is due: the last good state is kept all the same
+    # it breaks before the first checkpoint is due: the last good state is still kept
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))
     assert all(p.isfinite().all() for p in state.redrawer.parameters())
 
@@ -625,7 +625,7 @@ def test_what_falls_back_is_said(quick: Quick, tiny: Tiny, tmp_path: Path, monke
     assert said.count("computing without torch.compile, which failed here: no compiler") == 1
 
 
-def test_a_run_goes_on_under_other_ways_to_compute(six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_continues_under_other_ways_to_compute(six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(six_steps, folder)
     resumed = quick(tiny({"steps": 7, "speed.fused_optimiser": False}), folder, resume=True)

@@ -67,7 +67,7 @@ def test_a_stop_is_named(unfinished: tuple[Path, dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("verb", ["segment", "export", "redraw"])
-def test_who_uses_its_masks_is_told_whose_they_are(
+def test_who_uses_its_masks_reads_whose_they_are(
     unfinished: tuple[Path, dict[str, Any]],
     trained: Trained,
     verb: str,

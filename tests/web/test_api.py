@@ -158,7 +158,7 @@ def test_what_is_no_photograph_is_refused(address: str, content: bytes, status: 
 def test_what_is_too_large_to_be_received_is_refused(address: str) -> None:
     answer = asked(address, "/segment", b"", Content_Length=str(10**9), Content_Type="image/png")
     assert (answer.status, answer.why) == (413, "The request has more than 2 MB. Send less at a time.")
-    pieces = iter([bytes(2**16)] * 40)  # 2.5 MB, of which nobody says so
+    pieces = iter([bytes(2**16)] * 40)  # 2.5 MB, whose length nobody gives
     answer = asked(address, "/segment", pieces, Content_Type="image/png")
     assert (answer.status, answer.why) == (413, "The request has more than 2 MB. Send less at a time.")
     body, _ = form(bytes(2**21 + 2**19))

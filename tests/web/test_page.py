@@ -1,4 +1,4 @@
-"""The page, in a real browser and over plain HTTP: what it shows, what it refuses, and that it goes on."""
+"""The page, in a real browser and over plain HTTP: what it shows, what it refuses, and that it continues."""
 
 import asyncio
 import contextlib
@@ -288,7 +288,7 @@ def test_what_is_no_photograph_is_refused_in_one_line(page: Page, name: str, con
     events = call(page, "segment", a_file(upload(page, name, content)), 0.5)
     assert "event: error" in events
     assert why in events
-    assert str(page.temporary) not in events, "the page tells no paths"
+    assert str(page.temporary) not in events, "the page shows no paths"
     assert "Traceback" not in events
 
 
@@ -815,7 +815,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def context(browser: Any) -> Any:
-    """Tabs share what they have fetched: the page's scripts are large."""
+    """Tabs share what was fetched: the page's scripts are large."""
     return browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
 
 
@@ -1006,7 +1006,7 @@ def test_an_example_is_tried_with_a_click(tab: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_used_is_told_on_the_page(tab: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_reported_on_the_page(tab: Any, tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(bomb())
     drop(tab, tmp_path / "bomb.png")
     tab.get_by_text("bomb.png: it has more than 2 million pixels").wait_for()

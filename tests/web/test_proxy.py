@@ -128,7 +128,7 @@ def test_what_is_no_host_is_one_line(given: str) -> None:
     ],
 )
 def test_a_link_elsewhere_may_lead_to_the_page(path: str, more: dict[str, str], passes: bool) -> None:
-    """As on JupyterHub, where it leads by way of the page of whoever knows the password."""
+    """As on JupyterHub, where it leads by way of the page of a person who knows the password."""
     asked = Asked(path, "/redoseg", sec_fetch_site="cross-site", **more)
     assert (asked.passed == "/") == passes
     assert asked.status == (0 if passes else 403)

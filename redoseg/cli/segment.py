@@ -93,6 +93,8 @@ def _say_done(command: Segment, report: SegmentReport, model: str) -> None:
     lost = sum(path not in of_films for path in (*(path for path, _ in report.failed), *report.differing))
     total = report.done + report.skipped + lost
     there = f"; {report.skipped:,} were there already" if report.skipped else ""
+    if report.skipped and not command.review:
+        there += ", whose confidence is not known now (--review shows it)"
     if not piped and (total or not report.films):
         say(f"{report.done} of {total} pictures segmented into {command.out}{there}")
     if report.differing:

@@ -19,6 +19,7 @@ from redoseg.images.kinds import IMAGE_SUFFIXES
 from redoseg.images.photo import Photo
 from redoseg.images.read import read_photo
 from redoseg.inference.animations import LARGEST, Film, check_film, film_of
+from redoseg.inference.doubt import DOUBTFUL, is_doubtful
 from redoseg.inference.redraw import STEPS, RedrawModel, What, around, at_most, between, check_count
 
 TILE = 256  # longer side of an image on the sheet [pixels]
@@ -77,6 +78,11 @@ def redraw_photo(
         theirs = read_photo(like)
         noted += [(printable(like), theirs.note)] if theirs.note else []
         other = theirs
+    confidence = model.segmenter.predict(at_most(decoded, TILE)).confidence
+    if is_doubtful(confidence):
+        noted.append(
+            (printable(photo), f"its mask looks doubtful (confidence {confidence:.2f}, below {DOUBTFUL:g}); check it")
+        )
     drawings = redrawings(model, decoded, count=count, seed=seed, what=what, like=other, film=film)
     files = [film_of(drawings, film)] if film else [*map(_png, drawings), _png(_sheet(model, decoded, other, drawings))]
     with alone(out):

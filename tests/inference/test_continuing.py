@@ -284,7 +284,8 @@ def test_the_command(segmenter: Segmenter, photos: Path, tmp_path: Path, capsys:
     capsys.readouterr()
     assert run_command([*command, "--threshold", "0.6", "--skip-existing"]) == 0
     assert capsys.readouterr().out.startswith(
-        f"1 of 6 pictures segmented into {tmp_path / 'out'}; 5 were there already\n"
+        f"1 of 6 pictures segmented into {tmp_path / 'out'}; 5 were there already, "
+        "whose confidence is not known now (--review shows it)\n"
     )
     assert run_command([*command, "--skip-existing"]) == 1
     said = capsys.readouterr().out.splitlines()

@@ -11,7 +11,9 @@ from typing import cast
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
+from redoseg.config.kinds import KINDS
 from redoseg.errors import DataError
 from redoseg.images.photo import Photo, SoftMask, to_photo
 from redoseg.images.read import read_photo
@@ -333,3 +335,56 @@ def test_a_thin_line_is_not_lost() -> None:
     alpha = np.asarray(drawn(Photo(Image.new("RGB", (20, 20))), SoftMask.of(soft), "cutout"))[..., 3]
     assert ((alpha > 0) == (soft > 0)).all()
     assert (alpha[:, 10] >= 127).all()
+
+
+SECRET = b"a private word"
+
+
+def told_in_a_jpeg(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+    """In each of the blocks that a camera or an editor writes, and behind the picture."""
+    image.save(folder / "x.jpg", exif=exif, xmp=b"<x>" + SECRET, comment=SECRET)
+    blocks = ((0xED, b"Photoshop 3.0\0" + SECRET), (0xE2, b"MPF\0" + SECRET), (0xE5, SECRET))
+    packed = b"".join(b"\xff" + bytes([m]) + struct.pack(">H", len(b) + 2) + b for m, b in blocks)
+    content = (folder / "x.jpg").read_bytes()
+    (folder / "x.jpg").write_bytes(content[:2] + packed + content[2:] + SECRET)
+    return folder / "x.jpg"
+
+
+def told_in_a_png(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+    text = PngInfo()
+    text.add_text("Comment", SECRET.decode())
+    text.add_itxt("XML:com.adobe.xmp", SECRET.decode())
+    image.save(folder / "x.png", pnginfo=text, exif=exif)
+    return folder / "x.png"
+
+
+def told_in_a_webp(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+    image.save(folder / "x.webp", exif=exif, xmp=b"<x>" + SECRET)
+    return folder / "x.webp"
+
+
+def told_in_a_tiff(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+    image.save(folder / "x.tif", exif=exif, description=SECRET.decode())
+    return folder / "x.tif"
+
+
+@pytest.mark.parametrize("kind", [told_in_a_jpeg, told_in_a_png, told_in_a_webp, told_in_a_tiff])
+def test_nothing_that_a_file_tells_is_taken_along(
+    kind: Callable[[Path, Image.Image, Image.Exif], Path], tmp_path: Path
+) -> None:
+    """Places, names, previews of the whole photograph."""
+    exif = Image.Exif()
+    exif[0x010E] = SECRET.decode()
+    exif.get_ifd(0x8825)[29] = SECRET.decode()  # beside the place
+    source = kind(tmp_path, Image.new("RGB", (SIDE, SIDE), COLOUR), exif)
+    assert SECRET in source.read_bytes()
+    for form in ("png", "jpg", "webp"):
+        kinds = list(KINDS) if form == "png" else ["overlay"]
+        segment_paths(cast(Segmenter, Sure()), [source], tmp_path / form, kind=kinds, picture_format=form, review=True)  # type: ignore[arg-type]
+        written = [path for path in (tmp_path / form).rglob("*") if path.is_file()]
+        assert len(written) > 2
+        for path in written:
+            assert SECRET not in path.read_bytes()
+            if path.suffix == ".png":
+                with Image.open(path) as found:
+                    assert SECRET.decode() not in str(found.info)

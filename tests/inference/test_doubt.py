@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,23 @@ def test_one_picture(picture: str, tmp_path: Path, capsys: pytest.CaptureFixture
     model = write_model(tmp_path / "bright.onnx")
     run_command(["segment", str(model), str(tmp_path / "x.png"), "-o", str(tmp_path / "o.png")])
     assert "1 of 1 masks look doubtful (confidence below 0.7); check it" in capsys.readouterr().out
+
+
+def test_what_was_there_already_is_not_called_sure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_model(tmp_path / "bright.onnx")
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (32, 32), (128, 128, 128)).save(tmp_path / "in" / "grey.png")
+    command = ["segment", str(model), str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--skip-existing"]
+    run_command(command)
+    capsys.readouterr()
+    run_command(command)
+    assert "1 were there already, whose confidence is not known now (--review shows it)" in capsys.readouterr().out
+    run_command([*command, "--review"])
+    assert "1 of 1 masks look doubtful" in capsys.readouterr().out
+
+
+def test_a_redrawing_of_a_doubtful_mask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.effect_noise((64, 64), 30).save(tmp_path / "x.png")
+    run_command(["redraw", "flowers", str(tmp_path / "x.png"), "-o", str(tmp_path / "out"), "--count", "1"])
+    said = capsys.readouterr().out
+    assert re.search(r"note: .*x.png.* its mask looks doubtful \(confidence 0\.\d+, below 0.7\); check it", said)

@@ -376,11 +376,14 @@ def test_nothing_that_a_file_tells_is_taken_along(
     exif = Image.Exif()
     exif[0x010E] = SECRET.decode()
     exif.get_ifd(0x8825)[29] = SECRET.decode()  # beside the place
-    source = kind(tmp_path, Image.new("RGB", (SIDE, SIDE), COLOUR), exif)
+    (tmp_path / "in").mkdir()
+    source = kind(tmp_path / "in", Image.new("RGB", (SIDE, SIDE), COLOUR), exif)
     assert SECRET in source.read_bytes()
     for form in ("png", "jpg", "webp"):
         kinds = list(KINDS) if form == "png" else ["overlay"]
-        segment_paths(cast(Segmenter, Sure()), [source], tmp_path / form, kind=kinds, picture_format=form, review=True)  # type: ignore[arg-type]
+        segment_paths(
+            cast(Segmenter, Sure()), [source.parent], tmp_path / form, kind=kinds, picture_format=form, review=True
+        )  # type: ignore[arg-type]
         written = [path for path in (tmp_path / form).rglob("*") if path.is_file()]
         assert len(written) > 2
         for path in written:

@@ -22,8 +22,9 @@ from redoseg.errors import RedosegError
 from redoseg.nets.unet import student_extractor
 from redoseg.run_folder import RunFolder
 from redoseg.train.checkpoint import restore
+from redoseg.train.doubt import disagreement, raggedness
 from redoseg.train.loader import ImageStore
-from redoseg.train.refine import disagreement, make_targets, raggedness
+from redoseg.train.refine import make_targets
 from redoseg.train.refined import load_refined
 from redoseg.train.state import TrainState
 

@@ -68,7 +68,7 @@ def game() -> None:
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 11), ylim=(0, 3.9))
     axes.axis("off")
 
-    def box(x: float, y: float, text: str, colour: str, width: float = 1.5, height: float = 0.7) -> None:
+    def box(x: float, y: float, text: str, colour: str, width: float = 1.5, *, height: float = 0.7) -> None:
         axes.add_patch(
             FancyBboxPatch((x - width / 2, y - height / 2), width, height, "round,pad=0.02", fc=colour, ec=INK, lw=0.8)
         )
@@ -86,7 +86,7 @@ def game() -> None:
     box(0.8, 2.1, "photograph", THING, 1.2)
     box(2.6, 2.1, "mask\nextractor", PLAYER, 1.4)
     box(4.85, 2.1, "region\ngenerator", PLAYER, 1.4)
-    box(4.85, 3.15, "random latent", THING, 1.3, 0.5)
+    box(4.85, 3.15, "random latent", THING, 1.3, height=0.5)
     box(7.0, 2.1, "put the drawing\ninto the photograph", THING, 1.5)
     box(9.75, 2.1, "discriminator", JUDGE)
     box(9.75, 0.7, "other photographs,\nunchanged", THING, 1.6)

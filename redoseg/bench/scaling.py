@@ -125,7 +125,16 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
             before = own_memory(os.getpid())
             stored = np.load(path, mmap_mode="r")
             none = ("",) * count
-            pictures = ImageSet("made", size, 2, stored, None, none, none, np.zeros(count, bool))
+            pictures = ImageSet(
+                name="made",
+                size=size,
+                regions=2,
+                pixels=stored,
+                masks=None,
+                names=none,
+                splits=none,
+                labelled=np.zeros(count, bool),
+            )
             one = replace(config, data=replace(config.data, size=size, resident=resident))
             started = time.perf_counter()
             bank = ImageStore(pictures, one, torch.device("cpu"))

@@ -35,6 +35,7 @@ def write_site(
     model: str | Path,
     out: str | Path,
     notes: Sequence[str] = (),
+    *,
     runtime: Path | None = None,
     on_bytes: OnBytes | None = None,
     space: str | None = None,
@@ -58,7 +59,7 @@ def write_site(
         networks = {"mask-model": find_model(model).content}
         if drawing:
             networks["redraw-model"] = find_model(model, REDRAW_FILE).content
-        page = page_of(about(segmenter, drawing), networks, find_runtime(runtime, on_bytes), notes)
+        page = page_of(about_model(segmenter, drawing), networks, find_runtime(runtime, on_bytes), notes)
         files = {PAGE: page, WORKER: _packaged(WORKER)}
         if space is not None:
             files[CARD] = space_card(segmenter.name, segmenter.size, space, list(notes))
@@ -67,7 +68,7 @@ def write_site(
         return sum((partial / name).stat().st_size for name in files)
 
 
-def about(segmenter: Segmenter, drawing: RedrawModel | None) -> dict[str, object]:
+def about_model(segmenter: Segmenter, drawing: RedrawModel | None) -> dict[str, object]:
     """What the scripts have to know of a model."""
     factor, offset = segmenter.value_range
     found: dict[str, object] = {

@@ -44,7 +44,7 @@ def _export_page(command: Export) -> int:
     notes = [f"{what}: {text}" for what, text in statements.items() if text]
     with progress("ONNX Runtime Web", in_bytes=True) as advance:
         space = command.licence if command.space else None
-        size = write_site(command.model, command.out, notes, command.runtime, advance, space)
+        size = write_site(command.model, command.out, notes, runtime=command.runtime, on_bytes=advance, space=space)
     say(f"page: {command.out / PAGE} ({size / 1e6:.2f} MB with the model); open it in a browser, or publish the folder")
     if command.space:
         say(f"to publish it: hf upload user/name {in_shell(command.out)} . --repo-type space")

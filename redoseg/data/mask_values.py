@@ -97,7 +97,14 @@ def _look(item: Item, notes: DecodingNotes | None) -> _Seen:
                 has_object, has_ground = bool((labels == OBJECT).any()), bool((labels == BACKGROUND).any())
             else:
                 has_object, has_ground = form != "empty", min(seen) < (DARK if form == "grey" else 1)
-        return _Seen(item, form, frozenset(seen), numbers.palette, has_object, has_ground)
+        return _Seen(
+            item=item,
+            form=form,
+            values=frozenset(seen),
+            palette=numbers.palette,
+            has_object=has_object,
+            has_ground=has_ground,
+        )
     except DataError:  # listed when it is read
         return _Seen(item, None)
 

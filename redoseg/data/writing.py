@@ -138,7 +138,14 @@ def write_prepared(
                 "bad": [list(pair) for pair in problems],
             }
             writer.finish(out, items, source, about)
-            return Prepared(out, writer.pictures, writer.labelled, tuple(problems), notes, found)
+            return Prepared(
+                out=out,
+                pictures=writer.pictures,
+                labelled=writer.labelled,
+                bad=tuple(problems),
+                notes=notes,
+                found=found,
+            )
     except OSError as error:
         kept = writer is not None and writer.items > 0
         raise DataError(
@@ -225,7 +232,14 @@ def _already(out: Path, plan: str) -> Prepared:
     with contextlib.suppress(DataError, OSError, ValueError, AttributeError, RecursionError):
         there = open_prepared(out)
         if json.loads((out / "dataset.json").read_text("utf-8")).get("plan") == plan:
-            return Prepared(out, len(there), int(there.labelled.sum()), there.bad, there.notes, len(there))
+            return Prepared(
+                out=out,
+                pictures=len(there),
+                labelled=int(there.labelled.sum()),
+                bad=there.bad,
+                notes=there.notes,
+                found=len(there),
+            )
         seen = f"is a set prepared from other pictures or settings ({len(there):,} pictures, {there.size} px)"
     raise DataError(f"{printable(out)} {seen}; choose a new folder")
 

@@ -21,6 +21,7 @@ def outline(
     image: Image.Image,
     mask: NDArray[np.bool_],
     unlabelled: NDArray[np.bool_] | None = None,
+    *,
     dim: float = 0.55,
     colour: tuple[int, int, int] = _LINE,
     radius: float = 0,

@@ -148,7 +148,7 @@ class Photo:
         """`rgb` within `box` at `size`, as by Pillow's `resize` with this filter and `reducing_gap`."""
         if self.pixels <= LARGE or self._is_rgb:
             return self.rgb.resize(size, resample, box=box, reducing_gap=gap)
-        return resized_by_parts(self.size, "RGB", self.rgb_of, size, box, gap, resample)
+        return resized_by_parts(self.size, "RGB", self.rgb_of, size, box=box, gap=gap, resample=resample)
 
     def shrunk(self, size: tuple[int, int]) -> Photo:
         """The whole photograph in sRGB at `size` (width, height): colours and opacity each by Pillow's `resize`."""
@@ -204,7 +204,7 @@ class Window(Photo):
     @classmethod
     def of(cls, photo: Photo, box: Part) -> Window:
         """The part `box` of a photograph."""
-        return cls(photo.stored, photo.turn, photo.transparent, None, photo.described, "", photo, box)
+        return cls(photo.stored, photo.turn, photo.transparent, described=photo.described, of_photo=photo, box=box)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -266,12 +266,13 @@ def resized_by_parts(
     mode: str,
     of: Callable[[Part], Image.Image],
     size: tuple[int, int],
+    *,
     box: Box | None = None,
     gap: float = GAP,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
     """Pillow's `resize` of an image of which `of` gives parts: means of whole blocks part by part, then the filter."""
-    small, inner = reduced_by_parts(whole, mode, of, size, box, gap, resample)
+    small, inner = reduced_by_parts(whole, mode, of, size, box=box, gap=gap, resample=resample)
     return small.resize(size, resample, box=inner)
 
 
@@ -280,6 +281,7 @@ def reduced_by_parts(
     mode: str,
     of: Callable[[Part], Image.Image],
     size: tuple[int, int],
+    *,
     box: Box | None = None,
     gap: float = GAP,
     resample: Image.Resampling = Image.Resampling.BILINEAR,

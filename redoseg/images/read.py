@@ -288,6 +288,7 @@ def read_numbers(path: str | Path) -> Image.Image:
 def _decode(
     path: Place,
     size: int | None,
+    *,
     most: int = MAX_PIXELS,
     deep: bool = False,
     content: bytes | None = None,
@@ -426,6 +427,7 @@ def read_image(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
 def read_photo(
     path: str | Place,
     size: int | None = None,
+    *,
     most: int = MAX_PIXELS,
     content: bytes | None = None,
     take: Callable[[int], None] | None = None,
@@ -445,4 +447,4 @@ def read_photo(
     if not isinstance(path, Address):
         path = Address(os.fspath(path)) if is_address(path) else Path(path)
     with one_line(path, most):
-        return to_photo(*_decode(path, size, most, content=content, take=take, most_bytes=most_bytes))
+        return to_photo(*_decode(path, size, most=most, content=content, take=take, most_bytes=most_bytes))

@@ -175,7 +175,9 @@ def open_film(path: Path) -> Iterator[FilmFile]:
         if base.denominator > _MOST_TIMES or base.numerator > _MOST_TIMES:
             base = Fraction(1, 90_000)
         sounds = [one for one in container.streams.audio if one.codec_context is not None]
-        yield FilmFile(path, container, video, sounds, Fraction(base), Fraction(rate))
+        yield FilmFile(
+            path=path, container=container, video=video, sounds=sounds, time_base=Fraction(base), rate=Fraction(rate)
+        )
 
 
 def _is_cover(stream: Any) -> bool:

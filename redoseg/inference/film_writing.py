@@ -45,20 +45,23 @@ class _Form(NamedTuple):
 
 FORMS: dict[FilmFormat, _Form] = {
     "mp4": _Form(
-        ".mp4", "mp4", "libx264", "yuv420p", "", ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"), "aac",
-        {"crf": "16", "preset": "medium"},
+        suffix=".mp4", container="mp4", codec="libx264", plain="yuv420p", clear="",
+        sound=("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"), other_sound="aac",
+        options={"crf": "16", "preset": "medium"},
     ),
     "webm": _Form(
-        ".webm", "webm", "libvpx-vp9", "yuv420p", "yuva420p", ("opus", "vorbis"), "libopus",
-        {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0"},
+        suffix=".webm", container="webm", codec="libvpx-vp9", plain="yuv420p", clear="yuva420p",
+        sound=("opus", "vorbis"), other_sound="libopus",
+        options={"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0"},
     ),
     "prores": _Form(
-        ".mov", "mov", "prores_ks", "yuv444p10le", "yuva444p10le",
-        ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"), "aac",
-        {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"},
+        suffix=".mov", container="mov", codec="prores_ks", plain="yuv444p10le", clear="yuva444p10le",
+        sound=("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"),
+        other_sound="aac", options={"profile": "4444", "alpha_bits": "16", "vendor": "apl0"},
     ),
     "ffv1": _Form(
-        ".mkv", "matroska", "ffv1", "bgr0", "bgra", (), "libopus", {"level": "3", "slices": "4", "slicecrc": "1"},
+        suffix=".mkv", container="matroska", codec="ffv1", plain="bgr0", clear="bgra", sound=(), other_sound="libopus",
+        options={"level": "3", "slices": "4", "slicecrc": "1"},
     ),
 }  # fmt: skip
 FILM_FORMATS = {form.suffix: name for name, form in FORMS.items()}

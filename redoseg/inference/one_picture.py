@@ -224,7 +224,7 @@ class Work:
             reviewed = self._reviewed(photo, mask, confidence, job, plan) if plan.review else None
             made = Made(confidence, photo.note, plan.differs, reviewed=reviewed)
             found = objects_of(mask, request.parts) if labels or boxed or request.parts else []
-            self._describe(made, labels, found, photo, job, plan)
+            self._describe(made, labels, found, photo=photo, job=job, plan=plan)
             if drawn and (boxed or request.parts):
                 objects = list(_some(found, job.image))
         # the first part last: where it is there, all are
@@ -247,6 +247,7 @@ class Work:
         made: Made,
         labels: Sequence[Kind],
         objects: Sequence[Found],
+        *,
         photo: Photo,
         job: Job,
         plan: Plan,
@@ -289,13 +290,13 @@ class Work:
         if "mask" in self.request.kinds and not self.request.parts:  # a part is not a mask of its picture
             drawn = _path_from(out, self.places.own("mask", job.stem))
         return Reviewed(
-            confidence,
-            float(mask.mean()),
-            printable(job.name),
-            encoded(tile_of(photo, mask, TILE), "JPEG", quality=80),
-            next(iter(plan.keys.values())),
-            _path_from(out, job.image),
-            drawn,
+            confidence=confidence,
+            share=float(mask.mean()),
+            name=printable(job.name),
+            tile=encoded(tile_of(photo, mask, TILE), "JPEG", quality=80),
+            key=next(iter(plan.keys.values())),
+            file=_path_from(out, job.image),
+            mask=drawn,
         )
 
 

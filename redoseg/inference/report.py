@@ -100,13 +100,13 @@ class Tally:
     def report(self) -> SegmentReport:
         """All of it."""
         return SegmentReport(
-            self.done,
-            tuple(self.failed),
-            tuple(self.written),
-            (*notes_of(self.cut_short), *note_results(self.own)),
-            self.doubtful,
-            self.skipped,
-            tuple(self.differing),
+            done=self.done,
+            failed=tuple(self.failed),
+            written=tuple(self.written),
+            notes=(*notes_of(self.cut_short), *note_results(self.own)),
+            doubtful=self.doubtful,
+            skipped=self.skipped,
+            differing=tuple(self.differing),
         )
 
 

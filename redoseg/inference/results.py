@@ -69,7 +69,9 @@ def drawn(
     A cut-out is no more opaque than the file, and at its edge it has the object's colours alone, and fades in over
     `feather` pixels. `box` is the part to draw, all of it if None.
     """
-    return _Drawing.of(photo, soft, kind, threshold, keep_hidden, feather).within(box or photo.whole)
+    return _Drawing.of(photo, soft, kind, threshold, keep_hidden=keep_hidden, feather=feather).within(
+        box or photo.whole
+    )
 
 
 def png_of(
@@ -85,7 +87,7 @@ def png_of(
     """The PNG file of what `drawn` gives, in pieces. Of a large picture no more than some rows are there at a time."""
     left, top, right, bottom = box or photo.whole
     size = right - left, bottom - top
-    drawing = _Drawing.of(photo, soft, kind, threshold, keep_hidden, feather)
+    drawing = _Drawing.of(photo, soft, kind, threshold, keep_hidden=keep_hidden, feather=feather)
     if size[0] * size[1] <= LARGE:
         return [as_png(drawing.within(box or photo.whole))]
 
@@ -246,18 +248,30 @@ class _Drawing:
         soft: SoftMask,
         kind: Kind,
         threshold: float,
+        *,
         keep_hidden: bool,
         feather: float,
         opacity: SoftMask | None = None,
     ) -> _Drawing:
-        drawing = cls(photo, soft, kind, threshold, keep_hidden, feather, None, opacity)
+        drawing = cls(
+            photo=photo,
+            soft=soft,
+            kind=kind,
+            threshold=threshold,
+            keep_hidden=keep_hidden,
+            feather=feather,
+            edge=None,
+            opacity=opacity,
+        )
         return replace(drawing, edge=EdgeColours.guess(photo, drawing._object_share)) if kind == "cutout" else drawing
 
     @classmethod
     def looking(cls, photo: Photo, soft: SoftMask, kind: Kind, look: Look, keep_hidden: bool) -> _Drawing:
         """As `of`, with the ground and the opacity that `look` asks for."""
         opacity = matte(photo, soft, look.threshold) if look.matting and kind == "cutout" else None
-        drawing = cls.of(photo, soft, kind, look.threshold, keep_hidden, look.feather, opacity)
+        drawing = cls.of(
+            photo, soft, kind, look.threshold, keep_hidden=keep_hidden, feather=look.feather, opacity=opacity
+        )
         if look.ground is not None and kind == "cutout":
             return replace(drawing, ground=look.ground.behind(photo, soft, look.threshold))
         return drawing

@@ -154,7 +154,7 @@ def segment_paths(
         raise DataError("no picture is given; name a picture, a folder or a pattern")
     films, sources = find_films(sources, out, why_no_films(segmenter, request, out, engine=engine))
     if films.paths:
-        return _with_films(segmenter, films, sources, out, request, on_item, on_frame)
+        return _with_films(segmenter, films, sources, out, request, on_item=on_item, on_frame=on_frame)
     report = _segment_pictures(segmenter, sources, out, request, on_item, engine=engine, workers=workers)
     return replace(report, notes=(*report.notes, *note_films(films)))
 
@@ -165,6 +165,7 @@ def _with_films(
     rest: Sequence[Place],
     out: Place,
     request: Request,
+    *,
     on_item: OnItem | None,
     on_frame: OnFrame | None,
 ) -> SegmentReport:
@@ -317,7 +318,9 @@ def _segment_one(segmenter: Segmenter, job: Job, out: Place, request: Request, o
     places = _places_of_one(out, request)
     inputs = _inputs_of([job.image] if job.content is None or isinstance(job.image, Address) else [], request)
     shared = _shared(places, request, request.label or segmenter.name, inputs)
-    work = Work(segmenter, request, places, inputs, shared, _folder_name(job.image))
+    work = Work(
+        segmenter=segmenter, request=request, places=places, inputs=inputs, shared=shared, root=_folder_name(job.image)
+    )
     if isinstance(places.out, Path):
         check_writable(places.out)
     with contextlib.ExitStack() as stack:
@@ -382,7 +385,7 @@ def segment_many(
     shared = _shared(places, request, request.label or segmenter.name, inputs)
     with contextlib.ExitStack() as stack:
         stack.enter_context(shared.store.alone())
-        work = Work(segmenter, request, places, inputs, shared, found.root)
+        work = Work(segmenter=segmenter, request=request, places=places, inputs=inputs, shared=shared, root=found.root)
         shared.begin(len(found.images), request.overwrite, request.skip_existing)
         # Held here once: threads that enter and leave it in turns would restore each other's filters.
         stack.enter_context(warnings.catch_warnings())

@@ -154,8 +154,8 @@ def segment_films(
     with alone(out if only is None else out.parent):
         for path, stem in zip(films.paths, films.stems, strict=True):
             try:
-                targets = _targets(path, stem, out, only, segmenter, request)
-                reports.append(_segment_film(segmenter, path, targets, request, inputs, on_frame))
+                targets = _targets(segmenter, path, request, stem=stem, out=out, only=only)
+                reports.append(_segment_film(segmenter, path, targets, request, inputs=inputs, on_frame=on_frame))
             except FullError:
                 raise
             except DataError as error:
@@ -166,7 +166,7 @@ def segment_films(
 
 
 def _targets(
-    film: Path, stem: str, out: Path, only: Path | None, segmenter: Segmenter, request: Request
+    segmenter: Segmenter, film: Path, request: Request, *, stem: str, out: Path, only: Path | None
 ) -> list[_Target]:
     digest, found = digest_of(film), []
     for kind in request.kinds:
@@ -192,6 +192,7 @@ def _segment_film(
     path: Path,
     targets: list[_Target],
     request: Request,
+    *,
     inputs: set[str],
     on_frame: OnFrame | None,
 ) -> FilmReport:
@@ -210,7 +211,7 @@ def _segment_film(
         if problem:
             raise DataError(f"{printable(target.path)} {problem}")
     with open_film(path) as film:
-        return _frame_by_frame(segmenter, film, targets, request, on_frame, differs)
+        return _frame_by_frame(segmenter, film, targets, request, on_frame=on_frame, differs=differs)
 
 
 def _are_frames(folder: Path) -> bool:
@@ -223,6 +224,7 @@ def _frame_by_frame(
     film: FilmFile,
     targets: list[_Target],
     request: Request,
+    *,
     on_frame: OnFrame | None,
     differs: bool,
 ) -> FilmReport:
@@ -263,12 +265,12 @@ def _frame_by_frame(
             raise DataError(f"{printable(film.path)}: no frame of it can be read; replace or remove it")
     notes = dict.fromkeys((*film.notes, *(note for writer in writers for note in writer.notes)))
     return FilmReport(
-        film.path,
-        done,
-        cutter.doubtful,
-        cutter.flicker.agreement,
-        tuple(target.path for target in targets),
-        tuple(notes),
+        film=film.path,
+        frames=done,
+        doubtful=cutter.doubtful,
+        agreement=cutter.flicker.agreement,
+        written=tuple(target.path for target in targets),
+        notes=tuple(notes),
         differs=differs,
     )
 

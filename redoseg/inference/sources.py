@@ -179,7 +179,9 @@ def list_pictures(places: Sequence[Place], out: Place) -> Pictures:
     order = sorted(images.values()) if len(sources) == 1 else [images[key] for key in sorted(images, key=Path)]
     below = [Path(os.path.relpath(path, common)) for path in order]
     names = [path.as_posix() for path in below]
-    return Pictures([*order], names, result_stems(below), problems, own, Path(common).name)
+    return Pictures(
+        images=[*order], names=names, stems=result_stems(below), problems=problems, own=own, root=Path(common).name
+    )
 
 
 def _list_addresses(sources: Sequence[Address], out: Place) -> Pictures:
@@ -210,7 +212,12 @@ def _list_addresses(sources: Sequence[Address], out: Place) -> Pictures:
     common = posixpath.commonpath([str(root) for root in roots])
     below = names_of(images, common)
     return Pictures(
-        [*images], [str(path) for path in below], result_stems(below), problems, 0, posixpath.basename(common)
+        images=[*images],
+        names=[str(path) for path in below],
+        stems=result_stems(below),
+        problems=problems,
+        own=0,
+        root=posixpath.basename(common),
     )
 
 

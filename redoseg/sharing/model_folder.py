@@ -126,17 +126,25 @@ def read_run(folder: Path) -> TrainedNets:
         third = read_run(drawings.path)
         about["redraw_steps"], about["drawing_size"] = third.about["step"], third.config.data.size
         return TrainedNets(
-            config,
-            extractor,
-            third.generators,
-            third.encoder,
-            about["object_region"],
-            about["mask_size"],
-            about,
+            config=config,
+            extractor=extractor,
+            generators=third.generators,
+            encoder=third.encoder,
+            object_region=about["object_region"],
+            mask_size=about["mask_size"],
+            about=about,
             drawing=third.config,
             drawing_region=third.object_region,
         )
-    return TrainedNets(config, extractor, drawn, encoder, about["object_region"], about["mask_size"], about)
+    return TrainedNets(
+        config=config,
+        extractor=extractor,
+        generators=drawn,
+        encoder=encoder,
+        object_region=about["object_region"],
+        mask_size=about["mask_size"],
+        about=about,
+    )
 
 
 def _region_found(folder: Path, extractor: nn.Module, config: Config) -> int:

@@ -123,7 +123,9 @@ def load_study(study: str) -> Study:
         )
     name = Path(study).stem
     good = float(values.get("good", 0.8))
-    return Study(name, values.get("title", name), tuple(rows), tuple(seeds), good, reference)
+    return Study(
+        name=name, title=values.get("title", name), rows=tuple(rows), seeds=tuple(seeds), good=good, reference=reference
+    )
 
 
 def _check_splits(report: list[Any], where: str) -> None:

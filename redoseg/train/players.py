@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from redoseg.config.schema import Config
-from redoseg.nets.image_encoder import discriminator, latent_encoder
+from redoseg.nets import image_encoder
 from redoseg.nets.region_generator import RegionGenerator
 from redoseg.nets.unet import first_extractor
 from redoseg.train import distributed, losses
@@ -35,7 +35,7 @@ class Redrawer(nn.Module):
         nets, data = config.nets, config.data
         self.extractor = first_extractor(nets)
         self.generators = nn.ModuleList(RegionGenerator(nets, data.size, data.value_range) for _ in range(nets.regions))
-        self.encoder = latent_encoder(nets, data.size)
+        self.encoder = image_encoder.latent_encoder(nets, data.size)
 
     def centre_pull(self, step: int) -> Float[Tensor, ""] | None:
         """Weight of the pull to the centre at this step, counted from 1; None where there is none in the settings.
@@ -160,7 +160,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config.objective
-        self.discriminator = discriminator(config.nets, config.data.size)
+        self.discriminator = image_encoder.discriminator(config.nets, config.data.size)
 
     def score_as_constant(
         self, images: Float[Tensor, "m 3 h w"], changes: Float[Tensor, "k 5"] | None = None

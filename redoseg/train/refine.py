@@ -19,7 +19,6 @@ from typing import cast
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,6 +34,7 @@ from redoseg.system import in_order
 from redoseg.train.composites import on_other_grounds
 from redoseg.train.compute import autocast
 from redoseg.train.corrections import Corrections, Given
+from redoseg.train.doubt import disagreement, raggedness, smallest_region
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import refuse_non_finite
 from redoseg.train.losses import region_error, whitening
@@ -44,41 +44,9 @@ from redoseg.train.refine_state import RefineState, Student, Targets
 from redoseg.train.start_masks import StartMasks
 from redoseg.train.state import TrainState
 
-LEAST_SHARE = RefineConfig.least_share
 PART = 64  # pictures whose targets are made at a time
 SAVE_EVERY = 30.0  # seconds of work that a kill may cost, about
 STREAM = 100  # of random numbers, apart from those of train/random_draws.py
-
-
-def raggedness(regions: UInt8[np.ndarray, "p h w"], count: int, least: float = LEAST_SHARE) -> Float[np.ndarray, " p"]:
-    """Length of the edges between regions over the square root of the smallest region's area [no unit].
-
-    A disc on plain ground has about 4.5; infinite where one of the `count` regions has less than `least` of the
-    picture.
-    """
-    edges = (np.diff(regions, axis=1) != 0).sum((1, 2)) + (np.diff(regions, axis=2) != 0).sum((1, 2))
-    smallest = _smallest(regions, count)
-    return np.where(smallest < least * regions[0].size, np.inf, edges / np.sqrt(np.maximum(smallest, 1)))
-
-
-def disagreement(
-    before: UInt8[np.ndarray, "p h w"], after: UInt8[np.ndarray, "p h w"], least: float = LEAST_SHARE
-) -> Float[np.ndarray, " p"]:
-    """1 minus the IoU of region 1 or of region 0, whichever is less, in two masks of a picture [share].
-
-    Infinite where a region has less than `least` of the picture afterwards.
-    """
-    ious = []
-    for region in (0, 1):
-        then, now = before == region, after == region
-        ious.append((then & now).sum((1, 2)) / np.maximum((then | now).sum((1, 2)), 1))
-    return np.where(_smallest(after, 2) < least * after[0].size, np.inf, 1 - np.minimum(*ious))
-
-
-def _smallest(regions: UInt8[np.ndarray, "p h w"], count: int) -> Int[np.ndarray, " p"]:
-    """Area of the smallest of `count` regions of each picture [pixels]."""
-    smallest: NDArray[np.int64] = np.stack([(regions == region).sum((1, 2)) for region in range(count)]).min(0)
-    return smallest
 
 
 def refine(
@@ -111,7 +79,9 @@ def refine(
         if at.targets.kept is None:
             source = start if at.round == 1 and start is not None else at.teacher or state.average.nets["extractor"]
             seen = bank if at.round == 1 else rounds[at.round - 2]
-            found = _find_targets(at, state, source, seen, fine, images, bank=bank, stop=stop, log=log, save=save)
+            found = _find_targets(
+                at, state, source, seen, fine, images=images, bank=bank, stop=stop, log=log, save=save
+            )
             if found is None:
                 save(True)
                 return None
@@ -142,8 +112,8 @@ def _find_targets(
     source: StartMasks | nn.Module,
     seen: ImageStore,
     fine: ImageStore,
-    images: Int[np.ndarray, " p"],
     *,
+    images: Int[np.ndarray, " p"],
     bank: ImageStore,
     stop: Callable[[], bool],
     log: Callable[[Entry], None],
@@ -349,7 +319,7 @@ def make_targets(
                 targets.made += 1
                 each()
 
-            if not _cut_by_colour(fine, images[numbers[done:]], after, config.sharpen_size, stop, one_more):
+            if not _cut_by_colour(fine, images[numbers[done:]], after, config.sharpen_size, stop=stop, each=one_more):
                 return None
         targets.made = end
         if cut != "grabcut":
@@ -392,7 +362,7 @@ def _redraw_errors(
             one = slice(i, i + 1)
             found.append(region_error(seen[one], drawings[one].float(), masks[one], colours).item())
     least = state.config.refine.least_share * regions[0].size
-    return np.where(_smallest(regions, nets.regions) < least, np.inf, np.array(found))
+    return np.where(smallest_region(regions, nets.regions) < least, np.inf, np.array(found))
 
 
 def _enlarged(masks: Float[np.ndarray, "p n h w"], size: int) -> Float[np.ndarray, "p n s s"]:
@@ -407,6 +377,7 @@ def _cut_by_colour(
     images: Int[np.ndarray, " p"],
     regions: UInt8[np.ndarray, "p h w"],
     side: int,
+    *,
     stop: Callable[[], bool],
     each: Callable[[], None],
 ) -> bool:

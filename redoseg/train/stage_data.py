@@ -154,7 +154,15 @@ class RunData:
         for size in sizes:
             if size not in at:
                 at[size] = StageData.at(size, images, watched, config, device)
-        return cls(images, first, tuple(at[size] for size in sizes), start, corrections, kept_size, kept)
+        return cls(
+            images=images,
+            first=first,
+            rounds=tuple(at[size] for size in sizes),
+            start=start,
+            corrections=corrections,
+            kept_size=kept_size,
+            kept=kept,
+        )
 
 
 def announce(config: Config, data: RunData, console: Console) -> None:

@@ -70,12 +70,14 @@ class TrainState:
             {"params": list(redrawer.encoder.parameters()), "lr": optim.encoder_rate},
         ]
         return cls(
-            config,
-            redrawer,
-            discriminator,
-            _adam(groups, config),
-            _adam([{"params": list(discriminator.parameters()), "lr": optim.discriminator_rate}], config),
-            MovingAverage(redrawer, optim.average),
+            config=config,
+            redrawer=redrawer,
+            discriminator=discriminator,
+            redrawer_optimiser=_adam(groups, config),
+            discriminator_optimiser=_adam(
+                [{"params": list(discriminator.parameters()), "lr": optim.discriminator_rate}], config
+            ),
+            average=MovingAverage(redrawer, optim.average),
             restarts=restarts,
         )
 

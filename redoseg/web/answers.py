@@ -51,6 +51,7 @@ class Answers:
         runs: Sequence[Path],
         folder: Path,
         sweep: Callable[[], None],
+        *,
         corrected: Path | None = None,
     ) -> None:
         self.cuts, self.redraw, self.runs, self.folder = cuts, redraw, run_names(runs), folder

@@ -73,6 +73,7 @@ class Guard:
         upload: int = 0,
         hosts: frozenset[str] = frozenset(),
         others: frozenset[str] = frozenset(),
+        *,
         sweep: Callable[[], None] | None = None,
         root: str = "",
         api: Any = None,

@@ -131,7 +131,7 @@ def serving(
             tidy(folder, _KEPT, _DISK)
 
         cuts = Cuts(segmenter, limits.pixels, limits.room)
-        answers = Answers(cuts, redraw, runs, folder, sweep, corrected)
+        answers = Answers(cuts, redraw, runs, folder, sweep, corrected=corrected)
         guarded |= {"upload": max(limits.file_bytes, _TOGETHER), "sweep": sweep}
         address, close = _launch(build_page(answers, samples), host, port, limits.file_bytes, guarded)
         stack.callback(close)

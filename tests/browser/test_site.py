@@ -83,7 +83,7 @@ def block(page: str, name: str) -> str:
 
 
 def test_the_folder_is_one_page_with_everything(package: Path, tmp_path: Path) -> None:
-    size = write_site("flowers", tmp_path / "site", ["<My> licence"], package)
+    size = write_site("flowers", tmp_path / "site", ["<My> licence"], runtime=package)
     files = {path.name: path.read_text() for path in (tmp_path / "site").iterdir()}
     assert sorted(files) == ["index.html", "worker.js"]
     assert size == sum(path.stat().st_size for path in (tmp_path / "site").iterdir())
@@ -100,7 +100,7 @@ def test_the_folder_is_one_page_with_everything(package: Path, tmp_path: Path) -
     assert "&lt;My&gt; licence" in page
     assert html.escape((ROOT / "LICENSE").read_text()) in page
     assert "MIT License\n\nCopyright (c) Microsoft Corporation" in page
-    assert write_site("flowers", tmp_path / "again", ["<My> licence"], package) == size
+    assert write_site("flowers", tmp_path / "again", ["<My> licence"], runtime=package) == size
     assert (tmp_path / "again" / "index.html").read_text() == page
 
 

@@ -238,7 +238,7 @@ def test_stopped_around_the_last_moment(
     assert bytes_of(out) == undisturbed
     (tmp_path / ".out.partial").mkdir()  # it is, but the rest has not been swept up
     assert prepare("folder", source, out, 24) == Prepared(
-        out, 118, 88, open_prepared(out).bad, open_prepared(out).notes, 118
+        out=out, pictures=118, labelled=88, bad=open_prepared(out).bad, notes=open_prepared(out).notes, found=118
     )
     assert bytes_of(out) == undisturbed
     assert os.listdir(tmp_path) == ["out"]

@@ -30,7 +30,16 @@ def images(count: int = 16) -> ImageSet:
     for i in range(count):
         pixels[i, 4:28, 4:28] = drawn_square(rng.standard_normal(LATENT))
     names = tuple(f"{i}" for i in range(count))
-    return ImageSet("striped", SIDE, 2, pixels, None, names, ("",) * count, np.zeros(count, bool))
+    return ImageSet(
+        name="striped",
+        size=SIDE,
+        regions=2,
+        pixels=pixels,
+        masks=None,
+        names=names,
+        splits=("",) * count,
+        labelled=np.zeros(count, bool),
+    )
 
 
 def drawn_square(latent: NDArray[Any]) -> NDArray[np.uint8]:

@@ -27,7 +27,16 @@ def bright_objects(count: int = 4) -> ImageSet:
         masks[i, 4 : 10 + i % 2, 4:12] = 255
         masks[i, :, 14:] = 127
     names = tuple(f"{i}" for i in range(count))
-    return ImageSet("bright", SIZE, 2, pixels, masks, names, ("",) * count, np.ones(count, bool))
+    return ImageSet(
+        name="bright",
+        size=SIZE,
+        regions=2,
+        pixels=pixels,
+        masks=masks,
+        names=names,
+        splits=("",) * count,
+        labelled=np.ones(count, bool),
+    )
 
 
 def test_each_pixel_is_the_object_or_the_ground() -> None:

@@ -30,6 +30,7 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.sharing.model_folder import export_run
 from redoseg.train import refine, run
 from redoseg.train.checkpoint import load_checkpoint, save_checkpoint
+from redoseg.train.doubt import disagreement, raggedness
 from redoseg.train.loader import ImageStore
 from redoseg.train.measure import soft_masks
 from redoseg.train.stage_data import RunData, open_training_images
@@ -50,14 +51,14 @@ def test_raggedness_of_a_disc_clutter_and_a_missing_region() -> None:
     cluttered = plain.copy()
     cluttered[2:60:6, 2:12:4] = 1
     gone = np.zeros((64, 64), np.uint8)
-    figures = refine.raggedness(np.stack([plain, small, cluttered, gone, 1 - plain]), 2)
+    figures = raggedness(np.stack([plain, small, cluttered, gone, 1 - plain]), 2)
     assert figures[0] == pytest.approx(4.5, abs=0.2)
     assert figures[1] == pytest.approx(figures[0], rel=0.05)  # whatever its size
     assert figures[2] > 1.4 * figures[0]
     assert figures[3] == np.inf
     assert figures[4] == figures[0]  # either way round
-    assert refine.raggedness(plain[None], 3)[0] == np.inf
-    assert np.isfinite(refine.raggedness(np.stack([gone, small]), 2, 0.0)).all()  # an empty picture counts too
+    assert raggedness(plain[None], 3)[0] == np.inf
+    assert np.isfinite(raggedness(np.stack([gone, small]), 2, 0.0)).all()  # an empty picture counts too
 
 
 def test_disagreement_of_masks_before_and_after() -> None:
@@ -65,12 +66,12 @@ def test_disagreement_of_masks_before_and_after() -> None:
     moved, large = np.roll(before, 8, 1), disc(64, 22)
     gone = np.zeros((64, 64), np.uint8)
     after = np.stack([before, moved, large, gone])
-    figures = refine.disagreement(np.repeat(before[None], 4, 0), after)
+    figures = disagreement(np.repeat(before[None], 4, 0), after)
     assert figures[0] == 0
     for figure, mask in zip(figures[1:3], after[1:3], strict=True):
         assert figure == pytest.approx(1 - (mask & before).sum() / (mask | before).sum())
     assert figures[3] == np.inf
-    assert np.array_equal(refine.disagreement(1 - after, 1 - np.repeat(before[None], 4, 0))[:3], figures[:3])
+    assert np.array_equal(disagreement(1 - after, 1 - np.repeat(before[None], 4, 0))[:3], figures[:3])
 
 
 def test_of_masks_cut_again_those_that_changed_least_are_learnt_from(
@@ -81,7 +82,7 @@ def test_of_masks_cut_again_those_that_changed_least_are_learnt_from(
     labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
     monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
 
-    def cut_again(_: Any, __: Any, regions: np.ndarray, *___: Any) -> bool:
+    def cut_again(_: Any, __: Any, regions: np.ndarray, *___: Any, **____: Any) -> bool:
         regions[:] = np.roll(regions, 4, 1)
         regions[5:11] = disc(16, 4.5)  # nearly as before, though no smoother than the rest
         return True

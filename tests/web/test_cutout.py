@@ -326,7 +326,7 @@ def test_a_mask_is_opened_painted_over_and_saved(cuts: Cuts, photographs: list[P
     from redoseg.web.answers import Answers
 
     for folder in (None, tmp_path / "chosen"):
-        answers = Answers(cuts, None, (), tmp_path, lambda: None, folder)
+        answers = Answers(cuts, None, (), tmp_path, lambda: None, corrected=folder)
         opened, _, words = answers.open_mask(str(photographs[1]), 0.5)
         assert words.startswith("b.png, at a threshold of 0.50.")
         picture, layer = answers.to_paint(opened)

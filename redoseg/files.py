@@ -165,7 +165,10 @@ def _lock(file: IO[bytes]) -> bool:
 def text_of(data: bytes) -> str:
     """The text of a file that a person wrote: UTF-8, or what its byte-order mark says. Raises UnicodeDecodeError."""
     marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if marked else "utf-8-sig")
+    text = data.decode("utf-16" if marked else "utf-8-sig")
+    if "\0" in text:  # two or four bytes a character without a mark that says so
+        raise UnicodeDecodeError("utf-8", data, data.index(0), data.index(0) + 1, "a byte of 0")
+    return text
 
 
 def _escaped(text: str) -> str:
@@ -192,6 +195,8 @@ def describe_error(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, FileExistsError):  # of a folder that should be made
         text = os.strerror(errno.ENOTDIR)
+    if isinstance(error, UnicodeDecodeError):
+        text = f"line {error.object.count(10, 0, error.start) + 1} is not UTF-8; save it as UTF-8"
     return _escaped(" ".join(text.split()))[:200] or type(error).__name__
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from redoseg.config.recipe import load_recipe
-from redoseg.errors import ConfigError, DataError
+from redoseg.data.corrected import open_corrected
+from redoseg.data.splits import read_splits
+from redoseg.errors import ConfigError, DataError, ModelError, RedosegError
 from redoseg.files import cache_dir, make_folder, write_atomic
+from redoseg.images.lists import listed_in
+from redoseg.inference.hub import fetch
+from redoseg.study.run import load_study
 
 MARKS = {
     "none": (b"", "utf-8"),
@@ -34,6 +41,68 @@ def test_a_recipe_that_is_no_text_is_one_line(content: bytes, tmp_path: Path) ->
     (tmp_path / "r.toml").write_bytes(content)
     with pytest.raises(ConfigError, match="is not a TOML file"):
         load_recipe(str(tmp_path / "r.toml"))
+
+
+def a_list(path: Path) -> int:
+    return len(listed_in(path))
+
+
+def a_table_of_splits(path: Path) -> int:
+    return len(read_splits(path))
+
+
+def a_review(path: Path) -> int:
+    return len(open_corrected(str(path), 16).refused)
+
+
+def a_study(path: Path) -> int:
+    return len(load_study(str(path)).rows)
+
+
+READ: dict[Callable[[Path], int], tuple[str, str]] = {
+    a_list: ("x.txt", "./größe.png\n./x.png\n"),
+    a_table_of_splits: ("x.csv", "name;split\ngröße.png;train\nx.png;test\n"),
+    a_review: ("x.csv", "picture;verdict\ngröße.png;refuse\nx.png;refuse\n"),
+    a_study: ("x.toml", 'recipe = "shapes"\n[[row]]\nname = "größe"\n[[row]]\nname = "x"\nsettings = {seed = 1}\n'),
+}
+
+
+def written(what: Callable[[Path], int], folder: Path, content: Callable[[str], bytes]) -> Path:
+    name, text = READ[what]
+    (folder / name).write_bytes(content(text))
+    for picture in ("größe.png", "x.png"):
+        (folder / picture).touch()
+    return folder / name
+
+
+@pytest.mark.parametrize("what", READ)
+@pytest.mark.parametrize("mark", MARKS)
+def test_other_texts_may_begin_with_one_too(
+    mark: str, what: Callable[[Path], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, encoding = MARKS[mark]
+    monkeypatch.chdir(tmp_path)
+    path = written(what, tmp_path, lambda text: begin + text.replace("\n", "\r\n").encode(encoding))
+    assert what(path) == 2
+
+
+@pytest.mark.parametrize("what", READ)
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_text_without_a_mark_is_utf_8(encoding: str, what: Callable[[Path], int], tmp_path: Path) -> None:
+    with pytest.raises(RedosegError, match=r"is not UTF-8; (expected a text file; )?save it as UTF-8"):
+        what(written(what, tmp_path, lambda text: text.encode(encoding)))
+
+
+@pytest.mark.parametrize("error", ["ENOTDIR", "EACCES", "EROFS", "ENOSPC"])
+def test_a_cache_of_the_hub_that_cannot_be_written_names_the_variable(
+    error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, error), "no")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    with pytest.raises(ModelError, match="set HF_HOME to a folder that can be written"):
+        fetch("a/b", ["mask.onnx"])
 
 
 @pytest.mark.parametrize("what", ["write", "folder", "deep folder"])

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redoseg.config.schema import STARTS, Config, ranges
 from redoseg.errors import ConfigError, did_you_mean
-from redoseg.files import at_home, text_of
+from redoseg.files import at_home, describe_error, text_of
 
 
 def recipe_names() -> list[str]:
@@ -47,7 +47,7 @@ def load_recipe(recipe: str) -> Config:
     try:
         values = tomllib.loads(text_of(text))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {recipe} is not a TOML file ({error}); correct it") from None
+        raise ConfigError(f"recipe {recipe} is not a TOML file ({describe_error(error)}); correct it") from None
     return from_values(values, f"recipe {recipe}")
 
 

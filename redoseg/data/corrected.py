@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from redoseg.data.listing import Item
 from redoseg.data.mask_folder import without_suffix
 from redoseg.data.open import labelled_images
 from redoseg.data.prepared import ImageSet
-from redoseg.data.splits import read_lines
+from redoseg.data.splits import fields_of, read_lines
 from redoseg.errors import DataError
 from redoseg.files import at_home, printable
 from redoseg.system import cores
@@ -120,7 +119,7 @@ def _decided(table: Path) -> Iterator[_Row]:
     lines = read_lines(table)
     header = lines[0][1] if lines else ""
     delimiter = max(",;\t", key=header.count)  # a spreadsheet may have changed it
-    columns = next(csv.reader([header], delimiter=delimiter), [])
+    columns = fields_of(header, delimiter, lines[0][0]) if lines else []
     for column in ("picture", "verdict"):
         if column not in columns:
             raise DataError(
@@ -128,10 +127,10 @@ def _decided(table: Path) -> Iterator[_Row]:
                 "make it again, or add the column"
             )
     for where, line in lines[1:]:
-        fields = next(csv.reader([line], delimiter=delimiter), [])
+        fields = fields_of(line, delimiter, where)
         if len(fields) > len(columns):
             raise DataError(f"{where} has {len(fields)} values, but there are {len(columns)} columns; correct it")
-        values = dict(zip(columns, [*map(str.strip, fields), *[""] * len(columns)], strict=False))
+        values = dict(zip(columns, [*fields, *[""] * len(columns)], strict=False))
         verdict = values["verdict"]
         if verdict.lower() not in _VERDICTS:
             raise DataError(f"{where}: the verdict is {verdict!r}, but must be accept, refuse or empty; correct it")

@@ -257,7 +257,7 @@ def _open_folder(folder: Path, size: int, at_least: int, on_item: OnItem | None,
     key = hashlib.sha256(os.fsencode(real)).hexdigest()[:16] + f"-{size}-"
     plan = plan_of(name, listing, size, folder)
     out = _cache() / (key + hashlib.sha256(f"{plan} {_READ}".encode()).hexdigest()[:16])
-    if out.is_dir():
+    if os.path.isdir(out):
         try:
             there = open_prepared(out)
             return replace(there, notes=(*there.notes, *about_results))

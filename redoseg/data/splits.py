@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from redoseg.data.listing import Item, Listing
 from redoseg.errors import DataError
-from redoseg.files import at_home, describe_error, printable
+from redoseg.files import at_home, describe_error, printable, text_of
 
 NAMES = ("train", "val", "dev", "test")
 _NUMBERS = {"0": "train", "1": "val", "2": "test"}  # as the lists of the paper's authors have them
@@ -55,13 +55,13 @@ def read_splits(path: str | Path) -> dict[str, str]:
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
-    """The lines of a UTF-8 file without the blank ones, each as (file and line number, text).
+    """The lines of a text file without the blank ones, each as (file and line number, text).
 
-    Raises DataError if it cannot be read or is not UTF-8.
+    It is UTF-8, or what its byte-order mark says. Raises DataError if it cannot be read or is neither.
     """
     try:
         data = path.read_bytes()
-        text = data.decode("utf-8").removeprefix("\ufeff")
+        text = text_of(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
@@ -81,8 +81,8 @@ def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
     start = next((i for i, (_, line) in enumerate(lines) if not line.startswith("#")), len(lines))
     if start < len(lines):
         where, header = lines[start]
-        delimiter = "\t" if "\t" in header else ","
-        columns = _fields(header, delimiter, where)
+        delimiter = max(",;\t", key=header.count)  # a spreadsheet writes any of these
+        columns = fields_of(header, delimiter, where)
         if "name" in columns and "split" in columns:
             yield from _listed_in_table(lines[start + 1 :], columns, delimiter)
             return
@@ -90,7 +90,7 @@ def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
         if line.startswith("#"):
             continue
         if line.startswith('"'):  # as a spreadsheet writes a name with a comma in it
-            name, *rest = _fields(line, ";" if '";' in line else ",", where)
+            name, *rest = fields_of(line, ";" if '";' in line else ",", where)
             yield where, name, _known("".join(rest), where)
             continue
         at = max(line.rfind(c) for c in ",; \t")
@@ -105,7 +105,7 @@ def _listed_in_table(
     """(place, name, split) of each row below a header."""
     name, split = columns.index("name"), columns.index("split")
     for where, line in lines:
-        row = _fields(line, delimiter, where)
+        row = fields_of(line, delimiter, where)
         whole = len(row) == len(columns)
         # A name may begin with #, too: its split shows that such a row is not a comment.
         if line.startswith("#") and not (whole and row[split] in (*NAMES, "")):
@@ -134,11 +134,12 @@ def _listed_in_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
                 yield where, line, split
 
 
-def _fields(line: str, delimiter: str, where: str) -> list[str]:
+def fields_of(line: str, delimiter: str, where: str) -> list[str]:
+    """The values in a line of a table. Raises DataError for one that is too long."""
     try:
         return [field.strip() for field in next(csv.reader([line], delimiter=delimiter))]
     except csv.Error as error:  # a field of 128 KiB
-        raise DataError(f"{where}: {error}; expected a name and a split; correct the line") from None
+        raise DataError(f"{where}: {error}; correct the line") from None
 
 
 def _known(split: str, where: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 from redoseg.errors import MissingError, ModelError, RedosegError
 from redoseg.files import describe_error
 
+_OF_FOLDERS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ELOOP),
+)
 HUB = "hf://"  # before user/name of a model on the hub
 _REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
@@ -98,6 +103,8 @@ def _seen(error: Exception) -> str:
         return "no answer, and not in the cache): check the network, or HF_HUB_OFFLINE and HF_ENDPOINT"
     if status in (401, 403):
         return f"refused, status {status}): give a token that may, with `hf auth login` or HF_TOKEN"
+    if isinstance(error, OSError) and error.errno in _OF_FOLDERS:
+        return f"{describe_error(error)}): set HF_HOME to a folder that can be written, and has space"
     return f"{describe_error(error)}): try again later"
 
 

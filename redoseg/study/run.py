@@ -26,7 +26,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError, did_you_mean
-from redoseg.files import at_home, locked, text_of, write_atomic
+from redoseg.files import at_home, describe_error, locked, text_of, write_atomic
 from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines
 from redoseg.system import cores
 
@@ -98,7 +98,7 @@ def load_study(study: str) -> Study:
             raise ConfigError(f"{where}: there is no such file. {hint}Choose a TOML file or one of {names}.")
         values = tomllib.loads(text_of(text))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: it cannot be read as TOML ({error}). Correct the file.") from None
+        raise ConfigError(f"{where}: it cannot be read as TOML ({describe_error(error)}). Correct the file.") from None
     kinds = {"title": str, "recipe": str, "settings": dict, "seeds": list, "good": float, "row": list}
     _check(values, kinds | {"reference": str, "report": list}, where)
     seeds = values.get("seeds", [0, 1, 2])

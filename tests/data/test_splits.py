@@ -110,7 +110,7 @@ def test_mistakes_in_a_list(tmp_path: Path) -> None:
         "PATH, line 2 has no name, but needs a picture's name and its split; correct the line"
     )
     assert of(b"a train\nb test\n\xe9 test\n") == ("PATH, line 3 is not UTF-8; expected a text file; save it as UTF-8")
-    assert "PATH, line 1 is not UTF-8" in of("a train\n".encode("utf-16"))
+    assert "PATH, line 1 is not UTF-8" in of("a train\n".encode("utf-16-le"))  # no mark says what it is
     nothing = "PATH puts no picture in a split; add names to train, val, dev, test, or choose another file"
     assert of("") == of("# a train\n\n") == of("name,split\n") == of("name,split\na,\n") == nothing
     assert of("x" * 500) == (

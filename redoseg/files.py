@@ -166,7 +166,7 @@ def text_of(data: bytes) -> str:
     """The text of a file that a person wrote: UTF-8, or what its byte-order mark says. Raises UnicodeDecodeError."""
     marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = data.decode("utf-16" if marked else "utf-8-sig")
-    if "\0" in text:  # two or four bytes a character without a mark that says so
+    if "\0" in text:  # two or four bytes a character, but no mark
         raise UnicodeDecodeError("utf-8", data, data.index(0), data.index(0) + 1, "a byte of 0")
     return text
 

@@ -340,7 +340,7 @@ def test_a_thin_line_is_not_lost() -> None:
 SECRET = b"a private word"
 
 
-def told_in_a_jpeg(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+def noted_in_a_jpeg(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
     """In each of the blocks that a camera or an editor writes, and behind the picture."""
     image.save(folder / "x.jpg", exif=exif, xmp=b"<x>" + SECRET, comment=SECRET)
     blocks = ((0xED, b"Photoshop 3.0\0" + SECRET), (0xE2, b"MPF\0" + SECRET), (0xE5, SECRET))
@@ -350,7 +350,7 @@ def told_in_a_jpeg(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
     return folder / "x.jpg"
 
 
-def told_in_a_png(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+def noted_in_a_png(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
     text = PngInfo()
     text.add_text("Comment", SECRET.decode())
     text.add_itxt("XML:com.adobe.xmp", SECRET.decode())
@@ -358,18 +358,18 @@ def told_in_a_png(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
     return folder / "x.png"
 
 
-def told_in_a_webp(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+def noted_in_a_webp(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
     image.save(folder / "x.webp", exif=exif, xmp=b"<x>" + SECRET)
     return folder / "x.webp"
 
 
-def told_in_a_tiff(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
+def noted_in_a_tiff(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
     image.save(folder / "x.tif", exif=exif, description=SECRET.decode())
     return folder / "x.tif"
 
 
-@pytest.mark.parametrize("kind", [told_in_a_jpeg, told_in_a_png, told_in_a_webp, told_in_a_tiff])
-def test_nothing_that_a_file_tells_is_taken_along(
+@pytest.mark.parametrize("kind", [noted_in_a_jpeg, noted_in_a_png, noted_in_a_webp, noted_in_a_tiff])
+def test_results_have_no_metadata_of_the_file(
     kind: Callable[[Path, Image.Image, Image.Exif], Path], tmp_path: Path
 ) -> None:
     """Places, names, previews of the whole photograph."""

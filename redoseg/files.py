@@ -216,6 +216,8 @@ def suggest_fix(error: OSError, path: Path) -> str:
         return "set XDG_CACHE_HOME to a folder that can be written"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "change its permissions or choose another path"
+    if error.errno == errno.EISDIR:
+        return "remove the folder of that name or choose another path"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return "make its folder or choose another path"
     return "free space or choose another path"
@@ -259,9 +261,14 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(error)(
-            f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error, path)}"
-        ) from error
+        raise cannot_write(error, path) from error
+
+
+def cannot_write(error: OSError, path: Path) -> DataError:
+    """The mistake that a path cannot be written; a FullError where no other could be either."""
+    return _unwritable(error)(
+        f"{printable(path)}: cannot be written ({describe_error(error)}): {suggest_fix(error, path)}"
+    )
 
 
 def _new_temporary(path: Path) -> tuple[Path, IO[bytes]]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast, get_args, get_ori
 from redoseg.config.recipe import from_values
 from redoseg.config.schema import Config
 from redoseg.errors import RunError
-from redoseg.files import printable, write_atomic
+from redoseg.files import cannot_write, describe_error, printable, write_atomic
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "mask.onnx"
@@ -253,10 +253,10 @@ class RunFolder:
     def read_config(self) -> Config:
         """The configuration of the run. Raises RunError where there is none or it is damaged."""
         try:
-            values = dict(json.loads(self.config.read_text())["config"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            values = dict(read_object(self.config)["config"])
+        except (KeyError, TypeError, ValueError):
             seen = "is not a run folder"
-            if self.config.is_file() and self.state.is_file():
+            if self.state.is_file() and self.config.exists():
                 seen = f"is not a run folder that can be read: its {CONFIG_FILE} is damaged"
             raise RunError(
                 f"{printable(self.path)} {seen}. Expected a folder made by `redoseg train`; choose one"
@@ -282,8 +282,8 @@ class RunLog:
 
     def damaged(self) -> int:
         """How many lines `entries` skips, blank ones aside."""
-        with contextlib.suppress(OSError):
-            lines = self.path.read_text(errors="replace").splitlines()
+        with contextlib.suppress(RunError):
+            lines = _text_of(self.path).splitlines()
             return sum(bool(line.strip()) for line in lines) - len(self.entries())
         return 0
 
@@ -296,22 +296,40 @@ class RunLog:
         write_lines(self.path, [*(e for e in first if (e["restarts"], e["step"]) <= (restarts, step)), *refining])
 
     def append(self, entry: Entry) -> None:
-        """Write one line through to the file."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        """Write one line through to the file. Raises DataError if it cannot be written."""
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise cannot_write(error, self.path) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; broken lines are skipped, and a file that does not exist has none."""
+    """The objects of a JSON-lines file; broken lines are skipped, and a file that does not exist has none.
+
+    Raises RunError if it is a folder or cannot be read.
+    """
     if not path.exists():
         return []
     found = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in _text_of(path).splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(line)
             if isinstance(value, dict):
                 found.append(value)
     return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if not path.is_file():  # a FIFO is never waited for
+            raise OSError("not a file")
+        return path.read_text(errors="replace")
+    except OSError as error:
+        raise RunError(
+            f"{printable(path)} cannot be read ({describe_error(error)}), but must be a file of a run: put it back, or "
+            "remove what has its name"
+        ) from error
 
 
 def write_lines(path: Path, objects: Sequence[Mapping[str, Any]]) -> None:
@@ -322,7 +340,7 @@ def write_lines(path: Path, objects: Sequence[Mapping[str, Any]]) -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one where the file does not exist or is broken."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text()) if path.is_file() else {}
         return values if isinstance(values, dict) else {}
     return {}
 

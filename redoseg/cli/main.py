@@ -127,6 +127,10 @@ def _mistake(found: Exception) -> int:
             file=sys.stderr,
         )
         return MISTAKE
+    except MemoryError as error:
+        why = f" ({describe_error(error)})" if str(error) else ""
+        print(f"redoseg: there is not enough memory{why}. Choose smaller pictures, sizes or batches.", file=sys.stderr)
+        return MISTAKE
     except (OSError, RuntimeError) as error:
         # in some Pythons is_dir() and resolve() raise these, where no path can be
         looped = str(error).partition("Symlink loop from ")[2].strip("'")

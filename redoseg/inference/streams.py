@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 
@@ -27,7 +28,9 @@ def received() -> bytes:
 
 
 def check_sendable() -> None:
-    """Raises DataError where standard output is a terminal, which would take the bytes of a picture for commands."""
+    """Raises DataError where standard output is closed, or a terminal, which would take a picture for commands."""
+    if getattr(sys.stdout, "name", "") == os.devnull:  # `guarded_output` has put that in its place
+        raise DataError("-o - writes to standard output, which is closed; add > FILE, or choose a file")
     if sys.stdout.isatty():
         raise DataError("-o - writes to standard output, which is a terminal; add > FILE, or choose a file")
 

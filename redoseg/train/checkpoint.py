@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from redoseg.errors import ModelError
-from redoseg.files import write_atomic
+from redoseg.files import describe_error, printable, write_atomic
 
 FORMAT = 1
 
@@ -37,11 +37,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (on the CPU) and the description of a checkpoint; ModelError where `path` is not one."""
     remedy = "choose a run folder made by `redoseg train`"
     try:
+        if path.exists() and not path.is_file():  # a FIFO is never waited for
+            raise OSError("not a file")
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("redoseg", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as a checkpoint ({error}); {remedy}") from None
+        raise ModelError(
+            f"{printable(path)} cannot be read as a checkpoint ({describe_error(error)}); {remedy}"
+        ) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = "not a checkpoint of redoseg" if not isinstance(about, dict) else f"of format {about.get('format')}"
         raise ModelError(f"{path} is {found}, but must be of format {FORMAT}; {remedy}")

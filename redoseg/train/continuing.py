@@ -20,7 +20,7 @@ from redoseg.data import BUILT_IN, ImageSet
 from redoseg.errors import RunError
 from redoseg.files import at_home, in_shell, printable, write_atomic
 from redoseg.inference.model_file import weights
-from redoseg.run_folder import About, Contents, Labels, RunFolder, read_object
+from redoseg.run_folder import CONFIG_FILE, About, Contents, Labels, RunFolder, read_object
 from redoseg.storage import Address, place_of
 from redoseg.train.compute import describe_device
 from redoseg.train.stage_data import RunData, open_training_images, open_watched_images
@@ -169,6 +169,18 @@ def _refuse_changes(before: Config, config: Config, folder: RunFolder, refine_ag
         raise RunError(
             f"{printable(folder.path)} was to run {before.steps} steps, and --steps {config.steps} is less; remove "
             "--steps or raise it"
+        )
+
+
+def check_state(of_state: Config, config: Config, folder: RunFolder) -> None:
+    """Raises RunError where the weights of a run are of other settings than its config.json."""
+    # steps and later stages may change on resume
+    then = replace(of_state, steps=config.steps, speed=config.speed, refine=config.refine, redraw=config.redraw)
+    changes = differences(anywhere(config), anywhere(then))
+    if changes:
+        raise RunError(
+            f"{printable(folder.path)} is damaged: {folder.state.name} is of other settings than {CONFIG_FILE} "
+            f"({'; '.join(changes)[:200]}); put back the one that was changed, or start a new run without --resume"
         )
 
 

@@ -31,7 +31,7 @@ from redoseg.system import opencv
 from redoseg.train import distributed, health
 from redoseg.train.checkpoint import restore
 from redoseg.train.compute import computing_dtype
-from redoseg.train.continuing import check_contents, check_folder, write_config
+from redoseg.train.continuing import check_contents, check_folder, check_state, write_config
 from redoseg.train.forecast import forecast_second_stage
 from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
@@ -128,7 +128,8 @@ def _begin(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) ->
             )
         if resume and folder.state.exists():
             state = TrainState.load(folder.state, bank.device)
-            state.config = config  # it differs in the number of steps at most
+            check_state(state.config, config, folder)
+            state.config = config
         else:
             state = TrainState.fresh(config, bank.device)
     distributed.same_start(

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from redoseg.cli import main
+from redoseg.cli.options import Data
+from redoseg.errors import RedosegError
 from redoseg.output import guarded_output, why_output_lost
 from tests.bright import bright_square, write_model
 
@@ -155,3 +157,26 @@ def test_many_that_fail_alike_are_one_line(
         assert line.startswith("skipped: 13 files, first of all ")
         assert "00.png: " in line
     assert len(empty) == 1
+
+
+def test_a_picture_for_a_stdout_that_is_closed_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bright_square().save(tmp_path / "x.png")
+    monkeypatch.setattr(sys, "stdout", None)
+    with guarded_output(), pytest.raises(RedosegError, match="standard output, which is closed"):
+        main.run_command(["segment", str(write_model(tmp_path / "m.onnx")), str(tmp_path / "x.png"), "-o", "-"])
+    if sys.stdout is not None:
+        sys.stdout.close()
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def allocate(_: object) -> int:
+        raise MemoryError("Unable to\nallocate 112. GiB")
+
+    monkeypatch.setitem(main.VERBS, "data", (Data, allocate))
+    monkeypatch.setattr(sys, "argv", ["redoseg", "data"])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "not enough memory (Unable to allocate 112. GiB)" in said

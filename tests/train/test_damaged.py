@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
-from redoseg.errors import RedosegError
+from redoseg.errors import FullError, RedosegError, RunError
 from redoseg.run_folder import About, Outcome, RunFolder
 from redoseg.sharing.model_card import Statements, write_card
 from redoseg.sharing.model_folder import export_run
+from redoseg.train.checkpoint import load_checkpoint
 from redoseg.train.report import write_report
 from redoseg.train.run import run
 from redoseg.web.progress import run_progress
@@ -156,6 +160,58 @@ def test_a_file_in_another_encoding_or_cut(name: str, trained: Trained, tmp_path
     for content in (*damaged, b"", whole[: len(whole) // 2], bytes(100), whole + whole, b"NaN", b'{"a":' * 100_000):
         (tmp_path / name).write_bytes(content)
         read(tmp_path, trained)
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def as_pipe(path: Path) -> None:
+    """Which nobody writes into: to read it takes for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("damage", [as_folder, as_pipe, as_link])
+@pytest.mark.parametrize("name", ["config.json", "outcome.json", "log.jsonl", "state.safetensors"])
+def test_what_is_not_a_file(name: str, damage: Callable[[Path], None], trained: Trained, tmp_path: Path) -> None:
+    for file in ("config.json", "outcome.json", "log.jsonl", "state.safetensors"):
+        shutil.copy(trained.folder / file, tmp_path / file)
+    damage(tmp_path / name)
+    for reader in (
+        lambda: read(tmp_path, trained),
+        lambda: RunFolder(tmp_path).read_config(),
+        lambda: RunFolder(tmp_path).log.damaged(),
+        lambda: load_checkpoint(tmp_path / "state.safetensors"),
+    ):
+        with contextlib.suppress(RedosegError):
+            reader()
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(FullError, match=r"log\.jsonl: cannot be written"):
+        RunFolder(tmp_path).log.append({"step": 1})
+
+
+@pytest.mark.parametrize("change", [{"latent": 8}, {"extractor_width": 5}, {"norm": "batch"}], ids=str)
+def test_weights_of_other_settings_are_one_line(change: dict[str, Any], trained: Trained, folder: Path) -> None:
+    about = json.loads((folder / "config.json").read_text())
+    about["config"]["nets"] |= change
+    (folder / "config.json").write_text(json.dumps(about))
+    config = replace(trained.config, steps=13, nets=replace(trained.config.nets, **change))
+    with (
+        pytest.raises(RunError, match="is of other settings than config") as caught,
+        open("/dev/null", "w") as nowhere,
+    ):
+        run(config, folder, True, "cpu", Console(file=nowhere))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_key_is_no_damage(folder: Path) -> None:

@@ -6,12 +6,15 @@ Public names are loaded on first use, so that `import redoseg` costs nothing.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # without typing, whose import takes milliseconds in which no signal is heard
 
 # ONNX Runtime would count itself among those that report home, and leave a file in the temporary folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from redoseg.inference.redraw import RedrawModel
     from redoseg.inference.segmenter import Segmenter
     from redoseg.sharing.push import push_to_hub

@@ -5,16 +5,75 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+    from typing import NoReturn
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _AGAIN = 1.0  # seconds after the first signal from which Ctrl-C is a second one, of a person who waits no longer
-_came: list[int] = []  # the signals that have asked this process to stop, as Python has heard them
-_order: list[int] = []  # the same as they came; Python hears those that came during a long call in order of number
-_since = 0.0  # when the first was heard [s]
+
+
+class Heard:
+    """The signals that have asked to stop, and which of them came first.
+
+    Python hears those that came during a long call in order of number. So their order is read from a pipe, to which
+    each writes its number when it comes.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []  # as Python has heard them
+        self.since = 0.0  # when the first was heard [s]
+        self._order: list[int] = []
+        self._pipe: tuple[int, int] | None = None
+
+    @contextlib.contextmanager
+    def in_order(self) -> Iterator[None]:
+        """Within the block the order in which signals come is known. Outside the main thread nothing changes."""
+        if not _in_main_thread():
+            yield
+            return
+        arrived, mark = self._pipe = os.pipe()
+        os.set_blocking(arrived, False)
+        os.set_blocking(mark, False)
+        before = signal.set_wakeup_fd(mark, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            self._read()
+            self._pipe = None
+            os.close(arrived)
+            os.close(mark)
+
+    def add(self, number: int) -> None:
+        """Python has heard a signal."""
+        self.numbers.append(number)
+        if len(self.numbers) == 1:
+            self.since = time.monotonic()
+
+    def first(self) -> int:
+        """The first signal that came; Ctrl-C where none is known."""
+        self._read()
+        return next((number for number in (*self._order, *self.numbers) if number in self.numbers), signal.SIGINT)
+
+    def _read(self) -> None:
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):  # nothing has come
+                self._order.extend(number for number in os.read(self._pipe[0], 1024) if number in STOPS)
+
+
+_heard = Heard()  # by this process
+
+
+def _in_main_thread() -> bool:
+    """Whether this is the thread in which Python sets handlers."""
+    threading = sys.modules.get("threading")  # loading it here would delay when signals are first heard
+    return threading is None or threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager
@@ -24,9 +83,9 @@ def handling(
     """Within the block `handler` gets the signals that ask to stop, and afterwards too without `restore`.
 
     A signal that this process was started to ignore stays ignored: nohup, background jobs of scripts. Outside the main
-    thread, where Python sets no handlers, nothing changes.
+    thread nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
@@ -45,59 +104,22 @@ def as_ctrl_c() -> Iterator[None]:
     Only Ctrl-C does so twice, and only a second after the first signal: a terminal that closes sends several, keys
     bounce, and the second should not end what the first has begun, such as writing what is done.
     """
-    _came.clear()
-    _order.clear()
+    global _heard
+    _heard = Heard()
 
     def stop(number: int, _: FrameType | None) -> None:
-        first = not _came
+        first = not _heard.numbers
         if note(number) or first:
             raise KeyboardInterrupt
 
-    with handling(stop), _in_order():
+    with handling(stop), _heard.in_order():
         yield
-
-
-@contextlib.contextmanager
-def _in_order() -> Iterator[None]:
-    """Within the block the order in which signals came is known."""
-    global _read_order
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived, mark = os.pipe()
-    os.set_blocking(arrived, False)
-    os.set_blocking(mark, False)
-
-    def read_order() -> None:
-        with contextlib.suppress(OSError):  # nothing has come
-            _order.extend(number for number in os.read(arrived, 1024) if number in STOPS)
-
-    before = signal.set_wakeup_fd(mark, warn_on_full_buffer=False)
-    _read_order = read_order
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        read_order()
-        _read_order = _nothing
-        os.close(arrived)
-        os.close(mark)
-
-
-def _nothing() -> None:
-    pass
-
-
-_read_order: Callable[[], None] = _nothing
 
 
 def note(number: int) -> bool:
     """Note that a signal has asked to stop; returns whether it is a Ctrl-C that ends also what the first has begun."""
-    global _since
-    _came.append(number)
-    if len(_came) == 1:
-        _since = time.monotonic()
-    return number == signal.SIGINT and time.monotonic() - _since >= _AGAIN
+    _heard.add(number)
+    return number == signal.SIGINT and time.monotonic() - _heard.since >= _AGAIN
 
 
 @contextlib.contextmanager
@@ -110,38 +132,44 @@ def loading() -> Iterator[None]:
 
     def end(number: int, _: FrameType | None) -> None:
         note(number)
-        with contextlib.suppress(OSError):  # it is closed
-            os.write(2, f"redoseg: stopped {how()}\n".encode())
-        os._exit(exit_code())
+        end_process(_heard.first())
 
     with handling(end):
         yield
 
 
+def end_process(first: int) -> NoReturn:
+    """End at once, with the line and the code of a signal, without what half-loaded modules would print."""
+    with contextlib.suppress(OSError):  # it is closed
+        os.write(2, f"redoseg: stopped {_how(first)}\n".encode())
+    os._exit(_code(first))
+
+
 def ignore() -> None:
     """Hear no signal any more: the process is about to end."""
-    if threading.current_thread() is threading.main_thread():
+    if _in_main_thread():
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def have_come() -> bool:
     """Whether a signal has asked this process to stop."""
-    return bool(_came)
+    return bool(_heard.numbers)
 
 
 def exit_code() -> int:
     """What a stopped program ends with: 128 and the number of the signal, as shells have it; 130 for Ctrl-C."""
-    return 128 + _first()
+    return _code(_heard.first())
 
 
 def how() -> str:
     """What stopped the program, in words."""
-    first = _first()
+    return _how(_heard.first())
+
+
+def _code(first: int) -> int:
+    return 128 + first
+
+
+def _how(first: int) -> str:
     return "by hand" if first == signal.SIGINT else f"by {signal.Signals(first).name}"
-
-
-def _first() -> int:
-    """The first signal that asked to stop; Ctrl-C where none is known."""
-    _read_order()
-    return next((number for number in (*_order, *_came) if number in _came), signal.SIGINT)

@@ -156,6 +156,15 @@ def test_only_one_room_hands_names_on(path: Path) -> None:
     assert ours(path) <= {room(path)}
 
 
+def test_of_the_package_itself_rooms_know_the_version_alone() -> None:
+    """Its public names lead up to rooms."""
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not isinstance(node, ast.Import) or "redoseg" not in {each.name for each in node.names}, within(path)
+            if isinstance(node, ast.ImportFrom) and node.module == "redoseg":
+                assert {each.name for each in node.names} <= {"__version__", *ROOMS}, within(path)
+
+
 def test_the_test_of_layers_would_see_a_breach(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text("def f():\n    from redoseg import train\n    import torch.nn\n")

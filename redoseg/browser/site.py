@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
-import redoseg
+from redoseg import __version__
 from redoseg.browser.runtime import VERSION, OnBytes, Runtime, find_runtime
 from redoseg.browser.space import CARD, space_card
 from redoseg.files import at_home, whole_folder, write_atomic
@@ -92,7 +92,7 @@ def page_of(about: dict[str, object], networks: dict[str, bytes], runtime: Runti
     parts = {
         "policy": _policy(scripts, style),
         "name": html.escape(str(about["name"])),
-        "version": redoseg.__version__,
+        "version": __version__,
         "runtime": VERSION,
         "notes": "\n  ".join(f"<p>{html.escape(note)}</p>" for note in notes),
         "licences": html.escape(_packaged("licences.txt")),

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-import redoseg
+from redoseg import __version__
 from redoseg.config.kinds import DrawnKind
 from redoseg.errors import DataError, FormatError, RedosegError, TooLargeError
 from redoseg.images.read import read_photo
@@ -185,7 +185,7 @@ class Api:
     def _routes(self) -> FastAPI:
         app = FastAPI(
             title="redoseg",
-            version=redoseg.__version__,
+            version=__version__,
             description="Cuts the object out of a photograph.",
             servers=[{"url": "."}],  # beside this schema, wherever a proxy has it
             docs_url=None,  # they would load scripts from elsewhere
@@ -224,7 +224,7 @@ class Api:
     def _model(self) -> Model:
         return Model(
             name=self.segmenter.name,
-            version=redoseg.__version__,
+            version=__version__,
             size=self.segmenter.size,
             regions=self.segmenter.regions,
             object_region=self.segmenter.object_region,

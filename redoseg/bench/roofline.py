@@ -27,17 +27,17 @@ from redoseg.train.state import TrainState
 LAYERS = (nn.Conv2d, nn.Linear, nn.InstanceNorm2d, nn.BatchNorm2d, SelfAttention)
 
 
-def roofline(config: Config, bank: ImageStore, step_seconds: float) -> Roofline:
+def roofline(config: Config, store: ImageStore, step_seconds: float) -> Roofline:
     """The layers of a training step, those first that take longest; their sum beside `step_seconds`.
 
     Of each: how often a step calls it, operations and bytes of all calls [GFLOP, GB], time [ms], what bounds it, and
     how near to that bound it runs. What layers do not say (activations, spectral norms, losses, optimisers) is the
     rest of the step.
     """
-    device = bank.device
+    device = store.device
     # a spectral norm is not the layer's own work
     state = TrainState.fresh(replace(config, nets=replace(config.nets, spectral_norm=False)), device)
-    calls, layers = _calls(state, bank)
+    calls, layers = _calls(state, store)
     dtype = computing_dtype(config.precision, device)
     rate, bandwidth = peak_rate(device, dtype), peak_bandwidth(device)
     rows: list[Layer] = []
@@ -104,7 +104,7 @@ class _Call(NamedTuple):
         return f"{type(self.layer).__name__}({sizes}) on {shape}, gradients: {' and '.join(wanted) or 'none'}"
 
 
-def _calls(state: TrainState, bank: ImageStore) -> tuple[Counter[str], dict[str, _Call]]:
+def _calls(state: TrainState, store: ImageStore) -> tuple[Counter[str], dict[str, _Call]]:
     """How often one step calls each kind of layer, and one such call."""
     calls: Counter[str] = Counter()
     layers: dict[str, _Call] = {}
@@ -121,10 +121,10 @@ def _calls(state: TrainState, bank: ImageStore) -> tuple[Counter[str], dict[str,
 
     hooks = [m.register_forward_hook(seen) for m in nets if isinstance(m, LAYERS) and m not in within]
     try:
-        with BatchLoader(bank, state.config) as feed, autocast(state.config.precision, bank.device):
+        with BatchLoader(store, state.config) as feed, autocast(state.config.precision, store.device):
             feed.begin(state.seed, 1)
             batch = feed.take()
-            latents, chosen = batch.drawn.latents.to(bank.device), batch.drawn.chosen.to(bank.device)
+            latents, chosen = batch.drawn.latents.to(store.device), batch.drawn.chosen.to(store.device)
             fakes = state.redrawer(batch.images, latents, chosen, state.discriminator)["fakes"]
             if state.config.objective.fresh_fakes:
                 with torch.no_grad():

@@ -137,8 +137,8 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
             )
             one = replace(config, data=replace(config.data, size=size, resident=resident))
             started = time.perf_counter()
-            bank = ImageStore(pictures, one, torch.device("cpu"))
-            with BatchLoader(bank, one) as feed:
+            store = ImageStore(pictures, one, torch.device("cpu"))
+            with BatchLoader(store, one) as feed:
                 feed.begin(0, 1)
                 feed.take()
                 found[f"{name}_first_batch_s"] = round(time.perf_counter() - started, 3)
@@ -147,7 +147,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
                     feed.take()
                 found[f"{name}_ms_a_batch"] = round((time.perf_counter() - started) / batches * 1e3, 3)
             found[f"{name}_own_mb"] = round((own_memory(os.getpid()) - before) / 1e6, 1)
-            del bank, feed, pictures
+            del store, feed, pictures
         return found
 
 

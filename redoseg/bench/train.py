@@ -85,7 +85,7 @@ def bench_train(
     if same:
         result["same"] = _compared(config, device, same)
     if layers:
-        result["roofline"] = roofline(uncompiled(config), counted["redoseg"].bank, 1 / fastest)
+        result["roofline"] = roofline(uncompiled(config), counted["redoseg"].store, 1 / fastest)
     said = {name: way.said for name, way in ways.items() if way.said}
     if said:
         result["announced"] = said
@@ -155,14 +155,14 @@ class Way:
         watch = replace(config.watch, log_every=10**9, evaluate_every=10**9, sample_every=10**9, checkpoint_every=10**9)
         self.state.config = replace(self.state.config, steps=10**9, watch=replace(watch, collapse_every=10**9))
         images = open_shapes("shapes", config.data.size, regions=2, split="train", count=PICTURES)
-        self.bank = ImageStore(images, self.state.config, device)
+        self.store = ImageStore(images, self.state.config, device)
 
     def run(self, steps: int, log: Callable[[Entry], None] = lambda _: None) -> None:
         end = self.state.step + steps
         stop = Hooks(log, lambda *_: None, lambda _: None, stop=lambda: self.state.step >= end, say=self.said.append)
-        train(self.state, self.bank, None, stop)
-        if self.bank.device.type == "cuda":  # what is still queued is this turn's work
-            torch.cuda.synchronize(self.bank.device)
+        train(self.state, self.store, None, stop)
+        if self.store.device.type == "cuda":  # what is still queued is this turn's work
+            torch.cuda.synchronize(self.store.device)
 
     def losses(self, steps: int) -> list[Entry]:
         """What the log says of each of these steps."""

@@ -13,7 +13,7 @@ from redoseg.data.listing import Item
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.crashes import DecodingNotes
-from redoseg.images.masks import DARK, Form, mask_numbers, read_mask, shown
+from redoseg.images.masks import DARK, Form, listed, mask_numbers, read_mask
 from redoseg.images.read import BACKGROUND, OBJECT
 from redoseg.system import cores, in_order
 
@@ -118,7 +118,7 @@ def _without_masks(items: Sequence[Item], seen: Sequence[_Seen]) -> tuple[tuple[
 
 
 def _of_all(seen: Sequence[_Seen]) -> str:
-    return shown(set().union(*(one.values for one in seen)))
+    return listed(set().union(*(one.values for one in seen)))
 
 
 def _about_empty(seen: Sequence[_Seen], which: str) -> tuple[str, ...]:

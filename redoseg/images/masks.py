@@ -142,7 +142,7 @@ def read_mask(path: str | Path, size: int | None = None) -> NDArray[np.uint8]:
         mask = np.where(values > 0, np.uint8(OBJECT), np.uint8(BACKGROUND))
     elif form == "numbers" and _means_classes(seen):
         raise DataError(
-            f"{printable(path)}: the mask has the values {shown(seen)}, which do not show what the object is; "
+            f"{printable(path)}: the mask has the values {listed(seen)}, which do not show what the object is; "
             "save it with 0 for background and 255 for object, or remove it"
         )
     else:
@@ -167,7 +167,7 @@ def read_object(path: str | Path, which: str) -> NDArray[np.uint8]:
     return mask
 
 
-def shown(values: Mapping[int, int] | set[int], most: int = 8) -> str:
+def listed(values: Mapping[int, int] | set[int], most: int = 8) -> str:
     """The values in words: all of a few, else the first and the last."""
     ordered = sorted(values)
     if len(ordered) > most:

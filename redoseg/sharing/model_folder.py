@@ -156,8 +156,8 @@ def _region_found(folder: Path, extractor: nn.Module, config: Config) -> int:
         return Segmenter(folder).object_region
     try:
         images = open_training_images(config).resized(config.data.size)
-        bank = ImageStore(images, config, torch.device("cpu"))
-        return metrics.object_region(soft_masks(extractor.eval(), bank, evenly_spaced(len(bank), LOOKED_AT)))
+        store = ImageStore(images, config, torch.device("cpu"))
+        return metrics.object_region(soft_masks(extractor.eval(), store, evenly_spaced(len(store), LOOKED_AT)))
     except DataError as error:
         raise ModelError(
             f"{printable(folder)} has not chosen its object region yet, and its pictures cannot be opened ({error}); "

@@ -197,7 +197,7 @@ def write_config(folder: RunFolder, config: Config, data: RunData) -> None:
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
-            "device": describe_device(data.first.bank.device),
+            "device": describe_device(data.first.store.device),
             "threads": torch.get_num_threads(),
         },
     }

@@ -101,16 +101,16 @@ def _meet() -> None:
     """
     seen = ", ".join(f"{name}={printable(os.environ[name])}" for name in (*TORCHRUN, *_MEETING) if name in os.environ)
     names = " ".join((*TORCHRUN, *_MEETING))
-    cure = f"{seen} may be left over from torchrun; to train in one process, stop and run: unset {names}"
+    remedy = f"{seen} may be left over from torchrun; to train in one process, stop and run: unset {names}"
     problem = world_problem()
     if problem:
-        raise RunError(f"{problem}, so this process cannot find the others of its training; {cure}")
+        raise RunError(f"{problem}, so this process cannot find the others of its training; {remedy}")
     missing = [name for name in _MEETING if not os.environ.get(name)]
     if missing:
-        raise RunError(f"{missing[0]} is not set, so {_others()} cannot be found; {cure}")
+        raise RunError(f"{missing[0]} is not set, so {_others()} cannot be found; {remedy}")
 
     def remind() -> None:
-        print(f"redoseg: still waiting for {_others()}; {cure}", file=sys.stderr, flush=True)
+        print(f"redoseg: still waiting for {_others()}; {remedy}", file=sys.stderr, flush=True)
 
     reminder = threading.Timer(max(LEAST_WAIT, STARTED + REMIND_AFTER - time.monotonic()), remind)
     reminder.daemon = True
@@ -122,7 +122,7 @@ def _meet() -> None:
             dist.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         first = " ".join(str(error).split()).split(". ")[0][:160]
-        raise RunError(f"{_others()} cannot be found ({first}); {cure}") from None
+        raise RunError(f"{_others()} cannot be found ({first}); {remedy}") from None
     finally:
         reminder.cancel()
 

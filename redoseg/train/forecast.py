@@ -30,7 +30,7 @@ def forecast_second_stage(config: Config, data: RunData) -> Forecast:
         return Forecast(0.0, (), ())
     numbers = range(1, config.refine.rounds + 1)
     kinds = [(config.refine.cut_in(number), config.round_size(number)) for number in numbers]
-    timed = {kind: _time_round(config, data.rounds[kinds.index(kind)].bank, kinds.index(kind) + 1) for kind in kinds}
+    timed = {kind: _time_round(config, data.rounds[kinds.index(kind)].store, kinds.index(kind) + 1) for kind in kinds}
     return Forecast(0.0, tuple(timed[kind][0] for kind in kinds), tuple(timed[kind][1] for kind in kinds))
 
 
@@ -59,15 +59,15 @@ def forecast(config: Config, data: RunData) -> Forecast:
     """Time a few steps of each stage."""
     found = forecast_second_stage(config, data)
     if config.first_steps:
-        found = replace(found, step=_time_step(config, data.first.bank))
+        found = replace(found, step=_time_step(config, data.first.store))
     if config.redraw.steps:
         third = drawing_config(config, "")
-        bank = ImageStore(data.images.resized(third.data.size), third, data.first.bank.device)
-        found = replace(found, drawing_step=_time_step(third, bank))
+        store = ImageStore(data.images.resized(third.data.size), third, data.first.store.device)
+        found = replace(found, drawing_step=_time_step(third, store))
     return found
 
 
-def _time_step(config: Config, bank: ImageStore) -> float:
+def _time_step(config: Config, store: ImageStore) -> float:
     """Seconds of one step of the game."""
     never = 10**9
     watch = replace(
@@ -88,5 +88,5 @@ def _time_step(config: Config, bank: ImageStore) -> float:
         stop=lambda: len(times) > STEPS,
     )
     with torch.random.fork_rng(devices=[]):
-        train(TrainState.fresh(short, bank.device), bank, None, hooks)
+        train(TrainState.fresh(short, store.device), store, None, hooks)
     return (times[-1] - times[1]) / (STEPS - 1)

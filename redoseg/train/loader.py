@@ -114,10 +114,10 @@ class BatchLoader:
     block. It can, since what a step draws depends on no earlier step. Its errors are raised where the batch is taken.
     """
 
-    def __init__(self, bank: ImageStore, config: Config) -> None:
-        self.bank, self.config = bank, config
+    def __init__(self, store: ImageStore, config: Config) -> None:
+        self.store, self.config = store, config
         self._reader = ThreadPoolExecutor(1, "feed")  # one: reads in order, and no other thread draws
-        self._stream = torch.cuda.Stream(bank.device) if bank.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(store.device) if store.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._coming: deque[Future[tuple[StepDraws, Tensor]]] = deque()
         self._waited = 0.0
         self._since: float | None = None
@@ -134,7 +134,7 @@ class BatchLoader:
         """The next batch is that of this step of the attempt with this seed."""
         self._coming.clear()
         nets = self.config.nets
-        self._draws = RandomDraws(seed, len(self.bank), self.config.batch, nets.regions, nets.latent)
+        self._draws = RandomDraws(seed, len(self.store), self.config.batch, nets.regions, nets.latent)
         self._step = step
         self._read_ahead()
 
@@ -142,23 +142,23 @@ class BatchLoader:
         """The batch of the next step, on the device."""
         asked = time.monotonic()
         self._since = asked if self._since is None else self._since
-        if self.bank.resident is None:
+        if self.store.resident is None:
             drawn, taken = self._coming.popleft().result()
         else:
             drawn, taken = self._read(self._draws, self._step)
-        taken = taken.to(self.bank.device)
+        taken = taken.to(self.store.device)
         self._waited += time.monotonic() - asked
 
         self._step += 1
         self._read_ahead()
         if self._stream is not None:  # made on that stream: not to be used again before this one is done with it
-            taken.record_stream(torch.cuda.current_stream(self.bank.device))
+            taken.record_stream(torch.cuda.current_stream(self.store.device))
         flips = drawn.flips if self.config.data.flip else (None, None)
         count = len(drawn.redrawn)
-        images = real = self.bank.floats(taken[:count], flips[0])
+        images = real = self.store.floats(taken[:count], flips[0])
         if self.config.objective.other_real:
-            real = self.bank.floats(taken[count:], flips[1])
-        masks = None if self.bank.masks is None else self.bank.regions(drawn.redrawn, flips[0])
+            real = self.store.floats(taken[count:], flips[1])
+        masks = None if self.store.masks is None else self.store.regions(drawn.redrawn, flips[0])
         return Batch(drawn, images, real, masks)
 
     def waited_share(self) -> float:
@@ -173,7 +173,7 @@ class BatchLoader:
 
     def _read_ahead(self) -> None:
         """Have the thread read the next AHEAD steps."""
-        while self.bank.resident is None and len(self._coming) < AHEAD:
+        while self.store.resident is None and len(self._coming) < AHEAD:
             step = self._step + len(self._coming)
             self._coming.append(self._reader.submit(self._fetch, self._draws, step))
 
@@ -181,13 +181,13 @@ class BatchLoader:
         """A step's draws and its pictures, the real ones after those to redraw: all are read at once."""
         drawn = draws.step(step).part(distributed.rank(), distributed.world_size())
         wanted = [drawn.redrawn, drawn.real] if self.config.objective.other_real else [drawn.redrawn]
-        return drawn, self.bank.stored(np.concatenate(wanted))
+        return drawn, self.store.stored(np.concatenate(wanted))
 
     def _fetch(self, draws: RandomDraws, step: int) -> tuple[StepDraws, UInt8[Tensor, "b h w 3"]]:
         """The same from the file, in the reader's thread: copied to a GPU while that computes."""
         drawn, taken = self._read(draws, step)
         if self._stream is not None:
             with torch.cuda.stream(self._stream):
-                taken = taken.pin_memory().to(self.bank.device, non_blocking=True)
+                taken = taken.pin_memory().to(self.store.device, non_blocking=True)
             self._stream.synchronize()  # so that nobody has to ask whether the copy has arrived
         return drawn, taken

@@ -39,7 +39,7 @@ class Hooks:
 
 def train(
     state: TrainState,
-    bank: ImageStore,
+    store: ImageStore,
     watched: Watched | None,
     hooks: Hooks,
     seconds: float = 0.0,
@@ -50,12 +50,12 @@ def train(
     where the run collapsed and restarted. With several ranks each is asked to stop, and all do after the same step; the
     main one alone evaluates, logs and samples, and decides whether to restart.
     """
-    config, watch, device = state.config, state.config.watch, bank.device
+    config, watch, device = state.config, state.config.watch, store.device
     objective = config.objective
     precision = autocast(config.precision, device)
     started, since, counted = time.monotonic() - seconds, time.monotonic(), state.step
     redrawer, discriminator, redraw = _ready(state, hooks)
-    with BatchLoader(bank, config) as feed:
+    with BatchLoader(store, config) as feed:
         feed.begin(state.seed, state.step + 1)
         while state.step < config.steps and not distributed.any_rank(hooks.stop()):
             step = state.step + 1
@@ -125,7 +125,7 @@ def train(
                 figures = {k: round(v.item(), 5) for k, v in losses.items() if k != "total" and v.ndim == 0}
                 entry |= cast(Entry, figures)
             if look_due and distributed.is_main():
-                entry |= evaluate_now(state, bank, watched, config.data.evaluate_pictures)
+                entry |= evaluate_now(state, store, watched, config.data.evaluate_pictures)
             if sample_due and distributed.is_main():
                 hooks.sample(state, entry["object_region"])
 

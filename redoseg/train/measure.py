@@ -28,13 +28,13 @@ SAMPLE_IMAGES = 8
 
 @torch.no_grad()
 def soft_masks(
-    extractor: torch.nn.Module, bank: ImageStore, indices: Int[np.ndarray, " p"]
+    extractor: torch.nn.Module, store: ImageStore, indices: Int[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p n h w"]:
-    """Soft masks of these pictures; those that do not change, where the bank has such."""
-    if bank.masks is not None:
-        return bank.regions(indices).cpu().numpy()
+    """Soft masks of these pictures; those that do not change, where the store has such."""
+    if store.masks is not None:
+        return store.regions(indices).cpu().numpy()
     chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
-    return np.concatenate([extractor(bank(chunk)).float().cpu().numpy() for chunk in chunks])
+    return np.concatenate([extractor(store(chunk)).float().cpu().numpy() for chunk in chunks])
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Watched:
     """Labelled pictures that are scored while training, and never anything else."""
 
     labelled: ImageSet
-    bank: ImageStore
+    store: ImageStore
 
     def scores(
         self, masks: Float[np.ndarray, "p n h w"], indices: Int[np.ndarray, " p"], region: int
@@ -64,11 +64,11 @@ def image_scores(
 
     The network sees the pictures at `size` [pixels]; its soft masks are enlarged by bilinear interpolation.
     """
-    bank = ImageStore(watched.resized(size), config, device)
+    store = ImageStore(watched.resized(size), config, device)
     found: dict[str, list[float]] = {}
     for start in range(0, len(watched), CHUNK):
         indices = np.arange(start, min(start + CHUNK, len(watched)))
-        masks = extractor(bank(indices))[:, region : region + 1].float()
+        masks = extractor(store(indices))[:, region : region + 1].float()
         large = F.interpolate(masks, size=(watched.size, watched.size), mode="bilinear")[:, 0].cpu().numpy()
         labels = watched.labels(indices)
         for i, index in enumerate(indices):
@@ -88,10 +88,10 @@ def region_of(config: Config, masks: Float[np.ndarray, "p n h w"]) -> int:
     return 0 if config.first_is_object else metrics.object_region(masks)
 
 
-def evaluate_now(state: TrainState, bank: ImageStore, watched: Watched | None, most: int) -> Entry:
+def evaluate_now(state: TrainState, store: ImageStore, watched: Watched | None, most: int) -> Entry:
     """Sizes and object region on training pictures, and scores on watched ones, of the moving average."""
     extractor = state.average.nets["extractor"]
-    masks = soft_masks(extractor, bank, evenly_spaced(len(bank), LOOKED_AT))
+    masks = soft_masks(extractor, store, evenly_spaced(len(store), LOOKED_AT))
     region = region_of(state.config, masks)
     entry: Entry = {
         "object_region": region,
@@ -99,27 +99,27 @@ def evaluate_now(state: TrainState, bank: ImageStore, watched: Watched | None, m
     }
     if watched is not None:
         indices = evenly_spaced(len(watched.labelled), most)
-        masks = soft_masks(extractor, watched.bank, indices)
+        masks = soft_masks(extractor, watched.store, indices)
         entry["watched_sizes"] = [round(float(s), 5) for s in masks.mean((0, 2, 3))]
         scores = watched.scores(masks, indices, region)
         entry |= cast(Entry, {k: round(float(v), 5) for k, v in scores.items() if k != "pictures"})
     if state.config.masks_stay:
-        entry |= _textures(state, bank)
+        entry |= _textures(state, store)
     return entry
 
 
 @torch.no_grad()
-def _textures(state: TrainState, bank: ImageStore) -> Entry:
+def _textures(state: TrainState, store: ImageStore) -> Entry:
     """How far drawn objects are from real ones by texture, and real ones from other real ones."""
-    looked_at = evenly_spaced(len(bank), LOOKED_AT)
+    looked_at = evenly_spaced(len(store), LOOKED_AT)
     first, second = looked_at[::2], looked_at[1::2]
-    images, masks = bank(second), bank.regions(second)[:, :1]
+    images, masks = store(second), store.regions(second)[:, :1]
     latents = torch.randn((len(second), state.config.nets.latent), generator=torch.Generator().manual_seed(0))
     generator = state.average.nets["generators"].get_submodule("0")
     drawn = masks * generator(latents.to(images.device), masks) + (1 - masks) * images
-    others = (_bytes(drawn, bank.signed), _bytes(images, bank.signed))
-    inside = soft_masks(generator, bank, looked_at)[:, 0] > 0.5
-    real = patches_of(_bytes(bank(first), bank.signed), inside[::2], 0)
+    others = (_bytes(drawn, store.signed), _bytes(images, store.signed))
+    inside = soft_masks(generator, store, looked_at)[:, 0] > 0.5
+    real = patches_of(_bytes(store(first), store.signed), inside[::2], 0)
     try:
         redrawn, own = (texture_distance(real, patches_of(other, inside[1::2], 1)) for other in others)
     except ValueError:  # the masks are too small to compare what is in them
@@ -134,20 +134,20 @@ def _bytes(batch: Float[Tensor, "k 3 h w"], signed: bool) -> UInt8[np.ndarray, "
 
 @torch.no_grad()
 def sample_rows(
-    state: TrainState, extractor: torch.nn.Module, bank: ImageStore, watched: Watched | None, region: int
+    state: TrainState, extractor: torch.nn.Module, store: ImageStore, watched: Watched | None, region: int
 ) -> Sequence[NDArray[np.uint8]]:
     """Rows of a sample grid: pictures, object masks, each region redrawn, and the truth where there is one.
 
     Generators that have not learnt, since the run has no first stage, draw nothing.
     """
     config = state.config
-    source = bank if watched is None else watched.bank
+    source = store if watched is None else watched.store
     indices = evenly_spaced(len(source), SAMPLE_IMAGES)
     images = source(indices)
     masks = extractor(images) if source.masks is None else source.regions(indices)
     shape = (len(indices), config.nets.regions, config.nets.latent)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(images.device)
-    rows = [_bytes(images, bank.signed)]
+    rows = [_bytes(images, store.signed)]
     rows += [_grey(masks[:, k].float().cpu().numpy() * 255) for k in _shown_regions(config, region)]
     for k, generator in enumerate(state.average.nets["generators"].children() if state.step else ()):
         mask = masks[:, k : k + 1]
@@ -155,7 +155,7 @@ def sample_rows(
         drawing = F.interpolate(drawing, size=mask.shape[-2:], mode="bilinear")
         if config.objective.mask_drawings:
             drawing = drawing * mask
-        rows.append(_bytes(drawing + (1 - mask) * images, bank.signed))
+        rows.append(_bytes(drawing + (1 - mask) * images, store.signed))
     if watched is not None:
         truth = watched.labelled.labels(indices).astype(np.float64)
         rows.append(_grey(np.where(truth < 0, 127, truth * 255 / max(1, config.nets.regions - 1))))

@@ -51,7 +51,7 @@ STREAM = 100  # of random numbers, apart from those of train/random_draws.py
 
 def refine(
     state: TrainState,
-    bank: ImageStore,
+    store: ImageStore,
     rounds: Sequence[ImageStore],
     *,
     report: Callable[[Entry, nn.Module], None],
@@ -64,23 +64,23 @@ def refine(
 ) -> MaskExtractor | UNet | None:
     """The extractor after the configured rounds, or None if asked to `stop`; `state` is not changed.
 
-    `bank` has the pictures at the size of the first stage, whose masks teach the first round, `rounds` the same ones
+    `store` has the pictures at the size of the first stage, whose masks teach the first round, `rounds` the same ones
     at the size that each round works at. `start` gives other masks for the first round than the first stage's.
     `corrections` are targets of each round beside these, and leave out some of these.
     `at` is where the stage continues, and is changed; without it the stage begins.
     `report` is called after each round with a log entry and the extractor that the round gave, `log` with entries on
     the way, and `save` when `at` should be saved, with whether its targets have changed since.
     """
-    config, device = state.config.refine, bank.device
-    images = evenly_spaced(len(bank), config.pictures)
+    config, device = state.config.refine, store.device
+    images = evenly_spaced(len(store), config.pictures)
     at = at or RefineState(state.config, state.restarts, len(images), device)
     while not at.done:
         fine = rounds[at.round - 1]
         if at.targets.kept is None:
             source = start if at.round == 1 and start is not None else at.teacher or state.average.nets["extractor"]
-            seen = bank if at.round == 1 else rounds[at.round - 2]
+            seen = store if at.round == 1 else rounds[at.round - 2]
             found = _find_targets(
-                at, state, source, seen, fine, images=images, bank=bank, stop=stop, log=log, save=save
+                at, state, source, seen, fine, images=images, store=store, stop=stop, log=log, save=save
             )
             if found is None:
                 save(True)
@@ -114,14 +114,14 @@ def _find_targets(
     fine: ImageStore,
     *,
     images: Int[np.ndarray, " p"],
-    bank: ImageStore,
+    store: ImageStore,
     stop: Callable[[], bool],
     log: Callable[[Entry], None],
     save: Callable[[bool], None],
 ) -> tuple[UInt8[np.ndarray, "p s s"], Float[np.ndarray, " p"]] | None:
     """Make the targets of the round; these and how doubtful each is, or None if asked to `stop`.
 
-    `seen` has the images as `source` sees them, `bank` as the first stage's generators do.
+    `seen` has the images as `source` sees them, `store` as the first stage's generators do.
     """
     config, cut = state.config.refine, state.config.refine.cut_in(at.round)
     due = Due()
@@ -136,7 +136,7 @@ def _find_targets(
     if pair is None:
         return None
     if config.judge == "redraw":
-        return best_redrawn(state, bank, images, pair)
+        return best_redrawn(state, store, images, pair)
     regions, least = pair[1], config.least_share
     if cut == "off":
         return regions, raggedness(regions, state.config.nets.regions, least)
@@ -329,22 +329,22 @@ def make_targets(
 
 def best_redrawn(
     state: TrainState,
-    bank: ImageStore,
+    store: ImageStore,
     images: Int[np.ndarray, " p"],
     candidates: Sequence[UInt8[np.ndarray, "p s s"]],
 ) -> tuple[UInt8[np.ndarray, "p s s"], Float[np.ndarray, " p"]]:
     """Of each image the candidate under which the run's generators redraw it best, and the error of that.
 
-    `bank` has the images at the size of the generators. The error of a mask that all but misses a region is infinite.
+    `store` has the images at the size of the generators. The error of a mask that all but misses a region is infinite.
     """
-    errors = np.stack([_redraw_errors(state, bank, images, regions) for regions in candidates])
+    errors = np.stack([_redraw_errors(state, store, images, regions) for regions in candidates])
     best = errors.argmin(0)
     return np.stack(candidates)[best, np.arange(len(images))], errors.min(0)
 
 
 @torch.no_grad()
 def _redraw_errors(
-    state: TrainState, bank: ImageStore, images: Int[np.ndarray, " p"], regions: UInt8[np.ndarray, "p s s"]
+    state: TrainState, store: ImageStore, images: Int[np.ndarray, " p"], regions: UInt8[np.ndarray, "p s s"]
 ) -> Float[np.ndarray, " p"]:
     """Mean difference of each image and its redrawing from latents read off it, in whitened colours [values]."""
     nets = state.config.nets
@@ -352,9 +352,9 @@ def _redraw_errors(
     generators = list(state.average.nets["generators"].children())
     found = []
     for part in np.array_split(np.arange(len(images)), -(-len(images) // PART)):
-        seen = bank(images[part])
+        seen = store(images[part])
         masks = F.one_hot(torch.from_numpy(regions[part]).long(), nets.regions).permute(0, 3, 1, 2)
-        masks = F.adaptive_avg_pool2d(masks.float().to(bank.device), bank.size)
+        masks = F.adaptive_avg_pool2d(masks.float().to(store.device), store.size)
         latents = encoder(seen).view(len(seen), nets.regions, nets.latent)
         drawings = torch.stack([g(latents[:, k], masks[:, k : k + 1]) for k, g in enumerate(generators)], 1)
         colours = whitening(seen)
@@ -373,7 +373,7 @@ def _enlarged(masks: Float[np.ndarray, "p n h w"], size: int) -> Float[np.ndarra
 
 
 def _cut_by_colour(
-    bank: ImageStore,
+    store: ImageStore,
     images: Int[np.ndarray, " p"],
     regions: UInt8[np.ndarray, "p h w"],
     side: int,
@@ -388,7 +388,7 @@ def _cut_by_colour(
     """
 
     def cut(i: int) -> Bool[np.ndarray, "h w"]:
-        return grabcut_from(bank.stored(images[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, side)
+        return grabcut_from(store.stored(images[i : i + 1])[0].cpu().numpy(), regions[i] > 0, CUT_ROUNDS, side)
 
     with contextlib.closing(in_order(cut, range(len(regions)), torch.get_num_threads())) as cuts:
         for i, found in enumerate(cuts):

@@ -91,7 +91,7 @@ def run(
                 if not resume:
                     session.enter_context(alone(out))
         if not distributed.is_main():
-            _follow(config, folder, data.first.bank, resume)
+            _follow(config, folder, data.first.store, resume)
             del data  # the first process may need the memory
             distributed.leave()
             return {}
@@ -106,18 +106,18 @@ def run(
         return outcome | {"left_out": len(data.images.bad)}
 
 
-def _follow(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -> None:
+def _follow(config: Config, folder: RunFolder, store: ImageStore, resume: bool) -> None:
     """What every process but the main one does: train, until the end of the first stage."""
-    state = _begin(config, folder, bank, resume)
+    state = _begin(config, folder, store, resume)
     hooks = Hooks(
         log=lambda _: None, sample=lambda *_: None, save=TrainState.refuse_non_finite, stop=lambda: bool(asked)
     )
     with asked_to_stop() as asked:
         if config.first_steps:
-            train(state, bank, None, hooks).refuse_non_finite()
+            train(state, store, None, hooks).refuse_non_finite()
 
 
-def _begin(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) -> TrainState:
+def _begin(config: Config, folder: RunFolder, store: ImageStore, resume: bool) -> TrainState:
     """The state to continue from: the saved one, or a new one, which is saved. The same in every process."""
     with distributed.all_or_none():
         learnt = max((e.get("step", 0) for e in folder.log.entries()), default=0) if resume else 0
@@ -127,15 +127,15 @@ def _begin(config: Config, folder: RunFolder, bank: ImageStore, resume: bool) ->
                 "continue; put that file back, or start a new run"
             )
         if resume and folder.state.exists():
-            state = TrainState.load(folder.state, bank.device)
+            state = TrainState.load(folder.state, store.device)
             check_state(state.config, config, folder)
             state.config = config
         else:
-            state = TrainState.fresh(config, bank.device)
+            state = TrainState.fresh(config, store.device)
     distributed.same_start(
         {f"{name}:": value for name, value in flat(to_values(config)).items()}
-        | {"pictures:": len(bank), "run at step": state.step, "restarts:": state.restarts}
-        | {"computing in": str(computing_dtype(config.precision, bank.device))}
+        | {"pictures:": len(store), "run at step": state.step, "restarts:": state.restarts}
+        | {"computing in": str(computing_dtype(config.precision, store.device))}
     )
     if distributed.is_main() and not (resume and folder.state.exists()):
         state.save(folder.state)  # so that there is a good state from the start
@@ -157,7 +157,7 @@ class Run:
     def go(self, resume: bool) -> Outcome:
         """Train until the end or a stop; returns how it ended."""
         config, folder, first = self.config, self.folder, self.data.first
-        state = _begin(config, folder, first.bank, resume)
+        state = _begin(config, folder, first.store, resume)
         damaged = folder.log.damaged()
         if damaged:
             self.status.say(f"{folder.log.path.name} has {damaged:,} damaged lines, which are ignored")
@@ -175,7 +175,7 @@ class Run:
 
             if extractor is None and config.has_second_stage:
                 self.expected = forecast_second_stage(config, self.data)
-                self.status.second_stage = self.expected.second_stage(config, len(self.data.second.bank))
+                self.status.second_stage = self.expected.second_stage(config, len(self.data.second.store))
             state = self._redraw(state, stop, earlier[-1].get("seconds", 0.0) if earlier else 0.0)
             learnt = state.average.nets["extractor"] if config.first_steps else None
             redrawn = self._outcome(state, learnt, first)
@@ -199,7 +199,7 @@ class Run:
     def refine_again(self) -> Outcome:
         """Do the second stage again; returns how it ended. Until it has, what others read in the folder stays."""
         config, folder, first = self.config, self.folder, self.data.first
-        state = _begin(config, folder, first.bank, True)
+        state = _begin(config, folder, first.store, True)
         distributed.leave()
         with asked_to_stop() as asked, self.status:
             learnt = state.average.nets["extractor"] if config.first_steps else None
@@ -242,7 +242,7 @@ class Run:
         hooks = Hooks(self._log, self._sample, self._save, stop, say=self.status.say)
         try:
             if self.config.first_steps:
-                state = train(state, self.data.first.bank, self.data.first.watched, hooks, seconds)
+                state = train(state, self.data.first.store, self.data.first.watched, hooks, seconds)
             self._save(state)
             distributed.leave()
         except DivergedError:
@@ -280,8 +280,8 @@ class Run:
         data = self.data
         return refine(
             state,
-            data.first.bank,
-            [stage.bank for stage in data.rounds],
+            data.first.store,
+            [stage.store for stage in data.rounds],
             report=report,
             stop=stop,
             start=data.start,
@@ -293,8 +293,8 @@ class Run:
 
     def _refining_before(self, state: TrainState) -> RefineState:
         """Where an earlier session has left the second stage of this very run, or its beginning."""
-        config, folder, device = self.config, self.folder, self.data.second.bank.device
-        count = len(evenly_spaced(len(self.data.second.bank), config.refine.pictures))
+        config, folder, device = self.config, self.folder, self.data.second.store.device
+        count = len(evenly_spaced(len(self.data.second.store), config.refine.pictures))
         labels = self.data.labels_digest
         if state.step >= config.first_steps:
             try:
@@ -315,7 +315,7 @@ class Run:
         tensors = load_refined(self.folder.refined, self.config, step=state.step, restarts=state.restarts)
         if tensors is None:
             return None
-        extractor = student_extractor(self.config).to(self.data.second.bank.device)
+        extractor = student_extractor(self.config).to(self.data.second.store.device)
         restore(extractor, tensors, self.folder.refined)
         return extractor.eval().requires_grad_(False)
 
@@ -324,12 +324,12 @@ class Run:
 
         Where there is no extractor yet, it describes the masks that the second stage starts from.
         """
-        looked_at = evenly_spaced(len(stage.bank), LOOKED_AT)
+        looked_at = evenly_spaced(len(stage.store), LOOKED_AT)
         if extractor is not None:
-            masks = soft_masks(extractor, stage.bank, looked_at)
+            masks = soft_masks(extractor, stage.store, looked_at)
             region = region_of(self.config, masks)
         elif self.data.start is not None:
-            regions, region = self.data.start.regions(looked_at, stage.bank.size), 0
+            regions, region = self.data.start.regions(looked_at, stage.store.size), 0
             masks = np.stack([regions == 0, regions == 1], 1).astype(np.float32)
         else:
             raise ValueError("no extractor and no masks to start from")
@@ -338,7 +338,7 @@ class Run:
             "step": state.step,
             "steps": self.config.first_steps,
             "stopped": state.step < self.config.first_steps,
-            "computed_in": str(computing_dtype(self.config.precision, stage.bank.device)).removeprefix("torch."),
+            "computed_in": str(computing_dtype(self.config.precision, stage.store.device)).removeprefix("torch."),
             "restarts": state.restarts,
             "object_region": region,
             "sizes": sizes,
@@ -347,7 +347,7 @@ class Run:
         }
         if stage.watched is not None and extractor is not None:
             everything = np.arange(len(stage.watched.labelled))
-            scores = stage.watched.scores(soft_masks(extractor, stage.watched.bank, everything), everything, region)
+            scores = stage.watched.scores(soft_masks(extractor, stage.watched.store, everything), everything, region)
             if scores:
                 outcome["scores"] = scores
         return outcome
@@ -357,8 +357,8 @@ class Run:
         folder, region = self.folder, outcome["object_region"]
         draw_curves(folder.log.entries(), folder.curves)
         if extractor is not None:
-            draw_samples(sample_rows(state, extractor, stage.bank, stage.watched, region), folder.last_sample)
-            size = self.data.kept_size or stage.bank.size
+            draw_samples(sample_rows(state, extractor, stage.store, stage.watched, region), folder.last_sample)
+            size = self.data.kept_size or stage.store.size
             export_extractor(
                 extractor, self.config, folder.mask, name=folder.path.name, object_region=region, size=size
             )
@@ -376,9 +376,9 @@ class Run:
         config = self.config
         if not config.watch.picture_scores or not config.data.evaluate_on:
             return
-        bank, data = stage.bank, config.data
+        store, data = stage.store, config.data
         scored = labelled_images(data.evaluate_on, built_in=config.refined_size, mask_values=data.mask_values)
-        scores = image_scores(extractor, scored, size=bank.size, region=region, config=config, device=bank.device)
+        scores = image_scores(extractor, scored, size=store.size, region=region, config=config, device=store.device)
         path = self.folder.picture_scores
         earlier = (
             []
@@ -418,7 +418,7 @@ class Run:
         watched = stage.watched
         if watched is not None:
             indices = evenly_spaced(len(watched.labelled), self.config.data.evaluate_pictures)
-            masks = soft_masks(extractor, watched.bank, indices)
+            masks = soft_masks(extractor, watched.store, indices)
             found = {"object_region": region} | cast(Entry, watched.scores(masks, indices, region))
         self._score_images(f"round {number}", extractor, region, stage)
         return found
@@ -433,7 +433,7 @@ class Run:
 
     def _sample(self, state: TrainState, region: int) -> None:
         stage = self.data.first
-        rows = sample_rows(state, state.average.nets["extractor"], stage.bank, stage.watched, region)
+        rows = sample_rows(state, state.average.nets["extractor"], stage.store, stage.watched, region)
         draw_samples(rows, self.folder.sample(state.restarts, state.step))
         draw_curves(self.folder.log.entries(), self.folder.curves)
 

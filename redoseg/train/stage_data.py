@@ -78,7 +78,7 @@ def masks_that_stay(segmenter: Segmenter, images: ImageSet, size: int) -> UInt8[
 class StageData:
     """The images that a stage learns from and those that are only watched, at the size that it sees them."""
 
-    bank: ImageStore
+    store: ImageStore
     watched: Watched | None = None
 
     @classmethod
@@ -86,11 +86,11 @@ class StageData:
         cls, size: int, images: ImageSet, watched: ImageSet | None, config: Config, device: torch.device
     ) -> StageData:
         """Both reduced to `size` [pixels]. Raises DataError where they are too many for the memory."""
-        bank = ImageStore(images.resized(size), config, device)
+        store = ImageStore(images.resized(size), config, device)
         if watched is None:
-            return cls(bank)
+            return cls(store)
         watched = watched.resized(size)
-        return cls(bank, Watched(watched, ImageStore(watched, config, device)))
+        return cls(store, Watched(watched, ImageStore(watched, config, device)))
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class RunData:
         if config.masks_stay:
             segmenter = Segmenter(config.nets.extractor_from, config.threads or None, edges="plain")
             kept_size, kept = segmenter.size, network_digest(config.nets.extractor_from)
-            first.bank.masks = masks_that_stay(segmenter, open_training_images(config, kept_size), config.data.size)
+            first.store.masks = masks_that_stay(segmenter, open_training_images(config, kept_size), config.data.size)
         at = {config.data.size: first}
         for size in sizes:
             if size not in at:
@@ -171,15 +171,15 @@ def announce(config: Config, data: RunData, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    images, bank, processes = data.images, data.first.bank, distributed.world_size()
+    images, store, processes = data.images, data.first.store, distributed.world_size()
     parts = ", ".join(sorted(set(images.splits) - {""}))
     say(f"training on {len(images):,} pictures of {images.name}{f' ({parts})' if parts else ''}")
     if processes > 1:
         say(f"in {processes} processes, with {config.batch // processes} pictures of each batch in each")
-    if config.data.resident == "auto" and bank.resident is None:
+    if config.data.resident == "auto" and store.resident is None:
         say("reading pictures from disk, since they need more than a quarter of the free memory")
     if config.precision == "auto":
-        say(f"computing in {str(computing_dtype(config.precision, bank.device)).removeprefix('torch.')}")
+        say(f"computing in {str(computing_dtype(config.precision, store.device)).removeprefix('torch.')}")
     if data.corrections is not None:
         say(data.corrections.in_words())
         images = data.corrections.reported(images)

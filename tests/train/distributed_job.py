@@ -37,11 +37,11 @@ def gradients(config: Config) -> dict[str, Tensor]:
     for module in (state.redrawer, state.discriminator, state.average.nets):
         module.double()
     pictures = open_shapes("shapes", config.data.size, regions=config.nets.regions, split="train", count=24)
-    bank = ImageStore(pictures, config, torch.device("cpu"))
+    store = ImageStore(pictures, config, torch.device("cpu"))
     redrawer = distributed.wrap_ddp(state.redrawer, state.redrawer.reads)
     discriminator = distributed.wrap_ddp(state.discriminator)
     found: dict[str, Tensor] = {}
-    with BatchLoader(bank, config) as feed:
+    with BatchLoader(store, config) as feed:
         feed.begin(0, 1)
         for step in range(1, STEPS + 1):
             batch = feed.take()

@@ -78,9 +78,9 @@ def test_a_student_taught_on_other_grounds_finds_the_object_on_white(
     for share in (0.0, 0.4):
         config = tiny(settings | {"refine.composites": share})
         pictures = replace(open_training_images(config), pixels=ripe.clip(0, 255).astype(np.uint8))
-        bank = ImageStore(pictures, config, torch.device("cpu"))
+        store = ImageStore(pictures, config, torch.device("cpu"))
         state = TrainState.fresh(config, torch.device("cpu"))
-        student = refine.refine(state, bank, [bank] * 3, report=lambda *_: None, stop=lambda: False)
+        student = refine.refine(state, store, [store] * 3, report=lambda *_: None, stop=lambda: False)
         assert student is not None
         objects = student(on_white)[:, 0].detach().numpy() > 0.5
         found[share] = metrics.score(objects, masks.astype(np.int8)).iou

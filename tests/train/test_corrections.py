@@ -60,7 +60,7 @@ def pictures(photos: Path, tmp_path: Path) -> Path:
 def second_stage(config: Config, patch: pytest.MonkeyPatch) -> tuple[list[torch.Tensor], list[np.ndarray], list[Any]]:
     """The masks of each batch, the images that each round kept, and the entries of the log."""
     images = open_training_images(config)
-    bank, at = ImageStore(images, config, CPU), RefineState(config, 0, len(images), CPU)
+    store, at = ImageStore(images, config, CPU), RefineState(config, 0, len(images), CPU)
     batches: list[torch.Tensor] = []
     kept: list[np.ndarray] = []
     entries: list[Any] = []
@@ -73,8 +73,8 @@ def second_stage(config: Config, patch: pytest.MonkeyPatch) -> tuple[list[torch.
     patch.setattr(refine, "augment", recorded)
     assert refine.refine(
         TrainState.fresh(config, CPU),
-        bank,
-        [bank] * config.refine.rounds,
+        store,
+        [store] * config.refine.rounds,
         report=lambda entry, _: entries.append(entry),
         stop=lambda: False,
         start=StartMasks.find(config.refine, images.names),

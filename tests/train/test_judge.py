@@ -38,12 +38,12 @@ def learnt(config: Config, truth: np.ndarray) -> tuple[TrainState, ImageStore]:
     values = np.where(truth[..., None] == 0, COLOURS[0], COLOURS[1]) + rng.normal(0, 0.05, (*truth.shape, 3))
     images = open_training_images(config)
     pixels = ((values + 1) * 127.5).clip(0, 255).astype(np.uint8)
-    bank = ImageStore(images, config, torch.device("cpu"))
-    bank.pixels, bank.resident = pixels, torch.from_numpy(pixels)
+    store = ImageStore(images, config, torch.device("cpu"))
+    store.pixels, store.resident = pixels, torch.from_numpy(pixels)
     state = TrainState.fresh(config, torch.device("cpu"))
     state.step = 1
     state.average.nets["generators"] = nn.ModuleList(OneColour(colour) for colour in COLOURS)
-    return state, bank
+    return state, store
 
 
 def squares(count: int, side: int, shift: int = 0) -> np.ndarray:
@@ -58,13 +58,13 @@ def test_the_mask_under_which_a_picture_is_redrawn_best_is_chosen(tiny: Tiny) ->
     config = tiny({})
     side = config.data.size
     truth, wrong = squares(8, side), squares(8, side, shift=3)
-    state, bank = learnt(config, truth)
+    state, store = learnt(config, truth)
     before = {name: value.clone() for name, value in state.redrawer.state_dict().items()}
     first = np.where(np.arange(8)[:, None, None] % 2 == 0, truth, wrong)
     second = np.where(np.arange(8)[:, None, None] % 2 == 0, wrong, truth)
-    found, errors = refine.best_redrawn(state, bank, np.arange(8), (first, second))
+    found, errors = refine.best_redrawn(state, store, np.arange(8), (first, second))
     assert np.array_equal(found, truth)
-    _, worse = refine.best_redrawn(state, bank, np.arange(8), (wrong, wrong))
+    _, worse = refine.best_redrawn(state, store, np.arange(8), (wrong, wrong))
     assert (errors < 0.9 * worse).all()  # whitening makes the most of the noise
     assert all(torch.equal(value, before[name]) for name, value in state.redrawer.state_dict().items())
 
@@ -72,11 +72,11 @@ def test_the_mask_under_which_a_picture_is_redrawn_best_is_chosen(tiny: Tiny) ->
 def test_a_mask_without_a_region_is_never_chosen(tiny: Tiny) -> None:
     config = tiny({})
     truth = squares(4, config.data.size)
-    state, bank = learnt(config, truth)
-    found, errors = refine.best_redrawn(state, bank, np.arange(4), (np.ones_like(truth), truth))
+    state, store = learnt(config, truth)
+    found, errors = refine.best_redrawn(state, store, np.arange(4), (np.ones_like(truth), truth))
     assert np.array_equal(found, truth)
     assert np.isfinite(errors).all()
-    assert (refine.best_redrawn(state, bank, np.arange(4), (np.ones_like(truth),))[1] == np.inf).all()
+    assert (refine.best_redrawn(state, store, np.arange(4), (np.ones_like(truth),))[1] == np.inf).all()
 
 
 @pytest.mark.parametrize("judge", ["agreement", "redraw"])
@@ -85,7 +85,7 @@ def test_the_judge_decides_what_teaches(judge: str, tiny: Tiny, monkeypatch: pyt
     settings = {"refine.rounds": 1, "refine.steps": 20, "refine.batch": 4, "refine.keep": 1.0}
     config = tiny(settings | {"refine.sharpen": "mean-field", "refine.judge": judge, "data.pictures": 8})
     truth, wrong = squares(8, config.data.size), squares(8, config.data.size, shift=3)
-    state, bank = learnt(config, truth)
+    state, store = learnt(config, truth)
     soft = np.stack([truth == 0, truth == 1], 1).astype(np.float32)
     monkeypatch.setattr(refine, "soft_masks", lambda _, __, indices: soft[indices])
     monkeypatch.setattr(refine, "mean_field", lambda *_: torch.from_numpy(wrong.astype(np.float32)))
@@ -96,7 +96,7 @@ def test_the_judge_decides_what_teaches(judge: str, tiny: Tiny, monkeypatch: pyt
         return images, masks
 
     monkeypatch.setattr(refine, "augment", look)
-    refine.refine(state, bank, [bank] * 3, report=lambda *_: None, stop=lambda: False)
+    refine.refine(state, store, [store] * 3, report=lambda *_: None, stop=lambda: False)
     expected = {tuple(mask.ravel()) for mask in ((wrong if judge == "agreement" else truth) == 0).astype(np.float32)}
     assert {tuple(mask.ravel()) for batch in taught for mask in batch} <= expected
 

@@ -145,16 +145,16 @@ def test_the_pictures_redrawn_can_be_the_real_ones(
 def test_another_attempt_gets_its_own_batches(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     config = tiny()
-    bank = ImageStore(mapped, config, CPU)
-    with BatchLoader(bank, config) as source:
+    store = ImageStore(mapped, config, CPU)
+    with BatchLoader(store, config) as source:
         source.begin(1, 1)
         source.take()
         for seed, step in ((2, 1), (1, 7)):
             source.begin(seed, step)
             drawn = RandomDraws(seed, 12, 4, 2, 4).step(step)
             batch = source.take()
-            assert torch.equal(batch.images, bank(drawn.redrawn))
-            assert torch.equal(batch.real, bank(drawn.real))
+            assert torch.equal(batch.images, store(drawn.redrawn))
+            assert torch.equal(batch.real, store(drawn.real))
 
 
 def test_the_coming_steps_are_read_while_one_computes(
@@ -162,14 +162,14 @@ def test_the_coming_steps_are_read_while_one_computes(
 ) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     where: set[str] = set()
-    bank = Odd(mapped, tiny(), lambda _: where.add(threading.current_thread().name))
-    with BatchLoader(bank, tiny()) as source:
+    store = Odd(mapped, tiny(), lambda _: where.add(threading.current_thread().name))
+    with BatchLoader(store, tiny()) as source:
         source.begin(0, 1)
         for taken in range(1, 4):
             source.take()
-            until(lambda taken=taken: bank.reads == taken + AHEAD)  # type: ignore[misc]
+            until(lambda taken=taken: store.reads == taken + AHEAD)  # type: ignore[misc]
             time.sleep(0.02)
-            assert bank.reads == taken + AHEAD  # and no more
+            assert store.reads == taken + AHEAD  # and no more
     assert threading.current_thread().name not in where
 
 
@@ -279,20 +279,20 @@ def test_an_error_of_the_step_ends_the_reading(mapped: ImageSet, tiny: Tiny, mon
         assert any(thread.name.startswith("feed") for thread in threading.enumerate())
         raise KeyboardInterrupt  # the second Ctrl-C
 
-    state, bank = TrainState.fresh(tiny(), CPU), ImageStore(mapped, tiny(), CPU)
+    state, store = TrainState.fresh(tiny(), CPU), ImageStore(mapped, tiny(), CPU)
     with pytest.raises(KeyboardInterrupt):
-        train(state, bank, None, Hooks(log, nothing, nothing, lambda: False))
+        train(state, store, None, Hooks(log, nothing, nothing, lambda: False))
 
 
 def test_ctrl_c_while_waiting(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "RESIDENT_MOST", 0)
     arrived = threading.Event()
-    bank = Odd(mapped, tiny(), lambda _: arrived.wait(120))  # a disk that does not answer
+    store = Odd(mapped, tiny(), lambda _: arrived.wait(120))  # a disk that does not answer
     main = threading.main_thread().ident
     assert main is not None
     ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
     started = time.monotonic()
-    with BatchLoader(bank, tiny()) as source:
+    with BatchLoader(store, tiny()) as source:
         source.begin(0, 1)
         ctrl_c.start()
         with pytest.raises(KeyboardInterrupt):
@@ -300,7 +300,7 @@ def test_ctrl_c_while_waiting(mapped: ImageSet, tiny: Tiny, monkeypatch: pytest.
         assert time.monotonic() - started < 60  # half of what the disk would take
         arrived.set()
     ctrl_c.join()
-    assert bank.reads == 1  # the rest is not read any more
+    assert store.reads == 1  # the rest is not read any more
 
 
 # ------------------------------------------------------------------------------------------------------- waiting
@@ -351,13 +351,13 @@ def test_reading_ahead_is_waiting_only_where_a_step_needs_it(
             assert clock.read.wait(10)  # somebody waits for it
             clock.now += 1
 
-    bank = Odd(mapped, tiny(), slow_once)
-    with BatchLoader(bank, tiny()) as source:
+    store = Odd(mapped, tiny(), slow_once)
+    with BatchLoader(store, tiny()) as source:
         source.begin(0, 1)
         source.take()
         clock.now += 3
         assert source.waited_share() == 0.25
-        until(lambda: bank.reads == 1 + AHEAD)
+        until(lambda: store.reads == 1 + AHEAD)
         for _ in range(AHEAD):
             source.take()
             clock.now += 1

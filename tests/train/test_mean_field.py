@@ -85,7 +85,7 @@ def test_the_first_round_is_cut_by_one_and_later_ones_by_another(
 ) -> None:
     settings = {"refine.rounds": 3, "refine.steps": 20, "refine.batch": 4, "refine.sharpen": "grabcut"}
     config = tiny(settings | {"refine.sharpen_later": later})
-    bank = ImageStore(open_training_images(config), config, torch.device("cpu"))
+    store = ImageStore(open_training_images(config), config, torch.device("cpu"))
     calls: list[str] = []
 
     def first_half(name: str) -> Callable[..., Any]:
@@ -102,7 +102,7 @@ def test_the_first_round_is_cut_by_one_and_later_ones_by_another(
     monkeypatch.setattr(refine, "mean_field", first_half("mean-field"))
     rounds: list[int] = []
     state = TrainState.fresh(config, torch.device("cpu"))
-    refine.refine(state, bank, [bank] * 3, report=lambda *_: rounds.append(len(calls)), stop=lambda: False)
+    refine.refine(state, store, [store] * 3, report=lambda *_: rounds.append(len(calls)), stop=lambda: False)
     per_round = [calls[i:j] for i, j in zip([0, *rounds], rounds, strict=False)]
     expected = ["grabcut"] * 3 if later == "same" else ["grabcut", "mean-field", "mean-field"]
     assert [set(names) for names in per_round] == [{name} for name in expected]

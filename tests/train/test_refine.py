@@ -78,7 +78,7 @@ def test_of_masks_cut_again_those_that_changed_least_are_learnt_from(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(SECOND | {"refine.keep": 0.25, "refine.sharpen": "grabcut"})
-    bank = Recording(open_training_images(config), config, torch.device("cpu"))
+    store = Recording(open_training_images(config), config, torch.device("cpu"))
     labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
     monkeypatch.setattr(refine, "soft_masks", given_masks(labels))
 
@@ -89,9 +89,9 @@ def test_of_masks_cut_again_those_that_changed_least_are_learnt_from(
 
     monkeypatch.setattr(refine, "_cut_by_colour", cut_again)
     assert refine.refine(
-        TrainState.fresh(config, torch.device("cpu")), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False
+        TrainState.fresh(config, torch.device("cpu")), store, [store] * 3, report=lambda *_: None, stop=lambda: False
     )
-    assert set(bank.asked) == set(range(5, 11))
+    assert set(store.asked) == set(range(5, 11))
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -120,7 +120,7 @@ def test_a_fresh_extractor_repairs_what_is_wrong(tiny: Tiny, monkeypatch: pytest
     settings = {"data.size": 32, "data.pictures": 64}
     settings |= {"refine.rounds": 1, "refine.steps": 60, "refine.batch": 8, "refine.rate": 1e-2, "refine.keep": 0.5}
     config = tiny(settings)
-    bank = ImageStore(open_training_images(config), config, torch.device("cpu"))
+    store = ImageStore(open_training_images(config), config, torch.device("cpu"))
     labels = generate("shapes", 64, 32)[1].astype(np.int8)
     rng = np.random.default_rng(0)
     wrong = labels.copy()  # every other mask takes in a third of the background, in specks
@@ -129,9 +129,9 @@ def test_a_fresh_extractor_repairs_what_is_wrong(tiny: Tiny, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
         state = TrainState.fresh(config, torch.device("cpu"))
-        student = refine.refine(state, bank, [bank] * 3, report=lambda *_: None, stop=lambda: False)
+        student = refine.refine(state, store, [store] * 3, report=lambda *_: None, stop=lambda: False)
     assert student is not None
-    masks = soft_masks(student, bank, np.arange(64))
+    masks = soft_masks(student, store, np.arange(64))
     before = metrics.score(wrong[::2] > 0, labels[::2]).iou
     after = metrics.score(masks[::2, 1] > 0.5, labels[::2]).iou
     assert after > before + 0.15
@@ -155,13 +155,13 @@ def test_a_unet_keeps_what_is_finer_than_the_paper_extractor_sees(tiny: Tiny, mo
     for student in ("paper", "unet"):
         config = tiny(settings | {"refine.student": student})
         images = dataclasses.replace(open_training_images(config), pixels=colours.astype(np.uint8))
-        bank = ImageStore(images, config, torch.device("cpu"))
+        store = ImageStore(images, config, torch.device("cpu"))
         with monkeypatch.context() as patch:
             patch.setattr(refine, "soft_masks", lambda _, __, indices: given[indices])
             state = TrainState.fresh(config, torch.device("cpu"))
-            net = refine.refine(state, bank, [bank] * 3, report=lambda *_: None, stop=lambda: False)
+            net = refine.refine(state, store, [store] * 3, report=lambda *_: None, stop=lambda: False)
         assert net is not None
-        found[student] = metrics.score(soft_masks(net, bank, np.arange(32))[:, 1] > 0.5, labels).iou
+        found[student] = metrics.score(soft_masks(net, store, np.arange(32))[:, 1] > 0.5, labels).iou
     assert found["unet"] > 0.9, found
     assert found["unet"] > found["paper"] + 0.05, found
 
@@ -196,7 +196,7 @@ def given_masks(labels: np.ndarray) -> Callable[..., np.ndarray]:
 
 def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(SECOND | {"refine.rounds": 2, "refine.keep": 1.0, "refine.keep_later": 1.0})
-    bank = Recording(open_training_images(config), config, torch.device("cpu"))
+    store = Recording(open_training_images(config), config, torch.device("cpu"))
     labels = np.broadcast_to(disc(16, 5), (24, 16, 16)).copy()
     labels[::3], labels[1::3] = 0, 1  # nothing but ground, nothing but object
     labels[0, 8, 8:14] = 1  # 2.3 % of the picture is missing, too
@@ -205,10 +205,10 @@ def test_nothing_is_learnt_from_pictures_with_a_missing_region(tiny: Tiny, monke
     rounds: list[Any] = []
     state = TrainState.fresh(config, torch.device("cpu"))
     assert (
-        refine.refine(state, bank, [bank] * 3, report=lambda entry, _: rounds.append(entry), stop=lambda: False)
+        refine.refine(state, store, [store] * 3, report=lambda entry, _: rounds.append(entry), stop=lambda: False)
         is not None
     )
-    assert set(bank.asked) == {3, *range(2, 24, 3)}
+    assert set(store.asked) == {3, *range(2, 24, 3)}
     assert [e["kept"] for e in rounds] == [9, 9]
 
 
@@ -228,17 +228,21 @@ def test_no_mask_with_both_regions_is_refused(
     kind: int, settings: dict[str, Any], advice: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(SECOND | settings)
-    bank = Recording(open_training_images(config), config, torch.device("cpu"))
+    store = Recording(open_training_images(config), config, torch.device("cpu"))
     monkeypatch.setattr(refine, "soft_masks", given_masks(np.full((24, 16, 16), kind)))
     with pytest.raises(RunError) as caught:
         refine._kept(
             np.full(24, np.inf), config.refine, number=1, seed=0, corrections=None, images=np.arange(24)
         ) if settings else refine.refine(
-            TrainState.fresh(config, torch.device("cpu")), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False
+            TrainState.fresh(config, torch.device("cpu")),
+            store,
+            [store] * 3,
+            report=lambda *_: None,
+            stop=lambda: False,
         )
     start = "no training picture shows every region, so the second stage has no masks to learn from; "
     assert str(caught.value).startswith(start + advice)
-    assert not hasattr(bank, "asked")
+    assert not hasattr(store, "asked")
 
 
 def export_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -455,9 +459,9 @@ def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkey
     config = tiny(SECOND | {"refine.size": 32, "refine.keep": 1.0})
     cpu = torch.device("cpu")
     pictures = open_training_images(config)
-    bank = ImageStore(pictures.resized(16), config, cpu)
+    store = ImageStore(pictures.resized(16), config, cpu)
     fine = ImageStore(pictures, config, cpu)
-    assert (bank.size, fine.size) == (16, 32)
+    assert (store.size, fine.size) == (16, 32)
     small, large = disc(16, 5), disc(32, 10)
     asked_of: list[ImageStore] = []
 
@@ -475,9 +479,9 @@ def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkey
 
     monkeypatch.setattr(refine, "soft_masks", given)
     monkeypatch.setattr(refine, "augment", recorded)
-    student = refine.refine(TrainState.fresh(config, cpu), bank, [fine], report=lambda *_: None, stop=lambda: False)
+    student = refine.refine(TrainState.fresh(config, cpu), store, [fine], report=lambda *_: None, stop=lambda: False)
     assert student is not None
-    assert asked_of == [bank]
+    assert asked_of == [store]
     assert targets[0].shape[-2:] == (32, 32)
     assert (targets[0][0, 1].numpy() != large).mean() < 0.03
     assert student(fine(np.arange(2))).shape == (2, 2, 32, 32)
@@ -490,7 +494,7 @@ def test_only_the_last_round_is_at_the_full_size(tiny: Tiny, monkeypatch: pytest
         | {"refine.least_share": 0.0}
     )
     data = RunData.open(config, torch.device("cpu"))
-    assert [stage.bank.size for stage in data.rounds] == [16, 16, 32]
+    assert [stage.store.size for stage in data.rounds] == [16, 16, 32]
     assert data.rounds[0] is data.rounds[1] is data.first
     learnt_at, asked_of, real, given = [], [], refine.augment, refine.soft_masks
 
@@ -498,14 +502,16 @@ def test_only_the_last_round_is_at_the_full_size(tiny: Tiny, monkeypatch: pytest
         learnt_at.append(seen.shape[-1])
         return real(seen, *rest)
 
-    def asking(network: Any, bank: ImageStore, indices: np.ndarray) -> np.ndarray:
-        asked_of.append(bank.size)
-        return given(network, bank, indices)
+    def asking(network: Any, store: ImageStore, indices: np.ndarray) -> np.ndarray:
+        asked_of.append(store.size)
+        return given(network, store, indices)
 
     monkeypatch.setattr(refine, "augment", augmenting)
     monkeypatch.setattr(refine, "soft_masks", asking)
-    state, banks = TrainState.fresh(config, torch.device("cpu")), [stage.bank for stage in data.rounds]
-    student = refine.refine(state, data.first.bank, banks, report=lambda *_: None, stop=lambda: False, start=data.start)
+    state, stores = TrainState.fresh(config, torch.device("cpu")), [stage.store for stage in data.rounds]
+    student = refine.refine(
+        state, data.first.store, stores, report=lambda *_: None, stop=lambda: False, start=data.start
+    )
     assert student is not None
     assert learnt_at == [16] * 40 + [32] * 20
     assert asked_of == [16, 16]  # each round's masks are those of the network before, at the size that it learnt at
@@ -525,14 +531,14 @@ def test_targets_cut_again_by_colour(tiny: Tiny, monkeypatch: pytest.MonkeyPatch
     for sharpen in ("off", "grabcut"):
         config = tiny(SECOND | {"data.size": 32, "data.pictures": 8, "refine.keep": 1.0, "refine.sharpen": sharpen})
         opened = dataclasses.replace(open_training_images(config), pixels=pictures.astype(np.uint8))
-        bank = ImageStore(opened, config, cpu)
+        store = ImageStore(opened, config, cpu)
 
         def recorded(seen: torch.Tensor, masks: torch.Tensor, *rest: Any, key: str = sharpen) -> Any:
             targets.setdefault(key, masks)
             return real(seen, masks, *rest)
 
         monkeypatch.setattr(refine, "augment", recorded)
-        refine.refine(TrainState.fresh(config, cpu), bank, [bank], report=lambda *_: None, stop=lambda: False)
+        refine.refine(TrainState.fresh(config, cpu), store, [store], report=lambda *_: None, stop=lambda: False)
     assert np.array_equal(targets["off"][0, 1].numpy(), off)
     for target in targets["grabcut"]:
         assert (target[1].numpy() != truth).mean() < 0.01

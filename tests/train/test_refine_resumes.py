@@ -50,7 +50,7 @@ class Stage:
     def __init__(self, config: Config, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.config, self.files = config, RunFolder(folder)
-        self.bank = ImageStore(open_training_images(config), config, CPU)
+        self.store = ImageStore(open_training_images(config), config, CPU)
         self.state = TrainState.fresh(config, CPU)
         names = tuple(f"picture-{number}" for number in range(24))
         self.corrections = Corrections.find(config.refine, config.largest_size, names)
@@ -94,8 +94,8 @@ class Stage:
             patch.setattr(refine, "SAVE_EVERY", refine.SAVE_EVERY if end is None else 0.0)
             return refine.refine(
                 self.state,
-                self.bank,
-                [self.bank] * 2,
+                self.store,
+                [self.store] * 2,
                 report=lambda entry, _: did(f"round {entry['refine_round']}"),
                 stop=lambda: asked,
                 start=StartMasks.find(self.config.refine, ()),

@@ -157,7 +157,7 @@ def test_pictures_are_scored_after_each_stage_without_changing_it(tiny: Tiny, ph
 def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(SECOND | {"refine.rounds": 2})
     pictures = open_training_images(config)
-    bank = ImageStore(pictures, config, CPU)
+    store = ImageStore(pictures, config, CPU)
     wanted: list[torch.Tensor] = []
     real = refine.augment
 
@@ -168,7 +168,7 @@ def test_the_start_teaches_the_first_round_alone(tiny: Tiny, monkeypatch: pytest
     monkeypatch.setattr(refine, "augment", recorded)
     start = StartMasks.find(RefineConfig(start="square", start_size=0.25), pictures.names)
     assert refine.refine(
-        TrainState.fresh(config, CPU), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False, start=start
+        TrainState.fresh(config, CPU), store, [store] * 3, report=lambda *_: None, stop=lambda: False, start=start
     )
     square = torch.zeros(16, 16)
     square[4:12, 4:12] = 1
@@ -184,7 +184,7 @@ def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monke
     for select in ("best", "random"):
         config = tiny(SECOND | {"refine.rounds": rounds, "refine.select": select, "refine.keep": 0.25})
         pictures = open_training_images(config)
-        bank = ImageStore(pictures, config, CPU)
+        store = ImageStore(pictures, config, CPU)
         asked: list[int] = []
         stored = ImageStore.stored
         with monkeypatch.context() as patch:
@@ -192,8 +192,8 @@ def test_targets_at_random_are_as_many_but_others(rounds: int, tiny: Tiny, monke
             start = StartMasks.find(RefineConfig(start="disc", start_size=0.5), pictures.names)
             refine.refine(
                 TrainState.fresh(config, CPU),
-                bank,
-                [bank] * 2,
+                store,
+                [store] * 2,
                 report=lambda entry, _, s=select: kept.setdefault(s, entry["kept"]),
                 stop=lambda: False,
                 start=start,
@@ -214,10 +214,10 @@ def test_pictures_are_enlarged_for_the_cut_as_the_settings_say(tiny: Tiny, monke
     monkeypatch.setattr(refine, "grabcut_from", cut)
     config = tiny(SECOND | {"refine.sharpen": "grabcut", "refine.sharpen_size": 24})
     pictures = open_training_images(config)
-    bank = ImageStore(pictures, config, CPU)
+    store = ImageStore(pictures, config, CPU)
     start = StartMasks.find(RefineConfig(start="disc"), pictures.names)
     refine.refine(
-        TrainState.fresh(config, CPU), bank, [bank] * 3, report=lambda *_: None, stop=lambda: False, start=start
+        TrainState.fresh(config, CPU), store, [store] * 3, report=lambda *_: None, stop=lambda: False, start=start
     )
     assert set(sides) == {24}
 

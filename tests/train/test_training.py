@@ -169,15 +169,15 @@ def test_the_report_says_how_it_ended(trained: Any) -> None:
 def test_onnx_gives_the_masks_of_the_moving_average(trained: Any, photos: Path) -> None:
     pictures = open_data(photos, 32)
     state = TrainState.load(trained.folder / "state.safetensors", torch.device("cpu"))
-    bank = ImageStore(pictures, trained.config, torch.device("cpu"))
+    store = ImageStore(pictures, trained.config, torch.device("cpu"))
     everything = np.arange(len(pictures))
-    expected = soft_masks(state.average.nets["extractor"], bank, everything)
+    expected = soft_masks(state.average.nets["extractor"], store, everything)
     segmenter = Segmenter(trained.folder, edges="plain")
     got = segmenter.batch(np.asarray(pictures.pixels))
     assert np.abs(got - expected).max() < 1e-4
     assert np.abs(got[:5] - segmenter.batch(np.asarray(pictures.pixels)[:5])).max() < 1e-5  # any batch
     # and not those of the networks that the average follows
-    present = soft_masks(state.redrawer.extractor, bank, everything)
+    present = soft_masks(state.redrawer.extractor, store, everything)
     assert np.abs(present - expected).max() > 1e-3
     assert segmenter.object_region == trained.outcome["object_region"]
     assert segmenter.name == "tiny"
@@ -585,9 +585,9 @@ def test_three_regions_in_the_unit_range_work_through_the_export(tiny: Tiny, pho
     assert segmenter.regions == 3
     pictures = open_data(photos, 32)
     state = TrainState.load(tmp_path / "run" / "state.safetensors", torch.device("cpu"))
-    bank = ImageStore(pictures, config, torch.device("cpu"))
-    assert bank(np.arange(12)).min() >= 0
-    expected = soft_masks(state.average.nets["extractor"], bank, np.arange(12))
+    store = ImageStore(pictures, config, torch.device("cpu"))
+    assert store(np.arange(12)).min() >= 0
+    expected = soft_masks(state.average.nets["extractor"], store, np.arange(12))
     assert np.abs(segmenter.batch(np.asarray(pictures.pixels)) - expected).max() < 1e-4
     result = evaluate(str(tmp_path / "run"), "shapes", methods=())
     assert set(result["beside"]) == {"mean mask", "centred disc"}
@@ -596,7 +596,7 @@ def test_three_regions_in_the_unit_range_work_through_the_export(tiny: Tiny, pho
     assert "iou" not in result
 
 
-def test_flips_and_value_ranges_of_the_bank(tiny: Tiny, photos: Path) -> None:
+def test_flips_and_value_ranges_of_the_store(tiny: Tiny, photos: Path) -> None:
     pictures = open_data(photos, 32)
     order, flips = np.array([3, 0, 3]), np.array([False, True, True])
     expected = pictures.pixels[order].astype(np.float64)
@@ -604,10 +604,10 @@ def test_flips_and_value_ranges_of_the_bank(tiny: Tiny, photos: Path) -> None:
     expected = expected.transpose(0, 3, 1, 2)
     for value_range, scaled in (("signed", expected / 127.5 - 1), ("unit", expected / 255)):
         config = tiny({"data.value_range": value_range})
-        bank = ImageStore(pictures, config, torch.device("cpu"))
-        assert np.abs(bank(order, flips).numpy() - scaled).max() < 1e-6
-        bank.resident = None  # a set too large for memory, read from its file
-        assert np.abs(bank(order, flips).numpy() - scaled).max() < 1e-6
+        store = ImageStore(pictures, config, torch.device("cpu"))
+        assert np.abs(store(order, flips).numpy() - scaled).max() < 1e-6
+        store.resident = None  # a set too large for memory, read from its file
+        assert np.abs(store(order, flips).numpy() - scaled).max() < 1e-6
 
 
 def test_what_falls_back_is_said(quick: Quick, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ CHANGED = {  # verb -> added to it; the last of two values counts
         *("--processes", "1", "2", "--rounds", "1", "--turn", "1"),
     ],
 }
-SMALLER = {"--small": "12", "--many": "16", "--same": "2"}  # what a command asks for itself
+SMALLER = {"--small": "12", "--many": "16", "--same": "2", "--redraw.steps": "2"}  # what a command asks for itself
 SLOW = ("train", "study", "bench")
 
 

@@ -19,6 +19,7 @@ _OF_INT8 = "DequantizeLinear QuantizeLinear"
 _HARMLESS = "Clip Div Identity ReduceMean"  # common in files that others wrote for redoseg
 OPERATORS = frozenset(f"{_WRITTEN} {_OF_INT8} {_HARMLESS}".split())
 _NODES = 20_000  # sixteen regions need about 3,000
+_OTHERS = 10_000  # constants, names and sizes of values; ONNX Runtime takes minutes for a hundred thousand
 _INTEGER = 4096  # largest whole number in an attribute or constant: pads, shapes, kernels [pixels or channels]
 _SCALE = 64.0  # largest factor of Resize
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -44,7 +45,7 @@ def check_operators(content: bytes) -> None:
 
 
 def _check_graph(graph: memoryview) -> None:
-    nodes = 0
+    nodes, others = 0, 0
     scales: set[str] = set()
     constants: dict[str, memoryview] = {}
     for number, value in fields_of(graph):
@@ -60,6 +61,9 @@ def _check_graph(graph: memoryview) -> None:
             constants[_check_constant(tensor)] = tensor
         elif number == 15:
             raise UnsafeModel("has sparse constants")
+        others += number != 1
+        if others > _OTHERS:
+            raise UnsafeModel(f"has more than {_OTHERS} constants and names")
         if nodes > _NODES:
             raise UnsafeModel(f"has more than {_NODES} operators")
     for name in scales & constants.keys():

@@ -27,6 +27,8 @@ from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, STATE_FILE
 FORMAT = "1"
 _RANGES = {"-1 1": (2 / 255, -1.0), "0 1": (1 / 255, 0.0)}  # picture_range -> factor and offset of a byte
 _FIXED = ("picture", "masks")  # their shapes follow from the metadata
+_BEYOND = 0.05  # how far values of masks may be beyond 0 to 1 by rounding
+_MOST_BYTES = 2**30
 _SIZES, _REGIONS = range(4, 2049), range(2, 17)
 _MODELS = "a run folder, a model folder"
 
@@ -62,9 +64,9 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
     packaged = weights(file)
     try:
         if (path / file).is_file():
-            return ModelFile(printable(path / file), (path / file).read_bytes())
+            return _read(path / file)
         if path.is_file() and file == MODEL_FILE:
-            return ModelFile(printable(path), path.read_bytes())
+            return _read(path)
         if str(model) in packaged:
             content = (resources.files("redoseg") / "weights" / str(model) / file).read_bytes()
             return ModelFile(f"weights {model}", content)
@@ -72,7 +74,7 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
         raise ModelError(
             f"{printable(path)} cannot be read ({describe_error(error)}): change its permissions"
         ) from error
-    seen, also = "does not exist", "an .onnx file"
+    seen, also = "is not a file" if path.exists() else "does not exist", "an .onnx file"
     if path.is_dir() or str(model) in weights():
         seen = f"has no {file}"
     if (path / STATE_FILE).is_file() and not (path / MODEL_FILE).is_file():
@@ -89,6 +91,17 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
         f"model {printable(path)} {seen}: {hint}choose {_MODELS}, {also} or weights "
         f"that come with redoseg ({', '.join(packaged) or 'none in this build'})"
     )
+
+
+def _read(path: Path) -> ModelFile:
+    """Raises OSError, and ModelError for a file that is too large."""
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ModelError(
+            f"{printable(path)} has {size // 10**6:,} MB, but a model has at most {_MOST_BYTES // 10**6:,} MB: choose "
+            f"{_MODELS} or another .onnx file"
+        )
+    return ModelFile(printable(path), path.read_bytes())
 
 
 def expanded(model: str | Path) -> Path:
@@ -157,8 +170,8 @@ class Network:
             raise
         except Exception:  # ONNX Runtime has no error tree of its own
             raise ModelError(f"{where} is not an ONNX model: choose {_MODELS} or an .onnx file") from None
-        metadata = dict(session.get_modelmeta().custom_metadata_map)
         try:
+            metadata = dict(session.get_modelmeta().custom_metadata_map)  # ValueError where that is not UTF-8
             if metadata["redoseg_format"] != FORMAT:
                 seen = printable(metadata["redoseg_format"])[:40]
                 raise ModelError(
@@ -189,7 +202,9 @@ class Network:
         self._device = device
         self._turn = threading.Lock() if device in ONE_AT_A_TIME else contextlib.nullcontext()
         if "masks" in [value.name for value in session.get_outputs()]:  # shapes that are not declared show here
-            self.run(["masks"], {"picture": np.zeros((1, *self._shape("picture")), np.float32)})
+            declared_count = session.get_inputs()[0].shape[0]
+            count = declared_count if isinstance(declared_count, int) else 2
+            self.run(["masks"], {"picture": np.zeros((count, *self._shape("picture")), np.float32)})
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape of `picture` or `masks` without its first axis."""
@@ -209,10 +224,18 @@ class Network:
                 found: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:  # ONNX Runtime has no error tree of its own
             raise ModelError(f"model {self.name} failed ({describe_error(error)}): export it again") from error
+        count = len(inputs["picture"])
         for name, values in zip(outputs, found, strict=True):
-            if name in _FIXED and values.shape[1:] != self._shape(name):
+            if name in _FIXED and values.shape != (count, *self._shape(name)):
                 raise ModelError(
-                    f"model {self.name} gives {name} of shape {values.shape}, but its metadata say "
+                    f"model {self.name} gives {name} of shape {values.shape} for {count} images, but its metadata say "
                     f"{self._shape(name)} an image: export it again"
+                )
+            low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+            allowed = (-_BEYOND, 1 + _BEYOND) if name == "masks" else (-np.inf, np.inf)
+            if not (np.isfinite((low, high)).all() and allowed[0] <= low and high <= allowed[1]):
+                raise ModelError(
+                    f"model {self.name} gives {name} with values from {low:g} to {high:g}, but they must be "
+                    f"{'from 0 to 1' if name == 'masks' else 'finite'}: export it again"
                 )
         return found

@@ -18,7 +18,7 @@ from redoseg.inference.segmenter import Segmenter
 from redoseg.nets.mask_extractor import MaskExtractor
 from redoseg.nets.unet import UNet
 from redoseg.onnx_export.unet import unet_tensors
-from redoseg.run_folder import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE, RunFolder
+from redoseg.run_folder import CONFIG_FILE, MODEL_FILE, STATE_FILE, WEIGHTS_FILE, RunFolder
 from redoseg.train.checkpoint import Saved, load_saved, part, restore, save_checkpoint
 
 
@@ -79,12 +79,20 @@ def network_digest(model: str) -> str:
 
     Raises ModelError if there is no such model.
     """
-    file = onnx.load_from_string(find_model(model).content)
+    file = _as_onnx(model)
     region = [one.value for one in file.metadata_props if one.key == "object_region"]
     digest = hashlib.sha256(repr(region).encode())
     for constant in file.graph.initializer:
         digest.update(constant.SerializeToString(deterministic=True))
     return digest.hexdigest()
+
+
+def _as_onnx(model: str) -> onnx.ModelProto:
+    found = find_model(model)
+    try:
+        return onnx.load_from_string(found.content)
+    except Exception:  # protocol buffers have errors of their own
+        raise ModelError(f"{found.where} is not an ONNX model: choose a run folder or its {MODEL_FILE}") from None
 
 
 def _take_over_run(extractor: MaskExtractor | UNet, folder: RunFolder) -> int:
@@ -113,7 +121,7 @@ def _take_over_graph(extractor: MaskExtractor | UNet, model: str) -> int:
     try:
         if not isinstance(extractor, UNet):
             raise ValueError
-        extractor.load_state_dict(unet_tensors(onnx.load_from_string(find_model(model).content).graph, extractor))
+        extractor.load_state_dict(unet_tensors(_as_onnx(model).graph, extractor))
     except ValueError:
         raise ModelError(
             f"nets.extractor_from is {printable(model)}, an ONNX file of another network than the settings'; choose a "

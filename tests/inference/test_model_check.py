@@ -1,6 +1,7 @@
 """Model files from elsewhere: each that does not fit, or could use any memory or time, is one ModelError."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from redoseg.inference.model_file import find_model, weights
 from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.segmenter import Segmenter
 from redoseg.run_folder import MODEL_FILE, REDRAW_FILE
+from redoseg.train.refined import network_digest
 from tests.bright import METADATA, bright_square, write_model
 
 Change = Callable[[onnx.ModelProto], None]
@@ -197,6 +199,36 @@ UNSAFE: dict[str, Change] = {
 }
 
 
+def many_constants(model: onnx.ModelProto) -> None:
+    for number in range(10_001):
+        model.graph.initializer.add(name=str(number), data_type=TensorProto.FLOAT, raw_data=b"1234")
+
+
+UNSAFE["many constants"] = many_constants
+COSTLY["a sum of constants"] = chain(("Add", ["up", "along"], {}), up=[[1.0]] * 30_000, along=[[1.0] * 30_000])
+
+
+def set_half(value: float) -> Change:
+    """The masks are this much wrong."""
+    return lambda model: model.graph.initializer[1].CopyFrom(
+        numpy_helper.from_array(np.array([value], np.float32), "half")
+    )
+
+
+def always_the_same(model: onnx.ModelProto) -> None:
+    del model.graph.node[-1]
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 2, 16, 16), np.float32), "masks"))
+
+
+NO_MASKS: dict[str, Change] = {
+    "not a number": set_half(np.nan),
+    "infinite": set_half(np.inf),
+    "beyond 1": set_half(1e30),
+    "below 0": set_half(-3),
+    "always the same": always_the_same,
+}
+
+
 def refused(open_model: Callable[[Path], object], path: Path) -> str:
     with pytest.raises(ModelError) as caught:
         open_model(path)
@@ -231,6 +263,55 @@ def test_memory_and_time_are_known_before_it_runs(tmp_path: Path, case: str) -> 
     assert time.process_time() - before < 2
     assert "--trust" in said
     assert any(word in said for word in ("GB of values", "multiplies", "not known")), said
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("case", NO_MASKS)
+def test_values_that_are_not_masks(tmp_path: Path, case: str, trust: bool) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    NO_MASKS[case](model)
+    path.write_bytes(model.SerializeToString())
+    assert "export it again" in refused(lambda path: Segmenter(path, trust=trust), path)
+
+
+def sparse(path: Path) -> None:
+    """A file of 3 GB that takes no room on the disk."""
+    path.unlink()
+    path.touch()
+    os.truncate(path, 3 * 2**30)
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "metadata of another encoding": lambda path: path.write_bytes(
+        path.read_bytes().replace(b"bright", b"br\xff\xfeht")
+    ),
+    "nothing": lambda path: path.write_bytes(b""),
+    "nothing but zeros": lambda path: path.write_bytes(bytes(1000)),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-50]),
+    "with more behind it": lambda path: path.write_bytes(path.read_bytes() + b"more"),
+    "a pipe": as_pipe,
+    "3 GB": sparse,
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@pytest.mark.parametrize("case", FILES)
+def test_files_that_are_not_models(tmp_path: Path, case: str, entrance: str) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    FILES[case](path)
+    refused(ENTRANCES[entrance], path)
+
+
+@pytest.mark.parametrize("content", [bytes(1000), b"text", b"\x3a\xff\xff\xff\xff\x0f"], ids=len)
+def test_the_digest_of_what_is_not_a_model_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    assert "is not an ONNX model" in refused(lambda path: network_digest(str(path)), tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("net", ["paper", "unet"])

@@ -464,3 +464,28 @@ def test_every_mode_of_pillow_is_read() -> None:
             if profile:
                 image.info["icc_profile"] = profile
             assert as_photo(image).rgb.mode == "RGB"
+
+
+GROUNDS: dict[str, Callable[[], tuple[str, bytes]]] = {
+    "grey": lambda: ("L", grey_profile(1.8)),
+    "sRGB": lambda: ("RGB", srgb_profile()),
+    "cut off": lambda: ("RGB", matrix_profile(DISPLAY_P3, 2.2)[:300]),
+    "of another kind": lambda: ("RGB", grey_profile(2.2)),
+    "inks": lambda: ("CMYK", cmyk_profile()),
+}
+
+
+@pytest.mark.parametrize("look", [{"square": 32}, {"square": 32, "picture_format": "jpg"}], ids=str)
+@pytest.mark.parametrize("ground", GROUNDS)
+def test_a_cut_out_has_nothing_of_the_file_of_its_ground(ground: str, look: dict[str, Any], tmp_path: Path) -> None:
+    mode, profile = GROUNDS[ground]()
+    Image.new(mode, (SIDE, SIDE), 90).save(tmp_path / "g.jpg", icc_profile=profile, comment=b"of the ground")
+    Image.new("RGB", (SIDE, SIDE), (200, 100, 50)).save(tmp_path / "x.png")
+    segment_paths(
+        cast(Segmenter, Seeing()), [tmp_path / "x.png"], tmp_path / "out", ground=str(tmp_path / "g.jpg"),
+        kind="cutout", **look,
+    )  # fmt: skip
+    (written,) = (path for path in (tmp_path / "out").iterdir() if path.suffix in (".png", ".jpg"))
+    assert b"of the ground" not in written.read_bytes()
+    with Image.open(written) as found:
+        assert "icc_profile" not in found.info

@@ -147,7 +147,9 @@ class Photo:
     ) -> Image.Image:
         """`rgb` within `box` at `size`, as by Pillow's `resize` with this filter and `reducing_gap`."""
         if self.pixels <= LARGE or self._is_rgb:
-            return self.rgb.resize(size, resample, box=box, reducing_gap=gap)
+            result = self.rgb.resize(size, resample, box=box, reducing_gap=gap)
+            result.info.clear()  # profile, comments: what the file says of other pixels
+            return result
         return resized_by_parts(self.size, "RGB", self.rgb_of, size, box=box, gap=gap, resample=resample)
 
     def shrunk(self, size: tuple[int, int]) -> Photo:

@@ -20,7 +20,9 @@ from redoseg.inference.redraw import RedrawModel
 from redoseg.inference.redraw_files import redraw_photo
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
-from redoseg.own_results import is_result
+from redoseg.own_results import is_own_folder, is_result
+from redoseg.run_folder import RunFolder
+from redoseg.study.run import StudyFolder
 from redoseg.web.cuts import Cuts
 from tests.bright import bright_square, write_model
 from tests.conftest import Trained
@@ -237,3 +239,11 @@ def test_a_result_is_known_under_any_name(name: str, tmp_path: Path) -> None:
     write_atomic(tmp_path / "x.png", buffer.getvalue())
     (tmp_path / "x.png").rename(tmp_path / name)
     assert is_result(tmp_path / name)
+
+
+def test_folders_of_runs_and_studies_are_known_by_their_own_names_of_files() -> None:
+    run, study = RunFolder(Path()), StudyFolder(Path())
+    assert is_own_folder({run.config.name, run.log.path.name})
+    assert is_own_folder({run.config.name, run.state.name})
+    assert is_own_folder({study.results.name, study.runs.name})
+    assert not is_own_folder({run.config.name, run.mask.name})

@@ -8,7 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from PIL import Image
 
@@ -50,9 +50,29 @@ def kind(study: Study, result: Result, floor: float) -> str:
     return PARTIAL if iou > floor else RANDOM
 
 
-def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -> list[dict[str, Any]]:
+class Line(TypedDict):
+    """What the finished runs of a row have reached."""
+
+    group: str
+    row: str
+    runs: int
+    median: float
+    """Of the runs' `iou`, as `worst` and `best`."""
+    worst: float
+    best: float
+    behind: float
+    """How far a run's last weights score below its best ones, at most."""
+    collapsed: float
+    """Share of the runs."""
+    kinds: dict[str, int]
+    health: dict[str, int]
+    minutes: float
+    """Median of the runs."""
+
+
+def summary(study: Study, results: Sequence[Result], floors: dict[str, float]) -> list[Line]:
     """A line for each row that has a finished run."""
-    lines = []
+    lines: list[Line] = []
     for row in study.rows:
         mine = [r for r in results if r["row"] == row.name]
         if not mine:
@@ -246,9 +266,7 @@ def _save(figure: Figure, path: Path) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def _draw(
-    study: Study, results: Sequence[Result], floors: dict[str, float], lines: list[dict[str, Any]], path: Path
-) -> None:
+def _draw(study: Study, results: Sequence[Result], floors: dict[str, float], lines: list[Line], path: Path) -> None:
     """A dot for each run, a line for each row."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +120,4 @@ def test_a_process_that_waits_says_for_what_and_can_be_stopped(
     assert line.startswith(f"redoseg: still waiting for the other process; RANK={number}, WORLD_SIZE=2")
     assert line.rstrip().endswith(UNSET)
     process.send_signal(signal.SIGINT)
-    since = time.monotonic()
     assert process.wait(20) == -signal.SIGINT
-    assert time.monotonic() - since < 10

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -26,8 +26,8 @@ from typing import Any, NotRequired, TypedDict, cast
 from redoseg.config.recipe import flat, from_values, load_recipe, nested, to_toml, to_values
 from redoseg.config.schema import Config, RefineConfig
 from redoseg.errors import ConfigError, RunError, did_you_mean
-from redoseg.files import at_home, describe_error, locked, text_of, write_atomic
-from redoseg.run_folder import Entry, Outcome, RunFolder, read_lines
+from redoseg.files import at_home, describe_error, locked, printable, text_of, write_atomic
+from redoseg.run_folder import Contents, Entry, Outcome, RunFolder, read_lines
 from redoseg.system import cores
 
 
@@ -48,6 +48,8 @@ class Result(TypedDict):
     course: list[list[float]]
     """Step and IoU, whenever the labelled images were scored in the first stage."""
     outcome: Outcome
+    contents: NotRequired[Contents]
+    """Hashes of what it read; runs of earlier versions have none."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,7 @@ def run_study(
         finished = folder.read()
         write_atomic(folder.results, "".join(json.dumps(r) + "\n" for r in finished).encode())  # without torn lines
         results = {r["key"]: r for r in finished if r["key"] in keys}
+        _refuse_other_pictures(wanted, results)
         waiting = [job for job in wanted if job.key not in results]
         gpus = _gpus() if device == "cuda" else 0
         with _Children() as running:
@@ -261,11 +264,28 @@ def run_study(
                             _tidy(folder.of(job))
                     if on_run is not None:
                         on_run(result, len(results), len(wanted))
+                    _refuse_other_pictures(wanted, results)
                 if late and not running.jobs:
                     break
                 time.sleep(0.05)
     ordered = [results[job.key] for job in wanted if job.key in results]
     return ordered, len(wanted) - len(ordered)
+
+
+def _refuse_other_pictures(jobs: Sequence[_Job], results: Mapping[str, Result]) -> None:
+    """Raises RunError where runs of the same set read other pictures or masks: their rows cannot be compared."""
+    seen: dict[object, tuple[tuple[str | None, str | None], _Job]] = {}
+    for job in jobs:
+        found = results[job.key].get("contents") if job.key in results else None
+        if found:
+            read = found["pictures"], found.get("watched")
+            before, first = seen.setdefault((job.config.data, job.config.nets.regions, found["size"]), (read, job))
+            if before != read:
+                raise RunError(
+                    f"the pictures in {printable(job.config.data.source)} were others for {job.row.name} (seed "
+                    f"{job.seed}) than for {first.row.name} (seed {first.seed}), so the two cannot be compared. "
+                    "Choose another --out, so that all runs read the same."
+                )
 
 
 class _Children:
@@ -326,7 +346,7 @@ def _result(job: _Job, folder: Path) -> Result:
     entries = files.log.entries()
     course = [[e["step"], e["iou"]] for e in entries if "iou" in e and "refine_round" not in e]
     last = next((e for e in reversed(entries) if "grey" in e), Entry())
-    return {
+    result: Result = {
         "key": job.key,
         "row": job.row.name,
         "seed": job.seed,
@@ -337,6 +357,10 @@ def _result(job: _Job, folder: Path) -> Result:
         "course": course,
         "outcome": outcome,
     }
+    contents = files.read_about().get("contents")
+    if contents:
+        result["contents"] = contents
+    return result
 
 
 def _borrow(first_stage: Path, folder: Path) -> None:

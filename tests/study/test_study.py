@@ -115,6 +115,34 @@ def test_every_row_comes_before_the_next_seed(smoke: Path, tmp_path: Path, monke
     assert started == [(row.name, seed) for seed in (4, 2) for row in study.rows]
 
 
+@pytest.mark.parametrize(
+    ("second", "refused"),
+    [
+        ({"size": 16, "pictures": "a"}, False),
+        ({"size": 16, "pictures": "b"}, True),
+        ({"size": 16, "pictures": "a", "watched": "x"}, True),
+        ({"size": 32, "pictures": "b"}, False),  # the same pictures, larger
+        (None, False),  # of an earlier version
+    ],
+)
+def test_runs_of_a_study_read_the_same_pictures(
+    second: dict[str, Any] | None, refused: bool, smoke: Path, tmp_path: Path
+) -> None:
+    study, out = load_study(str(smoke)), tmp_path / "out"
+    out.mkdir()
+    lines = []
+    for row, contents in zip(study.rows, ({"size": 16, "pictures": "a"}, second), strict=False):
+        line: dict[str, Any] = {"key": studies._Job(row, 0).key, "row": row.name, "seed": 0}
+        line |= {"seconds": 1.0, "outcome": {}} | ({} if contents is None else {"contents": contents})
+        lines.append(json.dumps(line) + "\n")
+    (out / "results.jsonl").write_text("".join(lines))
+    if refused:
+        with pytest.raises(RunError, match=r"were others for bce, its own \(seed 0\) than for published \(seed 0\)"):
+            run_study(study, out, minutes=1e-9)
+    else:
+        assert run_study(study, out, minutes=1e-9)[1] == 1
+
+
 def test_one_study_at_a_time_in_a_folder(smoke: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -99,7 +99,8 @@ def _meet() -> None:
 
     Raises RunError where the variables that say where to meet are missing or wrong.
     """
-    seen = ", ".join(f"{name}={printable(os.environ[name])}" for name in (*TORCHRUN, *_MEETING) if name in os.environ)
+    given = {name: printable(os.environ[name])[:40] for name in (*TORCHRUN, *_MEETING) if name in os.environ}
+    seen = ", ".join(f"{name}={value}" for name, value in given.items())
     names = " ".join((*TORCHRUN, *_MEETING))
     remedy = f"{seen} may be left over from torchrun; to train in one process, stop and run: unset {names}"
     problem = world_problem()

@@ -27,7 +27,7 @@ from PIL import Image
 from redoseg.config.kinds import Kind
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
-from redoseg.inference.sources import list_pictures
+from redoseg.inference.sources import find_images
 
 Bools = NDArray[np.bool_]
 
@@ -41,7 +41,7 @@ def main() -> None:
     segmenter = Segmenter(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder).resolve()
-        images = {path.stem: path for path in map(Path, list_pictures([arguments.photos], out).images)}
+        images = {path.stem: path for path in map(Path, find_images([arguments.photos], out).images)}
         truth = {stem: segmenter(path) for stem, path in images.items()}
         for name in arguments.readers:
             kind, read = READERS[name]

@@ -1,6 +1,6 @@
 """Pictures to train and to score on: prepared sets, folders, research sets and the built-in pictures."""
 
-from redoseg.data.corrected import Corrected, open_corrected, same_pictures
+from redoseg.data.corrected import Corrected, open_corrected, same_images
 from redoseg.data.download import ARCHIVES, cache_folder, fetch
 from redoseg.data.fetched import local_folder
 from redoseg.data.listing import Item, Listing
@@ -35,6 +35,6 @@ __all__ = [
     "parts_of",
     "prepare",
     "read_splits",
-    "same_pictures",
+    "same_images",
     "write_prepared",
 ]

@@ -60,7 +60,7 @@ def open_corrected(source: str, size: int, mask_values: str = "auto") -> Correct
     return _open_review(path, size)
 
 
-def same_pictures(names: tuple[str, ...], others: tuple[str, ...]) -> set[int]:
+def same_images(names: tuple[str, ...], others: tuple[str, ...]) -> set[int]:
     """Numbers of the pictures in `names` that `others` also name, with or without the folder and the file's suffix.
 
     Without the folder only where one picture alone has that name.

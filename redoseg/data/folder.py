@@ -188,7 +188,7 @@ def _pair_of(folder: Path, inside: dict[str, Path]) -> _Pair | None:
     if images is None:
         return None
     for name in _MASKS:
-        if name in inside and _has_pictures(inside[name]):
+        if name in inside and _has_images(inside[name]):
             return _Pair(images, _inner(inside[name], images))
     return None
 
@@ -199,8 +199,8 @@ def _inner(masks: Path, images: Path) -> Path:
         inside = _folders(masks)
         direct = any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in masks.iterdir())
         if not direct and not inside.keys() & _folders(images).keys():
-            with_pictures = [path for path in inside.values() if _has_pictures(path)]
-            return with_pictures[0] if len(with_pictures) == 1 else masks
+            with_images = [path for path in inside.values() if _has_images(path)]
+            return with_images[0] if len(with_images) == 1 else masks
     return masks
 
 
@@ -238,7 +238,7 @@ def _folders(source: Path) -> dict[str, Path]:
     return {}
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     try:
         return bool(list_images(folder, with_results=True).images)
     except DataError:
@@ -247,13 +247,13 @@ def _has_pictures(folder: Path) -> bool:
 
 def _not_masks(source: Path) -> tuple[str, ...]:
     """A note on a folder that is called like one of masks and has no pictures, only boxes or polygons."""
-    named = [path for name, path in _folders(source).items() if name in _MASKS and not _has_pictures(path)]
+    named = [path for name, path in _folders(source).items() if name in _MASKS and not _has_images(path)]
     return tuple(f"{printable(path.name)}/ has no pictures; masks are read from pictures alone" for path in named)
 
 
 def _twin_folders(source: Path) -> tuple[str, ...]:
     """A note where two folders have pictures of the same names, one of which may be their masks."""
-    inside = [path for path in _folders(source).values() if _has_pictures(path)]
+    inside = [path for path in _folders(source).values() if _has_images(path)]
     if len(inside) != 2 or not (_share_names(*inside) and _share_names(*reversed(inside))):
         return ()
     names = " and ".join(f"{printable(path.name)}/" for path in inside)

@@ -23,12 +23,12 @@ from redoseg.images.read import BACKGROUND, OBJECT, UNLABELLED, list_images, rea
 # The paper trains on what Oxford calls the test pictures, and tests on the training pictures.
 FLOWERS102_SPLITS = {"train": ("tstid", 6149), "val": ("valid", 1020), "test": ("trnid", 1020)}
 
-FLOWERS17_PICTURES, FLOWERS17_TRIMAPS = 1360, 849
+FLOWERS17_IMAGES, FLOWERS17_TRIMAPS = 1360, 849
 
-LFW_PICTURES, LFW_PARTS = 13233, 2927
+LFW_IMAGES, LFW_PARTS = 13233, 2927
 LFW_SPLITS = {"val": 1327, "test": 1600}
 
-CUB_PICTURES = 11788
+CUB_IMAGES = 11788
 CUB_SPLITS = {"val": 788, "test": 1000}
 
 
@@ -109,7 +109,7 @@ def flowers17(source: str | Path) -> Listing:
             labelled += 1
         else:
             items.append(replace(item, split="train"))
-    notes = (_here(len(items), FLOWERS17_PICTURES), _here(labelled, FLOWERS17_TRIMAPS, "trimaps"))
+    notes = (_here(len(items), FLOWERS17_IMAGES), _here(labelled, FLOWERS17_TRIMAPS, "trimaps"))
     return replace(listing, items=tuple(items), notes=(*notes, *listing.notes))
 
 
@@ -157,7 +157,7 @@ def lfw(source: str | Path) -> Listing:
     place = Path(os.path.abspath(folder))
     parts = [f / "parts_lfw_funneled_gt_images" for f in (source, place.parent)]
     where = next((f for f in parts if os.path.isdir(f)), None)
-    notes = [_here(len(listing.items), LFW_PICTURES)]
+    notes = [_here(len(listing.items), LFW_IMAGES)]
     items: Sequence[Item] = listing.items
     if where is None:
         notes.append("no picture has a mask: parts_lfw_funneled_gt_images/ is not here")
@@ -170,7 +170,7 @@ def lfw(source: str | Path) -> Listing:
     else:
         items = [_with_mask(item, where / f"{item.name}.ppm", read_parts) for item in items]
         notes.append(_here(sum(item.mask is not None for item in items), LFW_PARTS, "part labels"))
-    drawn, note = draw_splits(items, LFW_SPLITS, LFW_PICTURES, "lfw")
+    drawn, note = draw_splits(items, LFW_SPLITS, LFW_IMAGES, "lfw")
     return replace(listing, items=drawn, notes=(*notes, *listing.notes, note))
 
 
@@ -208,8 +208,8 @@ def cub200(source: str | Path) -> Listing:
             items.append(_with_mask(item, masks / f"{name}.png", read_grey) if masks else item)
     if not items:
         raise DataError(f"{printable(root / 'images')} has no picture that images.txt lists; {expected}")
-    drawn, note = draw_splits(items, CUB_SPLITS, CUB_PICTURES, "cub200-2011")
-    return Listing(drawn, notes=(_here(len(items), CUB_PICTURES), *_unmasked(items, "segmentations/"), note))
+    drawn, note = draw_splits(items, CUB_SPLITS, CUB_IMAGES, "cub200-2011")
+    return Listing(drawn, notes=(_here(len(items), CUB_IMAGES), *_unmasked(items, "segmentations/"), note))
 
 
 def _cub_names(path: Path) -> list[tuple[str, str]]:

@@ -72,7 +72,7 @@ def ground_of(text: str) -> Ground | None:
         return Ground(BLUR)
     path = at_home(text)
     if path.is_file():
-        return picture_ground(path, read_photo(path))
+        return image_ground(path, read_photo(path))
     try:
         red, green, blue, *more = ImageColor.getrgb(text)
     except ValueError:
@@ -85,6 +85,6 @@ def ground_of(text: str) -> Ground | None:
     return Ground(f"#{red:02x}{green:02x}{blue:02x}", colour=(red, green, blue))
 
 
-def picture_ground(path: Path, picture: Photo) -> Ground:
+def image_ground(path: Path, picture: Photo) -> Ground:
     """A picture as a ground, which is read already from this file."""
     return Ground(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), picture=picture, path=path)

@@ -9,9 +9,9 @@ from PIL import Image
 
 from redoseg.errors import DataError
 
-PictureFormat = Literal["png", "jpg", "webp"]
+ImageFormat = Literal["png", "jpg", "webp"]
 QUALITY = 90  # of JPEG and WebP, 1 to 100
-SUFFIXES: dict[str, PictureFormat] = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
+SUFFIXES: dict[str, ImageFormat] = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
 
 _MOST = 2**26  # pixels, so that a whole picture fits the memory beside the photograph
 _LONGEST_WEBP = 16383  # pixels a side
@@ -23,7 +23,7 @@ _XMP = (
 )
 
 
-def check_packable(size: tuple[int, int], kind: PictureFormat) -> None:
+def check_packable(size: tuple[int, int], kind: ImageFormat) -> None:
     """Raises DataError for a picture of this size (width, height) that is too large for the format."""
     if size[0] * size[1] > _MOST:
         raise DataError(
@@ -34,7 +34,7 @@ def check_packable(size: tuple[int, int], kind: PictureFormat) -> None:
         raise DataError(f"the result is {max(size):,} pixels long, but WebP has at most {_LONGEST_WEBP:,}; choose png")
 
 
-def packed(image: Image.Image, kind: PictureFormat, quality: int) -> bytes:
+def packed(image: Image.Image, kind: ImageFormat, quality: int) -> bytes:
     """An image (RGB, or RGBA for WebP) as a file, with the profile that it has."""
     buffer = io.BytesIO()
     profile = image.info.get("icc_profile")

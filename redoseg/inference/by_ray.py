@@ -72,7 +72,7 @@ def by_ray(steps: Steps, jobs: Sequence[Job], workers: int) -> Generator[Done, N
         # As an object of this process, in a list so that Ray does not open it: a worker that starts again finds it.
         sent = ray.put(plans)
         made = read.map_batches(
-            _Pictures,
+            _Images,
             fn_constructor_args=([sent],),
             batch_size=_BATCH,
             num_cpus=_ACTOR,
@@ -137,7 +137,7 @@ def _read(batch: dict[str, Any]) -> dict[str, Any]:
     return {**batch, "content": contents, "problem": problems}
 
 
-class _Pictures:
+class _Images:
     """An actor with a segmenter, for the pictures of one batch after the other."""
 
     def __init__(self, sent: list[Any]) -> None:

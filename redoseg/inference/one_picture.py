@@ -22,7 +22,7 @@ from redoseg.images.read import MAX_PIXELS, big_tiff, read_photo
 from redoseg.inference.labelling import FileEach, Journal, OneFile
 from redoseg.inference.object_mask import cleaned, object_of
 from redoseg.inference.request import Request, digest_of
-from redoseg.inference.results import picture_of, png_of
+from redoseg.inference.results import file_of, png_of
 from redoseg.inference.segmenter import Segmenter
 from redoseg.inference.shared_files import TILE, Reviewed, SharedFiles
 from redoseg.inference.stores import Store, store_of
@@ -238,7 +238,7 @@ class Work:
     def _drawn(self, kind: Kind, photo: Photo, soft: SoftMask, one: Found | None) -> Iterable[bytes]:
         """The file of one kind, of all of a photograph or of one object in it."""
         framed = frame_of(self.request, one, photo.size)
-        return picture_of(
+        return file_of(
             photo, soft, kind, self.request.look_of(kind), keep_hidden=self.request.keep_hidden, **framed._asdict()
         )
 

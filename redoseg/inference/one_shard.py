@@ -116,13 +116,13 @@ class _Shard:
     def _results(self) -> Generator[Done, None, None]:
         """What became of each picture, in order, counted. Raises _Unchanged after the last, if all was there."""
         jobs = (self._job(sample) for sample in samples_of(self.shard))
-        made, any_picture = False, False
+        made, any_image = False, False
         with contextlib.closing(in_order(self.steps.make, jobs, self.steps.work.segmenter.threads)) as results:
             for one in results:
                 self.tally.take(one)
-                made, any_picture = made or isinstance(one.made, Made), True
+                made, any_image = made or isinstance(one.made, Made), True
                 yield one
-        if not any_picture:
+        if not any_image:
             raise DataError(
                 f"{printable(self.shard)}: no picture found in it; expected members such as 0001.jpg; choose another"
             )

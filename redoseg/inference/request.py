@@ -14,7 +14,7 @@ from redoseg.errors import RedosegError
 from redoseg.images.backdrop import Ground
 from redoseg.images.clean import Cleaning
 from redoseg.images.matting import closed_form
-from redoseg.images.packing import QUALITY, PictureFormat
+from redoseg.images.packing import QUALITY, ImageFormat
 from redoseg.inference.film_writing import FilmFormat
 from redoseg.inference.labelling import FileEach, OneFile, format_of
 from redoseg.inference.measures import regionprops
@@ -46,7 +46,7 @@ class Request:
     """Around the object of a crop or square, as a share of its longer side; MARGIN if None."""
     square: int = 0
     """Side of a square cut-out [pixels]; 0 for none."""
-    form: PictureFormat = "png"
+    form: ImageFormat = "png"
     quality: int | None = None
     """Of JPEG and WebP, 1 to 100; QUALITY if None."""
     matting: bool = False
@@ -73,7 +73,7 @@ class Request:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
                 raise RedosegError(f"{name} is {value!r}, but must be a number; choose one")
-        if self.form not in (forms := get_args(PictureFormat)):
+        if self.form not in (forms := get_args(ImageFormat)):
             raise RedosegError(f"the format {self.form!r} is not known; choose one of {', '.join(forms)}")
         check_threshold(self.threshold)
         check_feather(self.feather)

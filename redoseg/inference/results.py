@@ -18,7 +18,7 @@ from redoseg.images.colour import in_srgb
 from redoseg.images.draw import cutout, line_radius, outline
 from redoseg.images.foreground import EdgeColours
 from redoseg.images.matting import matte
-from redoseg.images.packing import QUALITY, PictureFormat, check_packable, packed
+from redoseg.images.packing import QUALITY, ImageFormat, check_packable, packed
 from redoseg.images.photo import LARGE, PART, Box, Part, Photo, SoftMask, parts, reduced_by_parts
 from redoseg.images.png import png_chunks
 from redoseg.inference.object_mask import HALF
@@ -37,7 +37,7 @@ class Look:
     feather: float = FEATHER
     ground: Ground | None = None
     """What cut-outs are put on; transparent if None."""
-    form: PictureFormat = "png"
+    form: ImageFormat = "png"
     quality: int = QUALITY
     square: int = 0
     """Side of a square cut-out [pixels]; 0 for the size in the photograph."""
@@ -94,7 +94,7 @@ def png_of(
     return png_chunks(size, drawing.mode, drawing.bands((left, top, right, bottom)), drawing.profile)
 
 
-def picture_of(
+def file_of(
     photo: Photo,
     soft: SoftMask,
     kind: Kind,
@@ -137,7 +137,7 @@ def image_of(
     box: Part | None = None,
     square_about: Part | None = None,
 ) -> Image.Image:
-    """The image that `picture_of` makes a file of."""
+    """The image that `file_of` makes a file of."""
     drawing = _Drawing.looking(photo, soft, kind, look, keep_hidden)
     if square_about is not None and look.square:
         return drawing.square(square_about, look.square, look.margin)

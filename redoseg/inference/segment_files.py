@@ -16,7 +16,7 @@ from redoseg.images.backdrop import ground_of
 from redoseg.images.clean import Cleaning
 from redoseg.images.cut_short import notes_of
 from redoseg.images.kinds import IMAGE_SUFFIXES
-from redoseg.images.packing import SUFFIXES, PictureFormat
+from redoseg.images.packing import SUFFIXES, ImageFormat
 from redoseg.images.read import MAX_BYTES, MAX_PIXELS
 from redoseg.images.shards import PARQUET, TAR, is_shard
 from redoseg.inference import streams
@@ -33,7 +33,7 @@ from redoseg.inference.segment_films import OnFrame, segment_films, why_no_films
 from redoseg.inference.segment_shards import segment_shards
 from redoseg.inference.segmenter import Segmenter, cleaning_for
 from redoseg.inference.shared_files import SharedFiles
-from redoseg.inference.sources import STREAM, are_several, expand_patterns, list_pictures, place_named
+from redoseg.inference.sources import STREAM, are_several, expand_patterns, find_images, place_named
 from redoseg.inference.steady import STEADY
 from redoseg.inference.steps import Done, Steps, by_threads
 from redoseg.own_results import marked
@@ -66,7 +66,7 @@ def segment_paths(
     ground: str = "",
     margin: float | None = None,
     square: int = 0,
-    picture_format: PictureFormat | None = None,
+    picture_format: ImageFormat | None = None,
     quality: int | None = None,
     mm_per_pixel: float | None = None,
     engine: Engine = "threads",
@@ -155,7 +155,7 @@ def segment_paths(
     films, sources = find_films(sources, out, why_no_films(segmenter, request, out, engine=engine))
     if films.paths:
         return _with_films(segmenter, films, sources, out, request, on_item=on_item, on_frame=on_frame)
-    report = _segment_pictures(segmenter, sources, out, request, on_item, engine=engine, workers=workers)
+    report = _segment_images(segmenter, sources, out, request, on_item, engine=engine, workers=workers)
     return replace(report, notes=(*report.notes, *note_films(films)))
 
 
@@ -174,15 +174,15 @@ def _with_films(
     _check_out(Path(out.parent) if out.suffix.lower() in FILM_FORMATS else out, rest)
     pictures = SegmentReport(0, ())
     try:
-        rest = rest and list_pictures(rest, out).images and rest
+        rest = rest and find_images(rest, out).images and rest
     except DataError:  # folders that have only films
         rest = ()
     if rest:
-        pictures = _segment_pictures(segmenter, rest, out, request, on_item, engine="threads", workers=0)
+        pictures = _segment_images(segmenter, rest, out, request, on_item, engine="threads", workers=0)
     return joined(pictures, segment_films(segmenter, films, out, request, on_frame, raises=not rest))
 
 
-def _segment_pictures(
+def _segment_images(
     segmenter: Segmenter,
     sources: Sequence[Place],
     out: Place,
@@ -238,7 +238,7 @@ def _check_shards(shards: Sequence[Place], sources: Sequence[Place], out: Place)
     _check_out(out, [])
 
 
-def _format_of(out: Place, kinds: Sequence[Kind]) -> PictureFormat:
+def _format_of(out: Place, kinds: Sequence[Kind]) -> ImageFormat:
     """The format that the name of a result asks for."""
     may_lose = set(kinds) <= {"cutout", "overlay"} and not _is_dir(out)
     return SUFFIXES.get(out.suffix.lower(), "png") if may_lose else "png"
@@ -379,7 +379,7 @@ def segment_many(
     `segment_paths`. Raises RedosegError.
     """
     _check_out(out, sources)
-    found = list_pictures(sources, out)
+    found = find_images(sources, out)
     inputs = _inputs_of(found.images, request)
     places = Places(out, request)
     shared = _shared(places, request, request.label or segmenter.name, inputs)

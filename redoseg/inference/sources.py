@@ -25,7 +25,7 @@ _DATA = re.compile(r"data:", re.I)
 _MAGIC = re.compile(r"[*?\[]")
 
 
-class Pictures(NamedTuple):
+class FoundImages(NamedTuple):
     """Pictures to segment."""
 
     images: list[Place]
@@ -128,7 +128,7 @@ def are_several(sources: Sequence[Place]) -> bool:
     return listed_by_name(only.name) is not True and is_folder(only)
 
 
-def list_pictures(places: Sequence[Place], out: Place) -> Pictures:
+def find_images(places: Sequence[Place], out: Place) -> FoundImages:
     """The pictures of several files and folders, without those in `out`, which an earlier run has made.
 
     Results have the sub-folders below the folder that all sources have in common, so no two get one name. What would
@@ -179,13 +179,13 @@ def list_pictures(places: Sequence[Place], out: Place) -> Pictures:
     order = sorted(images.values()) if len(sources) == 1 else [images[key] for key in sorted(images, key=Path)]
     below = [Path(os.path.relpath(path, common)) for path in order]
     names = [path.as_posix() for path in below]
-    return Pictures(
+    return FoundImages(
         images=[*order], names=names, stems=result_stems(below), problems=problems, own=own, root=Path(common).name
     )
 
 
-def _list_addresses(sources: Sequence[Address], out: Place) -> Pictures:
-    """As `list_pictures` for addresses. Whether redoseg made a picture is seen when it is fetched."""
+def _list_addresses(sources: Sequence[Address], out: Place) -> FoundImages:
+    """As `find_images` for addresses. Whether redoseg made a picture is seen when it is fetched."""
     images: list[Address] = []
     problems: list[tuple[Place, str]] = []
     for source in sources:
@@ -211,7 +211,7 @@ def _list_addresses(sources: Sequence[Address], out: Place) -> Pictures:
     roots = [inside(source) if len(sources) == 1 else inside(source).parent for source in sources]
     common = posixpath.commonpath([str(root) for root in roots])
     below = names_of(images, common)
-    return Pictures(
+    return FoundImages(
         images=[*images],
         names=[str(path) for path in below],
         stems=result_stems(below),

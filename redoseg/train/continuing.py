@@ -167,7 +167,7 @@ def _refuse_changes(before: Config, config: Config, folder: RunFolder, refine_ag
         )
     if config.steps < before.steps:
         raise RunError(
-            f"{printable(folder.path)} was to run {before.steps} steps, and --steps {config.steps} is less; remove "
+            f"{printable(folder.path)} was started for {before.steps} steps, but --steps is {config.steps}; remove "
             "--steps or raise it"
         )
 

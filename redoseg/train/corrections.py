@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from redoseg.config.schema import RefineConfig
-from redoseg.data import Corrected, ImageSet, open_corrected, same_pictures
+from redoseg.data import Corrected, ImageSet, open_corrected, same_images
 from redoseg.errors import DataError
 from redoseg.files import printable
 from redoseg.images.read import BACKGROUND, OBJECT
@@ -76,9 +76,9 @@ class Corrections:
         if not refine.corrected:
             return None
         corrected = open_corrected(refine.corrected, size, refine.corrected_values)
-        refused = same_pictures(names, corrected.refused)
+        refused = same_images(names, corrected.refused)
         left_out = np.zeros(len(names), np.bool_)
-        left_out[list(refused | same_pictures(names, corrected.images.names))] = True
+        left_out[list(refused | same_images(names, corrected.images.names))] = True
         if left_out.all() and not len(corrected.images):
             raise DataError(
                 f"{printable(refine.corrected)} refuses all {len(names):,} training pictures and accepts none, so "

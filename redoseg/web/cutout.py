@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from redoseg.errors import ConfigError, DataError
 from redoseg.images.backdrop import BLUR, Ground, ground_of
-from redoseg.images.packing import PictureFormat
+from redoseg.images.packing import ImageFormat
 from redoseg.inference.request import MOST_SQUARE, Request
 from redoseg.inference.results import MARGIN
 
@@ -20,7 +20,7 @@ WHOLE, BOX, SQUARE = "the photograph", "the object", "a square"
 FRAMES = (WHOLE, BOX, SQUARE)
 SIDE = 1000  # of a square, until somebody chooses another [pixels]
 MOST_MARGIN = 0.5
-FORMATS: tuple[PictureFormat, ...] = get_args(PictureFormat)
+FORMATS: tuple[ImageFormat, ...] = get_args(ImageFormat)
 
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 _RGB = re.compile(

@@ -19,7 +19,7 @@ from PIL import Image
 from redoseg.config.kinds import DrawnKind
 from redoseg.errors import DataError
 from redoseg.files import printable, write_atomic
-from redoseg.images.backdrop import Ground, picture_ground
+from redoseg.images.backdrop import Ground, image_ground
 from redoseg.images.draw import checkerboard, encoded
 from redoseg.images.objects import Found, objects_of
 from redoseg.images.photo import Photo, SoftMask
@@ -28,7 +28,7 @@ from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.object_mask import CLEANING, cleaned, object_of, object_share
 from redoseg.inference.one_picture import frame_of
 from redoseg.inference.request import Request, digest_of
-from redoseg.inference.results import drawn, image_of, picture_of
+from redoseg.inference.results import drawn, file_of, image_of
 from redoseg.inference.segmenter import cleaning_for
 from redoseg.system import Room
 
@@ -138,7 +138,7 @@ class Cuts:
             photo = self._read(path, take)
             if max(photo.size) > _GROUND:
                 photo = photo.shrunk(_size_within(photo.size, _GROUND))
-        return picture_ground(path, photo)
+        return image_ground(path, photo)
 
     def _forget(self, pixels: int) -> None:
         """Forget the oldest photographs until so many pixels more may be kept."""
@@ -163,7 +163,7 @@ class Cuts:
                 target = target_folder / f"{seen_name(path).stem}{suffix}{request.suffix(kind)}"
                 frame = frame_of(request, _framed(cut.photo, mask, request), cut.photo.size)
                 soft = cut.soft if kind == "soft" else mask
-                pieces = picture_of(cut.photo, soft, kind, request.look_of(kind), **frame._asdict())
+                pieces = file_of(cut.photo, soft, kind, request.look_of(kind), **frame._asdict())
                 write_atomic(target, pieces, request.key(self.segmenter, kind, digest))
                 written.append(target)
             return written

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redoseg.data import open_corrected, same_pictures
+from redoseg.data import open_corrected, same_images
 from redoseg.errors import DataError
 
 HEADER = "picture,verdict,file,mask\n"
@@ -101,5 +101,5 @@ def test_what_is_not_there_or_has_no_masks(photos: Path, tmp_path: Path) -> None
 
 def test_pictures_are_known_by_their_names() -> None:
     names = ("a/1", "b/1", "b/2.x", "3")
-    assert same_pictures(names, ("1.jpg",)) == set()  # which of the two?
-    assert same_pictures(names, ("b/1.jpg", "new/2.x.png", "3", "4")) == {1, 2, 3}
+    assert same_images(names, ("1.jpg",)) == set()  # which of the two?
+    assert same_images(names, ("b/1.jpg", "new/2.x.png", "3", "4")) == {1, 2, 3}

@@ -106,7 +106,7 @@ def test_a_lost_worker_costs_nothing(
 
     def kill_worker() -> None:
         count()
-        killed.extend(workers_of("_Pictures")[:1])
+        killed.extend(workers_of("_Images")[:1])
         os.kill(killed[0], signal.SIGKILL)
 
     def remove_node() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from redoseg.errors import RedosegError
 from redoseg.images import matting
 from redoseg.images.photo import Photo, SoftMask
-from redoseg.inference.results import Look, opacity_of, picture_of
+from redoseg.inference.results import Look, file_of, opacity_of
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 
@@ -103,7 +103,7 @@ def test_of_a_large_picture_it_is_enlarged() -> None:
 def test_without_an_edge_the_mask_is_all(value: float) -> None:
     soft = SoftMask.of(np.full((SIDE, SIDE), value, np.float32))
     packed = [
-        b"".join(picture_of(Photo(ramp()), soft, "cutout", Look(matting=on, square=64), square_about=(0, 0, 99, 99)))
+        b"".join(file_of(Photo(ramp()), soft, "cutout", Look(matting=on, square=64), square_about=(0, 0, 99, 99)))
         for on in (False, True)
     ]
     assert packed[0] == packed[1]

@@ -249,10 +249,10 @@ def test_too_large_for_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = to_photo(Image.new("RGB", (16400, 2), (255, 255, 255)))
     soft = SoftMask.of(np.ones((2, 16400), np.float32))
     with pytest.raises(DataError, match="the result is 16,400 pixels long, but WebP has at most 16,383; choose png"):
-        results.picture_of(wide, soft, "overlay", results.Look(form="webp"))
+        results.file_of(wide, soft, "overlay", results.Look(form="webp"))
     monkeypatch.setattr("redoseg.images.packing._MOST", 1000)
     with pytest.raises(DataError, match="million pixels, but jpg is written up to"):
-        results.picture_of(wide, soft, "overlay", results.Look(form="jpg"))
+        results.file_of(wide, soft, "overlay", results.Look(form="jpg"))
 
 
 def test_other_settings_differ(segmenter: Segmenter, photo: Path) -> None:

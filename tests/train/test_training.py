@@ -347,7 +347,7 @@ def test_changed_settings_are_refused_with_the_differences(
 
 def test_fewer_steps_are_refused(six_steps: Path, quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     shutil.copytree(six_steps, tmp_path / "run")
-    with pytest.raises(RunError, match="was to run 6 steps, and --steps 5 is less"):
+    with pytest.raises(RunError, match="was started for 6 steps, but --steps is 5"):
         quick(tiny({"steps": 5}), tmp_path / "run", resume=True)
 
 

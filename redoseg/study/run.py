@@ -308,11 +308,12 @@ class _Children:
         recipe = folder.with_suffix(".toml")
         write_atomic(recipe, to_toml(job.config).encode())
         command = [sys.executable, "-P", "-m", "redoseg", "train", str(recipe), "--out", str(folder)]
-        if not RunFolder(folder).config.exists():
+        files = RunFolder(folder)
+        if not (files.config.exists() and files.state.exists()):  # not begun, or tidied up and then done again
             shutil.rmtree(folder, ignore_errors=True)
             if first_stage is not None and RunFolder(first_stage).state.exists():
                 _borrow(first_stage, folder)
-        if RunFolder(folder).config.exists():
+        if files.config.exists():
             command.append("--resume")
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         if gpus:

@@ -233,7 +233,7 @@ def run_study(
     started = time.monotonic()
     with locked(out) as mine:
         if not mine:
-            raise RunError(f"{out} is in use by another study. Wait, or choose another folder.")
+            raise RunError(f"{printable(out)} is in use by another study. Wait, or choose another folder.")
         # a seed of every row before the next seed, so that a study cut short is still a comparison
         wanted = [_Job(row, seed) for seed in study.seeds for row in study.rows]
         keys = {job.key for job in wanted}

@@ -265,6 +265,7 @@ def test_memory_and_time_are_known_before_it_runs(tmp_path: Path, case: str) -> 
     assert any(word in said for word in ("GB of values", "multiplies", "not known")), said
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize("case", NO_MASKS)
 def test_values_that_are_not_masks(tmp_path: Path, case: str, trust: bool) -> None:

@@ -178,6 +178,7 @@ def as_link(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("damage", [as_folder, as_pipe, as_link])
 @pytest.mark.parametrize("name", ["config.json", "outcome.json", "log.jsonl", "state.safetensors"])
 def test_what_is_not_a_file(name: str, damage: Callable[[Path], None], trained: Trained, tmp_path: Path) -> None:
@@ -200,6 +201,7 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         RunFolder(tmp_path).log.append({"step": 1})
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("change", [{"latent": 8}, {"extractor_width": 5}, {"norm": "batch"}], ids=str)
 def test_weights_of_other_settings_are_one_line(change: dict[str, Any], trained: Trained, folder: Path) -> None:
     about = json.loads((folder / "config.json").read_text())

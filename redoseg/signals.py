@@ -29,6 +29,7 @@ class Heard:
         self.numbers: list[int] = []  # as Python has heard them
         self.since = 0.0  # when the first was heard [s]
         self._order: list[int] = []
+        self._said: list[int] = []
         self._pipe: tuple[int, int] | None = None
 
     @contextlib.contextmanager
@@ -57,9 +58,11 @@ class Heard:
             self.since = time.monotonic()
 
     def first(self) -> int:
-        """The first signal that came; Ctrl-C where none is known."""
-        self._read()
-        return next((number for number in (*self._order, *self.numbers) if number in self.numbers), signal.SIGINT)
+        """The first signal that came; Ctrl-C where none is known. It stays what was said: line and code agree."""
+        if not self._said:
+            self._read()
+            self._said = [number for number in (*self._order, *self.numbers) if number in self.numbers][:1]
+        return self._said[0] if self._said else signal.SIGINT
 
     def _read(self) -> None:
         if self._pipe is not None:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from redoseg import signals
 from redoseg.cli import main as entry
 from redoseg.errors import DataError
 
@@ -115,3 +116,13 @@ def test_an_import_that_fails_by_itself_is_shown(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "argv", ["redoseg", "doctor"])
     with pytest.raises(ImportError, match="broken"):
         entry.main()
+
+
+def test_line_and_code_name_the_same_signal() -> None:
+    """Python may hear of the one that came first only after the line was printed."""
+    heard = signals.Heard()
+    heard.add(signal.SIGINT)
+    assert heard.first() == signal.SIGINT
+    heard._order.append(signal.SIGTERM)
+    heard.add(signal.SIGTERM)
+    assert heard.first() == signal.SIGINT

@@ -7,6 +7,7 @@ is described in `inference/redraw.py`. The metadata of both say what S, n and th
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -54,12 +55,12 @@ def find_model(model: str | Path, file: str = MODEL_FILE) -> ModelFile:
 
     `model` may also be the path of a mask.onnx itself. Raises ModelError if there is no such file.
     """
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | os.PathLike):
         raise ModelError(
             f"the model is of type {type(model).__name__}, but must be a path or a name as text: choose {_MODELS} or "
             f"weights that come with redoseg ({', '.join(weights(file))})"
         )
-    model = fetched(model, (CONFIG_FILE, file))
+    model = fetched(model if isinstance(model, str) else Path(model), (CONFIG_FILE, file))
     path = expanded(model)
     packaged = weights(file)
     try:

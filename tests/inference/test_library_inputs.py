@@ -280,3 +280,15 @@ def test_tensors_without_values_of_their_own(tensor: Callable[[], torch.Tensor])
     with pytest.raises(DataError, match="type Tensor cannot be read") as caught:
         Segmenter("flowers")(tensor())
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_may_be_any_path() -> None:
+    class Place(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            return "flowers"
+
+    model: Any = Place()
+    assert Segmenter(model, threads=1).size == Segmenter("flowers", threads=1).size
+    for wrong in (3, None, b"flowers"):
+        with pytest.raises(RedosegError, match=r"the model is of type \w+, but must be a path or a name as text"):
+            Segmenter(wrong)  # type: ignore[arg-type]

@@ -6,8 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt
 WORKERS ?= 2
-# a worker runs a file whole, so that what its tests share is made once
-SPREAD := -n $(WORKERS) --dist loadfile
+# a worker runs a file whole, so that what its tests share is made once; in the order that tests/conftest.py gives them
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # tests start hundreds of processes, each of which would compile the package again where this is set
 test test-slow: export PYTHONDONTWRITEBYTECODE :=
 

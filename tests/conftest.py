@@ -64,12 +64,20 @@ TINY: dict[str, Any] = {
 }
 
 
+# files that take longest, and rooms with such files: they come first, so that no worker ends long after the others
+LONGEST = (
+    *("tests/web/test_page.py", "tests/cli/test_cli.py", "tests/test_documented_commands.py", "tests/train/"),
+    *("tests/test_signals.py", "tests/study/", "tests/data/", "tests/evaluation/", "tests/inference/"),
+)
+
+
 @pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of tests with many cases of a kind, each n-th is quick: `@pytest.mark.every(n)`.
 
     n has no divisor in common with the number of the inner cases, or the outer ones would always have the same.
     """
+    items.sort(key=lambda item: next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), 99))
     seen: Counter[str] = Counter()
     for item in items:
         if marker := item.get_closest_marker("every"):

@@ -34,6 +34,7 @@ from redoseg.config.schema import Config
 from redoseg.data import ARCHIVES, cache_folder, prepare
 from redoseg.data.shapes import generate
 from redoseg.errors import RunError
+from redoseg.inference.model_file import weights
 from redoseg.study import run as study
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +75,7 @@ TINY = {
 }
 # masks that no first stage made serve from the first step
 TINY_SECOND = {"refine.rounds": 1, "refine.steps": 20, "refine.batch": 4, "refine.size": 32, "refine.student_width": 4}
+PACKAGED = {"data.size": 32, "nets.extractor_width": 12}  # the network of the models in the package
 TINY_NETS = {key: value for key, value in TINY.items() if key.startswith("nets.") or key == "precision"}
 
 
@@ -256,6 +258,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, photos: Path, trained: Any) 
         "mine",
         "trays",
         "redrawn",
+        "drawn",
         "flowers-cpu-seed1",
         "flowers-seed1",
         "shapes-seed1",
@@ -469,7 +472,11 @@ def test_a_long_command(command: Command, here: Path, monkeypatch: pytest.Monkey
         if verb_of(["redoseg", *arguments]) == "train" and starts_from_masks(arguments):
             arguments += as_options(TINY_SECOND)
         if "--nets.extractor-from" in arguments:
-            first_run(arguments[arguments.index("--nets.extractor-from") + 1])
+            taken = arguments[arguments.index("--nets.extractor-from") + 1]
+            if taken in weights():
+                arguments += as_options(PACKAGED)
+            else:
+                first_run(taken)
     before = {path for path in here.rglob("*") if path.is_file()}
     if "cuda" in arguments and not torch.cuda.is_available():
         with pytest.raises(RunError, match="device cuda is not available"):

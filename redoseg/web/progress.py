@@ -43,6 +43,8 @@ def run_progress(folder: Path) -> Progress:
         images.append(image)
     try:
         words = _words(files)
+    except RunError as error:
+        raise DataError(str(error)) from error
     except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise DataError(
             f"The log of {printable(folder)} cannot be read ({describe_error(error)}). Choose the folder of a run of "

@@ -28,6 +28,7 @@ runpy.run_module("redoseg", run_name="__main__")
 """
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("name", "signal", "raised"),
     [

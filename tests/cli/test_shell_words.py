@@ -108,6 +108,7 @@ def test_figures_are_whole_at_any_width_and_names_are_what_they_are(
         assert str(model) in out
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "command",
     [

@@ -234,6 +234,7 @@ VERBS = ("prepare", "data", "evaluate", "own size", "grounds", "compare", "train
 EVERY = ("prepare", "evaluate")  # verbs that are tried with every kind of classes
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("name", "verb"), [(n, v) for n in CLASSES for v in VERBS if v in EVERY or n in ("0, 1 and 2", "palette")]
 )

@@ -563,6 +563,7 @@ def check_peak(folder: Path, what: str, megabytes: float, paths: list[Path]) -> 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_bombs_take_little_memory(tmp_path: Path) -> None:
     paths = []
     for name in BOMBS:

@@ -77,6 +77,7 @@ def test_of_a_large_one_only_its_brightness_is_looked_at(
         read_photo("x.jpg", content=content[: len(content) // 2])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("settings", [*KINDS, {"restart_marker_blocks": 2}, {"quality": 100}], ids=str)
 @pytest.mark.parametrize("form", ["RGB", "L", "CMYK", "MPO"])
 def test_where_it_ends_makes_no_pixel_seem_to_be_there(settings: dict[str, object], form: str) -> None:

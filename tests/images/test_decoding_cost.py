@@ -107,6 +107,7 @@ def _little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding_cost, "_SMALL", 0)
 
 
+@pytest.mark.every(3)
 @VERBS
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_takes_too_much_is_one_line(name: str, verb: Callable[[Path], object], tmp_path: Path) -> None:

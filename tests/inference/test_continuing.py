@@ -93,6 +93,7 @@ def test_verdicts_stay_while_their_masks_do(segmenter: Segmenter, photos: Path, 
     assert {row["verdict"] for name, row in after.items() if name != first["picture"]} == {""}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_stopped_run_is_completed(way: str, segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     how, out, straight = WAYS[way], tmp_path / "out", tmp_path / "straight"

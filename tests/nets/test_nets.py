@@ -212,6 +212,7 @@ def test_attention_starts_as_the_identity() -> None:
     assert all(layer.bias is None for layer in layers(attention))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("size", "side"), [(32, 16), (64, 32), (128, 64), (256, 64)])
 def test_attention_stands_at_64_or_half_the_side(size: int, side: int) -> None:
     assert attention_side(size) == side

@@ -228,6 +228,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 def test_read_ahead_gives_the_same_weights_also_resumed(go: Callable[..., Trained], tiny: Tiny, tmp_path: Path) -> None:
     config = tiny({"steps": 4, "data.flip": True})
     weights, _ = go(config, 2**30)

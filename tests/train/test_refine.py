@@ -487,6 +487,7 @@ def test_masks_of_the_first_stage_are_enlarged_for_the_second(tiny: Tiny, monkey
     assert student(fine(np.arange(2))).shape == (2, 2, 32, 32)
 
 
+@pytest.mark.slow
 def test_only_the_last_round_is_at_the_full_size(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(
         SECOND

@@ -202,6 +202,7 @@ def test_the_learning_rate_is_that_of_one_cycle(steps: int) -> None:
 def test_a_process_that_is_killed_within_a_round(number: int, start: Start, tiny: Tiny, tmp_path: Path) -> None:
     """SIGKILL to the command itself; the next one continues within that round, and ends with the same bits."""
     settings = SECOND | {"refine.steps": 400, "refine.size": 32, "refine.early_size": 16, "watch.log_every": 1}
+    settings |= {"watch.collapse_share": 0.0}
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(to_toml(tiny(settings)))
     command = ["-m", "redoseg", "train", recipe, "--device", "cpu", "--out"]

@@ -566,6 +566,7 @@ def test_absurd_rates_stop_the_run_with_weights_kept(quick: Quick, tiny: Tiny, t
 # ------------------------------------------------------------------------------------------ other varieties
 
 
+@pytest.mark.slow
 def test_three_regions_are_scored_by_matching(quick: Quick, tiny: Tiny, tmp_path: Path) -> None:
     config = tiny({"steps": 2, "nets.regions": 3, "data.evaluate_on": "shapes", "data.evaluate_pictures": 16})
     outcome = quick(config, tmp_path / "run")

@@ -1239,7 +1239,7 @@ def test_progress_in_words(run_folder: Path, tmp_path: Path) -> None:
     (folder / "log.jsonl").unlink()
     assert "has no line yet" in run_progress(folder).words
     (folder / "log.jsonl").mkdir()
-    with pytest.raises(DataError, match=r"The log of .* cannot be read"):
+    with pytest.raises(DataError, match=r"log.jsonl cannot be read \(not a file\), but must be a file of a run"):
         run_progress(folder)
     with pytest.raises(DataError, match="does not exist"):
         run_progress(tmp_path / "nothing")

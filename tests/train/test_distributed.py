@@ -282,7 +282,7 @@ def test_a_stop_asked_of_any_stops_all(who: str, start: Start, tiny: Tiny, tmp_p
     said, complained = process.communicate(timeout=GUARD)
     step = TrainState.load(folder / "state.safetensors", torch.device("cpu")).step
     assert step == log_of(folder)[-1]["step"]
-    stopped = f"stopped by {'hand' if who == 'all' else 'SIGTERM'}"
+    stopped = f"stopped by {'SIGTERM' if who == '0' else 'hand'}"  # which signal another rank got, the first cannot say
     assert f"{stopped} at step {step} of 100000" in said
     assert said.splitlines()[-1] == f"continue with: redoseg train --resume --out {folder}"
     assert said.count(stopped) == 1

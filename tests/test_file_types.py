@@ -172,6 +172,7 @@ def test_pictures_that_are_not_read_are_named(name: str, verb: Verb, folder: Pat
     assert verb(folder, tmp_path) == (8, [name])
 
 
+@pytest.mark.every(3)
 @VERBS
 @pytest.mark.parametrize("name", PASSED_OVER)
 def test_what_is_no_picture_is_passed_over(name: str, verb: Verb, folder: Path, tmp_path: Path) -> None:
@@ -180,6 +181,7 @@ def test_what_is_no_picture_is_passed_over(name: str, verb: Verb, folder: Path, 
     assert verb(folder, tmp_path) == (8, [name] if broken else [])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", RAW)
 @pytest.mark.parametrize("name", ["a.dng", "a.tif", "a.jpg", "a"])
 def test_of_a_camera_raw_picture_no_thumbnail_is_read(kind: str, name: str, folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import io
 import re
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,6 +119,11 @@ def has(pattern: str, text: str) -> re.Match[str] | None:
     return re.search(rf"(?<![\w-])(?:{pattern})(?![\w-])", text, re.I)
 
 
+def any_of(patterns: Iterable[str]) -> str:
+    """One pattern for all: most texts have none, and one search takes a tenth of forty."""
+    return "|".join(f"(?:{pattern})" for pattern in patterns)
+
+
 def without_names(text: str) -> str:
     """A docstring without its code and the names of its parameters."""
     return re.sub(r"`+[^`]*`+|^ +\w+:", "", text, flags=re.M)
@@ -129,6 +134,8 @@ def banned(source: str) -> list[str]:
     found = []
     for line, kind, text in texts(source):
         text = " ".join(text.split())
+        if not has(ANY, text):
+            continue
         for pattern, instead in (BANNED | (BANNED_IN_MESSAGES if kind == "message" else {})).items():
             if seen := has(pattern, text):
                 found.append(f"{line}: {kind}: {seen[0]!r}, write {instead!r}: {text}")
@@ -138,17 +145,22 @@ def banned(source: str) -> list[str]:
 def banned_in_prose(text: str) -> list[str]:
     """What is banned in the lines of a page, without its code and without the list of words to avoid."""
     text = re.sub(r"^```(?:.|\n)*?^```|^- Words to avoid:.*(?:\n  .*)*", "", text, flags=re.M)
-    return [line for line in text.splitlines() for pattern in BANNED if has(pattern, re.sub("`[^`]*`", "", line))]
+    return [line for line in text.splitlines() if has(ANY_IN_PROSE, re.sub("`[^`]*`", "", line))]
 
 
 def in_dialect(source: str, names: bool = False) -> list[str]:
     """Comments with a word of DIALECT; with `names` also such names and docstrings of functions, as in tests."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    tokens: Iterable[tokenize.TokenInfo] = ()
+    if any(has(ANY_IN_DIALECT, line.partition("#")[2]) for line in source.splitlines()):  # few files are read in full
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     said = [token.string for token in tokens if token.type == tokenize.COMMENT]
     for node in ast.walk(ast.parse(source)) if names else ():
         if isinstance(node, ast.FunctionDef):
             said += [node.name.replace("_", " "), without_names(ast.get_docstring(node) or "")]
-    return [text for text in said if any(has(pattern, text) for pattern in DIALECT)]
+    return [text for text in said if has(ANY_IN_DIALECT, text)]
+
+
+ANY, ANY_IN_PROSE, ANY_IN_DIALECT = any_of(BANNED | BANNED_IN_MESSAGES), any_of(BANNED), any_of(DIALECT)
 
 
 CODE = [PACKAGE, ROOT / "examples", ROOT / "tools"]

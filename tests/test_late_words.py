@@ -150,6 +150,7 @@ def damaged(compression: str, mode: str = "RGB") -> bytes:
     return bytes(content)
 
 
+@pytest.mark.every(3)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="libtiff is found among the loaded libraries")
 @pytest.mark.parametrize(
     ("compression", "mode"),

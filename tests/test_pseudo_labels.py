@@ -35,9 +35,9 @@ def example() -> Any:
 
 @pytest.fixture(scope="module")
 def settings(example: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A training of 40 steps on the 12 built-in pictures of `photos`, scored on them; already run in `out`."""
+    """A training of 20 steps on the 12 built-in pictures of `photos`, scored on them; already run in `out`."""
     out = tmp_path_factory.mktemp("pseudo") / "straight"
-    small = {"size": 32, "width": 4, "steps": 40, "batch": 4, "every": 20, "precision": "float32"}
+    small = {"size": 32, "width": 4, "steps": 20, "batch": 4, "every": 10, "precision": "float32"}
     chosen = example.Settings(unlabelled=str(photos), labelled=str(photos), out=out, **small)
     example.main(chosen)
     return chosen
@@ -83,7 +83,7 @@ def test_a_resumed_training_ends_as_a_straight_one(
         patch.setattr(example, "save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             example.main(stopped)
-    assert load_checkpoint(stopped.out / "unet.safetensors")[1]["step"] == 20
+    assert load_checkpoint(stopped.out / "unet.safetensors")[1]["step"] == 10
     assert not same(weights(stopped.out), weights(settings.out))
     with pytest.raises(RunError, match="--resume"):  # nothing is written over unasked
         example.main(stopped)
@@ -137,6 +137,7 @@ def test_masks_move_with_their_pictures(example: Any) -> None:
         assert picture[:, i[0]].min(1).values.gt(picture[:, o[0]].max(1).values).all()
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--unlabelled", str(tmp_path / "no"), "--labelled", "x", "--out"]
     done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +24,13 @@ FROM_GRADIO = {"several", "redrawings"}  # gradio passes the fields of the page 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def of_ours(tree: ast.AST) -> Iterator[Function]:
-    return (node for node in ast.walk(tree) if isinstance(node, Function))
+@functools.lru_cache(1)  # five questions to one file
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
+
+
+def of_ours(tree: ast.Module) -> Iterator[Function]:
+    return (node for node in nodes(tree) if isinstance(node, Function))
 
 
 def body_lines(function: Function) -> int:
@@ -38,9 +44,9 @@ def by_position(function: Function) -> int:
     return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
-def calls_by_position(tree: ast.AST) -> list[str]:
+def calls_by_position(tree: ast.Module) -> list[str]:
     """Objects that are made with many values by position; functions refuse those by themselves."""
-    made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    made = [node for node in nodes(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     return [
         f"{node.lineno}: {ast.unparse(node.func)}"
         for node in made

@@ -127,7 +127,9 @@ def test_a_signal_that_was_ignored_stays_so(
 
 @pytest.mark.every(4)
 @pytest.mark.parametrize("first", CODES)
-@pytest.mark.parametrize("verb", ["segment", "prepare", "train", "evaluate", "compare"])
+@pytest.mark.parametrize(
+    "verb", ["segment", "prepare", pytest.param("train", marks=pytest.mark.slow), "evaluate", "compare"]
+)
 def test_a_storm_of_signals_is_one_line_and_the_code_of_the_first(
     verb: str, first: str, start: Start, places: dict[str, str], tmp_path: Path
 ) -> None:

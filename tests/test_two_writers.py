@@ -64,6 +64,7 @@ VERBS = (
 )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_second_is_refused(verb: str, pictures: Path, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "out"

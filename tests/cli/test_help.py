@@ -80,6 +80,7 @@ def test_what_is_missing_has_the_names_of_the_help() -> None:
         assert len(said) < 120, said
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("command", "meant"),
     [

@@ -90,6 +90,7 @@ def test_names_that_the_terminal_cannot_print(
     assert not any("\x1b" in line for line in lines)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("number", [28, 5, 32])
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["doctor"], ["completion", "bash"], ["train", "shapes", "--dry-run", "--json"]]

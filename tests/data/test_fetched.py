@@ -111,7 +111,10 @@ def test_a_list_of_pictures_on_the_web(memory: Any, tmp_path: Path) -> None:
     memory.get("/set/images", str(tmp_path / "images"), recursive=True)
     fetched: list[str] = []
 
-    class Server(http.server.SimpleHTTPRequestHandler):
+    class Server(http.server.ThreadingHTTPServer):
+        request_queue_size = 64  # of five it lets the sixth try again in a second
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             fetched.append(self.path)
             super().do_GET()
@@ -122,8 +125,8 @@ def test_a_list_of_pictures_on_the_web(memory: Any, tmp_path: Path) -> None:
         def log_message(self, *_: Any) -> None: ...
 
     memory.get("/set/masks", str(tmp_path / "masks"), recursive=True)
-    handler = functools.partial(Server, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with Server(("127.0.0.1", 0), handler) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
         home = f"http://127.0.0.1:{web.server_port}"
         listed = tmp_path / "list.txt"

@@ -109,6 +109,7 @@ def test_good_drawings_and_flat_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert poor["texture"]["object"]["real"] == inside["real"]  # what it is compared with does not depend on it
 
 
+@pytest.mark.slow
 def test_what_is_copied_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     copied = found(monkeypatch, lambda _: images().pixels[3, 4:28, 4:28], lambda given: given)
     own = found(monkeypatch, drawn_square, lambda given: given)

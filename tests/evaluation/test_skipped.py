@@ -139,6 +139,7 @@ def test_with_json_it_is_in_the_object(
     assert len(skipped) == 2
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("problem", [in_colour, of_another_picture, empty_mask_file])
 def test_where_all_are_refused_the_reason_is_given(

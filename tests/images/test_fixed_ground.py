@@ -11,6 +11,7 @@ from redoseg.images.fixed_ground import FixedGround
 from redoseg.metrics import score
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("seed", [0, 8])
 def test_trays(seed: int) -> None:
     images, labels = generate("tray", 40, 64, seed=seed)

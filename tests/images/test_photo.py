@@ -220,6 +220,7 @@ def test_results_have_no_seams(
             assert np.array_equal(found, whole if asked is None else whole.crop(asked))
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 @pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.parametrize("most", [5, 100, 10**6])

@@ -169,6 +169,7 @@ def by_page(source: Path, folder: Path) -> np.ndarray:
     raise AssertionError("the page saves no cut-out")
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("entrance", [by_file, by_folder, by_page])
 @pytest.mark.parametrize("kind", CASES)
 def test_a_cut_out_is_the_file_where_the_object_is(
@@ -368,6 +369,7 @@ def noted_in_a_tiff(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
     return folder / "x.tif"
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", [noted_in_a_jpeg, noted_in_a_png, noted_in_a_webp, noted_in_a_tiff])
 def test_results_have_no_metadata_of_the_file(
     kind: Callable[[Path, Image.Image, Image.Exif], Path], tmp_path: Path

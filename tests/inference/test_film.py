@@ -135,6 +135,7 @@ def refused(segmenter: Segmenter, *sources: Path, out: Path, **settings: Any) ->
 # ------------------------------------------------------------------------------------------- frames, times, sound
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("kind", "film", "suffix", "same_sound"),
     [

@@ -175,6 +175,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("kind", GOOD)
 def test_what_is_an_image_is_segmented(segmenter: Segmenter, path: Path, kind: str, entrance: str) -> None:

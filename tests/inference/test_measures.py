@@ -101,6 +101,7 @@ def test_a_table_is_continued(skimage: str, segmenter: Segmenter, photos: Path, 
         segment_paths(segmenter, photos, out, kind="measures", skip_existing=True)
 
 
+@pytest.mark.every(2)
 def test_the_review_has_histograms(
     skimage: str, segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,6 +242,7 @@ def test_metadata_that_do_not_fit(tmp_path: Path, case: str, entrance: str) -> N
     refused(ENTRANCES[entrance], write_model(tmp_path / "m.onnx", METADATA | NOT_OURS[case]))
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("case", UNSAFE)
 def test_what_redoseg_does_not_write(tmp_path: Path, case: str, entrance: str) -> None:

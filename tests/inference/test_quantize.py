@@ -28,6 +28,7 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return place / "pictures", place / "new" / "int8.onnx"
 
 
+@pytest.mark.slow
 def test_the_masks_are_nearly_the_same(flowers: tuple[Path, Path]) -> None:
     exact, small = (Segmenter(model, edges="plain") for model in ("flowers", flowers[1]))
     assert (small.name, small.size, small.object_region) == (exact.name, exact.size, exact.object_region)

@@ -233,6 +233,7 @@ def test_without_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 # --------------------------------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 def test_push_and_segment_from_the_shell(hub: Hub, folder: Path, photos: Path, tmp_path: Path) -> None:
     """In processes of their own, where the address comes from the environment."""
     import os

@@ -90,6 +90,7 @@ def train(config: Config, out: Path, resume: bool = False) -> tuple[dict[str, An
     return dict(run.run(config, out, resume, "cpu", Console(file=said, width=400))), said.getvalue()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("share", "many"), [(0.25, 1), (0.5, 2), (1.0, 4)])
 def test_the_targets_are_the_given_masks(
     share: float, many: int, tiny: Tiny, corrected: Path, monkeypatch: pytest.MonkeyPatch
@@ -186,6 +187,7 @@ def test_log_report_and_card_count_the_labels(tiny: Tiny, pictures: Path, correc
     assert "and 2 corrected masks, by redrawing" in (tmp_path / "second" / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "number"),
     [pytest.param("step", 7, marks=pytest.mark.slow), ("round 1", 1), pytest.param("step", 33, marks=pytest.mark.slow)],

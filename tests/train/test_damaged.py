@@ -136,6 +136,7 @@ def read(folder: Path, trained: Trained) -> None:
     write_report(files, trained.config, cast(Outcome, trained.outcome | files.read_outcome()))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name in KEYS for key in KEYS[name]])
 def test_a_value_of_another_type(name: str, key: str, trained: Trained, tmp_path: Path) -> None:
     for file in ("config.json", "outcome.json", "log.jsonl"):

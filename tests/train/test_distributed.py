@@ -349,9 +349,8 @@ except distributed.RedosegError as error:
 """
 
 
-@pytest.mark.parametrize(
-    ("end", "codes"), [pytest.param("diverged", [1, 0], marks=pytest.mark.slow), ("killed", [-signal.SIGKILL, 2])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "codes"), [("diverged", [1, 0]), ("killed", [-signal.SIGKILL, 2])])
 def test_the_others_wait_for_the_second_stage(end: str, codes: list[int], start: Start, tmp_path: Path) -> None:
     """Where they end before it, torchrun on their machine does too, and the job is lost."""
     said = both(start, "-c", STAGES, str(tmp_path / "finished"), end)

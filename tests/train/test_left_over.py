@@ -97,12 +97,13 @@ def test_verbs_of_one_process_say_how_to_unset_them(verb: str, monkeypatch: pyte
         run_command([verb])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "host"),
     [
-        pytest.param("0", "127.0.0.1", marks=pytest.mark.slow),
+        ("0", "127.0.0.1"),
         ("1", "127.0.0.1"),
-        pytest.param("1", "nowhere.invalid", marks=pytest.mark.slow),
+        ("1", "nowhere.invalid"),
     ],
     ids=["the first", "the second", "no such host"],
 )

@@ -230,7 +230,7 @@ def updates(tiny: Tiny, settings: dict[str, Any]) -> dict[str, dict[str, Tensor]
     return _done[str(settings)]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", SWITCHES)
 def test_switch_changes_the_first_update(name: str, tiny: Tiny) -> None:
     value, changed, same, others = SWITCHES[name]

@@ -63,7 +63,8 @@ def test_it_is_done_again_and_the_first_stage_stays(trained: Trained, refined: P
     assert [e for e in RunFolder(folder).log.entries() if not e.keys() & {"refining", "refine_round"}] == first
 
 
-@pytest.mark.parametrize("how", ["a stop", pytest.param("an error", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["a stop", "an error"])
 def test_until_it_is_done_the_run_is_what_it_was(
     how: str, refined: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

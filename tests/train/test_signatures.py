@@ -8,10 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import TINY, Start
 
 CODE = """
 import json, sys
+import pytest
+
 from pathlib import Path
 from jaxtyping import install_import_hook
 install_import_hook(["redoseg.nets", "redoseg.train"], "beartype.beartype")
@@ -43,6 +47,7 @@ STAGES = TINY | {
 }
 
 
+@pytest.mark.slow
 def test_a_training_has_the_shapes_of_its_signatures_and_a_wrong_one_is_refused(start: Start, tmp_path: Path) -> None:
     process = start("-c", CODE, json.dumps(STAGES), tmp_path / "run")
     printed = process.communicate(timeout=300)[1]

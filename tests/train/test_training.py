@@ -283,6 +283,7 @@ def two_and_three_steps(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) ->
 SPOILT = [pytest.param(tail, marks=pytest.mark.slow) for tail in (b"", b'{"step": 3', b"\0\0\0\0\n")]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("tail", [None, b'{"step": \xff\xfe\n', *SPOILT])
 def test_resumed_with_a_damaged_log(
     tail: bytes | None, two_and_three_steps: tuple[Path, Path], quick: Quick, tiny: Tiny, tmp_path: Path
@@ -407,6 +408,7 @@ def test_without_masks_the_weights_are_the_same(quick: Quick, tiny: Tiny, photos
     assert "scores" not in runs["without"]
 
 
+@pytest.mark.slow
 def test_watched_pictures_without_masks(quick: Quick, tiny: Tiny, photos: Path, tmp_path: Path) -> None:
     """Their sizes are watched, also for collapse; with or without the masks the run is the same."""
     watched = tmp_path / "watched"

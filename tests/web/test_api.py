@@ -112,6 +112,7 @@ SAME: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("query", "options"), SAME, ids=lambda value: str(value))
 def test_the_answer_is_the_file_that_the_command_line_writes(
     address: str, photograph: Path, tmp_path: Path, query: str, options: dict[str, Any]
@@ -354,6 +355,7 @@ def alone(start: Start, *arguments: str) -> tuple[subprocess.Popen[str], str]:
     return process, said[1]
 
 
+@pytest.mark.slow
 @pytest.mark.every(2)
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_needs_no_gradio_and_ends_at_once(start: Start, photograph: Path, stop: signal.Signals, code: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import io
 import itertools
 import json
@@ -50,7 +51,8 @@ from redoseg.web.cuts import Cuts
 from redoseg.web.guard import Guard, is_loopback, tidy
 from redoseg.web.progress import run_progress
 
-pytest.importorskip("gradio")
+# looked for, not imported: that takes four seconds, in a worker too that runs none of these
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs gradio")
 Start = Callable[..., subprocess.Popen[str]]
 STATED = re.compile(r"the page is at (http://(\S+):(\d+)/) ")
 
@@ -292,6 +294,7 @@ def test_what_is_no_photograph_is_refused_in_one_line(page: Page, name: str, con
     assert "Traceback" not in events
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", ["photo", "download.php", "IMG.0042", "a.jpg_large", "\U0001f408 [x](y)#1"])
 def test_a_photograph_is_known_by_its_content(page: Page, photograph: Path, name: str) -> None:
     """Where its name says nothing, as in a folder on the command line."""

@@ -44,7 +44,9 @@ class EdgeColours:
         """None where nothing is wholly object or wholly ground."""
         width, height = photo.size
         step = max(1, math.isqrt(photo.pixels // _GUESSED))
-        small = -(-width // step), -(-height // step)
+        while math.ceil(width / step) * math.ceil(height / step) > 2 * _GUESSED:
+            step *= 2  # few rows cannot become fewer
+        small = math.ceil(width / step), math.ceil(height / step)
         planes = np.zeros((2, small[1], small[0], 4), np.float32)
         for left, top, right, bottom in parts(small, max(1, PART // step**2)):
             part = (left * step, top * step, min(right * step, width), min(bottom * step, height))

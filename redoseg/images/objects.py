@@ -78,11 +78,12 @@ class Described:
 
 def bounding_box(mask: Bools) -> Box | None:
     """The least box around a mask (H, W); None where it is empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    rows, columns = mask.any(1), mask.any(0)
+    if not rows.any():
         return None
-    left, top = int(columns[0]), int(rows[0])
-    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+    left, top = int(columns.argmax()), int(rows.argmax())
+    right, bottom = len(columns) - int(columns[::-1].argmax()), len(rows) - int(rows[::-1].argmax())
+    return left, top, right - left, bottom - top
 
 
 def objects_of(mask: Bools, apart: bool = False) -> list[Found]:

@@ -78,7 +78,7 @@ class Described:
 
 def bounding_box(mask: Bools) -> Box | None:
     """The least box around a mask (H, W); None where it is empty."""
-    rows, columns = mask.any(1), mask.any(0)
+    columns, rows = (np.asarray(mask.any(axis)) for axis in (0, 1))
     if not rows.any():
         return None
     left, top = int(columns.argmax()), int(rows.argmax())

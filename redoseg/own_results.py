@@ -37,27 +37,27 @@ def _chunk(body: bytes) -> bytes:
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def _marked_start(picture: bytes, key: str) -> tuple[bytes, int]:
+def _marked_start(content: bytes, key: str) -> tuple[bytes, int]:
     """The start of a PNG, JPEG, GIF or WebP file with the mark, and where the file continues; nothing of another."""
     at, mark = 0, b""
-    if picture.startswith(b"\x89PNG\r\n\x1a\n"):
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
         at, mark = 33, _chunk(b"tEXtSoftware\0" + _MARK)  # after the header
         mark += _chunk(_KEY + key.encode()) if key else b""
-    elif picture.startswith(b"\xff\xd8"):
+    elif content.startswith(b"\xff\xd8"):
         # JFIF wants its own segment to be the first
-        at = 4 + int.from_bytes(picture[4:6], "big") if picture[2:4] == b"\xff\xe0" else 2
+        at = 4 + int.from_bytes(content[4:6], "big") if content[2:4] == b"\xff\xe0" else 2
         comments = [_MARK, b"redoseg key\0" + key.encode()] if key else [_MARK]
         mark = b"".join(b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text for text in comments)
-    elif picture[:4] == b"RIFF" and picture[8:16] == b"WEBPVP8X":
+    elif content[:4] == b"RIFF" and content[8:16] == b"WEBPVP8X":
         text = _MARK + (b" redoseg key\0" + key.encode() if key else b"")
         chunk = b"RDSG" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)  # readers pass over it
-        size = struct.unpack("<I", picture[4:8])[0] + len(chunk)
-        return picture[:4] + struct.pack("<I", size) + picture[8:] + chunk, len(picture)
-    elif picture.startswith((b"GIF87a", b"GIF89a")):
-        at = 13 + (3 * (2 << (picture[10] & 7)) if picture[10] & 0x80 else 0)  # after the palette
+        size = struct.unpack("<I", content[4:8])[0] + len(chunk)
+        return content[:4] + struct.pack("<I", size) + content[8:] + chunk, len(content)
+    elif content.startswith((b"GIF87a", b"GIF89a")):
+        at = 13 + (3 * (2 << (content[10] & 7)) if content[10] & 0x80 else 0)  # after the palette
         mark = b"!\xfe" + bytes([len(_MARK)]) + _MARK + b"\0"
-        return b"GIF89a" + picture[6:at] + mark, at  # which may have comments
-    return picture[:at] + mark, at
+        return b"GIF89a" + content[6:at] + mark, at  # which may have comments
+    return content[:at] + mark, at
 
 
 def is_result(path: str | os.PathLike[str] | bytes) -> bool:

@@ -475,7 +475,7 @@ GROUNDS: dict[str, Callable[[], tuple[str, bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("look", [{"square": 32}, {"square": 32, "picture_format": "jpg"}], ids=str)
+@pytest.mark.parametrize("look", [{"square": 32}, {"square": 32, "image_format": "jpg"}], ids=str)
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_a_cut_out_has_nothing_of_the_file_of_its_ground(ground: str, look: dict[str, Any], tmp_path: Path) -> None:
     mode, profile = GROUNDS[ground]()

@@ -22,7 +22,7 @@ def bench_photos(
     *,
     recipes: Sequence[str] = ("photos-redrawing", "photos"),
     data: str = "shapes-hard",
-    pictures: Sequence[int] = (416, 4899),
+    counts: Sequence[int] = (416, 4899),
     rounds: int = 3,
 ) -> PhotosResult:
     """Seconds of whole trainings, without scores, exports and the preparation of photographs.
@@ -32,12 +32,12 @@ def bench_photos(
     Args:
         recipes: the first is the reference.
         data: what is learnt from: pictures that are there are enough, whatever their number.
-        pictures: sizes of the sets that times are given for.
+        counts: sizes of the sets that times are given for.
         rounds: times that the recipes take turns.
 
     Raises ConfigError, DataError.
     """
-    if rounds < 1 or len(recipes) < 2 or not pictures or min(pictures) < 1:
+    if rounds < 1 or len(recipes) < 2 or not counts or min(counts) < 1:
         raise DataError("expected two recipes or more, one round or more, and sets of at least one picture")
     configs = {name: _config(name, data) for name in recipes}
     opened = {name: RunData.open(config, torch.device("cpu")) for name, config in configs.items()}
@@ -50,7 +50,7 @@ def bench_photos(
             digits(f.first_stage(configs[name]) + f.second_stage(configs[name], count)) for f in of_recipe
         ]
         for name, of_recipe in found.items()
-        for count in pictures
+        for count in counts
     }
     reference, *others = recipes
     return {
@@ -58,7 +58,7 @@ def bench_photos(
         "ratio": {
             _named(name, count): ratios(seconds[_named(reference, count)], seconds[_named(name, count)])
             for name in others
-            for count in pictures
+            for count in counts
         },
         "each": {
             name: {
@@ -74,8 +74,8 @@ def bench_photos(
     }
 
 
-def _named(recipe: str, pictures: int) -> str:
-    return f"{recipe}, {pictures:,} pictures"
+def _named(recipe: str, count: int) -> str:
+    return f"{recipe}, {count:,} pictures"
 
 
 def _config(recipe: str, data: str) -> Config:

@@ -118,29 +118,29 @@ def _megapixels(path: Path) -> float:
         return image.width * image.height / 1e6
 
 
-def _make_large(folder: Path, pictures: int) -> None:
+def _make_large(folder: Path, count: int) -> None:
     """Built-in pictures blown up with a camera's noise on them, and their masks."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rng = np.random.default_rng(0)
-    images, labels = generate("shapes-hard", min(pictures, DISTINCT), 128, seed=0)
-    for i in range(pictures):
-        picture, mask = folder / "images" / f"{i:05}.jpg", folder / "masks" / f"{i:05}.png"
+    images, labels = generate("shapes-hard", min(count, DISTINCT), 128, seed=0)
+    for i in range(count):
+        image, mask = folder / "images" / f"{i:05}.jpg", folder / "masks" / f"{i:05}.png"
         if i < len(images):
             width, height = (int(v) for v in rng.integers(2000, 3200, 2))
-            photograph(images[i], width, height, rng).save(picture, quality=90)
+            photograph(images[i], width, height, rng).save(image, quality=90)
             label = Image.fromarray(labels[i].astype(np.uint8) * 255)
             label.resize((width, height), Image.Resampling.NEAREST).save(mask, compress_level=1)
         else:
-            for path in (picture, mask):
+            for path in (image, mask):
                 os.link(path.with_stem(f"{i % len(images):05}"), path)
 
 
-def _memory(place: Path, pictures: int, size: int, workers: int) -> Watched:
+def _memory(place: Path, count: int, size: int, workers: int) -> Watched:
     """Peak memory of `redoseg prepare` on many small pictures, all its processes together."""
     images, _ = generate("shapes-hard", 256, 160, seed=1)
-    fill_folder(place / "small", [Image.fromarray(image) for image in images], pictures)
+    fill_folder(place / "small", [Image.fromarray(image) for image in images], count)
     settings = f"--size {size} --workers {workers}".split()
-    result = watched(pictures, "prepare", "folder", *settings, "--source", place / "small", "--out", place / "many")
-    assert len(open_prepared(place / "many")) == pictures
+    result = watched(count, "prepare", "folder", *settings, "--source", place / "small", "--out", place / "many")
+    assert len(open_prepared(place / "many")) == count
     return result

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from redoseg.bench.results import Devices, Growth, Link, Processes, ScalingResult
 from redoseg.bench.timing import hardware, side_by_side
-from redoseg.bench.train import PICTURES, WARM, Way, uncompiled
+from redoseg.bench.train import IMAGES, WARM, Way, uncompiled
 from redoseg.config.recipe import check, to_toml
 from redoseg.config.schema import Config
 from redoseg.data import ImageSet, open_shapes
@@ -125,7 +125,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
             before = own_memory(os.getpid())
             stored = np.load(path, mmap_mode="r")
             none = ("",) * count
-            pictures = ImageSet(
+            image_set = ImageSet(
                 name="made",
                 size=size,
                 regions=2,
@@ -137,7 +137,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
             )
             one = replace(config, data=replace(config.data, size=size, resident=resident))
             started = time.perf_counter()
-            store = ImageStore(pictures, one, torch.device("cpu"))
+            store = ImageStore(image_set, one, torch.device("cpu"))
             with BatchLoader(store, one) as feed:
                 feed.begin(0, 1)
                 feed.take()
@@ -147,7 +147,7 @@ def _fed(config: Config, count: int, size: int = 64, batches: int = 200) -> dict
                     feed.take()
                 found[f"{name}_ms_a_batch"] = round((time.perf_counter() - started) / batches * 1e3, 3)
             found[f"{name}_own_mb"] = round((own_memory(os.getpid()) - before) / 1e6, 1)
-            del store, feed, pictures
+            del store, feed, image_set
         return found
 
 
@@ -157,7 +157,7 @@ def _processes(config: Config, counts: Sequence[int], rounds: int, steps: int) -
     def speed(count: int, place: Path) -> float:
         """From the run's own log: the start of Python and what is written do not count."""
         watch = replace(config.watch, log_every=steps, evaluate_every=10**9, sample_every=10**9, collapse_every=10**9)
-        data = replace(config.data, source="shapes", pictures=PICTURES, evaluate_on="")
+        data = replace(config.data, source="shapes", pictures=IMAGES, evaluate_on="")
         one = replace(config, steps=4 * steps, threads=1, batch=count * config.batch, data=data)
         one = replace(one, refine=replace(config.refine, rounds=0), watch=replace(watch, checkpoint_every=10**9))
         (place / "recipe.toml").write_text(to_toml(one))
@@ -196,7 +196,7 @@ def devices(config: Config | None = None) -> Devices:
     with torch.device("meta"):
         nets: list[nn.Module] = [Redrawer(config), Discriminator(config)]
     weights = sum(p.numel() for net in nets for p in net.parameters())
-    flop = flop_a_picture(config)
+    flop = flop_per_image(config)
     rows: list[Link] = []
     for link, bandwidth in LINKS.items():
         for count in DEVICES:
@@ -218,7 +218,7 @@ def devices(config: Config | None = None) -> Devices:
     }
 
 
-def flop_a_picture(config: Config) -> float:
+def flop_per_image(config: Config) -> float:
     """Operations of a training step for each picture of its batch, counted and not timed."""
     way = Way(replace(config, batch=1, data=replace(config.data, source="shapes")), torch.device("cpu"))
     return way.flop()

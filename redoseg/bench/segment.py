@@ -40,7 +40,7 @@ WIDTH, HEIGHT = 640, 480  # of a photograph [pixels]
 
 def bench_segment(
     *,
-    pictures: int = 256,
+    count: int = 256,
     rounds: int = 5,
     size: int = 128,
     starts: int = 7,
@@ -51,7 +51,7 @@ def bench_segment(
     """The published extractor (with random weights) on made pictures; speed, agreement of masks, and peak memory.
 
     Args:
-        pictures: how many the network sees, already of its size.
+        count: how many the network sees, already of its size.
         rounds: times that the ways take turns.
         size: side that the network sees [pixels].
         starts: times that `redoseg segment` is started for one photograph.
@@ -59,7 +59,7 @@ def bench_segment(
         small: also segment a folder of so many and watch the memory; 0 leaves that out.
         many: the same with another number, to see whether memory grows with it.
     """
-    for what, number in (("pictures", pictures), ("rounds", rounds), ("starts", starts), ("photographs", folder)):
+    for what, number in (("pictures", count), ("rounds", rounds), ("starts", starts), ("photographs", folder)):
         if number < 1:
             raise DataError(f"{number} {what} cannot be timed; choose 1 or more")
     config = Config(data=DataConfig(size=size))
@@ -80,7 +80,7 @@ def bench_segment(
         result: SegmentResult = {
             "size": size,
             "hardware": hardware(),
-            "network": _network(extractor, segmenters, pictures, rounds),
+            "network": _network(extractor, segmenters, count, rounds),
             "shell": _shell(model, place / "folder" / "0000" / "0000000.jpg", place / "one", starts),
             "folder": _folder(model, place, rounds),
         }
@@ -92,14 +92,14 @@ def bench_segment(
         return result
 
 
-def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], pictures: int, rounds: int) -> Network:
+def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], count: int, rounds: int) -> Network:
     """Bytes to soft masks, on all cores; eager PyTorch's reference is the batch that it is quickest with."""
-    images, _ = generate("shapes-hard", pictures, segmenters["redoseg"].size, seed=1)
+    images, _ = generate("shapes-hard", count, segmenters["redoseg"].size, seed=1)
 
     def eager(batch: int) -> NDArray[np.float32]:
         masks = []
         with torch.inference_mode():
-            for start in range(0, pictures, batch):
+            for start in range(0, count, batch):
                 planes = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float()
                 masks.append(extractor(planes / 127.5 - 1).numpy())
         return np.concatenate(masks)
@@ -119,10 +119,10 @@ def _network(extractor: MaskExtractor, segmenters: dict[str, Segmenter], picture
             **{name: partial(segmenter.batch, images) for name, segmenter in segmenters.items()},
         }
         apart = {name: np.abs(masks - segmenter.batch(images)).max() for name, segmenter in segmenters.items()}
-        timed = side_by_side(ways, pictures, rounds)
+        timed = side_by_side(ways, count, rounds)
     finally:
         torch.set_num_threads(threads)
-    return {"pictures": pictures, "largest_difference": {k: float(f"{v:.2g}") for k, v in apart.items()}, **timed}
+    return {"pictures": count, "largest_difference": {k: float(f"{v:.2g}") for k, v in apart.items()}, **timed}
 
 
 def _shell(model: Path, photo: Path, out: Path, starts: int) -> Shell:
@@ -163,9 +163,9 @@ def _folder(model: Path, place: Path, rounds: int) -> Folder:
     return {"pictures": len(images), **side_by_side(ways, len(images), rounds)}
 
 
-def plain_loop(session: onnxruntime.InferenceSession, size: int, picture: Path, target: Path) -> None:
+def plain_loop(session: onnxruntime.InferenceSession, size: int, path: Path, target: Path) -> None:
     """The reference, one picture after another: open, resize, run the network with its own settings, resize, save."""
-    with Image.open(picture) as file:
+    with Image.open(path) as file:
         image = file.convert("RGB")
     values = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32) / np.float32(127.5) - 1
     soft = session.run(["masks"], {"picture": values.transpose(2, 0, 1)[None]})[0][0, 0]

@@ -27,9 +27,9 @@ def photograph(image: NDArray[np.uint8], width: int, height: int, rng: np.random
     return Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8))
 
 
-def fill_folder(folder: Path, images: Sequence[Image.Image], pictures: int) -> None:
-    """JPEGs in sub-folders of 1,000: the images, and links to them until there are so many `pictures`."""
-    for i in range(pictures):
+def fill_folder(folder: Path, images: Sequence[Image.Image], count: int) -> None:
+    """JPEGs in sub-folders of 1,000: the images, and links to them until there are `count`."""
+    for i in range(count):
         here = folder / f"{i // 1000:04}"
         if i % 1000 == 0:
             here.mkdir(parents=True)

@@ -24,7 +24,7 @@ from redoseg.train.loader import ImageStore
 from redoseg.train.loop import Hooks, train
 from redoseg.train.state import TrainState
 
-PICTURES = 256  # that training steps are timed on
+IMAGES = 256  # that training steps are timed on
 WARM = 3  # steps before the first that is timed: libraries choose their algorithms, compilers compile
 BOTH = ("plain", "redoseg")
 LOSSES: tuple[LossName, ...] = ("redrawer", "latent", "self_redraw", "critic_real", "critic_fake")
@@ -46,7 +46,7 @@ def bench_train(
     """
     if rounds < 1 or steps < 1:
         raise DataError(f"{rounds} rounds of {steps} steps cannot be timed; choose 1 or more of each")
-    config = replace(config, data=replace(config.data, source="shapes", pictures=PICTURES, evaluate_on=""))
+    config = replace(config, data=replace(config.data, source="shapes", pictures=IMAGES, evaluate_on=""))
     check(config)
     torch.backends.cudnn.benchmark = device.type == "cuda"
     ways: dict[str, Way] = {"plain": Way(plain_settings(config), device, plain=True)}
@@ -154,7 +154,7 @@ class Way:
         # never the last step, and nothing is looked at or written
         watch = replace(config.watch, log_every=10**9, evaluate_every=10**9, sample_every=10**9, checkpoint_every=10**9)
         self.state.config = replace(self.state.config, steps=10**9, watch=replace(watch, collapse_every=10**9))
-        images = open_shapes("shapes", config.data.size, regions=2, split="train", count=PICTURES)
+        images = open_shapes("shapes", config.data.size, regions=2, split="train", count=IMAGES)
         self.store = ImageStore(images, self.state.config, device)
 
     def run(self, steps: int, log: Callable[[Entry], None] = lambda _: None) -> None:

@@ -60,7 +60,7 @@ def _bench_segment(command: BenchSegment) -> Mapping[str, Any]:
 
     c = command
     return bench_segment(
-        pictures=c.pictures,
+        count=c.pictures,
         rounds=c.rounds,
         size=c.size,
         starts=c.starts,
@@ -98,7 +98,7 @@ def _bench_photos(command: BenchPhotos) -> Mapping[str, Any]:
 
     if command.threads:
         torch.set_num_threads(command.threads)
-    return bench_photos(recipes=command.recipes, data=command.data, pictures=command.pictures, rounds=command.rounds)
+    return bench_photos(recipes=command.recipes, data=command.data, counts=command.pictures, rounds=command.rounds)
 
 
 def _bench_scaling(command: BenchScaling) -> Mapping[str, Any]:

@@ -123,7 +123,7 @@ class Segment:
     """Each connected part is an object of its own: NAME-1.png, ..., the largest first; in labels too [true/false]"""
     ground: str = ""
     """Put cut-outs on a colour (white, "#ff8800"), their own ground blurred (blur), or a picture [name or file]"""
-    picture_format: Annotated[Literal["auto", "png", "jpg", "webp"], tyro.conf.arg(name="format")] = "auto"
+    image_format: Annotated[Literal["auto", "png", "jpg", "webp"], tyro.conf.arg(name="format")] = "auto"
     """Format of cut-outs and overlays; auto goes by the name of --out, else png [name]"""
     quality: int | None = None
     """How much JPEG and WebP keep; 90 if not given [1 to 100]"""

@@ -58,7 +58,7 @@ def segment(command: Segment) -> int:
                 ground=command.ground,
                 margin=command.margin,
                 square=command.square,
-                picture_format=None if command.picture_format == "auto" else command.picture_format,
+                image_format=None if command.image_format == "auto" else command.image_format,
                 quality=command.quality,
                 mm_per_pixel=command.mm_per_pixel,
                 engine=command.engine,

@@ -55,21 +55,21 @@ def _decode_item(
         with notes.decoding(item.image, reduced) if notes else contextlib.nullcontext():
             photo = read_photo(item.image, reduced, take=take)
         resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-        picture = np.asarray(photo.square(size, resample))
+        image = np.asarray(photo.square(size, resample))
     except DataError as error:
         return Decoded(None, None, ((item.image, _why(error, item.image)),))
     if item.mask is None:
-        return Decoded(picture, None, (), photo.note)
+        return Decoded(image, None, (), photo.note)
     kept = "; its picture is kept as not labelled"
     try:
         with notes.decoding(item.mask) if notes else contextlib.nullcontext():
             mask = item.labels()
     except DataError as error:
-        return Decoded(picture, None, ((item.mask, _why(error, item.mask) + kept),), photo.note)
+        return Decoded(image, None, ((item.mask, _why(error, item.mask) + kept),), photo.note)
     if other_proportions((mask.shape[1], mask.shape[0]), photo.size):
         why = f"mask of {mask.shape[1]}x{mask.shape[0]} beside a picture of other proportions{kept}"
-        return Decoded(picture, None, ((item.mask, why),), photo.note)
-    return Decoded(picture, square_mask(mask, size), (), photo.note)
+        return Decoded(image, None, ((item.mask, why),), photo.note)
+    return Decoded(image, square_mask(mask, size), (), photo.note)
 
 
 def other_proportions(mask: tuple[int, int], size: tuple[int, int]) -> bool:

@@ -86,23 +86,23 @@ def _without_splits(source: Path) -> Listing:
         )
     images = _within(source, "images")
     if not os.path.isdir(images):
-        pictures, problems, results = list_images(source)
-        items, notes = _masks_beside(_items(pictures, source), source)
+        paths, problems, results = list_images(source)
+        items, notes = _masks_beside(_items(paths, source), source)
         notes += _twin_folders(source)
         return Listing(tuple(items), shown_problems(problems, source), notes, results)
-    pictures, problems, results = list_images(images)
+    paths, problems, results = list_images(images)
     beside = 0
     with contextlib.suppress(OSError):
         beside = sum(p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." for p in source.iterdir())
     notes = (f"pictures beside images/, not used: {beside:,}",) if beside else ()
     notes += _not_masks(source)
-    return Listing(tuple(_items(pictures, images)), shown_problems(problems, source), notes, results)
+    return Listing(tuple(_items(paths, images)), shown_problems(problems, source), notes, results)
 
 
 def _labelled(pair: _Pair, source: Path) -> Listing:
     """The pictures of one folder with the masks of another."""
-    pictures, problems, results = list_images(pair.images)
-    items = _items(pictures, pair.images)
+    paths, problems, results = list_images(pair.images)
+    items = _items(paths, pair.images)
     bad = list(shown_problems(problems, source))
     try:
         files, problems, _ = list_images(pair.masks, with_results=True)
@@ -115,7 +115,7 @@ def _labelled(pair: _Pair, source: Path) -> Listing:
         return Listing(pair.named(items), (*bad, (shown, why)), results=results)
     bad += shown_problems(problems, source)
     masks = _by_stem(files, pair.masks)
-    owners = _by_stem(pictures, pair.images)
+    owners = _by_stem(paths, pair.images)
     for stem in masks.keys() - owners.keys():  # x_mask.png is that of x.jpg
         owner = _MASK_ENDING.sub("", stem)
         if owner in owners and owner not in masks:

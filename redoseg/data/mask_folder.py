@@ -34,11 +34,11 @@ def match_masks(folder: Path, names: Sequence[str]) -> Matched:
         whole.setdefault(str(relative), []).append(path)
         last.setdefault(relative.name, []).append(path)
     spellings = [_spellings(name) for name in names]
-    pictures = Counter(spelling for these in spellings for spelling in these)
+    owners = Counter(spelling for these in spellings for spelling in these)
 
     def mask_of(these: Sequence[str]) -> Path | None:
         for spelling in these:
-            alone = pictures[spelling] == 1  # else the mask could be another picture's
+            alone = owners[spelling] == 1  # else the mask could be another picture's
             found = (whole.get(spelling) if alone or spelling == these[0] else None) or (
                 last.get(spelling) if alone else None
             )
@@ -46,7 +46,7 @@ def match_masks(folder: Path, names: Sequence[str]) -> Matched:
                 return found[0] if len(found) == 1 else None
         return None
 
-    others = sum(str(relative) not in pictures and relative.name not in pictures for relative in own)
+    others = sum(str(relative) not in owners and relative.name not in owners for relative in own)
     return Matched(tuple(map(mask_of, spellings)), others)
 
 

@@ -159,7 +159,7 @@ def _refuse_unfit(
     name: str, folder: Path, names: Sequence[str], files: Sequence[Path | None], odd: Sequence[Path]
 ) -> None:
     """Raises DataError, one line for all, where a picture has no mask or one of other proportions."""
-    missing = [picture for picture, path in zip(names, files, strict=True) if path is None]
+    missing = [each for each, path in zip(names, files, strict=True) if path is None]
     wrong = []
     if missing:
         wrong.append(f"no mask for {len(missing):,} of {len(names):,} pictures ({printable(missing[0])} is the first)")

@@ -27,34 +27,34 @@ class Ground:
     identity: str
     """A text that another ground does not have."""
     colour: tuple[int, int, int] | None = None
-    picture: Photo | None = None
+    image: Photo | None = None
     """Scaled so that it covers the result, about its middle."""
     path: Path | None = None
     """The picture's file."""
 
     def behind(self, photo: Photo, soft: SoftMask, threshold: float) -> Ground:
         """The ground for one photograph: itself, or the photograph's own without the object, blurred."""
-        if self.colour is not None or self.picture is not None:
+        if self.colour is not None or self.image is not None:
             return self
         shrink = min(1.0, _SMALL / max(photo.size))
         size = max(1, round(photo.size[0] * shrink)), max(1, round(photo.size[1] * shrink))
         image = np.asarray(photo.resized(size), np.float32)
         mask = (soft if size == photo.size else soft.shrunk(size)).whole() > threshold
         filled = Image.fromarray(own_ground(image, mask).clip(0, 255).round().astype(np.uint8))
-        return Ground(self.identity, picture=Photo(filled.filter(ImageFilter.GaussianBlur(_RADIUS * max(size)))))
+        return Ground(self.identity, image=Photo(filled.filter(ImageFilter.GaussianBlur(_RADIUS * max(size)))))
 
     def part(self, size: tuple[int, int], part: Part) -> Image.Image:
         """A part of it (RGB), in a result of this size (width, height)."""
         left, top, right, bottom = part
         if self.colour is not None:
             return Image.new("RGB", (right - left, bottom - top), self.colour)
-        assert self.picture is not None
-        width, height = self.picture.size
+        assert self.image is not None
+        width, height = self.image.size
         scale = max(size[0] / width, size[1] / height)
         x, y = (width - size[0] / scale) / 2, (height - size[1] / scale) / 2
         box = (x + left / scale, y + top / scale, x + right / scale, y + bottom / scale)
         inside = (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
-        return self.picture.resized((right - left, bottom - top), inside, resample=Image.Resampling.BICUBIC)
+        return self.image.resized((right - left, bottom - top), inside, resample=Image.Resampling.BICUBIC)
 
 
 def ground_of(text: str) -> Ground | None:
@@ -85,6 +85,6 @@ def ground_of(text: str) -> Ground | None:
     return Ground(f"#{red:02x}{green:02x}{blue:02x}", colour=(red, green, blue))
 
 
-def image_ground(path: Path, picture: Photo) -> Ground:
+def image_ground(path: Path, image: Photo) -> Ground:
     """A picture as a ground, which is read already from this file."""
-    return Ground(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), picture=picture, path=path)
+    return Ground(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), image=image, path=path)

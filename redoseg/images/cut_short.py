@@ -65,14 +65,14 @@ def note_of(missing: int) -> str:
     return f"ends early; pixels of its last {'row' if missing == 1 else f'{missing:,} rows'} are missing"
 
 
-def notes_of(pictures: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+def notes_of(ended: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """A note on pictures that end early, each its name and what `note_of` says; none for none."""
-    if not pictures:
+    if not ended:
         return ()
-    name, what = pictures[0]
-    if len(pictures) == 1:
+    name, what = ended[0]
+    if len(ended) == 1:
         return (f"{name} {what}",)
-    return (f"{len(pictures):,} pictures end early but are used, first of all {name}: it {what}",)
+    return (f"{len(ended):,} pictures end early but are used, first of all {name}: it {what}",)
 
 
 def _decoded(content: bytes, size: int | None = None, grey: bool = False) -> ImageFile.ImageFile:

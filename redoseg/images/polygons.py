@@ -211,12 +211,12 @@ def _simplified(ring: Ring, tolerance: float) -> Ring:
 
 def _painted(rings: Sequence[Ring], shape: tuple[int, int]) -> Bools:
     """The pixels (H, W) within and on inner rings, as tools paint them; large ones first."""
-    picture = Image.new("L", (shape[1], shape[0]))
-    draw = ImageDraw.Draw(picture)
+    canvas = Image.new("L", (shape[1], shape[0]))
+    draw = ImageDraw.Draw(canvas)
     for ring in sorted(rings, key=lambda ring: -abs(signed_area(ring))):
         corners = [(x - 0.5, y - 0.5) for x, y in ring[:, 2:].tolist()]
         draw.polygon(corners, fill=int(signed_area(ring) > 0), outline=1)
-    return np.asarray(picture) > 0
+    return np.asarray(canvas) > 0
 
 
 def _iou(mask: Bools, found: Bools) -> float:

@@ -18,7 +18,7 @@ TAR, PARQUET = ".tar", ".parquet"
 _BLOCK = 512  # bytes of a tar; it ends in such blocks of zeros
 ROWS = 64  # of a Parquet file that are read at a time
 
-_PICTURES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "content", "bytes")
+_IMAGES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "content", "bytes")
 _MASKS = ("mask", "masks", "label", "segmentation", "annotation", "gt", "mask_bytes")
 _MASK_ENDINGS = ("mask.png", "seg.png", "label.png", "png")  # of a tar's member; png where the picture is none
 
@@ -117,11 +117,11 @@ class _Watched:
 
 def _sample(key: str, group: dict[str, bytes | None]) -> Iterator[Sample]:
     """The picture of a key; where it has a PNG and another picture, the PNG is a mask."""
-    pictures = [ending for ending in group if "." not in ending]
-    pictures.sort(key=lambda ending: ending == "png")
-    if not pictures:
+    images = [ending for ending in group if "." not in ending]
+    images.sort(key=lambda ending: ending == "png")
+    if not images:
         return
-    ending = pictures[0]
+    ending = images[0]
     mask = next((group[name] for name in _MASK_ENDINGS if name in group and name != ending), None)
     content = group[ending]
     problem = "" if content is not None else f"has more than {MAX_BYTES // 10**6} MB, the most that are read"
@@ -134,7 +134,7 @@ def _sample(key: str, group: dict[str, bytes | None]) -> Iterator[Sample]:
 class Columns(NamedTuple):
     """What the columns of a Parquet file are."""
 
-    picture: str
+    image: str
     mask: str | None
     others: list[str]
     """All that are neither, nor other pictures."""
@@ -159,16 +159,16 @@ def columns_of(schema: Any, shard: Place) -> Columns:
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
     binary = [field.name for field in schema if has_bytes(field.type)]
-    named = _first(_PICTURES, binary)
+    named = _first(_IMAGES, binary)
     rest = [name for name in binary if name.lower() not in _MASKS]
     if named is None and len(rest) != 1:
         seen = f"has {len(rest)} columns of bytes ({', '.join(rest)})" if rest else "has no column of pictures"
         raise DataError(
             f"{printable(shard)} {seen}, but expected one that is called image; rename the column of the pictures"
         )
-    picture = named or rest[0]
-    mask = _first(_MASKS, [name for name in binary if name != picture])
-    return Columns(picture, mask, [name for name in schema.names if name not in binary])
+    image = named or rest[0]
+    mask = _first(_MASKS, [name for name in binary if name != image])
+    return Columns(image, mask, [name for name in schema.names if name not in binary])
 
 
 def _first(names: Sequence[str], there: Sequence[str]) -> str | None:
@@ -180,10 +180,10 @@ def _of_parquet(file: IO[bytes], shard: Place) -> Iterator[Sample]:
     table = pyarrow_parquet().ParquetFile(file)
     columns = columns_of(table.schema_arrow, shard)
     number = 0
-    wanted = [columns.picture, *([columns.mask] if columns.mask else [])]
+    wanted = [columns.image, *([columns.mask] if columns.mask else [])]
     for batch in table.iter_batches(batch_size=ROWS, columns=wanted):
         for row in batch.to_pylist():
-            content, path = _bytes_in(row[columns.picture])
+            content, path = _bytes_in(row[columns.image])
             mask = _bytes_in(row[columns.mask])[0] if columns.mask else None
             problem = "" if content is not None else "has no picture; expected its bytes"
             yield Sample(str(number), Path(path).name if path else str(number), content or b"", mask, problem)

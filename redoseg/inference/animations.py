@@ -49,8 +49,8 @@ def _mp4(frames: Sequence[Image.Image]) -> bytes:
         stream = file.add_stream("h264", rate=Fraction(1000, _FRAME_MS), options={"crf": str(_QUALITY)})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
-            picture = av.VideoFrame.from_image(frame.crop((0, 0, width, height)))
-            file.mux(stream.encode(picture))
+            still = av.VideoFrame.from_image(frame.crop((0, 0, width, height)))
+            file.mux(stream.encode(still))
         file.mux(stream.encode())
     return buffer.getvalue()
 

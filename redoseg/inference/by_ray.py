@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 from redoseg.errors import DataError, MissingError, RedosegError
 from redoseg.files import describe_error, printable
 from redoseg.images.read import MAX_BYTES
-from redoseg.inference.one_picture import Job, Places, Work
+from redoseg.inference.one_image import Job, Places, Work
 from redoseg.inference.one_shard import segment_shard
 from redoseg.inference.report import Tally
 from redoseg.inference.request import Request

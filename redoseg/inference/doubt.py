@@ -10,6 +10,6 @@ def is_doubtful(confidence: float) -> bool:
     return confidence < DOUBTFUL
 
 
-def many_doubtful(doubtful: int, pictures: int) -> bool:
+def many_doubtful(doubtful: int, count: int) -> bool:
     """Whether so many of the pictures are doubtful that the model may be one for other kinds of pictures."""
-    return pictures >= 4 and 3 * doubtful >= pictures
+    return count >= 4 and 3 * doubtful >= count

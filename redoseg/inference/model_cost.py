@@ -46,13 +46,13 @@ def check_cost(content: bytes) -> None:
     graph = _read(content)
     shapes = graph.constants | _shapes(content, graph)
     numbers, products = 0, 0
-    of_pictures = set(graph.inputs) - set(graph.constants)
+    of_images = set(graph.inputs) - set(graph.constants)
     for node in graph.nodes:
         made = sum(_count(shapes[name]) for name in node.outputs)
-        if of_pictures.isdisjoint(node.inputs):  # as large for one picture as for many
+        if of_images.isdisjoint(node.inputs):  # as large for one picture as for many
             made *= BATCH
         else:
-            of_pictures.update(node.outputs)
+            of_images.update(node.outputs)
         taken = [shapes.get(name, ()) for name in node.inputs]
         each = _products(node, taken)
         numbers += made

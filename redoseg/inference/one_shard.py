@@ -19,7 +19,7 @@ from redoseg.errors import DataError, FullError
 from redoseg.files import printable
 from redoseg.images.read import MAX_PIXELS
 from redoseg.images.shards import PARQUET, ROWS, columns_of, key_and_ending, opened, pyarrow_parquet, samples_of
-from redoseg.inference.one_picture import Job, Made, Places, Plan, Work
+from redoseg.inference.one_image import Job, Made, Places, Plan, Work
 from redoseg.inference.report import Tally
 from redoseg.inference.request import Request
 from redoseg.inference.segmenter import Segmenter
@@ -164,15 +164,15 @@ class _Shard:
             names = columns_of(table.schema_arrow, self.shard).others
             others = table.read(columns=names)
             kinds = list(dict.fromkeys((*self.earlier.kinds, *self.steps.work.request.kinds)))
-            picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-            schema = pa.schema([*(others.schema.field(name) for name in names), *((kind, picture) for kind in kinds)])
+            image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+            schema = pa.schema([*(others.schema.field(name) for name in names), *((kind, image) for kind in kinds)])
             sink = _Pieces()
             writer = parquet.ParquetWriter(sink, schema)
             row, waiting = 0, list[dict[str, Any]]()
 
             def flush() -> bytes:
                 nonlocal row, waiting
-                cells = [pa.array([files.get(kind) for files in waiting], picture) for kind in kinds]
+                cells = [pa.array([files.get(kind) for files in waiting], image) for kind in kinds]
                 kept = [others.column(name).slice(row, len(waiting)).combine_chunks() for name in names]
                 writer.write_table(pa.table([*kept, *cells], schema=schema))
                 row, waiting = row + len(waiting), []

@@ -11,7 +11,7 @@ from redoseg.images.cut_short import notes_of
 from redoseg.images.read import note_results
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.film_sources import Films
-from redoseg.inference.one_picture import Plan
+from redoseg.inference.one_image import Plan
 from redoseg.inference.steps import Done
 from redoseg.storage import Place
 
@@ -110,15 +110,15 @@ class Tally:
         )
 
 
-def joined(pictures: SegmentReport, films: Sequence[FilmReport]) -> SegmentReport:
+def joined(images: SegmentReport, films: Sequence[FilmReport]) -> SegmentReport:
     """The report of a call that had pictures and films."""
     notes = [f"{printable(one.film)}: {note}" for one in films for note in one.notes]
     return replace(
-        pictures,
-        failed=(*pictures.failed, *((one.film, one.why) for one in films if one.why)),
-        written=(*pictures.written, *(path for one in films for path in one.written)),
-        notes=(*pictures.notes, *notes),
-        differing=(*pictures.differing, *(one.film for one in films if one.differs)),
+        images,
+        failed=(*images.failed, *((one.film, one.why) for one in films if one.why)),
+        written=(*images.written, *(path for one in films for path in one.written)),
+        notes=(*images.notes, *notes),
+        differing=(*images.differing, *(one.film for one in films if one.differs)),
         films=tuple(films),
     )
 

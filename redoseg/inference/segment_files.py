@@ -25,7 +25,7 @@ from redoseg.inference.film_sources import Films, find_films
 from redoseg.inference.film_writing import FILM_FORMATS, FilmFormat
 from redoseg.inference.labelling import OneFile
 from redoseg.inference.object_mask import CLEANING, HALF
-from redoseg.inference.one_picture import Job, Made, Places, Work
+from redoseg.inference.one_image import Job, Made, Places, Work
 from redoseg.inference.report import OnItem, SegmentReport, Tally, joined, note_films
 from redoseg.inference.request import Engine, Request
 from redoseg.inference.results import FEATHER
@@ -66,7 +66,7 @@ def segment_paths(
     ground: str = "",
     margin: float | None = None,
     square: int = 0,
-    picture_format: ImageFormat | None = None,
+    image_format: ImageFormat | None = None,
     quality: int | None = None,
     mm_per_pixel: float | None = None,
     engine: Engine = "threads",
@@ -107,7 +107,7 @@ def segment_paths(
             blurred, or the path of a picture; transparent if empty.
         margin: around a crop or square, as a share of the object's longer side, 0 to 1; 0.02 if None.
         square: side of square cut-outs with the object in the middle [pixels]; 0 for the photograph's pixels.
-        picture_format: "png", "jpg" or "webp" for cut-outs and overlays; if None, by the suffix of `out`, else PNG.
+        image_format: "png", "jpg" or "webp" for cut-outs and overlays; if None, by the suffix of `out`, else PNG.
         quality: of JPEG and WebP, 1 to 100; 90 if None.
         mm_per_pixel: how much of the object a pixel shows, for the table of measures [mm]; only pixels if None.
         engine: "threads" of this process, or "ray" for several pictures or shards on a Ray cluster.
@@ -131,7 +131,7 @@ def segment_paths(
         ground=ground_of(ground),
         margin=margin,
         square=square,
-        form=picture_format or _format_of(out, kinds),
+        form=image_format or _format_of(out, kinds),
         quality=quality,
         mm_per_pixel=mm_per_pixel,
         threshold=threshold,
@@ -172,14 +172,14 @@ def _with_films(
     """The pictures among the rest of the sources, if there are any, and then the films."""
     assert isinstance(out, Path)
     _check_out(Path(out.parent) if out.suffix.lower() in FILM_FORMATS else out, rest)
-    pictures = SegmentReport(0, ())
+    images = SegmentReport(0, ())
     try:
         rest = rest and find_images(rest, out).images and rest
     except DataError:  # folders that have only films
         rest = ()
     if rest:
-        pictures = _segment_images(segmenter, rest, out, request, on_item, engine="threads", workers=0)
-    return joined(pictures, segment_films(segmenter, films, out, request, on_frame, raises=not rest))
+        images = _segment_images(segmenter, rest, out, request, on_item, engine="threads", workers=0)
+    return joined(images, segment_films(segmenter, films, out, request, on_frame, raises=not rest))
 
 
 def _segment_images(

@@ -82,7 +82,7 @@ class SharedFiles:
         self.reviewed: dict[str, Reviewed] = {}
         self._any, self._changed, self._next = False, False, time.monotonic() + _EVERY
 
-    def begin(self, pictures: int, overwrite: bool, keep: bool) -> None:
+    def begin(self, count: int, overwrite: bool, keep: bool) -> None:
         """Look at what is there, before the work on so many pictures; with `keep` its entries are kept.
 
         Raises RedosegError where a file may not be written, and MissingError.
@@ -92,7 +92,7 @@ class SharedFiles:
         if keep:
             self._read()
             overwrite = overwrite or not self._foreign()
-        names = [self.out / name for name in self._review_names(pictures)] if self.review else []
+        names = [self.out / name for name in self._review_names(count)] if self.review else []
         other = [path for path, content in self.beside.items() if not _contains(self.store, path, content)]
         for target in [*(path for path, _ in self.formats.values()), *other, *names]:
             problem = self.store.why_not_write(target, self.inputs, overwrite)
@@ -103,8 +103,8 @@ class SharedFiles:
     def _histograms(self) -> bool:
         return self.review and "measures" in self.formats
 
-    def _review_names(self, pictures: int) -> list[str]:
-        pages = [_page(n + 1) for n in range(math.ceil(pictures / (_COLUMNS * _ROWS)))]
+    def _review_names(self, count: int) -> list[str]:
+        pages = [_page(n + 1) for n in range(math.ceil(count / (_COLUMNS * _ROWS)))]
         return [REVIEW_TABLE, *([REVIEW_MEASURES] if self._histograms else []), *pages]
 
     def _read(self) -> None:

@@ -194,13 +194,13 @@ def _list_addresses(sources: Sequence[Address], out: Place) -> FoundImages:
             continue
         for name, (size, _) in files_below(source).items():
             kind = False if any(part.startswith(".") for part in name.split("/")) else listed_by_name(name)
-            picture = source / name
+            image = source / name
             if kind is True and size > MAX_BYTES:
                 kind = f"has {size // 10**6} MB, but at most {MAX_BYTES // 10**6} MB are read: make it smaller"
-            if kind is True and not (isinstance(out, Address) and picture.text.startswith(out.text.rstrip("/") + "/")):
-                images.append(picture)
+            if kind is True and not (isinstance(out, Address) and image.text.startswith(out.text.rstrip("/") + "/")):
+                images.append(image)
             elif isinstance(kind, str):
-                problems.append((picture, kind))
+                problems.append((image, kind))
     if not images:
         where = f" ({problems[0][1]})" if problems else ""
         raise DataError(

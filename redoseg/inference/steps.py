@@ -12,7 +12,7 @@ from redoseg.errors import DataError, FullError
 from redoseg.files import printable
 from redoseg.images.crashes import DecodingNotes
 from redoseg.images.read import MAX_BYTES, MAX_PIXELS
-from redoseg.inference.one_picture import Job, Made, Plan, Work
+from redoseg.inference.one_image import Job, Made, Plan, Work
 from redoseg.own_results import is_result
 from redoseg.system import Room, in_order
 

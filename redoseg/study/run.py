@@ -240,7 +240,7 @@ def run_study(
         finished = folder.read()
         write_atomic(folder.results, "".join(json.dumps(r) + "\n" for r in finished).encode())  # without torn lines
         results = {r["key"]: r for r in finished if r["key"] in keys}
-        _refuse_other_pictures(wanted, results)
+        _refuse_other_images(wanted, results)
         waiting = [job for job in wanted if job.key not in results]
         gpus = _gpus() if device == "cuda" else 0
         with _Children() as running:
@@ -264,7 +264,7 @@ def run_study(
                             _tidy(folder.of(job))
                     if on_run is not None:
                         on_run(result, len(results), len(wanted))
-                    _refuse_other_pictures(wanted, results)
+                    _refuse_other_images(wanted, results)
                 if late and not running.jobs:
                     break
                 time.sleep(0.05)
@@ -272,7 +272,7 @@ def run_study(
     return ordered, len(wanted) - len(ordered)
 
 
-def _refuse_other_pictures(jobs: Sequence[_Job], results: Mapping[str, Result]) -> None:
+def _refuse_other_images(jobs: Sequence[_Job], results: Mapping[str, Result]) -> None:
     """Raises RunError where runs of the same set read other pictures or masks: their rows cannot be compared."""
     seen: dict[object, tuple[tuple[str | None, str | None], _Job]] = {}
     for job in jobs:

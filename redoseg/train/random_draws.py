@@ -53,7 +53,7 @@ class RandomDraws:
     """The draws of a run over `pictures` pictures."""
 
     def __init__(self, seed: int, images: int, batch: int, regions: int, latent: int) -> None:
-        self.seed, self.pictures, self.batch = seed, images, batch
+        self.seed, self.images, self.batch = seed, images, batch
         self.regions, self.latent = regions, latent
         self._orders: dict[tuple[int, int], Int[np.ndarray, " p"]] = {}
 
@@ -63,13 +63,13 @@ class RandomDraws:
     def _order(self, stream: int, epoch: int) -> Int[np.ndarray, " p"]:
         if (stream, epoch) not in self._orders:
             self._orders = {k: v for k, v in self._orders.items() if k[0] != stream or k[1] == epoch - 1}
-            self._orders[stream, epoch] = self._generator(stream, epoch).permutation(self.pictures)
+            self._orders[stream, epoch] = self._generator(stream, epoch).permutation(self.images)
         return self._orders[stream, epoch]
 
     def _indices(self, stream: int, step: int) -> Int[np.ndarray, " b"]:
         """Epoch after epoch, each in an order of its own; a batch may span two."""
         places = (step - 1) * self.batch + np.arange(self.batch)
-        return np.array([self._order(stream, int(p) // self.pictures)[int(p) % self.pictures] for p in places])
+        return np.array([self._order(stream, int(p) // self.images)[int(p) % self.images] for p in places])
 
     def _normal(self, stream: int, step: int) -> Float[Tensor, "b n d"]:
         shape = (self.batch, self.regions, self.latent)

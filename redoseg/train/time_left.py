@@ -26,10 +26,10 @@ class Forecast:
         """Seconds of the whole first stage."""
         return config.first_steps * self.step
 
-    def second_stage(self, config: Config, pictures: int) -> float:
+    def second_stage(self, config: Config, images: int) -> float:
         """Seconds of the whole second stage, of a set of so many pictures."""
         refine = config.refine
-        return min(pictures, refine.pictures) * sum(self.targets, 0.0) + refine.steps * sum(self.refine_steps, 0.0)
+        return min(images, refine.pictures) * sum(self.targets, 0.0) + refine.steps * sum(self.refine_steps, 0.0)
 
 
 class SecondStageTime:
@@ -83,12 +83,12 @@ class SecondStageTime:
         return None
 
 
-def second_stage_left(config: Config, pictures: int, entries: Sequence[Entry]) -> float | None:
+def second_stage_left(config: Config, images: int, entries: Sequence[Entry]) -> float | None:
     """Seconds that the second stage of a run still takes, by its log; None where that cannot be said.
 
-    `pictures` is the number of images that the run learns from.
+    `images` is the number of images that the run learns from.
     """
-    time, left = SecondStageTime(config, min(pictures, config.refine.pictures)), None
+    time, left = SecondStageTime(config, min(images, config.refine.pictures)), None
     for entry in entries:
         if 1 <= entry.get("refining", 0) <= config.refine.rounds and "seconds" in entry:
             left = time.left(entry)

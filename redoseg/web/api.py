@@ -29,7 +29,7 @@ from redoseg.errors import DataError, FormatError, RedosegError, TooLargeError
 from redoseg.images.read import read_photo
 from redoseg.inference.doubt import DOUBTFUL, is_doubtful
 from redoseg.inference.object_mask import CLEANING, HALF
-from redoseg.inference.one_picture import Job, Places, Work
+from redoseg.inference.one_image import Job, Places, Work
 from redoseg.inference.request import Request
 from redoseg.inference.segmenter import Edges, Segmenter, cleaning_for
 from redoseg.own_results import marked

@@ -26,7 +26,7 @@ from redoseg.images.photo import Photo, SoftMask
 from redoseg.images.read import MAX_PIXELS, read_photo
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.object_mask import CLEANING, cleaned, object_of, object_share
-from redoseg.inference.one_picture import frame_of
+from redoseg.inference.one_image import frame_of
 from redoseg.inference.request import Request, digest_of
 from redoseg.inference.results import drawn, file_of, image_of
 from redoseg.inference.segmenter import cleaning_for

@@ -47,7 +47,7 @@ def photos_input(uploads: Path) -> gr.File:
     return photos
 
 
-def mask_editor(uploads: Path, picture: Image.Image, layer: Image.Image) -> gr.ImageEditor:
+def mask_editor(uploads: Path, image: Image.Image, layer: Image.Image) -> gr.ImageEditor:
     """A picture with a layer of paint of its size. It gives the path of that layer's file; gradio decodes nothing.
 
     The path is empty where there is no paint, and None where the picture has been removed too.
@@ -60,10 +60,10 @@ def mask_editor(uploads: Path, picture: Image.Image, layer: Image.Image) -> gr.I
 
     colours: list[Any] = [(PAINT[value], OPACITY) for value in (OBJECT, UNLABELLED)]
     editor: gr.ImageEditor = _uploads_alone(gr.ImageEditor, layer_of)(
-        {"background": picture, "layers": [layer], "composite": None},
+        {"background": image, "layers": [layer], "composite": None},
         label="Mask",
         type="filepath",
-        canvas_size=picture.size,  # elsewhere the layer is not in its place
+        canvas_size=image.size,  # elsewhere the layer is not in its place
         interactive=True,
         format="png",
         sources=(),

@@ -102,8 +102,8 @@ def _reached(files: RunFolder, outcome: Outcome, entries: Sequence[Entry], train
     trained_on = files.read_about().get("trained_on")
     number = last.get("refining", last.get("refine_round"))
     if number:
-        pictures = trained_on["pictures"] if trained_on else config.refine.pictures
-        seconds = second_stage_left(config, pictures, entries)
+        images = trained_on["pictures"] if trained_on else config.refine.pictures
+        seconds = second_stage_left(config, images, entries)
         stage, of_what = f"second stage, round {number} of {config.refine.rounds}", ""
     else:
         speed = trained.get("steps_per_s")

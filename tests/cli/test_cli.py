@@ -986,7 +986,7 @@ def test_the_model_of_devices(counted: bool, monkeypatch: pytest.MonkeyPatch) ->
     from redoseg.bench import scaling
 
     if not counted:  # PyTorch counts for many seconds, whatever the widths
-        monkeypatch.setattr(scaling, "flop_a_picture", lambda _: 2e8)
+        monkeypatch.setattr(scaling, "flop_per_image", lambda _: 2e8)
     config = Config(data=DataConfig(size=16), nets=NetConfig(discriminator_width=8, encoder_width=8))
     found = scaling.devices(config)
     assert found["gflop_a_picture"] == 0.2

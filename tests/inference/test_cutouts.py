@@ -274,8 +274,8 @@ LOOKS: dict[str, dict[str, object]] = {
     "parts": {"parts": True},
     "threshold": {"threshold": 0.9},
     "uncleaned": {"cleaning": None},
-    "webp": {"picture_format": "webp", "quality": 100},
-    "square webp": {"picture_format": "webp", "square": 32},
+    "webp": {"image_format": "webp", "quality": 100},
+    "square webp": {"image_format": "webp", "square": 32},
     "matting": {"matting": True},
 }
 
@@ -384,7 +384,7 @@ def test_results_have_no_metadata_of_the_file(
     for form in ("png", "jpg", "webp"):
         kinds = list(KINDS) if form == "png" else ["overlay"]
         segment_paths(
-            cast(Segmenter, Sure()), [source.parent], tmp_path / form, kind=kinds, picture_format=form, review=True
+            cast(Segmenter, Sure()), [source.parent], tmp_path / form, kind=kinds, image_format=form, review=True
         )  # type: ignore[arg-type]
         written = [path for path in (tmp_path / form).rglob("*") if path.is_file()]
         assert len(written) > 2

@@ -215,7 +215,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "feather as text": {"feather": "3"},
     "square of a bool": {"kind": "cutout", "square": True},
     "ground as numbers": {"kind": "cutout", "ground": (1, 2, 3)},
-    "another format": {"kind": "cutout", "picture_format": "gif"},
+    "another format": {"kind": "cutout", "image_format": "gif"},
 }
 
 

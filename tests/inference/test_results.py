@@ -195,7 +195,7 @@ def test_webp_is_transparent(segmenter: Segmenter, photo: Path) -> None:
     assert image.mode == "RGBA"
     assert pixel(image, 5, 5)[3] == 0
     assert pixel(image, 50, 70)[3] == 255
-    segment_paths(segmenter, photo, photo.parent / "out", kind="cutout", picture_format="webp")
+    segment_paths(segmenter, photo, photo.parent / "out", kind="cutout", image_format="webp")
     assert tree(photo.parent / "out") == ["two.webp"]
 
 

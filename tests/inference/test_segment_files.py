@@ -24,7 +24,7 @@ from redoseg.config.kinds import DRAWN, Kind
 from redoseg.errors import DataError, ModelError, RedosegError
 from redoseg.images.draw import before_after
 from redoseg.images.read import Photo, read_photo
-from redoseg.inference import one_picture, shared_files
+from redoseg.inference import one_image, shared_files
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 
@@ -178,7 +178,7 @@ def test_threads_work_side_by_side_and_only_so_many_pictures_are_under_way(
         meeting.wait(timeout=30)  # one thread alone would never get past this
         return read_photo(path, take=take, **limits)
 
-    monkeypatch.setattr(one_picture, "read_photo", reads)
+    monkeypatch.setattr(one_image, "read_photo", reads)
     ahead, callers = [], set()
 
     def on_item(_path: Path, done: int, _total: int, _why: str | None) -> None:
@@ -287,7 +287,7 @@ def test_a_picture_that_memory_cannot_hold_is_listed(
             raise MemoryError
         return read_photo(path, take=take, **limits)
 
-    monkeypatch.setattr(one_picture, "read_photo", reads)
+    monkeypatch.setattr(one_image, "read_photo", reads)
     report = segment_paths(segmenter, photos, tmp_path / "out")
     assert (report.done, report.failed[0][1]) == (3, "does not fit the memory that is free: make it smaller")
 

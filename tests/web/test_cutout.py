@@ -62,11 +62,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ("fields", "options"),
     [
         ({"ground": "white"}, {"ground": "white"}),
-        ({"ground": "blurred", "form": "jpg"}, {"ground": "blur", "picture_format": "jpg"}),
+        ({"ground": "blurred", "form": "jpg"}, {"ground": "blur", "image_format": "jpg"}),
         ({"frame": BOX, "margin": 0.2}, {"crop": True, "margin": 0.2}),
         (
             {"ground": COLOUR, "colour": "#ff8800", "frame": SQUARE, "side": 64, "margin": 0.1, "form": "webp"},
-            {"ground": "#ff8800", "square": 64, "margin": 0.1, "picture_format": "webp"},
+            {"ground": "#ff8800", "square": 64, "margin": 0.1, "image_format": "webp"},
         ),
         ({"ground": PICTURE}, {"ground": "b.png"}),
     ],

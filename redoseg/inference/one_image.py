@@ -231,8 +231,8 @@ class Work:
         for number, one in reversed(list(enumerate(objects, 1 if request.parts else 0))):
             of_one = _only(photo, object_soft, one, threshold) if request.parts and one is not None else object_soft
             for kind in drawn:
-                picture = self._drawn(kind, photo, soft if kind == "soft" else of_one, one)
-                made.files.append((self.places.own(kind, job.stem, number), picture, plan.keys[kind]))
+                content = self._drawn(kind, photo, soft if kind == "soft" else of_one, one)
+                made.files.append((self.places.own(kind, job.stem, number), content, plan.keys[kind]))
         return made
 
     def _drawn(self, kind: Kind, photo: Photo, soft: SoftMask, one: Found | None) -> Iterable[bytes]:

@@ -39,9 +39,13 @@ def at_home(path: str | os.PathLike[str]) -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder of redoseg in the user's cache: below $XDG_CACHE_HOME, or ~/.cache. It need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (at_home(base) if base else Path.home() / ".cache") / "redoseg"
+    """The folder of redoseg in the user's cache: below $XDG_CACHE_HOME, or ~/.cache. It need not exist.
+
+    A relative path in the variable does not count, by the XDG Base Directory Specification: each folder that a command
+    is started in would have a cache of its own.
+    """
+    base = at_home(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "redoseg"
 
 
 @contextlib.contextmanager

@@ -36,6 +36,12 @@ _OTHER_SUFFIXES = (
     ".flif",
 )  # fmt: skip
 
+_OTHER_FILES = (
+    ".json", ".jsonl", ".txt", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".htm", ".md", ".pdf", ".zip", ".tar",
+    ".gz", ".tgz", ".7z", ".rar", ".parquet", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".onnx", ".doc", ".docx",
+    ".xls", ".xlsx", ".ppt", ".pptx",
+)  # fmt: skip
+
 HEAD = 600  # bytes that say what a file is: a film of packets begins each 188th with the same
 _EXPORT = "which is not read; export it as JPEG, PNG or WebP"
 NOT_READ = "a format that is not read; export it as JPEG, PNG or WebP"
@@ -243,6 +249,16 @@ def listed_by_name(name: str) -> bool | str:
     if suffix in HEIC_SUFFIXES:
         return has_heif() or str(what_it_is(b"\0\0\0\0ftypheic"))
     return RAW if suffix in _RAW_SUFFIXES else NOT_READ if suffix in _OTHER_SUFFIXES else False
+
+
+def names_a_file(name: str) -> bool:
+    """Whether a name ends like that of a picture, film, table or archive, of a format that is written or not.
+
+    Other endings may be part of a folder's name, as in masks.v2.
+    """
+    suffix = os.path.splitext(name)[1].lower()
+    pictures = (*IMAGE_SUFFIXES, *HEIC_SUFFIXES, *_RAW_SUFFIXES, *_OTHER_SUFFIXES)
+    return suffix in (*pictures, *FILM_SUFFIXES, *_OTHER_FILES)
 
 
 def _head(path: Path) -> bytes:

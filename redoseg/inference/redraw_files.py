@@ -15,7 +15,7 @@ from redoseg.errors import DataError, RedosegError
 from redoseg.files import alone, at_home, printable, why_not_write, write_atomic
 from redoseg.images.cut_short import notes_of
 from redoseg.images.draw import grid, outline
-from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.kinds import names_a_file
 from redoseg.images.photo import Photo
 from redoseg.images.read import read_photo
 from redoseg.inference.animations import LARGEST, Film, check_film, film_of
@@ -60,7 +60,7 @@ def redraw_photo(
     if not photo.is_file():
         seen = "is a folder" if photo.is_dir() else "does not exist"
         raise DataError(f"{printable(photo)} {seen}, but must be a photograph: choose one")
-    if not out.exists() and out.suffix.lower() in (".gif", ".mp4", *IMAGE_SUFFIXES):
+    if not out.exists() and names_a_file(out.name):
         raise RedosegError(f"{printable(out)} is the name of a file, but the results need a folder: choose a folder")
     if out.exists() and not out.is_dir():
         raise RedosegError(f"{printable(out)} is a file, but the results need a folder: choose a folder")

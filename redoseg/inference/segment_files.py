@@ -15,10 +15,10 @@ from redoseg.files import check_writable, printable
 from redoseg.images.backdrop import ground_of
 from redoseg.images.clean import Cleaning
 from redoseg.images.cut_short import notes_of
-from redoseg.images.kinds import IMAGE_SUFFIXES
+from redoseg.images.kinds import names_a_file
 from redoseg.images.packing import SUFFIXES, ImageFormat
 from redoseg.images.read import MAX_BYTES, MAX_PIXELS
-from redoseg.images.shards import PARQUET, TAR, is_shard
+from redoseg.images.shards import is_shard
 from redoseg.inference import streams
 from redoseg.inference.doubt import is_doubtful
 from redoseg.inference.film_sources import Films, find_films
@@ -41,7 +41,6 @@ from redoseg.storage import Address, Place, check_target, forget_listings
 from redoseg.system import Room
 
 # a path that ends so is meant as a file
-_FILES = (".json", ".txt", ".csv", TAR, PARQUET, *FILM_FORMATS, *IMAGE_SUFFIXES)
 
 
 def segment_paths(
@@ -345,7 +344,7 @@ def _segment_one(segmenter: Segmenter, job: Job, out: Place, request: Request, o
 
 def _places_of_one(out: Place, request: Request) -> Places:
     """Where one picture's results go: into the folder `out`, or the file `out`."""
-    if _is_dir(out) or out.suffix.lower() not in _FILES:
+    if _is_dir(out) or not names_a_file(out.name):
         return Places(out, request)
     if len(request.kinds) > 1:
         raise RedosegError(
@@ -407,7 +406,7 @@ def segment_many(
 
 def _check_out(out: Place, sources: Sequence[Place]) -> None:
     """Raises RedosegError where the results of several pictures cannot go to `out`."""
-    if out.suffix.lower() in _FILES if isinstance(out, Address) or not out.exists() else not out.is_dir():
+    if names_a_file(out.name) if isinstance(out, Address) or not out.exists() else not out.is_dir():
         raise RedosegError(
             f"{printable(out)} is the name of a file, but the results of a folder need a folder; choose one"
         )

@@ -200,3 +200,10 @@ def test_the_library_knows_the_home(home: Path) -> None:
 def test_the_cache_knows_the_home(given: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", given)
     assert cache_dir() == Path(given.replace("~", str(home))) / "redoseg"
+
+
+@pytest.mark.parametrize("given", ["cache", "./cache", "../cache", ""])
+def test_a_relative_cache_does_not_count(given: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder that a command is started in would have its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert cache_dir() == home / ".cache" / "redoseg"

@@ -11,7 +11,6 @@ from typing import cast
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
 
 from redoseg.config.kinds import KINDS
 from redoseg.errors import DataError
@@ -21,6 +20,7 @@ from redoseg.inference.results import Look, drawn, image_of
 from redoseg.inference.segment_files import segment_paths
 from redoseg.inference.segmenter import Segmenter
 from redoseg.web.cuts import Cuts
+from tests.inference.private import NOTED, SECRET, noted
 
 SIDE = 16
 COLOUR = (227, 34, 70)
@@ -338,49 +338,11 @@ def test_a_thin_line_is_not_lost() -> None:
     assert (alpha[:, 10] >= 127).all()
 
 
-SECRET = b"a private word"
-
-
-def noted_in_a_jpeg(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
-    """In each of the blocks that a camera or an editor writes, and behind the picture."""
-    image.save(folder / "x.jpg", exif=exif, xmp=b"<x>" + SECRET, comment=SECRET)
-    blocks = ((0xED, b"Photoshop 3.0\0" + SECRET), (0xE2, b"MPF\0" + SECRET), (0xE5, SECRET))
-    packed = b"".join(b"\xff" + bytes([m]) + struct.pack(">H", len(b) + 2) + b for m, b in blocks)
-    content = (folder / "x.jpg").read_bytes()
-    (folder / "x.jpg").write_bytes(content[:2] + packed + content[2:] + SECRET)
-    return folder / "x.jpg"
-
-
-def noted_in_a_png(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
-    text = PngInfo()
-    text.add_text("Comment", SECRET.decode())
-    text.add_itxt("XML:com.adobe.xmp", SECRET.decode())
-    image.save(folder / "x.png", pnginfo=text, exif=exif)
-    return folder / "x.png"
-
-
-def noted_in_a_webp(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
-    image.save(folder / "x.webp", exif=exif, xmp=b"<x>" + SECRET)
-    return folder / "x.webp"
-
-
-def noted_in_a_tiff(folder: Path, image: Image.Image, exif: Image.Exif) -> Path:
-    image.save(folder / "x.tif", exif=exif, description=SECRET.decode())
-    return folder / "x.tif"
-
-
 @pytest.mark.every(3)
-@pytest.mark.parametrize("kind", [noted_in_a_jpeg, noted_in_a_png, noted_in_a_webp, noted_in_a_tiff])
-def test_results_have_no_metadata_of_the_file(
-    kind: Callable[[Path, Image.Image, Image.Exif], Path], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", NOTED)
+def test_results_have_no_metadata_of_the_file(kind: str, tmp_path: Path) -> None:
     """Places, names, previews of the whole photograph."""
-    exif = Image.Exif()
-    exif[0x010E] = SECRET.decode()
-    exif.get_ifd(0x8825)[29] = SECRET.decode()  # beside the place
-    (tmp_path / "in").mkdir()
-    source = kind(tmp_path / "in", Image.new("RGB", (SIDE, SIDE), COLOUR), exif)
-    assert SECRET in source.read_bytes()
+    source = noted(kind, tmp_path / "in", Image.new("RGB", (SIDE, SIDE), COLOUR))
     for form in ("png", "jpg", "webp"):
         kinds = list(KINDS) if form == "png" else ["overlay"]
         segment_paths(

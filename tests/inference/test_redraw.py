@@ -20,6 +20,7 @@ from redoseg.errors import DataError, MissingError, ModelError, RedosegError
 from redoseg.images.draw import outline
 from redoseg.images.read import Photo, read_photo
 from redoseg.inference import animations, redraw_files
+from redoseg.inference.animations import Film
 from redoseg.inference.redraw import around, between
 from redoseg.inference.redraw_files import redraw_photo
 from redoseg.onnx_export.generators import export_redrawer
@@ -28,6 +29,7 @@ from redoseg.sharing.model_folder import export_run
 from redoseg.train import losses
 from redoseg.train.players import Redrawer
 from redoseg.train.state import TrainState
+from tests.inference.private import NOTED, SECRET, noted
 
 Tiny = Callable[..., Config]
 RNG = np.random.default_rng(0)
@@ -301,6 +303,18 @@ def test_nothing_is_overwritten_unasked_and_inputs_never(model: RedrawModel, tmp
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     redraw_photo(model, photo, tmp_path, count=2, overwrite=True)
     assert other.read_bytes() != before["a-2.png"]
+
+
+@pytest.mark.parametrize("film", [None, "gif", "mp4"])
+@pytest.mark.parametrize("kind", NOTED)
+def test_drawings_have_no_metadata_of_the_file(
+    kind: str, film: Film | None, model: RedrawModel, tmp_path: Path
+) -> None:
+    if film == "mp4":
+        pytest.importorskip("av")
+    photo = noted(kind, tmp_path / "in", Image.fromarray(picture(40, 60)))
+    for path in redraw_photo(model, photo, tmp_path / "out", count=2, like=photo, film=film).files:
+        assert SECRET not in path.read_bytes()
 
 
 def test_with_the_texture_of_another(model: RedrawModel, tmp_path: Path) -> None:

@@ -347,6 +347,25 @@ def test_a_folder_as_one_coco_file(segmenter: Segmenter, photos: Path, tmp_path:
     assert len(loaded(tmp_path / "out" / "coco.json").getImgIds()) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["x.heic", "x.pdf", "X.PSD", "x.zip", "x.nef", "x.svg", "x.mkv", "x.npy", "x.JXL", "x.tga"]
+)
+def test_no_folder_is_called_like_a_file(name: str, segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        RedosegError, match=r"the result is a \.png file; choose a name that ends in \.png, or a folder"
+    ):
+        segment_paths(segmenter, photos / "b.jpg", tmp_path / name)
+    with pytest.raises(RedosegError, match="is the name of a file, but the results of a folder need a folder"):
+        segment_paths(segmenter, photos, tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["masks.v2", "2024.11", "x.", ".hidden", "mr. jones"])
+def test_a_folder_may_have_a_dot(name: str, segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+    segment_paths(segmenter, photos / "b.jpg", tmp_path / name)
+    assert (tmp_path / name / "b.png").is_file()
+
+
 def test_one_picture_as_coco(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     for out, there in ((tmp_path / "x.json", "x.json"), (tmp_path / "folder", "folder/coco.json")):
         segment_paths(segmenter, photos / "b.jpg", out, kind="coco")

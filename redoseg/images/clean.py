@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ _MOST_RUNS = 2**22  # a mask with more is noise, and stays unchanged
 _AT_A_TIME = 2**20  # pixels
 
 Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,16 @@ class Runs:
     def of(cls, mask: Bools, value: bool) -> Runs | None:
         """The runs of a mask (H, W) that have this value; None if they are too many."""
         height, width = mask.shape
+        kind = np.int32 if height * (width + 2) < 2**31 else np.int64  # for places in the mask, with a rim at its sides
         rows, starts, ends, count = [], [], [], 0
         step = max(1, _AT_A_TIME // max(1, width))
         for top in range(0, height, step):
             band = np.zeros((min(step, height - top), width + 2), bool)
             np.equal(mask[top : top + step], value, out=band[:, 1:-1])
             row, column = np.nonzero(band[:, 1:] != band[:, :-1])  # where runs start and end, by turns
-            rows.append(row[::2] + top)
-            starts.append(column[::2])
-            ends.append(column[1::2])
+            rows.append((row[::2] + top).astype(kind))
+            starts.append(column[::2].astype(kind))
+            ends.append(column[1::2].astype(kind))
             count += len(rows[-1])
             if count > _MOST_RUNS:
                 return None
@@ -80,16 +82,18 @@ class Runs:
         """Pairs of runs of neighbouring rows that touch; at their corners too if `corners`."""
         stride = self.width + 2  # so that no run is near one of another row
         below = (self.row + 1) * stride
-        first = np.searchsorted(self.row * stride + self.end, below + self.start - corners, "right")
-        last = np.searchsorted(self.row * stride + self.start, below + self.end + corners, "left")
-        count = np.maximum(last - first, 0)
-        upper = np.repeat(np.arange(len(count)), count)
-        lower = np.arange(len(upper)) - np.repeat(count.cumsum() - count, count) + np.repeat(first, count)
+        kind = self.row.dtype
+        first = np.searchsorted(self.row * stride + self.end, below + self.start - corners, "right").astype(kind)
+        count = np.searchsorted(self.row * stride + self.start, below + self.end + corners, "left").astype(kind)
+        count = np.maximum(count - first, 0, dtype=kind)
+        upper = np.repeat(np.arange(len(count), dtype=kind), count)
+        lower = np.arange(len(upper), dtype=kind)
+        lower += np.repeat(first + count - count.cumsum(dtype=kind), count)
         return upper, lower
 
     def parts(self, corners: bool) -> Ints:
         """For each run the first run of its connected part."""
-        part = np.arange(len(self.row))
+        part = np.arange(len(self.row), dtype=self.row.dtype)
         a, b = self.touching(corners)
         while len(a):
             a, b = part[a], part[b]

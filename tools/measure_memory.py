@@ -1,9 +1,10 @@
 """Peak memory of the largest pictures of each kind that are read, in `segment`, the library, `prepare` and the page.
 
     python tools/measure_memory.py
-    python tools/measure_memory.py --kinds JPEG "WebP, 6,800 px" --columns page --at-once 3
+    python tools/measure_memory.py --columns page --at-once 3
 
-The pictures are made, of 127.7 million pixels or what their kind may have (WebP and AVIF 52, on the page 46). Each line
+The pictures are made, of 127.7 million pixels or what their kind may have (WebP and AVIF 52). On the page they have 118
+million, and a WebP 46. Each line
 is a process of its own; the peak is VmHWM of /proc, in MB of 10^6 bytes, with the program itself (about 75 MB, the
 page's 250 MB).
 """
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIDE, SMALL, PAGE = 11_300, 7_200, 6_800
+SIDE, SMALL = 11_300, 7_200
 VERBS = {
     "segment": "segment_paths(s, path, out + '.png', overwrite=True)",
     "cut-out": "segment_paths(s, path, out + '.png', kind='cutout', overwrite=True)",
@@ -32,7 +33,7 @@ VERBS = {
     "s()": "s(path)",
 }
 ALL_VERBS = ("JPEG",)  # of other kinds only decoding differs
-PAGE_VERBS = ("WebP, 6,800 px",)
+PAGE = "page: "  # kinds that it alone is tried with
 FEW_VERBS = ("segment",)
 COLUMNS = (*VERBS, "prepare", "page")
 PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
@@ -56,6 +57,10 @@ def smooth(side: int) -> Image.Image:
     return Image.fromarray(few).resize((side, side), Image.Resampling.BICUBIC)
 
 
+def tall(width: int, height: int) -> Image.Image:
+    return Image.linear_gradient("L").resize((width, height)).convert("RGB")
+
+
 def transparent(side: int) -> Image.Image:
     image = smooth(side)
     image.putalpha(Image.radial_gradient("L").resize(image.size))
@@ -66,7 +71,6 @@ ON_ITS_SIDE = Image.Exif()
 ON_ITS_SIDE[0x0112] = 6
 KINDS: dict[str, tuple[Callable[[], Image.Image], str, dict[str, Any]]] = {
     "WebP, 7,200 px": (lambda: smooth(SMALL), "webp", {"quality": 20, "method": 0}),
-    "WebP, 6,800 px": (lambda: smooth(PAGE), "webp", {"quality": 20, "method": 0}),
     "WebP, transparent, 7,200 px": (lambda: transparent(SMALL), "webp", {"quality": 20, "method": 0}),
     "AVIF, 4:4:4, transparent, 7,200 px": (lambda: transparent(SMALL), "avif", {"speed": 10, "subsampling": "4:4:4"}),
     "PNG, transparent": (lambda: transparent(SIDE), "png", {"compress_level": 1}),
@@ -87,6 +91,16 @@ KINDS: dict[str, tuple[Callable[[], Image.Image], str, dict[str, Any]]] = {
     "JPEG, progressive, 4:4:4, 9,200 px": (lambda: smooth(9_200), "jpg", {"progressive": True, "subsampling": 0}),
     "TIFF, packed": (lambda: smooth(SIDE), "tif", {"compression": "tiff_deflate"}),
     "GIF": (lambda: smooth(SIDE).convert("L").convert("P"), "gif", {}),
+    "PNG, one row": (lambda: tall(1, SIDE**2).transpose(Image.Transpose.ROTATE_90), "png", {"compress_level": 1}),
+    "PNG, 127 px wide": (lambda: tall(127, 1_000_000), "png", {"compress_level": 1}),
+    f"{PAGE}WebP, 6,800 px": (lambda: smooth(6_800), "webp", {"quality": 20, "method": 0}),
+    f"{PAGE}JPEG": (lambda: smooth(10_860), "jpg", {}),
+    f"{PAGE}PNG, 118 px wide": (lambda: tall(118, 1_000_000), "png", {"compress_level": 1}),
+    f"{PAGE}PNG, one row": (
+        lambda: tall(1, 118_000_000).transpose(Image.Transpose.ROTATE_90),
+        "png",
+        {"compress_level": 1},
+    ),
 }
 
 
@@ -95,14 +109,17 @@ def main(kinds: list[str], columns: list[str], at_once: int) -> None:
     most = dict.fromkeys(columns, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         for name in kinds:
+            some = [*VERBS, "prepare"] if name in ALL_VERBS else ["page"] if name.startswith(PAGE) else FEW_VERBS
+            some = [verb for verb in some if verb in columns]
+            if not some:
+                continue
             make, suffix, settings = KINDS[name]
             path = Path(folder) / f"x.{suffix}"
             make().save(path, **settings)
             if "cut short" in name:
                 path.write_bytes(path.read_bytes()[:-3000])
             found = {}
-            some = columns if name in ALL_VERBS else ["page"] if name in PAGE_VERBS else FEW_VERBS
-            for verb in [verb for verb in some if verb in columns]:
+            for verb in some:
                 if verb == "page":
                     found[verb] = peak_of_page(path, at_once)
                 else:
@@ -125,7 +142,7 @@ def peak(code: str, path: Path) -> float:
 
 def peak_of_page(path: Path, at_once: int) -> float:
     """Of the page, after so many at once uploaded this photograph and had it segmented twice, at two thresholds."""
-    command = [sys.executable, "-m", "redoseg", "serve", "--port", "0", "--max-mb", "1024", "--max-megapixels", "128"]
+    command = [sys.executable, "-m", "redoseg", "serve", "--port", "0", "--max-mb", "1024", "--max-megapixels", "120"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -36,7 +36,8 @@ def labelled(
 ) -> None:
     """Rows of pictures with a name to the left of each, and one over each column."""
     columns = max(map(len, rows))
-    figure = Figure((columns * inch + 1.5, len(rows) * inch + (0.3 if heads else 0)), dpi=100)
+    left = 1.45 if any(names) else 0.05
+    figure = Figure((columns * inch + left + 0.05, len(rows) * inch + (0.3 if heads else 0)), dpi=100)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for y, (row, name) in enumerate(zip(rows, names, strict=True)):
         for x in range(columns):
@@ -47,7 +48,7 @@ def labelled(
             if heads and y == 0:
                 axes[y][x].set_title(heads[x], fontsize=8)
         axes[y][0].text(-0.06, 0.5, name, transform=axes[y][0].transAxes, ha="right", va="center", fontsize=9)
-    figure.subplots_adjust(1.45 / figure.get_figwidth(), 0.01, 0.995, 0.9 if heads else 0.99, 0.03, 0.04)
+    figure.subplots_adjust(left / figure.get_figwidth(), 0.01, 0.995, 0.9 if heads else 0.99, 0.03, 0.04)
     save(figure, path)
 
 

@@ -34,7 +34,7 @@ from redoseg.system import Room
 
 PREVIEW = 1024  # the longer side of what the page shows [pixels]; downloads have the photograph's size
 ZOOM = 2048  # of photograph and cut-out side by side, into which one can zoom
-MOST_BYTES = 740 * 10**6  # to decode a photograph; gradio and the rest of the page take up to 250 MB
+MOST_BYTES = 700 * 10**6  # to decode a photograph; gradio and the rest of the page take up to 280 MB
 _GROUND = 4096  # the longer side of a picture that is kept as a ground; a larger one is made smaller
 _CUTOUT = Request(kinds=("cutout",))
 

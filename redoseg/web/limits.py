@@ -21,9 +21,9 @@ class Limits:
     @classmethod
     def of(cls, max_mb: float, max_megapixels: float) -> Limits:
         """From MB (of 2**20 bytes, as browsers count them) and million pixels. Raises ConfigError."""
-        if not 0 < max_mb <= 1024 or not 0 < max_megapixels <= 120:
+        if not 0 < max_mb <= 1024 or not 0 < max_megapixels <= 110:
             raise ConfigError(
                 f"--max-mb is {max_mb:g} and --max-megapixels {max_megapixels:g}. They must be above 0, and at most "
-                "1024 MB and 120 million pixels."
+                "1024 MB and 110 million pixels."
             )
         return cls(round(max_mb * 2**20), round(max_megapixels * 1e6))
